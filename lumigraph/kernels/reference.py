@@ -1,0 +1,297 @@
+"""Every splat kernel in plain torch: the specification that the compiled kernels are tested against.
+
+Nothing here is fast. Everything is differentiable by autograd, runs in whatever floating type it is given (the tests
+use float64), and is written to be compared with the papers line by line:
+
+  [Zwicker 2001]  EWA Volume Splatting: a gaussian under an affine approximation of the perspective is a gaussian.
+  [Kerbl 2023]    3D Gaussian Splatting for Real-Time Radiance Field Rendering: raw parameters, SH colour, 0.3 px blur.
+  [Yu 2024]       Mip-Splatting: opacity compensation for that blur.
+  [Wang 2004]     Image Quality Assessment: From Error Visibility to Structural Similarity.
+  [Kingma 2015]   Adam: A Method for Stochastic Optimization.
+
+Conventions. Camera axes x right, y down, z forward. The first pixel has its centre at (0.5, 0.5). Sizes are (width,
+height), images (height, width, channels). A gaussian is stored raw, as it is optimised: log scales, quaternions w x y z
+of any length, logit opacities, SH coefficients with the constant band first.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+NEAR = 0.01  # world units; what lies closer, or behind the camera, is not drawn
+FRUSTUM = 0.65  # 1.3 times half the extent: where the affine approximation of the perspective is held
+ALPHA_MIN = 1 / 255  # a fainter pair of gaussian and pixel does not exist
+ALPHA_MAX = 0.99  # keeps 1 / (1 - alpha) finite in the backward pass
+STOP = 1e-4  # a pixel that lets less light through than this is finished
+
+SSIM_RADIUS, SSIM_SIGMA = 5, 1.5  # the 11x11 window of [Wang 2004]
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
+
+
+class Projected(NamedTuple):
+    """The M gaussians in front of the camera, as the image sees them."""
+
+    which: Tensor  # (M,) int64 indices into the N gaussians
+    means: Tensor  # (M, 2) pixels
+    conics: Tensor  # (M, 3): a, b, c of the inverse covariance [[a, b], [b, c]], 1 / pixels^2
+    depths: Tensor  # (M,) z in the camera, world units
+    colours: Tensor  # (M, 3) not negative
+    opacities: Tensor  # (M,) 0..1
+
+
+def sh_basis(directions: Tensor, degree: int) -> Tensor:
+    """Real spherical harmonics of unit `directions` (..., 3) up to `degree` 0..3 -> (..., (degree + 1)^2).
+
+    Index l^2 + l + m, with the Condon-Shortley sign (-1)^m, as [Kerbl 2023] stores them.
+    """
+    if not 0 <= degree <= 3:
+        raise ValueError(f"the SH degree is 0 to 3, not {degree}")
+    x, y, z = directions.unbind(-1)
+    xx, yy, zz = x * x, y * y, z * z
+    bands = [
+        [0.28209479177387814 * torch.ones_like(x)],
+        [-0.4886025119029199 * y, 0.4886025119029199 * z, -0.4886025119029199 * x],
+        [
+            1.0925484305920792 * x * y,
+            -1.0925484305920792 * y * z,
+            0.31539156525252005 * (2 * zz - xx - yy),
+            -1.0925484305920792 * x * z,
+            0.5462742152960396 * (xx - yy),
+        ],
+        [
+            -0.5900435899266435 * y * (3 * xx - yy),
+            2.890611442640554 * x * y * z,
+            -0.4570457994644658 * y * (4 * zz - xx - yy),
+            0.3731763325901154 * z * (2 * zz - 3 * xx - 3 * yy),
+            -0.4570457994644658 * x * (4 * zz - xx - yy),
+            1.445305721320277 * z * (xx - yy),
+            -0.5900435899266435 * x * (xx - 3 * yy),
+        ],
+    ]
+    return torch.stack([basis for band in bands[: degree + 1] for basis in band], -1)
+
+
+def rotation(quats: Tensor) -> Tensor:
+    """Rotation matrices (..., 3, 3) of quaternions (..., 4) w x y z, normalised here."""
+    w, x, y, z = (quats / quats.norm(dim=-1, keepdim=True)).unbind(-1)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
+
+def project(
+    means: Tensor,
+    log_scales: Tensor,
+    quats: Tensor,
+    logit_opacities: Tensor,
+    sh: Tensor,
+    world_to_cam: Tensor,
+    focal: tuple[float, float],
+    centre: tuple[float, float],
+    size: tuple[int, int],
+    blur: float = 0.3,
+    antialiased: bool = False,
+) -> Projected:
+    """Gaussians of the world -> gaussians of the image.
+
+    means (N, 3), log_scales (N, 3), quats (N, 4), logit_opacities (N,), sh (N, K, 3) with K = 1, 4, 9 or 16;
+    world_to_cam (3, 4) = [R | t], whose twelve entries are taken as independent by the gradient; the camera stands at
+    -R^T t. focal and centre in pixels, blur in pixels^2.
+
+      p = R mean + t                                    depth = p.z, dropped when below NEAR
+      Sigma = Q S S Q^T                                 Q from the quaternion, S from the scales
+      J = d(fx x / z, fy y / z) / dp                    [Zwicker 2001, eq. 29], x / z and y / z held within FRUSTUM
+      cov = J R Sigma R^T J^T + blur I                  conic = cov^-1
+      colour = max(0.5 + sum_k sh_k Y_k(direction), 0)  direction from the camera to the mean
+      opacity = sigmoid(logit)                          antialiased: times sqrt(det(cov - blur I) / det cov) [Yu 2024]
+    """
+    degree = {1: 0, 4: 1, 9: 2, 16: 3}[sh.shape[1]]
+    (fx, fy), (width, height) = focal, size
+    rotate, translate = world_to_cam[:, :3], world_to_cam[:, 3]
+
+    depths = means.detach() @ rotate.detach()[2] + translate.detach()[2]
+    which = (depths >= NEAR).nonzero()[:, 0]
+    means, log_scales, quats = means[which], log_scales[which], quats[which]
+    x, y, z = (means @ rotate.T + translate).unbind(-1)
+
+    u = (x / z).clamp(-FRUSTUM * width / fx, FRUSTUM * width / fx)
+    v = (y / z).clamp(-FRUSTUM * height / fy, FRUSTUM * height / fy)
+    zero = torch.zeros_like(z)
+    jacobian = torch.stack([fx / z, zero, -fx * u / z, zero, fy / z, -fy * v / z], -1).view(-1, 2, 3)
+    half = jacobian @ rotate @ (rotation(quats) * log_scales.exp()[:, None, :])
+    cov = half @ half.mT
+    sharp_a, b, sharp_c = cov[:, 0, 0], cov[:, 0, 1], cov[:, 1, 1]
+    a, c = sharp_a + blur, sharp_c + blur
+    det = a * c - b * b
+
+    opacities = logit_opacities[which].sigmoid()
+    if antialiased:
+        ratio = (sharp_a * sharp_c - b * b) / det
+        visible = ratio > 0  # a gaussian seen edge-on has no area; the square root has no slope there
+        opacities = opacities * torch.where(visible, torch.where(visible, ratio, 1).sqrt(), 0)
+
+    directions = means + rotate.T @ translate
+    directions = directions / directions.norm(dim=-1, keepdim=True)
+    colours = (sh_basis(directions, degree)[..., None] * sh[which]).sum(1) + 0.5
+    return Projected(
+        which=which,
+        means=torch.stack([fx * x / z + centre[0], fy * y / z + centre[1]], -1),
+        conics=torch.stack([c / det, -b / det, a / det], -1),
+        depths=z,
+        colours=colours.clamp_min(0),
+        opacities=opacities,
+    )
+
+
+def composite(projected: Projected, size: tuple[int, int], background: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Front to back -> rgb (H, W, 3), depth (H, W), transmittance (H, W).
+
+    For the gaussians of a pixel in order of depth (equal depths in order of index), with d = pixel centre - mean:
+
+      alpha = min(ALPHA_MAX, opacity exp(-(a dx^2 + c dy^2) / 2 - b dx dy))    [Kerbl 2023]; below ALPHA_MIN: skipped
+      rgb += T alpha colour,  depth += T alpha z,  T *= 1 - alpha              until T <= STOP, asked before each one
+      rgb += T background
+
+    Depth is the weighted sum; it is not divided by 1 - T. background (3,) is differentiable.
+    """
+    width, height = size
+    front = torch.argsort(projected.depths.detach(), stable=True)
+    kind = projected.means
+    ys = torch.arange(height, dtype=kind.dtype, device=kind.device) + 0.5
+    xs = torch.arange(width, dtype=kind.dtype, device=kind.device) + 0.5
+    pixels = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1).view(-1, 2)
+    colours = torch.cat([projected.colours, projected.depths[:, None]], 1)[front]
+    splats = (projected.means[front], projected.conics[front], projected.opacities[front], colours)
+
+    # A chunk's (pixels x gaussians) intermediates are recomputed in the backward pass instead of kept.
+    chunks = [checkpoint(_composite_pixels, p, *splats, use_reentrant=False) for p in torch.split(pixels, 1024)]
+    sums = torch.cat([chunk[0] for chunk in chunks])
+    transmittance = torch.cat([chunk[1] for chunk in chunks])
+    rgb = sums[:, :3] + transmittance[:, None] * background
+    return rgb.view(height, width, 3), sums[:, 3].view(height, width), transmittance.view(height, width)
+
+
+def _composite_pixels(
+    pixels: Tensor, means: Tensor, conics: Tensor, opacities: Tensor, values: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Dense over pixels (P, 2) and sorted gaussians (M, ...) -> weighted sums of values (P, C), transmittance (P,)."""
+    dx, dy = (pixels[:, None] - means).unbind(-1)
+    a, b, c = conics.unbind(-1)
+    alpha = (opacities * torch.exp(-0.5 * (a * dx * dx + c * dy * dy) - b * dx * dy)).clamp_max(ALPHA_MAX)
+    alpha = torch.where(alpha >= ALPHA_MIN, alpha, 0)
+    # Transmittance only falls, so where it first reaches STOP does not depend on what would have come after.
+    unstopped = _before(torch.cumprod(1 - alpha, 1))
+    alpha = torch.where(unstopped > STOP, alpha, 0)
+    after = torch.cumprod(1 - alpha, 1)
+    transmittance = after[:, -1] if after.shape[1] else after.new_ones(len(pixels))
+    return (alpha * _before(after)) @ values, transmittance
+
+
+def _before(after: Tensor) -> Tensor:
+    """Transmittance after each gaussian (P, M) -> transmittance before it (P, M)."""
+    return torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], 1)
+
+
+def render(
+    means: Tensor,
+    log_scales: Tensor,
+    quats: Tensor,
+    logit_opacities: Tensor,
+    sh: Tensor,
+    world_to_cam: Tensor,
+    focal: tuple[float, float],
+    centre: tuple[float, float],
+    size: tuple[int, int],
+    background: Tensor,
+    blur: float = 0.3,
+    antialiased: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`project` and `composite` -> rgb (H, W, 3), depth (H, W), alpha (H, W) = 1 - transmittance."""
+    projected = project(
+        means,
+        log_scales,
+        quats,
+        logit_opacities,
+        sh,
+        world_to_cam,
+        focal,
+        centre,
+        size,
+        blur=blur,
+        antialiased=antialiased,
+    )
+    rgb, depth, transmittance = composite(projected, size, background)
+    return rgb, depth, 1 - transmittance
+
+
+def ssim_map(image: Tensor, target: Tensor) -> Tensor:
+    """Structural similarity at every pixel and channel of two (H, W, C) images of values 0..1 -> (H, W, C).
+
+    [Wang 2004, eq. 13] under an 11x11 gaussian window of sigma 1.5. Outside the image lie zeros and the window is not
+    renormalised there, so that the map has the size of the image.
+    """
+    x = torch.arange(-SSIM_RADIUS, SSIM_RADIUS + 1, dtype=image.dtype, device=image.device)
+    window = torch.exp(-(x**2) / (2 * SSIM_SIGMA**2))
+    window = window / window.sum()
+
+    def blurred(values: Tensor) -> Tensor:
+        planes = values.permute(2, 0, 1)[:, None]
+        planes = F.conv2d(planes, window.view(1, 1, -1, 1), padding=(SSIM_RADIUS, 0))
+        planes = F.conv2d(planes, window.view(1, 1, 1, -1), padding=(0, SSIM_RADIUS))
+        return planes[:, 0].permute(1, 2, 0)
+
+    mean_x, mean_y = blurred(image), blurred(target)
+    var_x = blurred(image * image) - mean_x * mean_x
+    var_y = blurred(target * target) - mean_y * mean_y
+    cov = blurred(image * target) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + SSIM_C1) / (mean_x * mean_x + mean_y * mean_y + SSIM_C1)
+    return luminance * (2 * cov + SSIM_C2) / (var_x + var_y + SSIM_C2)
+
+
+def ssim_l1_loss(image: Tensor, target: Tensor, lambda_ssim: float, mask: Tensor | None = None) -> Tensor:
+    """(1 - lambda) mean |image - target| + lambda (1 - mean SSIM), the training loss of [Kerbl 2023] -> scalar.
+
+    image and target (H, W, C). A mask (H, W) of weights multiplies both |image - target| and 1 - SSIM at each pixel;
+    the means are over all pixels and channels either way, so that masking half of a photo halves its loss.
+    """
+    absolute, dissimilar = (image - target).abs(), 1 - ssim_map(image, target)
+    if mask is not None:
+        absolute, dissimilar = absolute * mask[..., None], dissimilar * mask[..., None]
+    return (1 - lambda_ssim) * absolute.mean() + lambda_ssim * dissimilar.mean()
+
+
+def adam(
+    params: Tensor,
+    grads: Tensor,
+    first: Tensor,
+    second: Tensor,
+    steps: Tensor,
+    rates: Tensor,
+    visible: Tensor,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-15,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One step of [Kingma 2015, algorithm 1] on the rows that were seen -> new params, first, second, steps.
+
+    params, grads and the moments first, second (N, D); steps (N,) counts the updates that each row has had, so that its
+    bias correction is its own; rates (D,) or scalar; rows where visible (N,) is False keep all of their state.
+    """
+    beta1, beta2 = betas
+    new_steps = steps + 1
+    new_first = beta1 * first + (1 - beta1) * grads
+    new_second = beta2 * second + (1 - beta2) * grads * grads
+    count = new_steps[:, None]
+    update = rates * (new_first / (1 - beta1**count)) / ((new_second / (1 - beta2**count)).sqrt() + eps)
+    seen = visible[:, None]
+    return (
+        torch.where(seen, params - update, params),
+        torch.where(seen, new_first, first),
+        torch.where(seen, new_second, second),
+        torch.where(visible, new_steps, steps),
+    )
