@@ -1,0 +1,149 @@
+"""What can be taken away: gaussians and points, as tensors without a file format."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .harmonics import C0, rotate_sh
+from .poses import Similarity, quaternion_from_matrix, quaternion_product
+
+
+@dataclass(frozen=True, eq=False)
+class Splats:
+    """N gaussians, raw as a 3DGS PLY stores them (Kerbl et al. 2023), float32. Raises ValueError on wrong shapes."""
+
+    means: Tensor  # (N, 3) world units
+    log_scales: Tensor  # (N, 3) natural log of the standard deviations in world units
+    quats: Tensor  # (N, 4) w x y z, world from gaussian, not necessarily unit
+    logit_opacities: Tensor  # (N,) opacity = sigmoid
+    sh: Tensor  # (N, K, 3), K = (degree + 1)^2 in 1, 4, 9, 16; sh[:, 0] is DC: colour = C0 * dc + 0.5
+
+    def __post_init__(self) -> None:
+        n = self.means.shape[0] if self.means.ndim else 0
+        shapes = {"means": (n, 3), "log_scales": (n, 3), "quats": (n, 4), "logit_opacities": (n,)}
+        for name, shape in shapes.items():
+            if tuple(getattr(self, name).shape) != shape:
+                raise ValueError(f"{name} must have the shape {shape}, not {tuple(getattr(self, name).shape)}")
+        if self.sh.ndim != 3 or self.sh.shape[0] != n or self.sh.shape[1] not in (1, 4, 9, 16) or self.sh.shape[2] != 3:
+            raise ValueError(f"sh must have the shape ({n}, 1 | 4 | 9 | 16, 3), not {tuple(self.sh.shape)}")
+        for name in (*shapes, "sh"):
+            if getattr(self, name).dtype != torch.float32:
+                raise ValueError(f"{name} must be float32, not {getattr(self, name).dtype}")
+
+    def __len__(self) -> int:
+        return self.means.shape[0]
+
+    @property
+    def sh_degree(self) -> int:
+        return math.isqrt(self.sh.shape[1]) - 1
+
+    def colours(self) -> Tensor:
+        """(N, 3) the colour without its view-dependent part; not clamped to 0..1."""
+        return self.sh[:, 0] * C0 + 0.5
+
+    def bounds(self) -> Tensor:
+        """(2, 3) smallest and largest coordinates of the means. Raises ValueError where there are none."""
+        if not len(self):
+            raise ValueError("no gaussians have no bounds")
+        return torch.stack([self.means.amin(dim=0), self.means.amax(dim=0)])
+
+    def select(self, which: Tensor) -> Splats:
+        """Those of `which`: int64 indices (M,) or a bool mask (N,)."""
+        return self._each(lambda tensor: tensor[which])
+
+    def to(self, device: torch.device | str) -> Splats:
+        return self._each(lambda tensor: tensor.to(device))
+
+    def transformed(self, similarity: Similarity) -> Splats:
+        """The scene moved, turned and scaled: means, scales, quaternions and the view-dependent colours."""
+        turn = quaternion_from_matrix(similarity.rotation.double()).to(self.quats)
+        return Splats(
+            similarity.points(self.means),
+            self.log_scales + math.log(similarity.scale),
+            quaternion_product(turn.expand_as(self.quats), self.quats),
+            self.logit_opacities,
+            rotate_sh(self.sh, similarity.rotation),
+        )
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Splats:
+        return Splats(
+            change(self.means),
+            change(self.log_scales),
+            change(self.quats),
+            change(self.logit_opacities),
+            change(self.sh),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """N points, with what is known about them. Raises ValueError on wrong shapes or a broken `seen_*` table.
+
+    Point i was seen by the images seen_images[seen_offsets[i] : seen_offsets[i + 1]] (rows compressed, as in CSR).
+    """
+
+    xyz: Tensor  # (N, 3) float32 world units
+    rgb: Tensor | None = None  # (N, 3) uint8
+    normals: Tensor | None = None  # (N, 3) float32
+    seen_offsets: Tensor | None = None  # (N + 1,) int64
+    seen_images: Tensor | None = None  # (sum,) int32 indices into the capture's images
+
+    def __post_init__(self) -> None:
+        n = self.xyz.shape[0] if self.xyz.ndim else 0
+        wanted = {"xyz": torch.float32, "rgb": torch.uint8, "normals": torch.float32}
+        for name, dtype in wanted.items():
+            tensor: Tensor | None = getattr(self, name)
+            if tensor is not None and (tuple(tensor.shape) != (n, 3) or tensor.dtype != dtype):
+                raise ValueError(f"{name} must be ({n}, 3) {dtype}, not {tuple(tensor.shape)} {tensor.dtype}")
+        if (self.seen_offsets is None) != (self.seen_images is None):
+            raise ValueError("seen_offsets and seen_images come together")
+        if self.seen_offsets is not None and self.seen_images is not None:
+            _check_table(self.seen_offsets, self.seen_images, n)
+
+    def __len__(self) -> int:
+        return self.xyz.shape[0]
+
+    @property
+    def views(self) -> Tensor | None:
+        """(N,) int64: how many images saw each point, None where nobody knows."""
+        return None if self.seen_offsets is None else self.seen_offsets.diff()
+
+    def select(self, which: Tensor) -> Points:
+        """Those of `which`: int64 indices (M,) or a bool mask (N,)."""
+        which = which.nonzero()[:, 0] if which.dtype == torch.bool else which
+        offsets, images = None, None
+        if self.seen_offsets is not None and self.seen_images is not None:
+            counts = self.seen_offsets.diff()[which]
+            offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+            # Entry j of a row stands j places after the row's start, in the old table as in the new one.
+            shift = torch.repeat_interleave(self.seen_offsets[which] - offsets[:-1], counts)
+            images = self.seen_images[torch.arange(len(shift)) + shift]
+        rgb = None if self.rgb is None else self.rgb[which]
+        normals = None if self.normals is None else self.normals[which]
+        return Points(self.xyz[which], rgb, normals, offsets, images)
+
+    def seen_in(self, images: Tensor, total: int) -> Points:
+        """The same points as `images` (M,) of `total` know them; those get the numbers 0..M-1, others are forgotten."""
+        if self.seen_offsets is None or self.seen_images is None:
+            return self
+        number = torch.full((total,), -1, dtype=torch.int32)
+        number[images] = torch.arange(len(images), dtype=torch.int32)
+        renamed = number[self.seen_images.long()]
+        kept = torch.cat([torch.zeros(1, dtype=torch.int64), (renamed >= 0).cumsum(0)])
+        return Points(self.xyz, self.rgb, self.normals, kept[self.seen_offsets], renamed[renamed >= 0])
+
+
+def _check_table(offsets: Tensor, images: Tensor, n: int) -> None:
+    if offsets.dtype != torch.int64 or tuple(offsets.shape) != (n + 1,):
+        raise ValueError(f"seen_offsets must be ({n + 1},) int64, not {tuple(offsets.shape)} {offsets.dtype}")
+    if images.dtype != torch.int32 or images.ndim != 1:
+        raise ValueError(f"seen_images must be (sum,) int32, not {tuple(images.shape)} {images.dtype}")
+    if offsets[0] != 0 or offsets[-1] != len(images) or (offsets.diff() < 0).any():
+        raise ValueError(f"seen_offsets must grow from 0 to the {len(images)} entries of seen_images")
+    if len(images) and images.min() < 0:
+        raise ValueError("seen_images must not be negative")

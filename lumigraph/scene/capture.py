@@ -1,0 +1,166 @@
+"""A capture: cameras with their photos, and what else is known about the place."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .assets import Points
+from .cameras import Cameras
+from .errors import CaptureError
+
+
+class Photos(Protocol):
+    """Pictures by number. Whoever gets a tensor must not write into it: it may be shared."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int, /) -> Tensor:
+        """uint8 (H, W, 3), or (H, W, 4) with straight alpha, or (H, W, 1) for masks."""
+        ...
+
+
+class ArrayPhotos:
+    """Pictures that lie in memory."""
+
+    def __init__(self, photos: Sequence[Tensor]) -> None:
+        self._photos = list(photos)
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def __getitem__(self, i: int, /) -> Tensor:
+        return self._photos[i]
+
+
+class LazyPhotos:
+    """Pictures decoded when asked for; the most recently used stay in memory, up to `cache_bytes` of pixels.
+
+    `decode` turns a path into a uint8 tensor (H, W, C) and raises CaptureError where it cannot. Not thread-safe.
+    """
+
+    def __init__(self, paths: Sequence[Path], decode: Callable[[Path], Tensor], cache_bytes: int = 512 << 20) -> None:
+        self.paths = tuple(paths)
+        self._decode = decode
+        self._cache_bytes = cache_bytes
+        self._held = 0
+        self._cached: OrderedDict[int, Tensor] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int, /) -> Tensor:
+        i = range(len(self))[i]  # counts from the end too, and raises IndexError
+        if i in self._cached:
+            self._cached.move_to_end(i)
+            return self._cached[i]
+        photo = self._decode(self.paths[i])
+        if photo.dtype != torch.uint8 or photo.ndim != 3:
+            raise CaptureError(f"{self.paths[i]} decoded to {photo.dtype} {tuple(photo.shape)}, not to 8-bit pixels")
+        if photo.nbytes <= self._cache_bytes:
+            self._cached[i] = photo
+            self._held += photo.nbytes
+        while self._held > self._cache_bytes:
+            _, oldest = self._cached.popitem(last=False)
+            self._held -= oldest.nbytes
+        return photo
+
+
+class SelectedPhotos:
+    """Some of the pictures of another, in a new order."""
+
+    def __init__(self, photos: Photos, indices: Sequence[int]) -> None:
+        self._photos = photos
+        self._indices = tuple(indices)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, i: int, /) -> Tensor:
+        return self._photos[self._indices[i]]
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """N posed photos. Raises CaptureError where the parts do not count the same number of images."""
+
+    cameras: Cameras
+    photos: Photos  # photo i has the size of camera i
+    names: tuple[str, ...]  # file names, in the order of the photos
+    held_out: Tensor  # (N,) bool: never seen in training
+    masks: Photos | None = None  # (H, W, 1) uint8: 0 = ignore, 255 = use
+    points: Points | None = None
+    metres_per_unit: float | None = None  # None: nobody knows how large the place is
+    has_alpha: bool = False  # photos are RGBA with straight alpha
+    source: str = ""  # the format it came from: colmap, transforms, blender, llff
+
+    def __post_init__(self) -> None:
+        n = len(self.cameras)
+        counts = {"photos": len(self.photos), "names": len(self.names)}
+        if self.masks is not None:
+            counts["masks"] = len(self.masks)
+        for name, count in counts.items():
+            if count != n:
+                raise CaptureError(f"this capture has {n} cameras but {count} {name}; each image needs one of each")
+        if tuple(self.held_out.shape) != (n,) or self.held_out.dtype != torch.bool:
+            raise CaptureError(f"held_out must be a bool for each of the {n} images")
+        seen = None if self.points is None else self.points.seen_images
+        if seen is not None and len(seen) and int(seen.max()) >= n:
+            raise CaptureError(f"a point says that image {int(seen.max())} saw it, but there are only {n} images")
+
+    def __len__(self) -> int:
+        return len(self.cameras)
+
+    def photo(self, i: int) -> Tensor:
+        """uint8 (H, W, 3 | 4) of image i. Raises CaptureError where it is not the size that its camera says."""
+        photo = self.photos[i]
+        width, height = self.cameras.size(i)
+        channels = 4 if self.has_alpha else 3
+        if tuple(photo.shape) != (height, width, channels):
+            raise CaptureError(
+                f"{self.names[i]} is {photo.shape[1]}x{photo.shape[0]} pixels with {photo.shape[2]} channels, "
+                f"but its camera says {width}x{height} with {channels}; pose it again or restore the original photo"
+            )
+        return photo
+
+    def select(self, indices: Sequence[int] | Tensor) -> Capture:
+        """The images `indices`, each at most once, in that order (or a bool mask (N,)); points remember only those."""
+        if isinstance(indices, Tensor) and indices.dtype == torch.bool:
+            indices = indices.nonzero()[:, 0]
+        which = [range(len(self))[int(i)] for i in indices]
+        if len(set(which)) != len(which):
+            raise ValueError("an image can be selected only once")
+        chosen = torch.tensor(which, dtype=torch.int64)
+        return dataclasses.replace(
+            self,
+            cameras=self.cameras[chosen],
+            photos=SelectedPhotos(self.photos, which),
+            names=tuple(self.names[i] for i in which),
+            held_out=self.held_out[chosen],
+            masks=None if self.masks is None else SelectedPhotos(self.masks, which),
+            points=None if self.points is None else self.points.seen_in(chosen, len(self)),
+        )
+
+    def split(self) -> tuple[Capture, Capture]:
+        """(train, held out). Training keeps only points that at least two of its own images saw: a point that owes
+        its place to held-out images would carry their pixels' colours and geometry into training."""
+        train, held_out = self.select(~self.held_out), self.select(self.held_out)
+        views = None if train.points is None else train.points.views
+        if train.points is not None and views is not None:
+            train = dataclasses.replace(train, points=train.points.select(views >= 2))
+        return train, held_out
+
+
+def every_eighth(names: Sequence[str]) -> Tensor:
+    """(N,) bool: images 0, 8, 16 .. in name order, held out by LLFF (Mildenhall et al. 2019) and Mip-NeRF 360."""
+    held_out = torch.zeros(len(names), dtype=torch.bool)
+    in_order = sorted(range(len(names)), key=lambda i: names[i])
+    held_out[in_order[::8]] = True
+    return held_out

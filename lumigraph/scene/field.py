@@ -1,0 +1,46 @@
+"""What a method promises: a field that can be seen, and a training that makes it better."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from .cameras import Cameras
+from .images import Image
+
+
+class Field(Protocol):
+    """Anything that can be seen from a camera."""
+
+    @property
+    def box(self) -> Tensor:
+        """(2, 3) world units: the smallest and largest corner of what it holds."""
+        ...
+
+    def render(self, cameras: Cameras, background: Tensor | None = None) -> Image:
+        """(N, H, W, .) what `cameras`, all of one size, see.
+
+        With `background` (3,) the rgb is over it; with None it is over black, which is premultiplied. `alpha`, where
+        given, is the coverage in both cases. `depth` is the expected distance along z.
+        """
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """All that is needed to load it again, ready for safetensors."""
+        ...
+
+
+class Training(Protocol):
+    """A field being learned."""
+
+    @property
+    def field(self) -> Field: ...
+
+    def step(self, i: int) -> dict[str, float]:
+        """Learn once; `i` counts from 0 over the whole run. Returns named numbers, such as the loss."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """The field and what else is needed to go on as if never stopped."""
+        ...

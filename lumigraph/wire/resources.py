@@ -1,0 +1,82 @@
+"""What is asked of each verb, as plain data: the same words on a command line, in an HTTP body and in a job's row.
+
+Paths are the paths of the machine that does the work. `None` always means "choose for me, and say what was chosen".
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Device = Literal["auto", "cpu", "cuda"]
+Matching = Literal["auto", "exhaustive", "sequential"]
+Pixels = Annotated[int, Field(ge=16, le=16384)]
+Scalar = str | int | float | bool | None
+
+
+class Request(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Learning(Request):
+    """What `train` and `scan` have in common: how long, how large, with what."""
+
+    method: str = "splat"
+    settings: dict[str, Scalar | list[Scalar]] = {}  # fields of the method's Config; text is parsed by their types
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    steps: Annotated[int, Field(gt=0)] | None = None
+    downscale: Annotated[float, Field(ge=1)] | None = None
+    holdout: Annotated[int, Field(ge=0)] | None = None  # every N-th photo; 0 none; None as the capture says
+    device: Device = "auto"
+    seed: int = 0
+    overwrite: bool = False
+
+
+class PoseRequest(Request):
+    source: Path  # folder, zip or video
+    out: Path
+    allow_partial: bool = False
+    matching: Matching = "auto"
+    frames: Annotated[int, Field(ge=3)] = 80  # taken from a video
+
+
+class SampleRequest(Request):
+    out: Path
+    views: Annotated[int, Field(ge=3, le=2000)] = 60
+    size: Pixels = 320
+    seed: int = 0
+
+
+class TrainRequest(Learning):
+    capture: Path
+    out: Path
+    resume: bool = False
+
+
+class ScanRequest(Learning):
+    source: Path
+    out: Path
+    frames: Annotated[int, Field(ge=3)] = 80
+
+
+class EvaluateRequest(Request):
+    run: Path
+    device: Device = "auto"
+
+
+class RenderRequest(Request):
+    run: Path
+    out: Path
+    path: str | None = None  # orbit, spiral or the name of a JSON file of key frames
+    size: tuple[Pixels, Pixels] | None = None  # width, height
+    frames: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    fps: Annotated[int, Field(ge=1, le=240)] = 30
+    device: Device = "auto"
+
+
+class ExportRequest(Request):
+    run: Path
+    out: Path  # the suffix chooses the format
+    points: bool = False  # the centres and colours alone
