@@ -1,0 +1,36 @@
+"""A few threads over a list, in order, with bounded memory. Decoders and OpenCV release the interpreter lock."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def threads() -> int:
+    """The cores this process may use, at most 8: beyond that, memory traffic and not arithmetic is the limit."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, 8)
+
+
+def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
+    """Yields function(item) in the order of the items. Work runs at most 2 x threads() items ahead of the consumer.
+
+    Closing the iterator cancels what has not started and waits for what has.
+    """
+    waiting: deque[Future[Result]] = deque()
+    source = iter(items)
+    pool = ThreadPoolExecutor(threads(), thread_name_prefix="capture")
+    try:
+        waiting.extend(pool.submit(function, item) for item in islice(source, 2 * threads()))
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(function, item) for item in islice(source, 1))
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,101 @@
+"""One picture file, opened safely.
+
+Allow-listed formats only, the size in the header checked before a pixel is decoded, one error type. Pixels come
+as they are stored: EXIF orientation is not applied, because the intrinsics of a posed dataset speak of stored pixels.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+from lumigraph.scene.errors import CaptureError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")  # JPEG includes MPO, a phone's JPEG with a second picture (depth, HDR) behind
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff"})
+HEIC_SUFFIXES = frozenset({".heic", ".heif"})
+MAX_PIXELS = 178_000_000  # stays below the size at which Pillow refuses by itself (2 x its MAX_IMAGE_PIXELS)
+
+Pixels = NDArray[np.uint8]
+
+# Pillow imports its decoders at the first open(), which two threads may reach together; naming them here settles it.
+_DECODERS = (JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin)
+
+
+@cache
+def heic_available() -> bool:
+    """True when the extra `lumigraph[heic]` is installed; registers its decoder with Pillow on the first call."""
+    if importlib.util.find_spec("pillow_heif") is None:
+        return False
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    return True
+
+
+def open_photo(path: Path) -> Image.Image:
+    """Opens the header of a picture; no pixel is decoded yet. Use it in a `with`.
+
+    Raises CaptureError when the file is missing, is no picture of an allowed format, or is larger than MAX_PIXELS.
+    """
+    heic = path.suffix.lower() in HEIC_SUFFIXES
+    if heic and not heic_available():
+        raise CaptureError(f"{path.name} is a HEIC picture: install `lumigraph[heic]` to read it")
+    try:
+        picture = Image.open(path, formats=("HEIF",) if heic else FORMATS)
+    except FileNotFoundError as error:
+        raise CaptureError(f"{path} does not exist") from error
+    except Image.DecompressionBombError as error:
+        raise CaptureError(f"{path.name} has more than {MAX_PIXELS // 10**6} megapixels: shrink it first") from error
+    except Exception as error:  # decoders meet damaged files with a dozen exception types; the caller needs one
+        raise CaptureError(f"{path.name} is not a readable picture ({type(error).__name__})") from error
+    if picture.width * picture.height > MAX_PIXELS:
+        picture.close()
+        raise CaptureError(f"{path.name} has more than {MAX_PIXELS // 10**6} megapixels: shrink it first")
+    return picture
+
+
+def size(path: Path) -> tuple[int, int]:
+    """(width, height) in stored pixels, from the header."""
+    with open_photo(path) as picture:
+        return picture.size
+
+
+def decode(path: Path) -> Pixels:
+    """All pixels as stored: uint8 (H, W, 3), or (H, W, 4) with straight alpha when the file has transparency."""
+    with open_photo(path) as picture:
+        return pixels_of(picture, path.name)
+
+
+def decode_mask(path: Path) -> Pixels:
+    """A mask as uint8 (H, W, 1): 0 where the photo is to be ignored, 255 where it counts.
+
+    The grey value decides (threshold 128). A file with transparency counts as ignored where it is transparent.
+    """
+    rgb = decode(path)
+    use = rgb[..., :3].max(axis=-1) >= 128
+    if rgb.shape[-1] == 4:
+        use &= rgb[..., 3] >= 128
+    return np.where(use[..., None], np.uint8(255), np.uint8(0))
+
+
+def pixels_of(picture: Image.Image, name: str) -> Pixels:
+    """Decodes an opened picture to uint8 (H, W, 3 | 4); CaptureError when it is damaged or truncated."""
+    try:
+        if picture.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion to RGB would clip instead of scale
+            grey = (np.asarray(picture).astype(np.float32) / 257).clip(0, 255).round().astype(np.uint8)
+            return np.repeat(grey[..., None], 3, axis=-1)
+        if picture.mode == "F":
+            raise CaptureError(f"{name} holds floating-point pixels: save it as an 8- or 16-bit picture")
+        transparent = "A" in picture.mode or "a" in picture.mode or "transparency" in picture.info
+        wanted = "RGBA" if transparent else "RGB"
+        return np.array(picture if picture.mode == wanted else picture.convert(wanted), dtype=np.uint8)
+    except CaptureError:
+        raise
+    except Exception as error:  # as above: any decoder failure means one thing here
+        raise CaptureError(f"{name} is damaged or truncated ({error})") from error
