@@ -254,16 +254,20 @@ def ssim_map(image: Tensor, target: Tensor) -> Tensor:
     return luminance * (2 * cov + SSIM_C2) / (var_x + var_y + SSIM_C2)
 
 
-def ssim_l1_loss(image: Tensor, target: Tensor, lambda_ssim: float, mask: Tensor | None = None) -> Tensor:
-    """(1 - lambda) mean |image - target| + lambda (1 - mean SSIM), the training loss of [Kerbl 2023] -> scalar.
+def ssim_l1_loss(
+    image: Tensor, target: Tensor, lambda_ssim: float, mask: Tensor | None = None, lambda_l2: float = 0
+) -> Tensor:
+    """Mean over all pixels and channels of the training loss of [Kerbl 2023], with a squared part -> scalar.
 
-    image and target (H, W, C). A mask (H, W) of weights multiplies both |image - target| and 1 - SSIM at each pixel;
-    the means are over all pixels and channels either way, so that masking half of a photo halves its loss.
+      (1 - lambda_ssim - lambda_l2) |image - target| + lambda_l2 (image - target)^2 + lambda_ssim (1 - SSIM)
+
+    image and target (H, W, C). A mask (H, W) of weights multiplies that sum at each pixel; the mean still counts every
+    pixel, so that masking half of a photo halves its loss.
     """
-    absolute, dissimilar = (image - target).abs(), 1 - ssim_map(image, target)
-    if mask is not None:
-        absolute, dissimilar = absolute * mask[..., None], dissimilar * mask[..., None]
-    return (1 - lambda_ssim) * absolute.mean() + lambda_ssim * dissimilar.mean()
+    difference = image - target
+    loss = (1 - lambda_ssim - lambda_l2) * difference.abs() + lambda_l2 * difference.square()
+    loss = loss + lambda_ssim * (1 - ssim_map(image, target))
+    return (loss if mask is None else loss * mask[..., None]).mean()
 
 
 def adam(

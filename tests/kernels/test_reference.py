@@ -213,16 +213,15 @@ def test_ssim_equals_its_definition(shape: tuple[int, int]) -> None:
     np.testing.assert_allclose(reference.ssim_map(image, target), slow_ssim(image.numpy(), target.numpy()), atol=1e-10)
 
 
-def test_loss_mixes_l1_and_ssim_under_the_mask() -> None:
+def test_loss_mixes_l1_l2_and_ssim_under_the_mask() -> None:
     image, target = images(12, 9)
     mask = torch.linspace(0, 1, 12 * 9, dtype=torch.float64).view(12, 9)
-    l1 = (image - target).abs().numpy()
+    l1, l2 = (image - target).abs().numpy(), (image - target).numpy() ** 2
     dissimilar = 1 - slow_ssim(image.numpy(), target.numpy())
     plain = reference.ssim_l1_loss(image, target, 0.2)
-    assert plain.item() == pytest.approx(0.8 * l1.mean() + 0.2 * dissimilar.mean())
-    masked = reference.ssim_l1_loss(image, target, 0.2, mask)
-    weights = mask.numpy()[..., None]
-    assert masked.item() == pytest.approx(0.8 * (l1 * weights).mean() + 0.2 * (dissimilar * weights).mean())
+    assert plain.item() == pytest.approx((0.8 * l1 + 0.2 * dissimilar).mean())
+    mixed = reference.ssim_l1_loss(image, target, 0.2, mask, lambda_l2=0.3)
+    assert mixed.item() == pytest.approx(((0.5 * l1 + 0.3 * l2 + 0.2 * dissimilar) * mask.numpy()[..., None]).mean())
     assert reference.ssim_l1_loss(target, target, 0.2).item() == pytest.approx(0, abs=1e-12)
 
 
@@ -230,7 +229,7 @@ def test_loss_gradients_equal_finite_differences() -> None:
     image, target = images(6, 7)
     mask = torch.rand(6, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     image.requires_grad_()
-    assert torch.autograd.gradcheck(lambda i: reference.ssim_l1_loss(i, target, 0.4, mask), [image])
+    assert torch.autograd.gradcheck(lambda i: reference.ssim_l1_loss(i, target, 0.4, mask, 0.3), [image])
 
 
 def test_adam_on_seen_rows_is_the_adam_of_torch_on_each_row_alone() -> None:
