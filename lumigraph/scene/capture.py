@@ -12,9 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .assets import Points
-from .cameras import Cameras
-from .errors import CaptureError
+from lumigraph.scene.assets import Points
+from lumigraph.scene.cameras import Cameras
+from lumigraph.scene.errors import CaptureError
 
 
 class Photos(Protocol):
@@ -100,6 +100,7 @@ class Capture:
     metres_per_unit: float | None = None  # None: nobody knows how large the place is
     has_alpha: bool = False  # photos are RGBA with straight alpha
     source: str = ""  # the format it came from: colmap, transforms, blender, llff
+    notes: tuple[str, ...] = ()  # what its reader left out or found odd: sentences for the person who gave it
 
     def __post_init__(self) -> None:
         n = len(self.cameras)
