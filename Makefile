@@ -1,0 +1,74 @@
+# From outside come Python >= 3.11 with venv, a C++ compiler and make; everything else lives in .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := $(wildcard lumigraph/kernels/csrc/*)
+
+# What `make demo` scans: a folder or zip of photos, or a video. The default is rendered on the spot.
+SAMPLE := demo/sample
+PHOTOS ?= $(SAMPLE)/images
+SECONDS ?= 60
+
+.PHONY: help setup native demo test check format bench clean
+
+help:
+	@echo 'make setup     Python packages into .venv, the kernels compiled in place'
+	@echo 'make demo      photos of a made-up scene -> a 3D scene in demo/run   [PHOTOS=folder|zip|video] [SECONDS=60]'
+	@echo 'make test      all tests'
+	@echo 'make check     ruff, mypy --strict, clang-format'
+	@echo 'make format    let ruff and clang-format rewrite the sources'
+	@echo 'make bench     kernels, training and poses, timed; appends to benchmarks/results'
+	@echo 'make clean     forget what was compiled'
+
+setup: .venv/installed build/native/installed
+native: build/native/installed
+
+# torch comes first, alone: on Linux the default wheel brings gigabytes of CUDA that nothing here uses. PyTorch's own
+# index has a CPU build of the same version (2.13.0+cpu, which pip ranks above 2.13.0); where that index cannot be
+# reached pip says so and takes what it finds elsewhere.
+# The package itself is installed without its kernels: those are compiled in the source tree by the rule below, so that
+# there is one copy of them and rebuilding one is never shadowed by another.
+.venv/installed: pyproject.toml
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv || \
+	    { echo 'no venv could be made: on Debian, apt-get install python3-venv' >&2; exit 1; }
+	$(BIN)/pip install --no-deps --retries 1 --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0
+	$(BIN)/pip install 'cmake>=3.18' ninja
+	$(BIN)/pip install --config-settings=wheel.cmake=false -e '.[dev,heic]'
+	touch $@
+
+build/native/installed: CMakeLists.txt $(SOURCES) | .venv/installed
+	$(BIN)/cmake -S . -B build/native -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
+	    -DPython_EXECUTABLE=$(abspath $(BIN)/python)
+	$(BIN)/cmake --build build/native
+	$(BIN)/cmake --install build/native --prefix .
+	touch $@
+
+demo: setup
+ifeq ($(PHOTOS),$(SAMPLE)/images)
+	test -d $(PHOTOS) || $(BIN)/lumigraph sample $(SAMPLE)
+endif
+	$(BIN)/lumigraph scan '$(PHOTOS)' -o demo/run --seconds $(SECONDS)
+	$(BIN)/lumigraph evaluate demo/run
+	@echo 'demo/run/report.html    figures and held-out views beside their photos'
+	@echo 'demo/run/turntable.mp4  a flight around the scene'
+	@echo 'demo/run/scene.ply      the gaussians, for any splat viewer'
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict lumigraph
+	$(BIN)/clang-format --dry-run -Werror $(SOURCES)
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(SOURCES)
+
+bench: setup
+	$(BIN)/python -m benchmarks.run
+
+clean:
+	rm -rf build lumigraph/kernels/*.so
