@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .harmonics import C0, rotate_sh
-from .poses import Similarity, quaternion_from_matrix, quaternion_product
+from lumigraph.scene.harmonics import C0, rotate_sh
+from lumigraph.scene.poses import Similarity, quaternion_from_matrix, quaternion_product
 
 
 @dataclass(frozen=True, eq=False)

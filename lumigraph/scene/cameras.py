@@ -268,52 +268,80 @@ def _project_fisheye(cameras: Cameras, in_cam: Tensor) -> tuple[Tensor, Tensor]:
 def _undistort_opencv(k: Tensor, limits: Tensor, distorted: Tensor) -> Tensor:
     """(R, 2) distorted -> (R, 3) direction (x, y, 1); all float64, `k` (R, 8), `limits` (R,)."""
     with torch.no_grad():
-        radial = k * k.new_tensor([1, 1, 0, 0, 1, 1, 1, 1])
+
+        def radial(r: Tensor) -> tuple[Tensor, Tensor]:
+            ratio, slope = _radial(k, r * r)
+            return r * ratio, ratio + 2 * r * r * slope
+
+        # The radial part alone has one safe answer; the tangential part is small, so that Newton goes on from there.
         reach = distorted.norm(dim=1)
-        r = _invert(lambda r: distort_opencv(radial, torch.stack([r, 0 * r], -1))[:, 0], reach, limits)
-        flat = distorted * (r / reach.clamp(min=1e-30))[:, None]
-        for _ in range(20):  # the tangential terms are small: Newton from the radial solution, quadratic
+        flat = distorted * (_invert(radial, reach, limits) / reach.clamp(min=1e-30))[:, None]
+        for _ in range(20):
             step = _newton_step(k, flat, distorted)
             flat = flat - step
-            if not (step.abs() > 1e-15).any():
+            if not (step.abs() > 1e-14).any():
                 break
         missed = (distort_opencv(k, flat) - distorted).norm(dim=1)
-        flat = torch.where((missed <= 1e-10 * (1 + reach))[:, None], flat, math.nan)
-    # One more step, now under autograd, carries the gradient of the implicit function.
+        found = (missed <= 1e-10 * (1 + reach)) & (flat.norm(dim=1) < limits)
+        flat = torch.where(found[:, None], flat, math.nan)
+    # One more step, now under autograd, polishes and carries the gradient of the implicit function.
     flat = flat - _newton_step(k, flat, distorted)
     return torch.cat([flat, torch.ones_like(flat[:, :1])], dim=1)
 
 
 def _newton_step(k: Tensor, flat: Tensor, distorted: Tensor) -> Tensor:
-    """(R, 2): J^-1 (distort(flat) - distorted); the Jacobian J counts as a constant for autograd."""
-    with torch.enable_grad():
-        at = flat.detach().requires_grad_()
-        x, y = distort_opencv(k.detach(), at).unbind(-1)
-        (dx,) = torch.autograd.grad(x.sum(), at, retain_graph=True)
-        (dy,) = torch.autograd.grad(y.sum(), at)
-    miss_x, miss_y = (distort_opencv(k, flat.detach()) - distorted).unbind(-1)
-    determinant = dx[:, 0] * dy[:, 1] - dx[:, 1] * dy[:, 0]
-    step = torch.stack([dy[:, 1] * miss_x - dx[:, 1] * miss_y, dx[:, 0] * miss_y - dy[:, 0] * miss_x], dim=-1)
-    return step / determinant[:, None]
+    """(R, 2): J^-1 (distort(flat) - distorted), where the Jacobian J is a constant for autograd."""
+    with torch.no_grad():
+        x, y = flat.unbind(1)
+        ratio, slope = _radial(k, x * x + y * y)
+        p1, p2 = k[:, 2], k[:, 3]
+        xx = ratio + 2 * slope * x * x + 2 * p1 * y + 6 * p2 * x
+        yy = ratio + 2 * slope * y * y + 6 * p1 * y + 2 * p2 * x
+        xy = 2 * slope * x * y + 2 * p1 * x + 2 * p2 * y  # J is symmetric
+        determinant = xx * yy - xy * xy
+    miss_x, miss_y = (distort_opencv(k, flat) - distorted).unbind(1)
+    return torch.stack([yy * miss_x - xy * miss_y, xx * miss_y - xy * miss_x], dim=1) / determinant[:, None]
+
+
+def _radial(k: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """The rational model's ratio A(q) / B(q) and its derivative by q = r^2; `k` (..., 8), q (...)."""
+    k1, k2, _, _, k3, k4, k5, k6 = k.unbind(-1)
+    a, b = 1 + q * (k1 + q * (k2 + q * k3)), 1 + q * (k4 + q * (k5 + q * k6))
+    da, db = k1 + q * (2 * k2 + q * 3 * k3), k4 + q * (2 * k5 + q * 3 * k6)
+    return a / b, (da * b - a * db) / (b * b)
 
 
 def _undistort_fisheye(k: Tensor, limits: Tensor, distorted: Tensor) -> Tensor:
     """(R, 2) distorted -> (R, 3) direction; all float64, `k` (R, 4), `limits` (R,)."""
-    reach = distorted.square().sum(dim=1).clamp(min=1e-30).sqrt()
-    with torch.no_grad():
-        theta = _invert(lambda theta: distort_fisheye(k, theta), reach, limits)
+    reach = distorted.square().sum(dim=1).clamp(min=1e-60).sqrt()
+    k1, k2, k3, k4 = k.detach().unbind(1)
+
+    def curve(theta: Tensor) -> tuple[Tensor, Tensor]:
         q = theta * theta
-        slope = 1 + q * (3 * k[:, 0] + q * (5 * k[:, 1] + q * (7 * k[:, 2] + q * 9 * k[:, 3])))
-    theta = theta - (distort_fisheye(k, theta) - reach) / slope
+        return distort_fisheye(k, theta), 1 + q * (3 * k1 + q * (5 * k2 + q * (7 * k3 + q * 9 * k4)))
+
+    with torch.no_grad():
+        theta = _invert(curve, reach, limits)
+    value, slope = curve(theta)
+    theta = theta - (value - reach) / slope.detach()  # polishes and carries the gradient, as for the opencv lens
     return torch.cat([distorted * (torch.sin(theta) / reach)[:, None], torch.cos(theta)[:, None]], dim=1)
 
 
-def _invert(grows: Callable[[Tensor], Tensor], target: Tensor, limits: Tensor) -> Tensor:
-    """(R,) x in [0, limits] with grows(x) = target, NaN where target lies beyond; bisection, to float64 precision."""
-    low, high = torch.zeros_like(limits), limits.clone()
-    reachable = target <= grows(high)
+def _invert(curve: Callable[[Tensor], tuple[Tensor, Tensor]], target: Tensor, limits: Tensor) -> Tensor:
+    """(R,) x in [0, limits) where the growing `curve` (value and slope at x) reaches `target`, NaN where it does not.
+
+    Newton, bisecting where Newton would leave the bracket (Numerical Recipes, rtsafe): it cannot run away.
+    """
+    low, high = torch.zeros_like(limits), limits
+    reachable = target < curve(limits)[0]
+    x = torch.minimum(target, limits / 2)
     for _ in range(60):
-        middle = (low + high) / 2
-        below = grows(middle) < target
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    return torch.where(reachable, (low + high) / 2, math.nan)
+        value, slope = curve(x)
+        below = value < target
+        low, high = torch.where(below, x, low), torch.where(below, high, x)
+        step = x - (value - target) / slope
+        safe = (step >= low) & (step <= high)  # False for NaN
+        before, x = x, torch.where(safe, step, (low + high) / 2)
+        if not (reachable & ((x - before).abs() > 1e-14 * (1 + x))).any():
+            break
+    return torch.where(reachable, x, math.nan)

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from .cameras import Cameras
-from .images import Image
+from lumigraph.scene.cameras import Cameras
+from lumigraph.scene.images import Image
 
 
 class Field(Protocol):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .cameras import Cameras
+from lumigraph.scene.cameras import Cameras
 
 # -- rotations -------------------------------------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ def up_direction(cameras: Cameras) -> Tensor:
     """
     pose = cameras.world_from_cam.double()
     right, up = pose[:, :, 0], normalize(-pose[:, :, 1].mean(dim=0), dim=0)
-    spread = right.T @ right / len(cameras) - 0.01 * torch.outer(up, up)
+    spread = right.T @ right / len(cameras) - 0.003 * torch.outer(up, up)
     _, vectors = torch.linalg.eigh(spread)  # ascending
     found = vectors[:, 0]
     return torch.where(found @ up < 0, -found, found).to(cameras.world_from_cam)
@@ -159,14 +159,14 @@ def up_direction(cameras: Cameras) -> Tensor:
 def focus_point(cameras: Cameras, depth: float | None = None) -> Tensor:
     """(3,) the point nearest to all optical axes, robust to some that look elsewhere.
 
-    Nearly parallel axes meet nowhere in particular: a weak prior holds the point at `depth` (world units) before
-    the mean camera, by default three times the spread of the positions.
+    Nearly parallel axes meet nowhere in particular: a weak prior holds the point at `depth` (world units) in front
+    of the mean camera, by default three times the spread of the positions.
     """
     positions, forwards = cameras.positions.double(), cameras.forwards.double()
     mean = positions.mean(dim=0)
     if depth is None:
         depth = 3 * max(float((positions - mean).norm(dim=1).square().mean().sqrt()), 1e-6)
-    prior = mean + depth * normalize(forwards.mean(dim=0), dim=0)
+    prior = mean + depth * forwards.mean(dim=0)  # all around: about the mean itself
     across = torch.eye(3, dtype=torch.float64) - forwards[:, :, None] * forwards[:, None, :]  # projects onto I - d d^T
     weights = torch.ones(len(cameras), dtype=torch.float64)
     point = prior
@@ -240,13 +240,14 @@ def spline_path(key_cameras: Cameras, frames: int, closed: bool = False) -> Came
     """A smooth path through the key cameras: Catmull-Rom for positions (1974), squad for rotations (Shoemake 1987).
 
     Each stretch between two keys takes the same time. An open path begins at the first key and ends at the last;
-    a closed one comes back to the first, and its last frame is the one before. Focal lengths go along as well; all
-    frames have the first key's size. Raises ValueError without keys.
+    a closed one comes back to the first, and its last frame is the one before. Intrinsics go along as well. Raises
+    ValueError without keys, or where they differ in size.
     """
     k = len(key_cameras)
     if not k:
         raise ValueError("a path needs at least one key camera")
-    keys = key_cameras.resized(key_cameras.sizes[0])
+    if (key_cameras.sizes != key_cameras.sizes[0]).any():
+        raise ValueError("the key cameras of a path must all have one size")
     stretches, steps = (k, frames) if closed else (k - 1, frames - 1)
     t = torch.arange(frames, dtype=torch.float64) * (stretches / max(steps, 1))
     i = t.long().clamp(max=max(stretches - 1, 0))
@@ -258,21 +259,21 @@ def spline_path(key_cameras: Cameras, frames: int, closed: bool = False) -> Came
     def blend(values: Tensor) -> Tensor:
         return values[at(0)].double() * (1 - f) + values[at(1)].double() * f
 
-    p0, p1, p2, p3 = (keys.positions.double()[at(step)] for step in (-1, 0, 1, 2))
+    p0, p1, p2, p3 = (key_cameras.positions.double()[at(step)] for step in (-1, 0, 1, 2))
     # On an open path the missing key beyond an end mirrors its neighbour, which lets the path leave at full speed.
     if not closed and k > 1:
         p0 = torch.where((i == 0)[:, None], 2 * p1 - p2, p0)
         p3 = torch.where((i == k - 2)[:, None], 2 * p2 - p1, p3)
     positions = p1 + 0.5 * f * (p2 - p0 + f * (2 * p0 - 5 * p1 + 4 * p2 - p3 + f * (3 * (p1 - p2) + p3 - p0)))
-    rotations = _squad(keys.world_from_cam[:, :, :3].double(), at(0), at(1), f, closed)
+    rotations = _squad(key_cameras.world_from_cam[:, :, :3].double(), at(0), at(1), f, closed)
     poses = torch.cat([matrix_from_quaternion(rotations), positions[:, :, None]], dim=2)
     return Cameras(
-        poses.to(keys.focal),
-        blend(keys.focal.log()).exp().to(keys.focal),
-        blend(keys.centre).to(keys.focal),
-        keys.sizes[:1].expand(frames, 2).clone(),
-        keys.lens,
-        None if keys.distortion is None else blend(keys.distortion).to(keys.focal),
+        poses.to(key_cameras.focal),
+        blend(key_cameras.focal.log()).exp().to(key_cameras.focal),
+        blend(key_cameras.centre).to(key_cameras.focal),
+        key_cameras.sizes[:1].expand(frames, 2).clone(),
+        key_cameras.lens,
+        None if key_cameras.distortion is None else blend(key_cameras.distortion).to(key_cameras.focal),
     )
 
 
@@ -324,7 +325,7 @@ def _circle(
 
 
 def _there_and_back(cameras: Cameras, frames: int) -> Cameras:
-    """Along the cameras' own way in their order and back, smoothed by taking only a few of them as keys."""
+    """Along the cameras' own way in their order and back, smoothed by taking only a few of them as key_cameras."""
     keys = torch.linspace(0, len(cameras) - 1, min(len(cameras), 8)).round().long()
     poses = cameras.world_from_cam[torch.cat([keys, keys[1:-1].flip(0)])]
     return spline_path(along(cameras, poses), frames, closed=True)
@@ -337,13 +338,12 @@ def _squad(rotations: Tensor, here: Tensor, there: Tensor, f: Tensor, closed: bo
         if q[i] @ q[i - 1] < 0:
             q[i] = -q[i]
     before, after = q.roll(1, 0), q.roll(-1, 0)
-    if closed:
-        before = torch.where((before * q).sum(-1, keepdim=True) < 0, -before, before)
-        after = torch.where((after * q).sum(-1, keepdim=True) < 0, -after, after)
-    else:
-        before[0], after[-1] = q[0], q[-1]
+    before = torch.where((before * q).sum(-1, keepdim=True) < 0, -before, before)
+    after = torch.where((after * q).sum(-1, keepdim=True) < 0, -after, after)
     back = q * q.new_tensor([1, -1, -1, -1])
     bend = _log(quaternion_product(back, after)) + _log(quaternion_product(back, before))
+    if not closed:
+        bend[0] = bend[-1] = 0  # as if the turn went on beyond the ends: two keys give a plain slerp
     control = quaternion_product(q, _exp(-bend / 4))
     a, b, ca, cb = q[here], q[there], control[here], control[there]
     flip = (a * b).sum(-1, keepdim=True) < 0  # only where a closed path returns to the first key

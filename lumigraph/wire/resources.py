@@ -23,14 +23,14 @@ class Request(BaseModel):
 class Learning(Request):
     """What `train` and `scan` have in common: how long, how large, with what."""
 
-    method: str = "splat"
+    method: str | None = None
     settings: dict[str, Scalar | list[Scalar]] = {}  # fields of the method's Config; text is parsed by their types
     seconds: Annotated[float, Field(gt=0)] | None = None
     steps: Annotated[int, Field(gt=0)] | None = None
     downscale: Annotated[float, Field(ge=1)] | None = None
     holdout: Annotated[int, Field(ge=0)] | None = None  # every N-th photo; 0 none; None as the capture says
     device: Device = "auto"
-    seed: int = 0
+    seed: int | None = None
     overwrite: bool = False
 
 
