@@ -7,13 +7,17 @@ as they are stored: EXIF orientation is not applied, because the intrinsics of a
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from torch import Tensor
 
+from lumigraph.scene.capture import LazyPhotos
 from lumigraph.scene.errors import CaptureError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")  # JPEG includes MPO, a phone's JPEG with a second picture (depth, HDR) behind
@@ -60,10 +64,10 @@ def open_photo(path: Path) -> Image.Image:
     return picture
 
 
-def size(path: Path) -> tuple[int, int]:
-    """(width, height) in stored pixels, from the header."""
+def header(path: Path) -> tuple[int, int, bool]:
+    """(width, height, whether there is transparency) of the stored pixels; nothing is decoded."""
     with open_photo(path) as picture:
-        return picture.size
+        return picture.width, picture.height, _transparent(picture)
 
 
 def decode(path: Path) -> Pixels:
@@ -77,11 +81,37 @@ def decode_mask(path: Path) -> Pixels:
 
     The grey value decides (threshold 128). A file with transparency counts as ignored where it is transparent.
     """
-    rgb = decode(path)
-    use = rgb[..., :3].max(axis=-1) >= 128
-    if rgb.shape[-1] == 4:
-        use &= rgb[..., 3] >= 128
+    stored = decode(path)
+    use = (stored[..., :3].max(axis=-1) >= 128) & (stored[..., -1] >= 128 if stored.shape[-1] == 4 else True)
     return np.where(use[..., None], np.uint8(255), np.uint8(0))
+
+
+class PhotoFiles(LazyPhotos):
+    """Photos of a posed dataset: (H, W, 4) for all where `alpha`, else (H, W, 3) for all. `load` is thread-safe."""
+
+    def __init__(self, paths: Sequence[Path], alpha: bool) -> None:
+        super().__init__(paths, self.load)
+        self.alpha = alpha
+
+    def load(self, path: Path) -> Tensor:
+        stored = decode(path)
+        if self.alpha and stored.shape[-1] == 3:
+            stored = np.concatenate([stored, np.full_like(stored[..., :1], 255)], axis=-1)
+        return torch.from_numpy(stored if self.alpha else np.ascontiguousarray(stored[..., :3]))
+
+
+class MaskFiles(LazyPhotos):
+    """Masks (H, W, 1) of a posed dataset. `load` is thread-safe."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        super().__init__(paths, self.load)
+
+    def load(self, path: Path) -> Tensor:
+        return torch.from_numpy(decode_mask(path))
+
+
+def _transparent(picture: Image.Image) -> bool:
+    return "A" in picture.mode or "a" in picture.mode or "transparency" in picture.info
 
 
 def pixels_of(picture: Image.Image, name: str) -> Pixels:
@@ -92,8 +122,7 @@ def pixels_of(picture: Image.Image, name: str) -> Pixels:
             return np.repeat(grey[..., None], 3, axis=-1)
         if picture.mode == "F":
             raise CaptureError(f"{name} holds floating-point pixels: save it as an 8- or 16-bit picture")
-        transparent = "A" in picture.mode or "a" in picture.mode or "transparency" in picture.info
-        wanted = "RGBA" if transparent else "RGB"
+        wanted = "RGBA" if _transparent(picture) else "RGB"
         return np.array(picture if picture.mode == wanted else picture.convert(wanted), dtype=np.uint8)
     except CaptureError:
         raise
