@@ -31,8 +31,8 @@ Lens = Literal["pinhole", "opencv", "fisheye"]
 
 COEFFICIENTS: dict[str, int] = {"pinhole": 0, "opencv": 8, "fisheye": 4}
 
-# Where a polynomial never folds over we still stop somewhere: 89.4 degrees for opencv, straight behind for fisheye.
-_LARGEST = {"opencv": 100.0, "fisheye": math.pi}
+# Where a polynomial never folds over we still stop: at tan(84.3 degrees) for opencv, straight behind for fisheye.
+_LARGEST = {"opencv": 10.0, "fisheye": math.pi}
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +242,7 @@ def _first_positive_root(coefficients: list[Tensor]) -> Tensor:
     """(N,) smallest q > 0 with 1 + c1 q + c2 q^2 + .. = 0, inf where there is none. The c are (N,), c0 is 1.
 
     In s = 1/q the polynomial is monic whatever its degree, so the companion matrix always exists; the wanted q
-    belongs to the largest real s. Eigenvalues near zero are roots at infinity (q > 100 is beyond any lens).
+    belongs to the largest real s. Eigenvalues near zero are roots at infinity, or those of q > 100, beyond _LARGEST.
     """
     c = torch.stack(coefficients[1:], dim=1).cpu()
     n, degree = c.shape

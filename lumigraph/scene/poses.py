@@ -160,21 +160,22 @@ def focus_point(cameras: Cameras, depth: float | None = None) -> Tensor:
     """(3,) the point nearest to all optical axes, robust to some that look elsewhere.
 
     Nearly parallel axes meet nowhere in particular: a weak prior holds the point at `depth` (world units) in front
-    of the mean camera, by default three times the spread of the positions.
+    of the mean camera, by default ten times the spread of the positions: too far is a gentle path, too near a wild one.
     """
     positions, forwards = cameras.positions.double(), cameras.forwards.double()
     mean = positions.mean(dim=0)
     if depth is None:
-        depth = 3 * max(float((positions - mean).norm(dim=1).square().mean().sqrt()), 1e-6)
+        depth = 10 * max(float((positions - mean).norm(dim=1).square().mean().sqrt()), 1e-6)
     prior = mean + depth * forwards.mean(dim=0)  # all around: about the mean itself
     across = torch.eye(3, dtype=torch.float64) - forwards[:, :, None] * forwards[:, None, :]  # projects onto I - d d^T
     weights = torch.ones(len(cameras), dtype=torch.float64)
     point = prior
     for _ in range(10):  # reweighted least squares: the sum of distances instead of squares (Weiszfeld 1937)
         weighted = weights[:, None, None] * across
-        left = weighted.sum(dim=0) + 1e-3 * weights.sum() * torch.eye(3, dtype=torch.float64)
-        held = (weighted @ positions[:, :, None]).sum(dim=0)[:, 0] + 1e-3 * weights.sum() * prior
-        point = torch.linalg.solve(left, held)
+        pull = 3e-4 * weights.sum()  # outweighs the axes only where they meet at about a degree or less
+        left = weighted.sum(dim=0) + pull * torch.eye(3, dtype=torch.float64)
+        right = (weighted @ positions[:, :, None]).sum(dim=0)[:, 0] + pull * prior
+        point = torch.linalg.solve(left, right)
         missed = (across @ (point - positions)[:, :, None])[:, :, 0].norm(dim=1)
         weights = 1 / missed.clamp(min=1e-3 * depth)
     return point.to(cameras.world_from_cam)
@@ -281,34 +282,42 @@ def capture_orbit(cameras: Cameras, frames: int, depth: float | None = None) -> 
     """A closed turntable for any capture, on the side where photos were taken.
 
     Photos all around a place give a full circle. Photos from one side give a swing to and fro within their arc, since
-    behind it nothing is known. Cameras that do not look at a common place (a walk, a room from within) give a
+    behind it nothing is known. Cameras that do not go around a common place (a walk, a room from within) give a
     there-and-back ride along their own way. `depth`: typical distance to what is seen, in world units, if known.
     """
     focus, up = focus_point(cameras, depth).double(), up_direction(cameras).double()
-    offsets = cameras.positions.double() - focus
+    positions = cameras.positions.double()
+    offsets = positions - focus
     distances = offsets.norm(dim=1).clamp(min=1e-12)
-    towards = -(offsets * cameras.forwards.double()).sum(dim=1) / distances
-    if towards.median() < math.cos(math.radians(30)):
-        return _there_and_back(cameras, frames)
     heights = offsets @ up
-    elevation = torch.asin((heights / distances).clamp(-1, 1)).median()
-    distance = distances.median()
     flat = offsets - heights[:, None] * up
     aside = flat.norm(dim=1) > 0.2 * distances  # from straight above, the compass direction means nothing
-    if not aside.any():
+    towards = -(offsets * cameras.forwards.double()).sum(dim=1) / distances
+    if towards.median() < math.cos(math.radians(20)) or not aside.any():
         return _there_and_back(cameras, frames)
+
+    distance, elevation = distances.median(), torch.asin((heights / distances).clamp(-1, 1)).median()
+    radius, height = float(distance * elevation.cos()), float(distance * elevation.sin())
     east = normalize(flat[aside][0], dim=0)
     north = torch.linalg.cross(up, east)
-    azimuths = torch.atan2(flat[aside] @ north, flat[aside] @ east).sort().values
-    gaps = torch.cat([azimuths[1:], azimuths[:1] + 2 * math.pi]) - azimuths
+    first, arc = _photographed_arc(torch.atan2(flat[aside] @ north, flat[aside] @ east))
     turn = torch.arange(frames, dtype=torch.float64) * (2 * math.pi / max(frames, 1))
-    if gaps.max() > math.radians(75):
-        widest = int(gaps.argmax())
-        first = float(azimuths[(widest + 1) % len(azimuths)])
-        half = math.pi - float(gaps[widest]) / 2
-        turn = first + half * (1 - turn.cos())
-    radius, height = float(distance * elevation.cos()), float(distance * elevation.sin())
+    if arc < 2 * math.pi:
+        spread = float((positions - positions.mean(dim=0)).square().sum(dim=1).mean().sqrt())
+        if arc * radius < spread:  # they went forward or upward rather than around
+            return _there_and_back(cameras, frames)
+        turn = first + arc / 2 * (1 - turn.cos())
     return _circle(cameras, turn, focus, radius, height, up, east)
+
+
+def _photographed_arc(azimuths: Tensor) -> tuple[float, float]:
+    """(M,) radians -> where the arc without the widest gap begins and how far it reaches; 2 pi for small gaps."""
+    azimuths = azimuths.sort().values
+    gaps = torch.cat([azimuths[1:], azimuths[:1] + 2 * math.pi]) - azimuths
+    widest = int(gaps.argmax())
+    if gaps[widest] < math.radians(75):
+        return 0.0, 2 * math.pi
+    return float(azimuths[(widest + 1) % len(azimuths)]), 2 * math.pi - float(gaps[widest])
 
 
 def _circle(
