@@ -182,8 +182,8 @@ def _split(document: dict[str, Any], views: list[View]) -> tuple[list[View], int
         kept = [v for v in views if _among(v, train)]
     else:
         # Where only the other parts are listed, the rest is for training.
-        learned = (lambda v: _among(v, train)) if train else (lambda v: not _among(v, val | test))
-        kept = [replace(v, held_out=_among(v, held_out)) for v in views if _among(v, held_out) or learned(v)]
+        wanted = [_among(v, held_out) or (_among(v, train) if train else not _among(v, val)) for v in views]
+        kept = [replace(v, held_out=_among(v, held_out)) for v, w in zip(views, wanted, strict=True) if w]
     return kept, len(views) - len(kept)
 
 

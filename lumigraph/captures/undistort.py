@@ -140,7 +140,7 @@ def largest_zoom(camera: Cameras) -> float:
     if camera.lens == "fisheye":
         high = high.clamp(max=math.tan(MAX_FISHEYE_ANGLE) / flat.norm(dim=1).max())
     limit = camera.sizes[0].double() - 0.5
-    for step in range(50):
+    for step in range(32):
         middle = high.clone() if step == 0 else (low + high) / 2  # first: is the most that is allowed possible?
         points = torch.cat([flat * middle[:, None], torch.ones_like(flat[:, :1])], dim=1)
         pixels, _ = project(camera, points)
