@@ -1,0 +1,135 @@
+"""Every method, reader and format by name. To add one: write its module, add its line here.
+
+Other packages add theirs through the entry points `lumigraph.methods`, `lumigraph.readers` and `lumigraph.formats`,
+each naming a module of the same form. Nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from lumigraph.scene.errors import CaptureError, FormatError, RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lumigraph.methods.train import Budget
+    from lumigraph.scene.capture import Capture
+    from lumigraph.scene.field import Field, Training
+
+METHODS = {
+    "splat": "lumigraph.methods.splat",
+}
+READERS = {
+    "transforms": "lumigraph.captures.transforms",
+    "blender": "lumigraph.captures.blender",
+    "colmap": "lumigraph.captures.colmap",
+    "llff": "lumigraph.captures.llff",
+}
+FORMATS = {
+    "ply": "lumigraph.formats.ply",
+}
+
+
+class Method(Protocol):
+    """A way of learning a field from a capture: a module with these names."""
+
+    NAME: str
+    Config: type[Any]  # a dataclass
+
+    def start(self, capture: Capture, config: Any, budget: Budget, device: str = "cpu") -> Training: ...
+    def resume(
+        self, capture: Capture, config: Any, state: dict[str, Tensor], budget: Budget, device: str = "cpu"
+    ) -> Training: ...
+    def load(self, state: dict[str, Tensor]) -> Field: ...
+
+
+class Reader(Protocol):
+    """A form in which posed photos lie on disk."""
+
+    NAME: str
+
+    def accepts(self, path: Path) -> bool: ...
+    def read(self, path: Path) -> Capture: ...
+
+
+class Format(Protocol):
+    """A file format of finished assets; a module may lack `read` or `write`."""
+
+    SUFFIXES: tuple[str, ...]
+
+    def read(self, path: Path) -> Any: ...
+    def write(self, asset: Any, path: Path) -> None: ...
+
+
+def methods() -> list[str]:
+    return _names("methods", METHODS)
+
+
+def method(name: str) -> Method:
+    """Raises RunError naming those that exist."""
+    if name not in methods():
+        raise RunError(f"there is no method {name!r}; these exist: {', '.join(methods())}")
+    return cast(Method, _module("methods", METHODS, name))
+
+
+def reader_for(path: Path) -> Reader | None:
+    """The first reader that accepts `path`, or None when no reader knows this form."""
+    for name in _names("readers", READERS):
+        reader = cast(Reader, _module("readers", READERS, name))
+        if reader.accepts(path):
+            return reader
+    return None
+
+
+def capture_reader(path: Path) -> Reader:
+    """As `reader_for`; raises CaptureError saying what would have been accepted."""
+    if not path.exists():
+        raise CaptureError(f"{path} does not exist")
+    reader = reader_for(path)
+    if reader is None:
+        raise CaptureError(
+            f"{path} is not a capture that can be read ({', '.join(_names('readers', READERS))}); "
+            f"for photos or a video without camera poses run `lumigraph pose {path} -o CAPTURE` first"
+        )
+    return reader
+
+
+def format_for(path: Path) -> Format:
+    """The format that writes the suffix of `path`. Raises FormatError naming the suffixes that exist."""
+    known: list[str] = []
+    for name in _names("formats", FORMATS):
+        module = cast(Format, _module("formats", FORMATS, name))
+        if hasattr(module, "write"):
+            if path.name.lower().endswith(tuple(module.SUFFIXES)):
+                return module
+            known.extend(module.SUFFIXES)
+    wanted = f"{path.suffix!r} files" if path.suffix else f"{path}, which has no suffix"
+    raise FormatError(f"cannot write {wanted}; formats that can be written: {', '.join(known)}")
+
+
+def _names(kind: str, own: Mapping[str, str]) -> list[str]:
+    return [*own, *(point.name for point in _foreign(kind) if point.name not in own)]
+
+
+def _foreign(kind: str) -> Iterator[EntryPoint]:
+    """Entry points of other packages, in a fixed order: which reader is asked first must not depend on the disk."""
+    yield from sorted(entry_points(group=f"lumigraph.{kind}"), key=lambda point: (point.name, point.value))
+
+
+def _module(kind: str, own: Mapping[str, str], name: str) -> object:
+    """Import the module behind a name; one of ours cannot be shadowed by another package."""
+    if name in own:
+        return import_module(own[name])
+    point = next(point for point in _foreign(kind) if point.name == name)
+    try:
+        return point.load()
+    except Exception as error:
+        raise RunError(
+            f"the plug-in {name!r} ({point.value}) could not be imported: {type(error).__name__}: {error}; "
+            "update or uninstall the package that brings it"
+        ) from error

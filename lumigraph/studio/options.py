@@ -1,0 +1,136 @@
+"""A method's settings: the fields of its Config dataclass, read from text by their types.
+
+Understood types: bool, int, float, str, Literal[...], tuples of these, and each of them `| None`. The documentation
+of a field is `field(metadata={"doc": ...})`, or a line `name: text` in the docstring of the class.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from difflib import get_close_matches
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+
+from lumigraph.scene.errors import RunError
+
+NONE = type(None)
+TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+@dataclass(frozen=True)
+class Setting:
+    name: str
+    hint: Any
+    default: object
+    doc: str
+
+    @property
+    def kind(self) -> str:
+        return describe(self.hint)
+
+
+def settings(config: type[Any]) -> list[Setting]:
+    """The settings of a Config class, in the order of its fields."""
+    hints = get_type_hints(config)
+    found = []
+    for field in fields(config):
+        if not field.init:
+            continue
+        factory = cast(Callable[[], object], field.default_factory)
+        default = field.default if field.default is not MISSING else factory()
+        doc = field.metadata.get("doc") or _documented(config, field.name)
+        found.append(Setting(field.name, hints[field.name], default, doc))
+    return found
+
+
+def resolve(config: type[Any], given: Mapping[str, object]) -> Any:
+    """A Config with the given settings, text or JSON values. Raises RunError naming the setting at fault."""
+    known = {setting.name: setting for setting in settings(config)}
+    values = {}
+    for raw, value in given.items():
+        name = raw.replace("-", "_")
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"settings: {', '.join(known)}"
+            raise RunError(f"there is no setting {raw!r}; {hint}")
+        try:
+            values[name] = parse(known[name].hint, value)
+        except ValueError as error:
+            raise RunError(f"setting {name!r} must be {known[name].kind}, not {value!r}") from error
+    try:
+        return config(**values)
+    except ValueError as error:  # the Config's own checks (ranges, settings that exclude each other)
+        raise RunError(f"settings do not go together: {error}") from error
+
+
+def parse(hint: Any, value: object) -> object:
+    """`value` (text, or what JSON gave) as the type `hint`. Raises ValueError."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _first_of(args, value)
+    if origin is Literal:
+        for choice in args:
+            if value == choice or (isinstance(value, str) and value == str(choice)):
+                return choice
+        raise ValueError(value)
+    if origin is tuple:
+        return _tuple(args, value)
+    if hint is NONE:
+        if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
+            return None
+    elif hint is bool:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.lower() in TRUE + FALSE:
+            return value.lower() in TRUE
+    elif hint is int:
+        if isinstance(value, int | str) and not isinstance(value, bool):
+            return int(value)
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+    elif hint is float:
+        if isinstance(value, int | float | str) and not isinstance(value, bool) and math.isfinite(float(value)):
+            return float(value)
+    elif hint is str and isinstance(value, str):
+        return value
+    raise ValueError(value)
+
+
+def describe(hint: Any) -> str:
+    """The type in a reader's words: `int`, `a|b`, `float or none`, `float,float,float`."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(describe(arg) for arg in args)
+    if origin is Literal:
+        return "|".join(str(arg) for arg in args)
+    if origin is tuple:
+        return f"{describe(args[0])},..." if args[1:] == (...,) else ",".join(describe(arg) for arg in args)
+    return "none" if hint is NONE else "true|false" if hint is bool else str(getattr(hint, "__name__", hint))
+
+
+def _first_of(hints: tuple[Any, ...], value: object) -> object:
+    """None first: the word `none` for a `str | None` means nothing, not four letters."""
+    for hint in sorted(hints, key=lambda hint: hint is not NONE):
+        try:
+            return parse(hint, value)
+        except ValueError:
+            continue
+    raise ValueError(value)
+
+
+def _tuple(hints: tuple[Any, ...], value: object) -> tuple[object, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        raise ValueError(value)
+    if hints[1:] == (...,):
+        hints = (hints[0],) * len(parts)
+    return tuple(parse(hint, part) for hint, part in zip(hints, parts, strict=True))
+
+
+def _documented(config: type[Any], name: str) -> str:
+    """The line `name: text` (or `name (units): text`) of the docstring, with the indented lines that go on."""
+    match = re.search(rf"^([ \t]*){name}\b[^:\n]*:[ \t]*(.+(?:\n\1[ \t]+\S.*)*)", config.__doc__ or "", re.MULTILINE)
+    return re.sub(r"\s+", " ", match.group(2)).strip() if match else ""
