@@ -64,7 +64,7 @@ def round_trip(cameras: Cameras, seed: int) -> Tensor:
 
 @pytest.mark.parametrize("lens", LENSES)
 @given(seed=st.integers(0, 2**31))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_rays_are_the_inverse_of_project(lens: Lens, seed: int) -> None:
     assert round_trip(make(lens, seed), seed).max() < 1e-9
     # Near pixel 320 neighbouring float32 numbers are 3e-5 apart: a few of those.
@@ -136,8 +136,8 @@ def test_what_lies_behind_has_no_pixel_and_no_poisoned_gradient(lens: Lens) -> N
     pixels, depth = project(camera, points)
     assert pixels[0, :2].isnan().all() and not pixels[0, 2].isnan().any()
     assert depth[0, 0] < 0
-    pixels[0, 2].sum().backward()
-    assert points.grad is not None and points.grad.isfinite().all()
+    (slope,) = torch.autograd.grad(pixels[0, 2].sum(), points)
+    assert slope.isfinite().all()
 
 
 def test_a_fisheye_sees_past_its_side_and_along_its_axis() -> None:
@@ -154,8 +154,8 @@ def test_a_fisheye_sees_past_its_side_and_along_its_axis() -> None:
     pixels, depth = project(camera, points)
     assert torch.allclose(pixels[0, :, 0], 200 + 100 * angles)
     assert depth[0, 3] < 0
-    pixels.sum().backward()
-    assert points.grad is not None and points.grad.isfinite().all()
+    (slope,) = torch.autograd.grad(pixels.sum(), points)
+    assert slope.isfinite().all()
     back = rays(camera, torch.zeros(4, dtype=torch.int64), pixels[0].detach())
     assert torch.allclose(back.directions, points.detach(), atol=1e-14)
 
@@ -193,7 +193,7 @@ def test_limits_in_closed_form(lens: Lens, k: list[float], expected: float) -> N
 
 
 @given(st.lists(st.floats(-0.5, 0.5), min_size=8, max_size=8))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_distortion_grows_up_to_its_limit_and_no_further(k: list[float]) -> None:
     coefficients = torch.tensor([k], dtype=torch.float64)
     coefficients[:, 2:4] = 0
