@@ -1,0 +1,162 @@
+// SIMD as arithmetic: a `vf` is LUMI_LANES floats, written with the vector extensions that GCC and Clang share, so that
+// one source serves SSE2, AVX2, AVX-512 and NEON. Every function here also exists for a plain `float` where gaussian.h
+// needs it: that header is generic over the two and can be compiled for a device.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#ifndef LUMI_LANES
+#define LUMI_LANES 4
+#endif
+
+namespace lumi {
+
+constexpr int VL = LUMI_LANES;
+typedef float vf __attribute__((vector_size(VL * 4)));
+typedef int32_t vi __attribute__((vector_size(VL * 4)));
+typedef float vf_unaligned __attribute__((vector_size(VL * 4), aligned(4), may_alias));
+
+inline vf load(const float* p) { return *reinterpret_cast<const vf_unaligned*>(p); }
+inline void store(float* p, vf v) { *reinterpret_cast<vf_unaligned*>(p) = v; }
+inline vf spread(float a) { return a - vf{}; }
+
+inline vf select(vi mask, vf a, vf b) { return mask ? a : b; }
+inline vf keep(vi mask, vf a) { return (vf)(mask & (vi)a); }  // a where mask, else +0, whatever a holds (NaN too)
+#if defined(__AVX__) && LUMI_LANES == 8  // GCC makes a compare and a blend of `a < b ? a : b`
+inline vf minimum(vf a, vf b) { return __builtin_ia32_minps256(a, b); }
+inline vf maximum(vf a, vf b) { return __builtin_ia32_maxps256(a, b); }
+#else
+inline vf minimum(vf a, vf b) { return a < b ? a : b; }
+inline vf maximum(vf a, vf b) { return a > b ? a : b; }
+#endif
+inline vf root(vf a) {
+    vf r;
+    for (int l = 0; l < VL; l++) r[l] = __builtin_sqrtf(a[l]);
+    return r;
+}
+
+inline float select(bool mask, float a, float b) { return mask ? a : b; }
+inline float minimum(float a, float b) { return a < b ? a : b; }
+inline float maximum(float a, float b) { return a > b ? a : b; }
+inline float root(float a) { return __builtin_sqrtf(a); }
+
+// 2^x for x in [-126, 0]: split into integer and fraction in (-1, 0], degree-5 minimax polynomial, relative error 3e-7.
+inline vf exp2_negative(vf x) {
+    vi i = __builtin_convertvector(x, vi);
+    vf f = x - __builtin_convertvector(i, vf);
+    vf p = f * 0.0009387881873f + 0.009188611581f;
+    p = p * f + 0.05527972272f;
+    p = p * f + 0.2401721895f;
+    p = p * f + 0.6931422527f;
+    p = p * f + 0.9999999251f;
+    return (vf)((vi)p + (i << 23));
+}
+
+// e^x over the whole float range, relative error 2e-7; saturates instead of overflowing.
+inline vf exponential(vf x) {
+    vf y = minimum(maximum(x * 1.44269504f, spread(-126.f)), spread(126.f));
+    vf magic = spread(12582912.f), n = (y + magic) - magic;  // nearest integer
+    vi i = __builtin_convertvector(n, vi);
+    vf f = x - n * 0.693145752f;  // Cody-Waite: ln 2 in two parts
+    f = f - n * 1.42860677e-6f;
+    vf p = f * (1.f / 720) + (1.f / 120);
+    p = p * f + (1.f / 24);
+    p = p * f + (1.f / 6);
+    p = p * f + 0.5f;
+    p = p * f + 1.f;
+    p = p * f + 1.f;
+    return (vf)((vi)p + (i << 23));
+}
+inline float exponential(float x) { return __builtin_expf(x); }
+
+// log2(x) for normal positive x: atanh series on [1/sqrt 2, sqrt 2), absolute error 1e-7.
+inline vf logarithm2(vf x) {
+    vi bits = (vi)x - 0x3f3504f3;
+    vi e = bits >> 23;
+    vf m = (vf)((bits & 0x7fffff) + 0x3f3504f3);
+    vf s = (m - 1.f) / (m + 1.f), s2 = s * s;
+    vf p = s2 * 0.320598898f + 0.412198583f;
+    p = p * s2 + 0.577078016f;
+    p = p * s2 + 0.961796694f;
+    p = p * s2 + 2.885390082f;
+    return p * s + __builtin_convertvector(e, vf);
+}
+
+inline bool any(vi mask) {
+#if defined(__AVX__) && LUMI_LANES == 8
+    return __builtin_ia32_movmskps256((vf)mask) != 0;
+#else
+    union { vi a; uint64_t u[VL / 2]; } x{mask};
+    uint64_t r = 0;
+    for (int i = 0; i < VL / 2; i++) r |= x.u[i];
+    return r != 0;
+#endif
+}
+
+inline float sum(vf v) {
+#if LUMI_LANES == 16
+    typedef float half_t __attribute__((vector_size(32)));
+    typedef float quarter_t __attribute__((vector_size(16)));
+    union { vf a; half_t b[2]; } u{v};
+    union { half_t a; quarter_t b[2]; } q{u.b[0] + u.b[1]};
+    quarter_t z = q.b[0] + q.b[1];
+    return (z[0] + z[2]) + (z[1] + z[3]);
+#elif LUMI_LANES == 8
+    typedef float quarter_t __attribute__((vector_size(16)));
+    union { vf a; quarter_t b[2]; } q{v};
+    quarter_t z = q.b[0] + q.b[1];
+    return (z[0] + z[2]) + (z[1] + z[3]);
+#else
+    float s = 0;
+    for (int l = 0; l < VL; l++) s += v[l];
+    return s;
+#endif
+}
+
+// Rows become columns, in place: r[i][j] <-> r[j][i].
+#if LUMI_LANES == 8
+inline void transpose(vf* r) {
+#define LUMI_SHUFFLE __builtin_shufflevector
+    vf a[8], b[8];
+    for (int i = 0; i < 8; i += 2) {
+        a[i] = LUMI_SHUFFLE(r[i], r[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        a[i + 1] = LUMI_SHUFFLE(r[i], r[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int j = 0; j < 2; j++) {
+            b[i + 2 * j] = LUMI_SHUFFLE(a[i + j], a[i + 2 + j], 0, 1, 8, 9, 4, 5, 12, 13);
+            b[i + 2 * j + 1] = LUMI_SHUFFLE(a[i + j], a[i + 2 + j], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+    for (int i = 0; i < 4; i++) {
+        r[i] = LUMI_SHUFFLE(b[i], b[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        r[i + 4] = LUMI_SHUFFLE(b[i], b[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+#undef LUMI_SHUFFLE
+}
+#else
+inline void transpose(vf* r) {
+    for (int i = 0; i < VL; i++)
+        for (int j = 0; j < i; j++) {
+            float t = r[i][j];
+            r[i][j] = r[j][i];
+            r[j][i] = t;
+        }
+}
+#endif
+
+// VL rows of 16 floats, `stride` floats apart <-> 16 vectors over rows. VL divides 16.
+inline void load_rows(const float* rows, long stride, vf* columns) {
+    for (int c = 0; c < 16; c += VL) {
+        for (int l = 0; l < VL; l++) columns[c + l] = load(rows + l * stride + c);
+        transpose(columns + c);
+    }
+}
+inline void store_rows(float* rows, long stride, vf* columns) {
+    for (int c = 0; c < 16; c += VL) {
+        transpose(columns + c);
+        for (int l = 0; l < VL; l++) store(rows + l * stride + c, columns[c + l]);
+    }
+}
+
+}  // namespace lumi

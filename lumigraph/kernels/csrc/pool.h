@@ -1,0 +1,101 @@
+// A small thread pool. Tasks are taken from one counter, so who runs what varies, but what a task computes never depends
+// on the number of threads: results are bit-identical for any of them. Workers spin for a moment before they sleep,
+// because a training step runs a dozen sub-millisecond loops back to back.
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace lumi {
+
+class Pool {
+  public:
+    static Pool& shared() {
+        static Pool* pool = new Pool(static_cast<int>(std::thread::hardware_concurrency()));
+        return *pool;  // never destroyed: workers may outlive static destruction
+    }
+    int threads() const { return threads_; }
+    void resize(int n) {
+        std::lock_guard<std::mutex> guard(run_mutex_);
+        stop();
+        start(n < 1 ? 1 : n);
+    }
+    // f(task) for task in [0, n); returns when all are done. Not reentrant: one caller at a time, others wait.
+    template <class F> void run(int n, F&& f) {
+        if (n <= 0) return;
+        std::lock_guard<std::mutex> guard(run_mutex_);
+        if (threads_ == 1 || n == 1) {
+            for (int i = 0; i < n; i++) f(i);
+            return;
+        }
+        call_ = [](void* context, int i) { (*static_cast<std::remove_reference_t<F>*>(context))(i); };
+        context_ = &f;
+        count_ = n;
+        next_.store(0, std::memory_order_relaxed);
+        busy_.store(threads_ - 1, std::memory_order_relaxed);
+        {
+            std::lock_guard<std::mutex> lock(sleep_mutex_);
+            generation_.fetch_add(1, std::memory_order_release);
+        }
+        wake_.notify_all();
+        drain();
+        while (busy_.load(std::memory_order_acquire) != 0) pause();
+    }
+
+  private:
+    explicit Pool(int n) { start(n < 1 ? 1 : n); }
+    static void pause() {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
+    void drain() {
+        for (int i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) call_(context_, i);
+    }
+    void start(int n) {
+        threads_ = n;
+        stopping_ = false;
+        long seen = generation_.load();
+        for (int t = 1; t < n; t++) workers_.emplace_back([this, seen] { work(seen); });
+    }
+    void stop() {
+        {
+            std::lock_guard<std::mutex> lock(sleep_mutex_);
+            stopping_ = true;
+            generation_.fetch_add(1, std::memory_order_release);
+        }
+        wake_.notify_all();
+        for (auto& w : workers_) w.join();
+        workers_.clear();
+    }
+    void work(long seen) {
+        for (;;) {
+            for (int i = 0; i < 4000 && generation_.load(std::memory_order_acquire) == seen; i++) pause();
+            if (generation_.load(std::memory_order_acquire) == seen) {
+                std::unique_lock<std::mutex> lock(sleep_mutex_);
+                wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
+            }
+            seen = generation_.load(std::memory_order_acquire);
+            if (stopping_) return;
+            drain();
+            busy_.fetch_sub(1, std::memory_order_release);
+        }
+    }
+
+    int threads_ = 1, count_ = 0;
+    void (*call_)(void*, int) = nullptr;
+    void* context_ = nullptr;
+    std::atomic<int> next_{0}, busy_{0};
+    std::atomic<long> generation_{0};
+    bool stopping_ = false;
+    std::mutex run_mutex_, sleep_mutex_;
+    std::condition_variable wake_;
+    std::vector<std::thread> workers_;
+};
+
+template <class F> void parallel(int n, F&& f) { Pool::shared().run(n, static_cast<F&&>(f)); }
+
+}  // namespace lumi

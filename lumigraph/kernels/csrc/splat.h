@@ -1,0 +1,109 @@
+// The stages of splatting one view, and what they hand to each other.
+//
+//   project:  params -> Splat records and, per gaussian, the tiles its 1/255 level set touches
+//   bin:      depth order, then one front-to-back list of entries a tile
+//   composite:           lists -> image;      composite_backward: image gradient -> ten sums an entry
+//   project_backward:    sums -> gradients, handed to a sink (a tensor, or Adam at once)
+//
+// No atomics on data: each entry owns a slot of sums, a gaussian adds up its own slots in a fixed order.
+#pragma once
+#include <cstdlib>
+#include <vector>
+
+#include "gaussian.h"
+#include "lanes.h"
+#include "pool.h"
+
+namespace lumi {
+
+constexpr int TILE = 16;      // pixels
+constexpr int CHUNK = 1024;   // gaussians a task; fixed, so that sums over chunks do not depend on the thread count
+constexpr int ROW = 16, SH_ROW = 48, SLOT = 16;  // floats: a row of params, of sh_rest, of sums
+
+// Grows, never shrinks, never initialises; cache-line aligned.
+template <class T> class Buffer {
+  public:
+    Buffer() = default;
+    Buffer(const Buffer&) = delete;
+    ~Buffer() { std::free(data_); }
+    T* reserve(size_t n) {
+        if (n > capacity_) {
+            std::free(data_);
+            capacity_ = n + n / 4;
+            data_ = static_cast<T*>(std::aligned_alloc(64, (capacity_ * sizeof(T) + 63) / 64 * 64));
+            if (!data_) {
+                capacity_ = 0;
+                throw std::bad_alloc();
+            }
+        }
+        return data_;
+    }
+    T* data() const { return data_; }
+    T& operator[](size_t i) const { return data_[i]; }
+
+  private:
+    T* data_ = nullptr;
+    size_t capacity_ = 0;
+};
+
+// log2 alpha = lo - (A dx^2 + B dx dy + C dy^2); the level set alpha = 1/255 is that form equal to q, half extents hx hy.
+struct alignas(64) Splat {
+    float x, y, A, B, C, lo, red, green, blue, z, hx, hy, q;
+    int32_t first, count;  // its slots of sums, relative to its chunk; count 0: not visible
+    float unused;
+};
+static_assert(sizeof(Splat) == 64, "one cache line a splat");
+
+struct Entry {
+    int32_t id, slot;
+};
+
+struct View {  // everything that forward leaves for backward
+    Camera camera;
+    int count = 0, degree = 0;
+    Buffer<Splat> splats;
+    std::vector<std::vector<uint16_t>> chunk_tiles;  // tiles of each gaussian of a chunk, one after the other
+    std::vector<int32_t> chunk_first;                // first slot of a chunk
+    Buffer<uint32_t> keys, keys_swap;
+    Buffer<int32_t> order, order_swap;
+    int visible = 0;
+    Buffer<Entry> entries;
+    std::vector<int32_t> tile_start, tile_order;
+    std::vector<int32_t> tile_histogram;
+    Buffer<float> sums;
+    int tiles_x() const { return (camera.width + TILE - 1) / TILE; }
+    int tiles_y() const { return (camera.height + TILE - 1) / TILE; }
+    int tiles() const { return tiles_x() * tiles_y(); }
+    int chunks() const { return (count + CHUNK - 1) / CHUNK; }
+    long entry_count() const { return chunk_first.empty() ? 0 : chunk_first.back(); }
+};
+
+// One image in planes of width x height floats.
+struct Planes {
+    float *rgb, *transmittance, *depth;  // depth may be null
+};
+struct PlaneGradients {
+    const float *rgb, *transmittance;  // transmittance may be null
+    const float* extra;                // dL/ddepth, or an error map to weigh gaussians by, or null
+    bool extra_is_depth;
+};
+
+struct Adam {
+    float lr[ROW], lr_sh, beta1, beta2, epsilon;
+    float *m, *v, *sh_m, *sh_v;  // moments; rows like params and sh_rest
+    float* score;                // (N, 2): += sum of w * error, += |dL/dpixel|
+    float max_logit;
+};
+struct GradientRows {
+    float *params, *sh;  // (N, 16), (N, 48); rows of invisible gaussians are zeroed
+    double* camera;      // 12: dL/d(camera from world) row-major, or null
+};
+
+void project(View& view, const float* params, const float* sh_rest);
+void bin(View& view);
+void composite(const View& view, const float* background, const Planes& out);
+void composite_backward(View& view, const Planes& image, const PlaneGradients& gradient);
+void project_backward(const View& view, const float* params, const float* sh_rest, bool depth, const GradientRows& out);
+void project_backward_adam(const View& view, float* params, float* sh_rest, const Adam& adam);
+
+}  // namespace lumi
