@@ -65,3 +65,26 @@ def blob(count: int, size: tuple[int, int], degree: int = 3, seed: int = 0, radi
         size=size,
         background=torch.tensor([0.1, 0.2, 0.3]),
     )
+
+
+def pack(scene: Scene) -> tuple[Tensor, Tensor]:
+    """Raw parameters -> params (N, 16) and sh_rest (N, 48), the rows that `lumigraph.kernels.splat` takes."""
+    count = len(scene.means)
+    params, rest = torch.zeros(count, 16), torch.zeros(count, 48)
+    params[:, 0:3], params[:, 3:6], params[:, 6:10] = scene.means, scene.log_scales, scene.quats
+    params[:, 10], params[:, 11:14] = scene.logit_opacities, scene.sh[:, 0]
+    higher = scene.sh[:, 1:].flatten(1)
+    rest[:, : higher.shape[1]] = higher
+    return params, rest
+
+
+def unpack(params: Tensor, rest: Tensor, degree: int) -> dict[str, Tensor]:
+    """The inverse of `pack`, for the rows as well as for their gradients."""
+    extra = (degree + 1) ** 2 - 1
+    return {
+        "means": params[:, 0:3],
+        "log_scales": params[:, 3:6],
+        "quats": params[:, 6:10],
+        "logit_opacities": params[:, 10],
+        "sh": torch.cat([params[:, 11:14], rest[:, : 3 * extra]], 1).view(len(params), 1 + extra, 3),
+    }

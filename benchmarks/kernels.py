@@ -1,0 +1,86 @@
+"""Milliseconds of each stage of one rendered view, forward and backward, and how much of the machine that uses."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from benchmarks import peak
+from benchmarks.scenes import Scene, blob, pack
+from lumigraph.kernels import native, reference, splat
+
+CASES = (("50k@512 SH 3", 50_000, 512), ("200k@1024 SH 3", 200_000, 1024))
+FORWARD, BACKWARD = ("project", "bin", "composite"), ("composite_backward", "project_backward")
+
+# Arithmetic of one contributing pair of gaussian and pixel in the inner loops of csrc/composite.cpp, counted by hand:
+# an FMA is two, the exponential 11, comparisons and conversions nothing.
+FLOPS = {"composite": 24, "composite_backward": 47}
+
+
+def rows(repeats: int = 9) -> Iterator[dict[str, object]]:
+    """For each scene, on one thread and on all of them."""
+    most = splat.threads()
+    for name, count, width in CASES:
+        scene = blob(count, (width, width))
+        pairs = contributing_pairs(scene)
+        for threads in sorted({1, most}):
+            splat.set_threads(threads)
+            try:
+                yield {"case": f"{name}, {threads} threads", "isa": native.isa, **time(scene, pairs, threads, repeats)}
+            finally:
+                splat.set_threads(most)
+
+
+def time(scene: Scene, pairs: int, threads: int, repeats: int) -> dict[str, object]:
+    """Medians in ms; billions of contributing pairs a second; the share of the FMA peak that their arithmetic is."""
+    params, rest = pack(scene)
+    camera = splat.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size)
+    seconds = defaultdict(list)
+    for _ in range(repeats):
+        for stage, value in splat.profile(params, rest, camera, degree=3).items():
+            seconds[stage].append(value)
+    median = {stage: statistics.median(values) for stage, values in seconds.items()}
+    entries = int(median.pop("entries"))
+    limit = peak.measure(threads)
+    result: dict[str, object] = {f"{stage}_ms": round(1e3 * value, 2) for stage, value in median.items()}
+    result["forward_ms"] = round(1e3 * sum(median[stage] for stage in FORWARD), 2)
+    result["backward_ms"] = round(1e3 * sum(median[stage] for stage in BACKWARD), 2)
+    result |= {"entries": entries, "pairs": pairs}
+    for stage, flops in FLOPS.items():
+        rate = pairs / median[stage] * 1e-9
+        result |= {f"{stage}_gpairs": round(rate, 2), f"{stage}_of_peak": round(rate * flops / limit, 3)}
+    return result
+
+
+def contributing_pairs(scene: Scene, tile: int = 32) -> int:
+    """The pairs of gaussian and pixel that make the picture: visible, and before their pixel is full.
+
+    It is the least that any renderer has to do, and does not depend on how one walks tiles or vectors.
+    """
+    projected = reference.project(*scene[:-1])
+    front = torch.argsort(projected.depths, stable=True)
+    means, conics, opacities = projected.means[front], projected.conics[front], projected.opacities[front]
+    a, b, c = conics.unbind(-1)
+    level = 2 * (opacities / reference.ALPHA_MIN).log().clamp_min(0)  # of d' conic d, where alpha is ALPHA_MIN
+    reach = torch.stack([c, a], -1).mul((level / (a * c - b * b))[:, None]).sqrt()
+    total = 0
+    for y in range(0, scene.size[1], tile):
+        for x in range(0, scene.size[0], tile):
+            width, height = min(tile, scene.size[0] - x), min(tile, scene.size[1] - y)
+            corner, size = torch.tensor([x, y]), torch.tensor([width, height])
+            near = ((means + reach > corner) & (means - reach < corner + size)).all(1)
+            total += _live_pairs(means[near] - corner, conics[near], opacities[near], width, height)
+    return total
+
+
+def _live_pairs(means: Tensor, conics: Tensor, opacities: Tensor, width: int, height: int) -> int:
+    xs, ys = torch.meshgrid(torch.arange(width) + 0.5, torch.arange(height) + 0.5, indexing="xy")
+    dx, dy = xs.flatten() - means[:, 0:1], ys.flatten() - means[:, 1:2]
+    a, b, c = conics.T[:, :, None]
+    alpha = opacities[:, None] * torch.exp(-0.5 * (a * dx * dx + c * dy * dy) - b * dx * dy)
+    alpha = torch.where(alpha >= reference.ALPHA_MIN, alpha.clamp_max(reference.ALPHA_MAX), 0)
+    after = torch.cumprod(1 - alpha, 0)
+    before = torch.cat([torch.ones_like(after[:1]), after[:-1]])
+    return int(((alpha > 0) & (before > reference.STOP)).sum())

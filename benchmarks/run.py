@@ -1,0 +1,93 @@
+"""All benchmarks: one table on the terminal, one line of JSON a figure in benchmarks/results.
+
+    python -m benchmarks.run                          everything, about 15 minutes on two cores
+    python -m benchmarks.run --only peak kernels      the kernels alone, two minutes
+    python -m benchmarks.run --only training --scenes lego --seconds 30 60 120
+
+Timings mean something on an idle machine only: each line keeps the load that it was measured under.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import kernels, peak, pose, training
+from lumigraph.studio.machine import cores, cpu_model
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+Row = dict[str, object]
+
+
+def main() -> None:
+    args = parse()
+    console = Console()
+    table = Table(title=f"{cpu_model()}, {cores()} cores, commit {commit()}")
+    for column in ("benchmark", "case", "figures"):
+        table.add_column(column, overflow="fold")
+    for name, rows in suites(args).items():
+        console.print(f"{name} ...", style="dim")
+        for row in rows():
+            record(name, row)
+            figures = "  ".join(f"{key} [bold]{value}[/]" for key, value in row.items() if key != "case")
+            table.add_row(name, str(row["case"]), figures)
+        table.add_section()
+    console.print(table)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Benchmarks of Lumigraph.")
+    parser.add_argument("--only", nargs="+", choices=("peak", "kernels", "training", "pose"), help="default: all")
+    parser.add_argument("--scenes", nargs="+", choices=tuple(training.CASES), default=list(training.CASES))
+    parser.add_argument("--seconds", nargs="+", type=float, default=[30.0, 60.0], help="budgets of training")
+    data = ROOT.parent / "shared" / "data"
+    parser.add_argument("--data", type=Path, default=data, help="folder with lego/ and fox/ (default: %(default)s)")
+    return parser.parse_args()
+
+
+def suites(args: argparse.Namespace) -> dict[str, Callable[[], Iterator[Row]]]:
+    known: dict[str, Callable[[], Iterator[Row]]] = {
+        "peak": peak.rows,
+        "kernels": kernels.rows,
+        "training": partial(training.rows, args.data, args.scenes, args.seconds),
+        "pose": partial(pose.rows, args.data, [scene for scene in pose.SCENES if scene in args.scenes]),
+    }
+    return {name: rows for name, rows in known.items() if args.only is None or name in args.only}
+
+
+def record(benchmark: str, row: Row) -> None:
+    """Append a line to results/BENCHMARK.jsonl: what was measured, when, on which machine and which code."""
+    line = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpu": cpu_model(),
+        "cores": cores(),
+        "load": round(os.getloadavg()[0], 2),
+        "commit": commit(),
+        **row,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    with (RESULTS / f"{benchmark}.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def commit() -> str:
+    """The commit that is checked out, with a + where files differ from it."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+        return done.stdout.strip()
+
+    return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+
+
+if __name__ == "__main__":
+    main()

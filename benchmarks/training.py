@@ -1,0 +1,63 @@
+"""PSNR on held-out views against seconds of training, through the command line."""
+
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.cli import lumigraph
+
+
+@dataclass(frozen=True)
+class Case:
+    """A capture and how much its photos are shrunk. `folder` is relative to the data; None is the rendered sample."""
+
+    folder: str | None
+    downscale: int
+
+
+CASES = {
+    "sample": Case(None, 1),
+    "lego": Case("lego", 2),  # 800x800 -> 400x400
+    "fox": Case("fox", 4),  # 1080x1920 -> 270x480
+}
+
+
+def rows(
+    data: Path, scenes: Sequence[str] = tuple(CASES), budgets: Sequence[float] = (30,)
+) -> Iterator[dict[str, object]]:
+    """One row for each scene whose folder lies in `data` and each budget in seconds.
+
+    A budget shapes the whole schedule, so each is a run of its own. Nothing is kept of the runs.
+    """
+    for scene in scenes:
+        case = CASES[scene]
+        if case.folder is not None and not (data / case.folder).is_dir():
+            yield {"case": scene, "skipped": f"no {data / case.folder}"}
+            continue
+        with tempfile.TemporaryDirectory(prefix="lumigraph-bench-") as work:
+            capture = Path(work, "capture") if case.folder is None else data / case.folder
+            if case.folder is None:
+                lumigraph("sample", capture, "--quiet")
+            for seconds in budgets:
+                yield {"case": f"{scene}, {seconds:g} s", **train(capture, Path(work, "run"), seconds, case.downscale)}
+
+
+def train(capture: Path, run: Path, seconds: float, downscale: int) -> dict[str, object]:
+    """Figures of the evaluation, and the wall seconds of training with everything around it (photos, checkpoints)."""
+    _, wall = lumigraph(
+        "train", capture, "-o", run, "--seconds", str(seconds), "--downscale", str(downscale), "--overwrite", "--quiet"
+    )
+    result = json.loads(lumigraph("evaluate", run, "--json", "--quiet")[0])
+    return {
+        "psnr": round(result["psnr"], 2),
+        "ssim": round(result["ssim"], 4),
+        "views": result["views"],
+        "train_seconds": result["train_seconds"],
+        "wall_seconds": round(wall, 1),
+        "steps": result["steps"],
+        "steps_per_second": round(result["steps"] / result["train_seconds"], 1),
+        "size": result["size"],
+        "downscale": downscale,
+    }

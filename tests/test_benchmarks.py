@@ -1,0 +1,58 @@
+"""What the benchmarks compute about their own measurements."""
+
+import math
+
+import pytest
+import torch
+
+from benchmarks import kernels, pose
+from benchmarks.scenes import blob
+from lumigraph.kernels import reference
+from lumigraph.scene.cameras import Cameras
+from lumigraph.scene.capture import ArrayPhotos, Capture
+from lumigraph.scene.poses import Similarity, look_at, matrix_from_quaternion
+
+
+def test_contributing_pairs_are_those_that_a_loop_over_pixels_meets() -> None:
+    scene = blob(150, (45, 37), degree=0, seed=3, radius=14)
+    scene = scene._replace(logit_opacities=scene.logit_opacities * 3)
+    projected = reference.project(*scene[:-1])
+    pairs = 0
+    for pixel in [(x + 0.5, y + 0.5) for y in range(37) for x in range(45)]:
+        transmittance = 1.0
+        for i in torch.argsort(projected.depths, stable=True).tolist():
+            dx, dy = (torch.tensor(pixel) - projected.means[i]).tolist()
+            a, b, c = projected.conics[i].tolist()
+            alpha = projected.opacities[i].item() * math.exp(-0.5 * (a * dx * dx + c * dy * dy) - b * dx * dy)
+            if alpha >= 1 / 255 and transmittance > 1e-4:
+                pairs += 1
+                transmittance *= 1 - min(alpha, 0.99)
+    assert kernels.contributing_pairs(scene) == pytest.approx(
+        pairs, rel=1e-3
+    )  # float32 against float64 at the cut-offs
+
+
+def test_poses_are_compared_up_to_a_similarity() -> None:
+    """The same cameras in another world agree; tilted by 0.1 they are off by that."""
+    eyes = torch.randn(9, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
+    up = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    poses = torch.stack([look_at(eye, torch.zeros(3, dtype=torch.float64), up) for eye in eyes])
+    turn = matrix_from_quaternion(torch.tensor([0.3, -0.5, 0.2, 0.8], dtype=torch.float64))
+    moved = Similarity(2.5, turn, torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)).poses(poses)
+
+    def capture(poses: torch.Tensor) -> Capture:
+        n = len(poses)
+        sizes = torch.full((n, 2), 4)
+        cameras = Cameras(poses, sizes.double(), sizes.double() / 2, sizes)
+        photos = ArrayPhotos([torch.zeros(4, 4, 3, dtype=torch.uint8)] * n)
+        return Capture(cameras, photos, tuple(f"{i}.png" for i in range(n)), torch.zeros(n, dtype=torch.bool))
+
+    same = pose.compare(capture(moved), capture(poses))
+    assert same == {"photos": 9, "found": 9, "rotation_degrees": 0.0, "position_percent": 0.0}
+    fewer = pose.compare(capture(moved[:7]), capture(poses))
+    assert fewer["found"] == 7 and fewer["position_percent"] == 0.0
+
+    off = moved.clone()
+    tilt = matrix_from_quaternion(torch.tensor([math.cos(0.05), math.sin(0.05), 0, 0], dtype=torch.float64))
+    off[:, :, :3] = off[:, :, :3] @ tilt
+    assert pose.compare(capture(off), capture(poses))["rotation_degrees"] == pytest.approx(math.degrees(0.1), abs=1e-3)
