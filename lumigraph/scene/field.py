@@ -37,8 +37,9 @@ class Training(Protocol):
     @property
     def field(self) -> Field: ...
 
-    def step(self, i: int) -> dict[str, float]:
-        """Learn once; `i` counts from 0 over the whole run. Returns named numbers, such as the loss."""
+    def step(self, i: int, progress: float) -> dict[str, float]:
+        """Learn once; `i` counts from 0 over the whole run, `progress` is the share of the budget spent, 0..1: every
+        schedule hangs on it, so that a run is at its best when its budget ends. Returns numbers such as the loss."""
         ...
 
     def state(self) -> dict[str, Tensor]:

@@ -343,10 +343,7 @@ def _there_and_back(cameras: Cameras, frames: int) -> Cameras:
 def _squad(rotations: Tensor, here: Tensor, there: Tensor, f: Tensor, closed: bool) -> Tensor:
     """(K, 3, 3) key rotations -> (F, 4) quaternions between keys `here` and `there` (F,) at fractions f (F, 1)."""
     q = quaternion_from_matrix(rotations)
-    for i in range(1, len(q)):  # q and -q are one rotation: each key takes the sign nearer to the one before
-        if q[i] @ q[i - 1] < 0:
-            q[i] = -q[i]
-    before, after = q.roll(1, 0), q.roll(-1, 0)
+    before, after = q.roll(1, 0), q.roll(-1, 0)  # q and -q are one rotation: neighbours take the nearer sign
     before = torch.where((before * q).sum(-1, keepdim=True) < 0, -before, before)
     after = torch.where((after * q).sum(-1, keepdim=True) < 0, -after, after)
     back = q * q.new_tensor([1, -1, -1, -1])
@@ -355,7 +352,7 @@ def _squad(rotations: Tensor, here: Tensor, there: Tensor, f: Tensor, closed: bo
         bend[0] = bend[-1] = 0  # as if the turn went on beyond the ends: two keys give a plain slerp
     control = quaternion_product(q, _exp(-bend / 4))
     a, b, ca, cb = q[here], q[there], control[here], control[there]
-    flip = (a * b).sum(-1, keepdim=True) < 0  # only where a closed path returns to the first key
+    flip = (a * b).sum(-1, keepdim=True) < 0
     b, cb = torch.where(flip, -b, b), torch.where(flip, -cb, cb)
     return _slerp(_slerp(a, b, f), _slerp(ca, cb, f), 2 * f * (1 - f))
 

@@ -207,6 +207,14 @@ def test_up_of_photos_held_by_hand(azimuths: Tensor, elevation: float, tolerance
     assert degrees_between(found, similarity.rotation @ UP) < tolerance
 
 
+def test_up_of_photos_that_all_look_one_way() -> None:
+    """Rolled by some degrees and not panned, the right axes say nothing of use: only the cameras' own up does."""
+    eyes = torch.linspace(-1, 1, 20, dtype=torch.float64)[:, None] * torch.tensor([1.0, 0.0, 0.0])
+    tilted = UP + 0.05 * randn(20, 3)
+    found = up_direction(with_poses(look_at(eyes, eyes + torch.tensor([0.0, 1.0, 0.0]), tilted)))
+    assert degrees_between(found, UP) < 3
+
+
 def test_the_focus_ignores_photos_that_look_elsewhere() -> None:
     cameras = ring(torch.arange(0, 360, 15), shake=0)
     poses = cameras.world_from_cam.clone()
