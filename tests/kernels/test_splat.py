@@ -89,8 +89,13 @@ def assert_agree(
         error = (getattr(actual, name) - getattr(expected, name)).abs()[settled].max().item()
         assert error <= 2e-5 * scale, f"{name}: off by {error:.2e}"
     for name, truth in expected.gradients.items():
-        error = (actual.gradients[name] - truth).norm().item()
-        assert error <= gradients * truth.norm().item(), f"{name}: relative error {error / truth.norm():.2e}"
+        assert_near(name, actual.gradients[name], truth, gradients)
+
+
+def assert_near(name: str, actual: Tensor, truth: Tensor, relative: float) -> None:
+    """Equal up to `relative` in the Euclidean norm of all values together."""
+    error, size = (actual - truth).norm().item(), truth.norm().item()
+    assert error <= relative * size, f"{name}: off by {error:.2e} of {size:.2e}"
 
 
 @pytest.fixture
