@@ -13,7 +13,7 @@ namespace lumi {
 namespace {
 
 constexpr int RADIUS = 5, COLUMNS = 128, ROWS = 48, RING = 16;
-constexpr int PADDED = COLUMNS + 2 * RADIUS + VL;  // a row of input, with what the last vector reads beyond
+constexpr int PADDED = (COLUMNS + 2 * RADIUS + 15) / 16 * 16;  // a row with its halo, in whole vectors
 constexpr float C1 = 0.01f * 0.01f, C2 = 0.03f * 0.03f;
 
 struct Window {
@@ -53,20 +53,36 @@ template <int N> struct Slider {
     }
 };
 
-struct Block {  // of one channel
+// One channel of a block of rows and columns. Rows are copied into padded buffers, so that every loop runs over whole
+// vectors; `inside` (padded) and `own` are 1 where a column lies in the image and in the block, else 0.
+struct Block {
     int channel, y0, y1, x0, x1, width, height;
     size_t plane;
+    alignas(64) float inside[PADDED] = {}, own[COLUMNS] = {};
     Block(const LossInput& in, int task, int across, int down) {
         channel = task / (across * down), task %= across * down;
         width = in.width, height = in.height, plane = (size_t)width * height;
         y0 = task / across * ROWS, y1 = std::min(height, y0 + ROWS);
         x0 = task % across * COLUMNS, x1 = std::min(width, x0 + COLUMNS);
+        std::fill(inside + halo(begin()), inside + halo(end()), 1.f);
+        std::fill_n(own, x1 - x0, 1.f);
     }
-    // f(image x, position in a padded row) over the columns that exist, halo included
-    template <class F> void columns(F f) const {
-        for (int x = std::max(0, x0 - RADIUS), end = std::min(width, x1 + RADIUS); x < end; x++) f(x, x - x0 + RADIUS);
+    int begin() const { return std::max(0, x0 - RADIUS); }
+    int end() const { return std::min(width, x1 + RADIUS); }
+    int halo(int x) const { return x - x0 + RADIUS; }
+    size_t row(int y) const { return (size_t)y * width; }
+    // the part of an image row with its halo, into a padded row whose borders are zero
+    template <class T> void copy(const T* image_row, T* padded) const {
+        std::memcpy(padded + halo(begin()), image_row + begin(), sizeof(T) * (size_t)(end() - begin()));
     }
 };
+
+inline vf load_bytes(const uint8_t* p) {  // VL bytes -> 0..1
+    typedef uint8_t bytes __attribute__((vector_size(VL)));
+    bytes b;
+    std::memcpy(&b, p, VL);
+    return __builtin_convertvector(__builtin_convertvector(b, vi), vf) * (1.f / 255);
+}
 
 struct Sums {
     double l1 = 0, square = 0, ssim = 0, gain = 0, bias = 0;
@@ -76,44 +92,43 @@ struct Sums {
 double moments_pass(const LossInput& in, const Block& b, float* partial) {
     Slider<5> s;
     std::memset(s.input, 0, sizeof s.input);
+    alignas(64) float rgb[PADDED] = {};
+    alignas(64) uint8_t target[PADDED] = {}, mask[PADDED];
+    std::fill_n(mask, PADDED, 255);
     const float gain = in.gain[b.channel], bias = in.bias[b.channel];
     const size_t base = b.channel * b.plane;
     double total = 0;
     for (int y = b.y0 - RADIUS; y < b.y1 + RADIUS; y++) {
         if (y < 0 || y >= b.height) s.push_zero(y);
         else {
-            const float* rgb = in.rgb + base + (size_t)y * b.width;
-            const uint8_t* target = in.target + base + (size_t)y * b.width;
-            b.columns([&](int x, int i) {
-                float u = gain * rgb[x] + bias, v = target[x] * (1.f / 255);
-                s.input[0][i] = u, s.input[1][i] = v, s.input[2][i] = u * u, s.input[3][i] = v * v, s.input[4][i] = u * v;
-            });
+            b.copy(in.rgb + base + b.row(y), rgb);
+            b.copy(in.target + base + b.row(y), target);
+            for (int i = 0; i < PADDED; i += VL) {
+                vf u = (gain * load(rgb + i) + bias) * load(b.inside + i), v = load_bytes(target + i);
+                store(s.input[0] + i, u), store(s.input[1] + i, v);
+                store(s.input[2] + i, u * u), store(s.input[3] + i, v * v), store(s.input[4] + i, u * v);
+            }
             s.push(y);
         }
         const int c = y - RADIUS;  // the row whose window is complete
         if (c < b.y0) continue;
-        alignas(64) float out[4][COLUMNS];
+        if (in.mask) b.copy(in.mask + b.row(c), mask);
+        alignas(64) float out[3][COLUMNS];
+        vf row_total{};
         for (int x = 0; x < b.x1 - b.x0; x += VL) {
             vf mu = s.column(0, c, x), nu = s.column(1, c, x);
             vf var = s.column(2, c, x) - mu * mu, var2 = s.column(3, c, x) - nu * nu, cov = s.column(4, c, x) - mu * nu;
             vf a1 = 2.f * mu * nu + C1, a2 = 2.f * cov + C2, i1 = 1.f / (mu * mu + nu * nu + C1), i2 = 1.f / (var + var2 + C2);
-            vf i12 = i1 * i2, S = a1 * a2 * i12;
+            vf m = load_bytes(mask + x + RADIUS), i12 = i1 * i2 * m, S = a1 * a2 * i12;
             store(out[0] + x, 2.f * nu * (a2 - a1) * i12 + 2.f * mu * S * (i2 - i1));
             store(out[1] + x, -S * i2);
             store(out[2] + x, 2.f * a1 * i12);
-            store(out[3] + x, S);
+            row_total += S * load(b.own + x);
         }
-        const size_t row = (size_t)c * b.width + b.x0;
-        float sum = 0;
-        for (int x = 0; x < b.x1 - b.x0; x++) {
-            float m = in.mask ? in.mask[row + x] * (1.f / 255) : 1.f;
-            for (int k = 0; k < 3; k++) out[k][x] *= m;
-            sum += out[3][x] * m;
-        }
-        total += sum;
+        total += sum(row_total);
         if (partial)
             for (int k = 0; k < 3; k++)
-                std::memcpy(partial + (3 * k + b.channel) * b.plane + row, out[k], (size_t)(b.x1 - b.x0) * 4);
+                std::memcpy(partial + (3 * k + b.channel) * b.plane + b.row(c) + b.x0, out[k], (size_t)(b.x1 - b.x0) * 4);
     }
     return total;
 }
@@ -121,43 +136,40 @@ double moments_pass(const LossInput& in, const Block& b, float* partial) {
 Sums gradient_pass(const LossInput& in, const LossOutput& out, const Block& b, float inverse_count) {
     Slider<3> s;
     std::memset(s.input, 0, sizeof s.input);
-    Sums sums;
+    alignas(64) float rgb[PADDED] = {}, gradient[COLUMNS];
+    alignas(64) uint8_t target[PADDED] = {}, mask[PADDED];
+    std::fill_n(mask, PADDED, 255);
     const bool structural = in.ssim > 0;
     const float gain = in.gain[b.channel], bias = in.bias[b.channel], absolute = 1 - in.ssim - in.square;
     const size_t base = b.channel * b.plane;
+    Sums sums;
     for (int y = b.y0 - RADIUS; y < b.y1 + RADIUS; y++) {
         if (structural) {
             if (y < 0 || y >= b.height) s.push_zero(y);
             else {
-                for (int k = 0; k < 3; k++) {
-                    const float* p = out.scratch + (3 * k + b.channel) * b.plane + (size_t)y * b.width;
-                    b.columns([&](int x, int i) { s.input[k][i] = p[x]; });
-                }
+                for (int k = 0; k < 3; k++) b.copy(out.scratch + (3 * k + b.channel) * b.plane + b.row(y), s.input[k]);
                 s.push(y);
             }
         }
         const int c = y - RADIUS;
         if (c < b.y0) continue;
-        alignas(64) float blurred[3][COLUMNS] = {};
-        if (structural)
-            for (int x = 0; x < b.x1 - b.x0; x += VL)
-                for (int k = 0; k < 3; k++) store(blurred[k] + x, s.column(k, c, x));
-        const size_t row = (size_t)c * b.width + b.x0;
-        const float* rgb = in.rgb + base + row;
-        const uint8_t *target = in.target + base + row, *mask = in.mask ? in.mask + row : nullptr;
-        float* gradient = out.gradient ? out.gradient + base + row : nullptr;
-        float l1 = 0, square = 0, to_gain = 0, to_bias = 0;
-        for (int x = 0; x < b.x1 - b.x0; x++) {
-            float u = gain * rgb[x] + bias, v = target[x] * (1.f / 255), d = u - v, m = mask ? mask[x] * (1.f / 255) : 1.f;
-            l1 += m * std::fabs(d), square += m * d * d;
-            if (!gradient) continue;
-            float g = m * (absolute * (d > 0 ? 1.f : d < 0 ? -1.f : 0.f) + 2 * in.square * d);
-            g -= in.ssim * (blurred[0][x] + 2 * u * blurred[1][x] + v * blurred[2][x]);
-            g *= inverse_count;
-            to_gain += g * rgb[x], to_bias += g;
-            gradient[x] = g * gain;
+        b.copy(in.rgb + base + b.row(c), rgb);
+        b.copy(in.target + base + b.row(c), target);
+        if (in.mask) b.copy(in.mask + b.row(c), mask);
+        vf l1{}, square{}, to_gain{}, to_bias{};
+        for (int x = 0; x < b.x1 - b.x0; x += VL) {
+            vf raw = load(rgb + x + RADIUS), u = gain * raw + bias, v = load_bytes(target + x + RADIUS), d = u - v;
+            vf m = load_bytes(mask + x + RADIUS) * load(b.own + x), sign = select(d > 0.f, spread(1.f), spread(-1.f));
+            sign = keep(d != 0.f, sign);
+            l1 += m * d * sign, square += m * d * d;
+            vf g = m * (absolute * sign + 2.f * in.square * d);
+            if (structural) g -= in.ssim * (s.column(0, c, x) + 2.f * u * s.column(1, c, x) + v * s.column(2, c, x));
+            g *= load(b.own + x) * inverse_count;
+            to_gain += g * raw, to_bias += g;
+            store(gradient + x, g * gain);
         }
-        sums.l1 += l1, sums.square += square, sums.gain += to_gain, sums.bias += to_bias;
+        sums.l1 += sum(l1), sums.square += sum(square), sums.gain += sum(to_gain), sums.bias += sum(to_bias);
+        if (out.gradient) std::memcpy(out.gradient + base + b.row(c) + b.x0, gradient, (size_t)(b.x1 - b.x0) * 4);
     }
     return sums;
 }
@@ -165,17 +177,23 @@ Sums gradient_pass(const LossInput& in, const LossOutput& out, const Block& b, f
 void error_map(const LossInput& in, float* error) {
     const size_t plane = (size_t)in.width * in.height;
     parallel((in.height + ROWS - 1) / ROWS, [&](int task) {
-        for (int y = task * ROWS, end = std::min(in.height, y + ROWS); y < end; y++) {
-            const size_t row = (size_t)y * in.width;
-            for (int x = 0; x < in.width; x++) error[row + x] = 0;
+        const size_t begin = (size_t)task * ROWS * in.width, end = std::min(plane, begin + (size_t)ROWS * in.width);
+        for (size_t i = begin; i < end; i += VL) {
+            const int n = (int)std::min<size_t>(VL, end - i);
+            alignas(64) float raw[VL] = {}, result[VL];
+            alignas(64) uint8_t bytes[VL] = {};
+            vf total{};
             for (int c = 0; c < 3; c++) {
-                const float* rgb = in.rgb + c * plane + row;
-                const uint8_t* target = in.target + c * plane + row;
-                for (int x = 0; x < in.width; x++)
-                    error[row + x] += std::fabs(in.gain[c] * rgb[x] + in.bias[c] - target[x] * (1.f / 255));
+                std::memcpy(raw, in.rgb + c * plane + i, (size_t)n * 4), std::memcpy(bytes, in.target + c * plane + i, n);
+                vf d = in.gain[c] * load(raw) + in.bias[c] - load_bytes(bytes);
+                total += maximum(d, -d);
             }
-            if (in.mask)
-                for (int x = 0; x < in.width; x++) error[row + x] *= in.mask[row + x] * (1.f / 255);
+            if (in.mask) {
+                std::memcpy(bytes, in.mask + i, n);
+                total *= load_bytes(bytes);
+            }
+            store(result, total);
+            std::memcpy(error + i, result, (size_t)n * 4);
         }
     });
 }

@@ -1,8 +1,9 @@
 // A small thread pool. Tasks are taken from one counter, so who runs what varies, but what a task computes never depends
-// on the number of threads: results are bit-identical for any of them. Workers spin for a moment before they sleep,
-// because a training step runs a dozen sub-millisecond loops back to back.
+// on the number of threads: results are bit-identical for any of them. Workers spin for two milliseconds before
+// they sleep: a training step runs a dozen short loops, and waking a sleeping thread takes as long as such a loop.
 #pragma once
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -73,7 +74,10 @@ class Pool {
     }
     void work(long seen) {
         for (;;) {
-            for (int i = 0; i < 4000 && generation_.load(std::memory_order_acquire) == seen; i++) pause();
+            using Clock = std::chrono::steady_clock;
+            for (auto end = Clock::now() + std::chrono::milliseconds(2);
+                 generation_.load(std::memory_order_acquire) == seen && Clock::now() < end;)
+                for (int i = 0; i < 64 && generation_.load(std::memory_order_acquire) == seen; i++) pause();
             if (generation_.load(std::memory_order_acquire) == seen) {
                 std::unique_lock<std::mutex> lock(sleep_mutex_);
                 wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });

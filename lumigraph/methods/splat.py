@@ -1,0 +1,448 @@
+"""3D gaussian splatting (Kerbl et al. 2023), with schedules that fit the budget and a CPU.
+
+What differs from the paper, because it pays when a step costs milliseconds and a minute is long:
+- the picture grows with progress (a quarter, a half, full size): early steps are 16 times cheaper;
+- new gaussians are drawn where the picture is wrong (blending weight x pixel error, summed over views) instead of where
+  screen gradients are large, and the count grows geometrically to a cap that the budget can still train;
+- faint gaussians are recycled, opacity is never reset;
+- Adam touches only what a view saw.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lumigraph.kernels import splat as kernel
+from lumigraph.methods.train import Budget
+from lumigraph.scene.assets import Splats
+from lumigraph.scene.cameras import Cameras
+from lumigraph.scene.capture import Capture
+from lumigraph.scene.errors import RunError
+from lumigraph.scene.images import Image, area_downscale, photo_over
+
+NAME = "splat"
+DEVICES = ("cpu",)
+C0 = 0.28209479177387814
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of gaussian splatting. Learning rates are Adam's; those of positions are times the scene's extent.
+
+    cap: most gaussians; 0 chooses by budget and picture size
+    sh_degree: highest degree of the view-dependent colour, 0 to 3
+    start_points: gaussians to begin with where the capture brings no points
+    lr_mean: learning rate of positions
+    lr_mean_end: of which this share is left at the end
+    lr_scale: learning rate of log scales
+    lr_quat: learning rate of rotations
+    lr_opacity: learning rate of logit opacities
+    lr_colour: learning rate of the plain colour
+    lr_sh: learning rate of the view-dependent colour, a share of lr_colour
+    lr_end: share of the other rates that is left at the end
+    lr_decay_from: progress at which they begin to fall
+    ssim: weight of 1 - SSIM in the loss, the rest is L1
+    square: weight of the squared error that takes L1's place, reached at the end
+    densify: what new gaussians are drawn by
+    densify_every: steps between growing and recycling
+    densify_until: progress at which that ends
+    prune_opacity: gaussians fainter than this are recycled
+    coarse: progress at which the picture reaches full size; the halves before share it
+    background: what cut-out photos are put over
+    exposure: learn a gain and a bias for each photo
+    antialiased: scale opacities by the low-pass filter's area, as Mip-Splatting does
+    seed: of all that is drawn at random
+    """
+
+    cap: int = 0
+    sh_degree: int = 3
+    start_points: int = 10_000
+    lr_mean: float = 5e-4
+    lr_mean_end: float = 0.01
+    lr_scale: float = 1.5e-2
+    lr_quat: float = 4e-3
+    lr_opacity: float = 5e-2
+    lr_colour: float = 8e-3
+    lr_sh: float = 0.05
+    lr_end: float = 0.1
+    lr_decay_from: float = 0.5
+    ssim: float = 0.2
+    square: float = 0.0
+    densify: Literal["error", "gradient", "mixed"] = "error"
+    densify_every: int = 50
+    densify_until: float = 0.7
+    prune_opacity: float = 0.01
+    coarse: float = 0.25
+    background: Literal["white", "black"] = "white"
+    exposure: bool = False
+    antialiased: bool = False
+    seed: int = 0
+
+
+# ---- the field
+
+
+class SplatField:
+    """Gaussians that can be seen. `params`, `sh_rest`: rows as in kernels.splat."""
+
+    def __init__(self, params: Tensor, sh_rest: Tensor, degree: int, antialiased: bool = False) -> None:
+        self.params, self.sh_rest, self.degree, self.antialiased = params, sh_rest, degree, antialiased
+
+    @property
+    def box(self) -> Tensor:
+        means = self.params[:, kernel.MEAN]
+        return torch.stack([means.amin(0), means.amax(0)]) if len(means) else torch.zeros(2, 3)
+
+    def render(self, cameras: Cameras, background: Tensor | None = None) -> Image:
+        if cameras.lens != "pinhole":
+            raise ValueError("splats are rendered through pinhole cameras")
+        views = [
+            kernel.render(self.params, self.sh_rest, camera_of(cameras, i, self.antialiased), self.degree, background)
+            for i in range(len(cameras))
+        ]
+        rgb, depth, alpha = (torch.stack(parts) for parts in zip(*views, strict=True))
+        return Image(rgb, alpha[..., None], (depth / alpha.clamp(min=1e-6))[..., None])
+
+    def splats(self) -> Splats:
+        """The gaussians as a format writes them."""
+        p, k = self.params, (self.degree + 1) ** 2
+        rest = self.sh_rest[:, : 3 * (k - 1)].reshape(len(p), k - 1, 3)
+        sh = torch.cat([p[:, None, kernel.DC], rest], dim=1)
+        parts = (p[:, kernel.MEAN], p[:, kernel.LOG_SCALE], p[:, kernel.QUAT], p[:, kernel.LOGIT], sh)
+        return Splats(*(part.clone() for part in parts))
+
+    def state(self) -> dict[str, Tensor]:
+        s = self.splats()
+        return {
+            "means": s.means,
+            "log_scales": s.log_scales,
+            "quats": s.quats,
+            "logit_opacities": s.logit_opacities,
+            "sh": s.sh,
+            "antialiased": torch.tensor(self.antialiased),
+        }
+
+
+def from_splats(splats: Splats, antialiased: bool = False) -> SplatField:
+    """A field from any gaussians, such as a PLY's."""
+    n, k = len(splats), splats.sh.shape[1]
+    params, sh_rest = kernel.aligned(n, kernel.ROW), kernel.aligned(n, kernel.SH_ROW)
+    params[:, kernel.MEAN], params[:, kernel.LOG_SCALE] = splats.means, splats.log_scales
+    params[:, kernel.QUAT], params[:, kernel.LOGIT] = splats.quats, splats.logit_opacities
+    params[:, kernel.DC] = splats.sh[:, 0]
+    sh_rest[:, : 3 * (k - 1)] = splats.sh[:, 1:].reshape(n, -1)
+    return SplatField(params, sh_rest, splats.sh_degree, antialiased)
+
+
+def load(state: dict[str, Tensor]) -> SplatField:
+    """A field from what `SplatField.state` gave. Raises RunError where parts are missing or do not fit together."""
+    try:
+        splats = Splats(state["means"], state["log_scales"], state["quats"], state["logit_opacities"], state["sh"])
+        return from_splats(splats, bool(state["antialiased"]))
+    except (KeyError, ValueError) as error:
+        raise RunError(f"this is not a field of the method {NAME}: {error}") from error
+
+
+def camera_of(cameras: Cameras, i: int, antialiased: bool = False, near: float = 0.01) -> kernel.Camera:
+    fx, fy = cameras.focal[i].tolist()
+    cx, cy = cameras.centre[i].tolist()
+    return kernel.Camera(cameras[i].cam_from_world[0], (fx, fy), (cx, cy), cameras.size(i), near, antialiased)
+
+
+# ---- what is learned from
+
+
+class Pictures:
+    """Photos and masks as planes (3, H, W) and (H, W), uint8, at every size of the schedule, the full one last.
+
+    The full size stays in memory only up to `limit` bytes; beyond that it is taken from the capture's own cache.
+    """
+
+    def __init__(self, capture: Capture, coarser: int, background: Tensor, limit: int = 1 << 30) -> None:
+        self._capture, self._background = capture, background
+        sizes = capture.cameras.sizes
+        self.cameras = [capture.cameras.resized((sizes >> k).clamp(min=1)) for k in range(coarser, -1, -1)]
+        whole = int(sizes.prod(1).sum()) * 3 <= limit
+        self._levels: list[list[Tensor] | None] = []
+        self._masks: list[list[Tensor] | None] = []
+        for level, cameras in enumerate(self.cameras):
+            hold = whole or level < coarser
+            self._levels.append([self._planes(i, cameras.size(i)) for i in range(len(capture))] if hold else None)
+            masked = hold and capture.masks is not None
+            self._masks.append([self._mask(i, cameras.size(i)) for i in range(len(capture))] if masked else None)
+
+    def __call__(self, level: int, i: int) -> tuple[Tensor, Tensor | None]:
+        photos, masks, size = self._levels[level], self._masks[level], self.cameras[level].size(i)
+        photo = self._planes(i, size) if photos is None else photos[i]
+        if self._capture.masks is None:
+            return photo, None
+        return photo, self._mask(i, size) if masks is None else masks[i]
+
+    def _planes(self, i: int, size: tuple[int, int]) -> Tensor:
+        photo = self._capture.photo(i)
+        if photo.shape[-1] == 4:  # cut out: over the background before it is averaged
+            over = photo_over(photo, self._background)
+            photo = (area_downscale(over, size) * 255 + 0.5).to(torch.uint8)
+        else:
+            photo = area_downscale(photo, size)
+        return photo.permute(2, 0, 1).contiguous()
+
+    def _mask(self, i: int, size: tuple[int, int]) -> Tensor:
+        assert self._capture.masks is not None
+        return area_downscale(self._capture.masks[i], size)[..., 0].contiguous()
+
+
+# ---- where to begin
+
+
+def extent_of(cameras: Cameras) -> float:
+    """The radius of the cameras around their mean: the scene's unit of length for learning rates."""
+    positions = cameras.positions.double()
+    return 1.1 * float((positions - positions.mean(0)).norm(dim=1).max()) or 1.0
+
+
+def focus_of(cameras: Cameras) -> Tensor:
+    """(3,) the point nearest to all optical axes in the least-squares sense."""
+    d, p = cameras.forwards.double(), cameras.positions.double()
+    across = torch.eye(3, dtype=torch.float64) - d[:, :, None] * d[:, None, :]
+    system = across.sum(0) + 1e-6 * torch.eye(3, dtype=torch.float64)
+    return torch.linalg.solve(system, (across @ p[:, :, None]).sum(0)[:, 0] + 1e-6 * p.mean(0))
+
+
+def starting_points(capture: Capture, config: Config, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(N, 3) places and (N, 3) colours 0..1: the capture's points, else points inside every silhouette, else anywhere
+    in the ball that the cameras look at."""
+    if capture.points is not None and len(capture.points) >= 100:
+        rgb = capture.points.rgb
+        grey = torch.full((len(capture.points), 3), 0.5)
+        return capture.points.xyz.float(), grey if rgb is None else rgb.float() / 255
+    focus, distance = focus_of(capture.cameras).float(), capture.cameras.positions.float()
+    distance = (distance - focus).norm(dim=1).mean()
+    half_view = (capture.cameras.sizes / capture.cameras.focal / 2).max()
+    radius = float(distance * min(float(half_view), 1.0))
+    wanted = config.start_points
+    points = focus + (torch.rand(wanted * 24, 3, generator=generator) * 2 - 1) * radius
+    colours, seen = torch.zeros_like(points), torch.zeros(len(points), 1)
+    inside = torch.ones(len(points), dtype=torch.bool)
+    for i in range(len(capture)):
+        photo = capture.photo(i)
+        camera = capture.cameras[i]
+        p = points @ camera.cam_from_world[0, :, :3].float().T + camera.cam_from_world[0, :, 3].float()
+        uv = p[:, :2] / p[:, 2:].clamp(min=1e-6) * camera.focal.float() + camera.centre.float()
+        width, height = camera.size(0)
+        x, y = uv[:, 0].floor().long(), uv[:, 1].floor().long()
+        visible = (p[:, 2] > 0) & (x >= 0) & (y >= 0) & (x < width) & (y < height)
+        pixel = photo[y.clamp(0, height - 1), x.clamp(0, width - 1)].float() / 255
+        if capture.has_alpha:
+            inside &= ~visible | (pixel[:, 3] > 0.1)
+        colours += pixel[:, :3] * visible[:, None]
+        seen += visible[:, None]
+    inside &= seen[:, 0] > 0
+    colours /= seen.clamp(min=1)
+    kept = inside.nonzero()[:wanted, 0]
+    if len(kept) < 100:
+        raise RunError("no part of space is seen by the cameras and inside the silhouettes; are poses and alpha right?")
+    return points[kept], colours[kept]
+
+
+def neighbour_distance(points: Tensor) -> Tensor:
+    """(N,) mean distance to the three nearest other points."""
+    near = [torch.cdist(block, points).topk(min(4, len(points)), largest=False).values[:, 1:] for block in points.split(1024)]
+    return torch.cat(near).mean(1)
+
+
+def auto_cap(budget: Budget, pixels: float) -> int:
+    """The number of gaussians that the budget can still train well: measured on 2 cores, see docs/training.md."""
+    seconds = budget.seconds if budget.seconds is not None else (budget.steps or 1) / 90
+    return int(min(max(7_000 * math.sqrt(seconds) * (pixels / 160_000) ** 0.25, 5_000), 1_000_000))
+
+
+# ---- the training
+
+
+class SplatTraining:
+    """One run. Its state is the rows, their moments and scores, the exposures and the random generator."""
+
+    def __init__(self, capture: Capture, config: Config, budget: Budget) -> None:
+        if not len(capture):
+            raise RunError("there are no photos to train with")
+        self.config = config
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.background = torch.full((3,), 1.0 if config.background == "white" and capture.has_alpha else 0.0)
+        longest = int(capture.cameras.sizes.max())
+        coarser = min(3, max(0, int(math.log2(longest / 90)))) if config.coarse > 0 else 0
+        self.pictures = Pictures(capture, coarser, self.background)
+        near = 0.02 * extent_of(capture.cameras)
+        self.views = [
+            [camera_of(cameras, i, config.antialiased, near).native() for i in range(len(capture))]
+            for cameras in self.pictures.cameras
+        ]
+        self.extent = extent_of(capture.cameras)
+        pixels = float(capture.cameras.sizes.double().prod(1).mean())
+        self.cap = config.cap or auto_cap(budget, pixels)
+        self.rows = kernel.Trainer(self.cap)
+        self.weights = kernel.Photometric()
+        self.degree = 0
+        self.order: list[int] = []
+        self.exposure = torch.zeros(len(capture), 6)  # log gain, bias
+        self.started = 0
+
+    @property
+    def field(self) -> SplatField:
+        n = self.rows.count
+        return SplatField(self.rows.params[:n], self.rows.sh_rest[:n], self.degree, self.config.antialiased)
+
+    def seed(self, points: Tensor, colours: Tensor) -> None:
+        """Round gaussians at `points`, as large as the gaps between them."""
+        if len(points) > self.cap // 2:
+            chosen = torch.randperm(len(points), generator=self.generator)[: self.cap // 2]
+            points, colours = points[chosen], colours[chosen]
+        p = self.rows.params[: len(points)]
+        p[:, kernel.MEAN] = points
+        size = (0.65 * neighbour_distance(points)).clamp(1e-4 * self.extent, 0.15 * self.extent)
+        p[:, kernel.LOG_SCALE] = size.log()[:, None]
+        p[:, kernel.QUAT] = torch.tensor([1.0, 0, 0, 0])
+        p[:, kernel.LOGIT] = math.log(0.3 / 0.7)
+        p[:, kernel.DC] = (colours - 0.5) / C0
+        self.rows.count = self.started = len(points)
+
+    def step(self, i: int, progress: float) -> dict[str, float]:
+        c = self.config
+        if not self.order:
+            self.order = torch.randperm(len(self.views[0]), generator=self.generator).tolist()
+        view = self.order.pop()
+        level = self._level(progress)
+        self.degree = min(c.sh_degree, sum(progress >= at for at in (0.15, 0.3, 0.5)))
+        self._schedule(progress)
+        photo, mask = self.pictures(level, view)
+        if c.exposure:
+            gain, bias = self.exposure[view, :3].exp().tolist(), self.exposure[view, 3:].tolist()
+            self.weights.gain, self.weights.bias = gain, bias
+        stats = self.rows.step(self.views[level][view], self.degree, self.background.tolist(), photo, mask, self.weights)
+        if c.exposure:
+            self._expose(view, stats, progress)
+        if i % c.densify_every == c.densify_every - 1 and progress < c.densify_until:
+            self._densify(progress)
+        return {"loss": stats["l1"], "gaussians": float(self.rows.count), "size": float(2.0 ** (level + 1 - len(self.views)))}
+
+    def _level(self, progress: float) -> int:
+        """The picture doubles until `coarse`: full from there, a half from 1/6 of it, and so on."""
+        last, level, at = len(self.views) - 1, len(self.views) - 1, self.config.coarse
+        while level > 0 and progress < at:
+            level, at = level - 1, at / 6
+        return min(level, last)
+
+    def _schedule(self, progress: float) -> None:
+        c, o = self.config, self.rows.optimizer
+        mean = c.lr_mean * self.extent * c.lr_mean_end**progress
+        late = max(0.0, (progress - c.lr_decay_from) / (1 - c.lr_decay_from)) if c.lr_decay_from < 1 else 0.0
+        f = c.lr_end**late
+        colour = c.lr_colour * f
+        o.lr = [mean] * 3 + [c.lr_scale * f] * 3 + [c.lr_quat * f] * 4 + [c.lr_opacity * f] + [colour] * 3 + [0.0, 0.0]
+        o.lr_sh = colour * c.lr_sh
+        self.weights.ssim = c.ssim
+        self.weights.square = c.square * late
+
+    def _expose(self, view: int, stats: dict[str, Any], progress: float) -> None:
+        """Plain gradient descent on a photo's log gain and bias, which stay small and centred."""
+        gain = torch.tensor(stats["gain"]) * self.exposure[view, :3].exp()
+        rate = 0.2 * (1 - progress)
+        self.exposure[view, :3] -= rate * gain
+        self.exposure[view, 3:] -= 0.2 * rate * torch.tensor(stats["bias"])
+        self.exposure -= self.exposure.mean(0)
+
+    @torch.no_grad()
+    def _densify(self, progress: float) -> None:
+        """Split those that stand where the picture is wrong, into rows that are new or whose gaussian has faded."""
+        c, rows, n = self.config, self.rows, self.rows.count
+        p, score = rows.params[:n], rows.score[:n]
+        dead = (p[:, kernel.LOGIT] < math.log(c.prune_opacity / (1 - c.prune_opacity))) | ~p[:, :14].isfinite().all(1)
+        share = min(1.0, progress / (0.85 * c.densify_until))
+        target = min(self.cap, max(n, int(self.started * (self.cap / self.started) ** share)))
+        slots = torch.cat([dead.nonzero()[:, 0], torch.arange(n, target)])
+        weight = {"error": score[:, 0], "gradient": score[:, 1], "mixed": (score[:, 0] * score[:, 1]).sqrt()}[c.densify]
+        weight = weight.nan_to_num(0.0, 0.0, 0.0).clamp(min=0).masked_fill(dead, 0)
+        k = min(len(slots), int((weight > 0).sum()))
+        if k:
+            # without replacement, by weight: the k largest of log w + Gumbel noise (Efraimidis and Spirakis 2006)
+            noise = -torch.log(-torch.log(torch.rand(n, generator=self.generator).clamp(1e-12, 1 - 1e-7)))
+            self._split((weight.clamp(min=1e-30).log() + noise).topk(k).indices, slots[:k])
+        rows.score.zero_()
+
+    def _split(self, parents: Tensor, slots: Tensor) -> None:
+        """Each parent becomes two, half a deviation apart along its longest axis, smaller along it, and fainter."""
+        rows = self.rows
+        p = rows.params[parents]
+        scale = p[:, kernel.LOG_SCALE].exp()
+        axis = scale.argmax(1)
+        i = torch.arange(len(p))
+        offset = rotation(p[:, kernel.QUAT])[i, :, axis] * (0.5 * scale[i, axis])[:, None]
+        opacity = (torch.sigmoid(p[:, kernel.LOGIT]) * 0.85).clamp(0.005, 0.98)
+        p[:, kernel.LOGIT] = torch.logit(opacity)
+        p[:, kernel.LOG_SCALE] += math.log(0.9)
+        p[i, 3 + axis] += math.log(0.6 / 0.9)
+        p[:, kernel.STEPS] = 0
+        child = p.clone()
+        p[:, kernel.MEAN] += offset
+        child[:, kernel.MEAN] -= offset
+        rows.params[parents], rows.params[slots] = p, child
+        rows.sh_rest[slots] = rows.sh_rest[parents]
+        for moments in (rows.m, rows.v, rows.sh_m, rows.sh_v):
+            moments[parents] = 0
+            moments[slots] = 0
+        rows.count = max(rows.count, int(slots.max()) + 1)
+
+    def state(self) -> dict[str, Tensor]:
+        n = self.rows.count
+        rows = {name: getattr(self.rows, name)[:n].clone() for name in ROWS}
+        counts = torch.tensor([self.cap, self.started, self.degree])
+        order = torch.tensor(self.order, dtype=torch.int64)
+        return {**rows, "exposure": self.exposure, "counts": counts, "order": order, "random": self.generator.get_state()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state` gave. Raises RunError where that is not a state of this method."""
+        try:
+            self.cap, self.started, self.degree = state["counts"].tolist()
+            n = len(state["params"])
+            self.cap = max(self.cap, n)
+            self.rows = kernel.Trainer(self.cap)
+            for name in ROWS:
+                getattr(self.rows, name)[:n] = state[name]
+            self.rows.count = n
+            self.exposure = state["exposure"].clone()
+            self.order = state["order"].tolist()
+            self.generator.set_state(state["random"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise RunError(f"this is not a checkpoint of the method {NAME}: {error}") from error
+
+
+ROWS = ("params", "sh_rest", "m", "v", "sh_m", "sh_v", "score")
+
+
+def rotation(quats: Tensor) -> Tensor:
+    """(N, 4) w x y z of any length -> (N, 3, 3)."""
+    w, x, y, z = torch.nn.functional.normalize(quats, dim=1).unbind(1)
+    rows = (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+            2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+            2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y))  # fmt: skip
+    return torch.stack(rows, 1).view(-1, 3, 3)
+
+
+def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu") -> SplatTraining:
+    """Begin to learn `capture` (pinhole cameras). Raises RunError where there is nothing to begin with."""
+    training = SplatTraining(capture, config, budget)
+    training.seed(*starting_points(capture, config, training.generator))
+    return training
+
+
+def resume(
+    capture: Capture, config: Config, state: dict[str, Tensor], budget: Budget, device: str = "cpu"
+) -> SplatTraining:
+    training = SplatTraining(capture, config, budget)
+    training.restore(state)
+    return training

@@ -1,0 +1,129 @@
+"""The loop that every method is trained by, and the judge of what came out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from lumigraph.scene.capture import Capture
+from lumigraph.scene.errors import RunError
+from lumigraph.scene.field import Field, Training
+from lumigraph.scene.images import photo_over
+from lumigraph.scene.metrics import psnr, ssim
+from lumigraph.wire.events import Event, Metrics, Progress, Snapshot
+
+LOOK_VIEWS = 4  # held-out views that a look during training renders
+TELL_EVERY = 0.2  # seconds between Progress events
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: seconds of training, or steps, or whichever ends first."""
+
+    seconds: float | None = None
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.seconds is None and self.steps is None:
+            raise RunError("a training needs a budget: give --seconds or --steps")
+        if (self.seconds is not None and not self.seconds > 0) or (self.steps is not None and self.steps < 1):
+            raise RunError("a budget must be more than nothing: give --seconds above 0 or --steps of at least 1")
+
+    def spent(self, step: int, seconds: float) -> float:
+        """The share of the budget that is gone, 0..1."""
+        shares = [step / self.steps if self.steps else 0.0, seconds / self.seconds if self.seconds else 0.0]
+        return min(max(shares), 1.0)
+
+
+def train(
+    training: Training,
+    held_out: Capture,
+    budget: Budget,
+    *,
+    look_every: float,
+    save: Callable[[Training, int, float], str | None],
+    save_every: float = 20.0,
+    done: tuple[int, float] = (0, 0.0),
+) -> Iterator[Event]:
+    """Step until the budget is spent. `done` = (steps, seconds) of training before, when resuming.
+
+    Seconds are those inside `step`: neither looks, nor saves, nor a consumer that pauses count. Closing the generator,
+    an interrupt or an error saves first, if anything was learned since the last save.
+    """
+    step, seconds = done
+    saved, looked, told = seconds, seconds, 0.0
+    unsaved = False
+    glance = held_out.select(range(0, len(held_out), max(1, len(held_out) // LOOK_VIEWS))[:LOOK_VIEWS])
+    stats: dict[str, float] = {}
+    try:
+        while (progress := budget.spent(step, seconds)) < 1:
+            start = time.perf_counter()
+            stats = training.step(step, progress)
+            seconds += time.perf_counter() - start
+            step += 1
+            unsaved = True
+            if start - told > TELL_EVERY:
+                told = start
+                yield _progress(budget, step, seconds)
+            if seconds - looked > look_every:
+                looked = seconds
+                yield Metrics(step=step, seconds=seconds, values={**stats, **_look(training.field, glance)})
+            if seconds - saved > save_every:
+                saved, unsaved = seconds, False
+                yield from _snapshot(save, training, step, seconds)
+        yield _progress(budget, step, seconds)
+        yield Metrics(step=step, seconds=seconds, values={**stats, **_look(training.field, glance)})
+    finally:
+        if unsaved:
+            path = save(training, step, seconds)
+    if unsaved and path is not None:
+        yield Snapshot(step=step, path=path)
+
+
+def evaluate(field: Field, capture: Capture) -> Generator[Event, None, list[dict[str, object]]]:
+    """PSNR and SSIM of each view of `capture`, cut-outs over white: [{"name", "psnr", "ssim"}, ...]."""
+    views: list[dict[str, object]] = []
+    start = time.perf_counter()
+    for i, name in enumerate(capture.names):
+        views.append({"name": name, **_judge(field, capture, i)})
+        left = (time.perf_counter() - start) / (i + 1) * (len(capture) - i - 1)
+        yield Progress(stage="evaluate", done=i + 1, total=len(capture), unit="views", seconds_left=left)
+    return views
+
+
+def _judge(field: Field, capture: Capture, i: int, *, structure: bool = True) -> dict[str, float]:
+    white = torch.ones(3)
+    with torch.no_grad():
+        device = field.box.device
+        image = field.render(capture.cameras[i].to(device), white.to(device) if capture.has_alpha else None)
+    rgb, photo = image.rgb[0].clamp(0, 1).cpu(), photo_over(capture.photo(i), white)
+    return {"psnr": psnr(rgb, photo), **({"ssim": ssim(rgb, photo)} if structure else {})}
+
+
+def _look(field: Field, glance: Capture) -> dict[str, float]:
+    if not len(glance):
+        return {}
+    values = [_judge(field, glance, i, structure=False)["psnr"] for i in range(len(glance))]
+    return {"psnr": sum(values) / len(values)}
+
+
+def _progress(budget: Budget, step: int, seconds: float) -> Progress:
+    if budget.seconds is None or (budget.steps is not None and step / budget.steps > seconds / budget.seconds):
+        assert budget.steps is not None
+        left = seconds / max(step, 1) * (budget.steps - step)
+        return Progress(stage="train", done=step, total=budget.steps, unit="steps", seconds_left=left)
+    total = budget.seconds
+    return Progress(
+        stage="train", done=min(seconds, total), total=total, unit="s", seconds_left=max(total - seconds, 0.0)
+    )
+
+
+def _snapshot(
+    save: Callable[[Training, int, float], str | None], training: Training, step: int, seconds: float
+) -> Iterator[Event]:
+    path = save(training, step, seconds)
+    if path is not None:
+        yield Snapshot(step=step, path=path)
