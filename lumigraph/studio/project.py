@@ -296,6 +296,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     """Write a safetensors file; returns its SHA-256. Raises OSError, as any write does, when the disk is full."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with beside(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as the umask wants it; safetensors would keep the file to its owner alone
         try:
             save_file(plain, temporary, metadata)
         except SafetensorError as error:
@@ -303,6 +305,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
             if code is None:
                 raise
             raise OSError(int(code.group(1)), os.strerror(int(code.group(1))), str(path)) from error
+        temporary.chmod(mode)
         digest = _sha256(temporary)
     return digest
 

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import RunError
 from lumigraph.studio import files, project
 from lumigraph.studio.project import FieldCard, Run, RunConfig, read_events
-from lumigraph.wire.events import Metrics, Note, Progress, to_line
+from lumigraph.wire.events import Event, Metrics, Note, Progress, to_line
 
 CONFIG = RunConfig(
     version="0",
@@ -54,7 +55,7 @@ def test_a_folder_that_is_no_run_is_told_so(tmp_path: Path) -> None:
 
 def test_somebody_elses_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.docx").write_text("years of work")
-    with pytest.raises(RunError, match="thesis.docx"):
+    with pytest.raises(RunError, match=r"thesis\.docx"):
         Run.create(tmp_path, CONFIG)
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.docx"]
 
@@ -198,6 +199,11 @@ def test_the_field_and_its_card(run: Run) -> None:
         run.field_state()
 
 
+def test_tensors_are_as_readable_as_other_files(run: Run) -> None:
+    file = run.save_checkpoint(state(1), 1, 1.0)
+    assert file.stat().st_mode == (run.path / "config.json").stat().st_mode
+
+
 def test_a_field_with_nan_is_refused(run: Run) -> None:
     card = FieldCard(version="1", method="tiny", step=3, seconds=1.5, finished=True)
     run.save_field({"a": torch.tensor([1.0, float("nan")])}, card)
@@ -216,7 +222,7 @@ def test_cameras_come_back(run: Run) -> None:
 
 
 def test_events_are_a_line_each_and_progress_is_not_kept(run: Run) -> None:
-    events = [
+    events: list[Event] = [
         Note(text="a\nb"),
         Progress(stage="x", done=1),
         Metrics(step=1, seconds=0.1, values={"loss": float("nan")}),
@@ -252,7 +258,7 @@ def test_history_counts_what_was_done_twice_once(run: Run) -> None:
 def test_closing_the_record_closes_what_is_recorded(run: Run) -> None:
     closed = []
 
-    def forever():  # type: ignore[no-untyped-def]
+    def forever() -> Iterator[Event]:
         try:
             while True:
                 yield Note(text="on and on")

@@ -1,0 +1,219 @@
+"""What the studio can do: one verb a function, `(request) -> generator of events`.
+
+Not pulling is pause, `close()` is cancel. Every verb is safe to repeat: what it makes takes its place whole.
+Errors are those of LumigraphError, or OSError where the system refuses.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lumigraph.methods import train as loop
+from lumigraph.scene.assets import Points, Splats
+from lumigraph.scene.capture import Capture
+from lumigraph.scene.errors import CaptureError, FormatError, RunError
+from lumigraph.scene.field import Field
+from lumigraph.scene.images import photo_over, write_png
+from lumigraph.studio import catalogue
+from lumigraph.studio.project import (
+    CAPTURE,
+    EVALUATION,
+    FIELD,
+    RENDERS,
+    REPORT,
+    SCAN,
+    SCENE,
+    TURNTABLE,
+    Run,
+    write_text,
+)
+from lumigraph.studio.rendering import render
+from lumigraph.studio.report import Comparison, Page
+from lumigraph.studio.training import load_field, prepared, read_capture, train
+from lumigraph.wire.events import Event, Made
+from lumigraph.wire.resources import (
+    EvaluateRequest,
+    ExportRequest,
+    PoseRequest,
+    RenderRequest,
+    SampleRequest,
+    ScanRequest,
+    TrainRequest,
+)
+
+__all__ = ["evaluate", "export", "pose", "render", "sample", "scan", "train"]
+
+FAINTEST_POINT = 0.1  # opacity; below it a gaussian is haze, and its centre no point of anything
+
+
+def pose(request: PoseRequest) -> Generator[Event, None, None]:
+    """Cameras from pictures alone: OUT becomes a capture in COLMAP's form."""
+    source, out = request.source, request.out
+    if not source.exists():
+        raise CaptureError(f"{source} does not exist")
+    from lumigraph.captures import photos, video
+    from lumigraph.captures import pose as motion  # its libraries are large, and a posed capture needs none of them
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = out.with_name(f"{out.name}.tmp-{os.getpid()}")
+    try:
+        if source.suffix.lower() in video.SUFFIXES:
+            found = yield from video.extract_frames(source, work, request.frames)
+        else:
+            found = yield from photos.find_photos(source, work)
+        report = yield from motion.estimate(found, out, allow_partial=request.allow_partial, matching=request.matching)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    yield Made(path=str(out), what=f"capture of {report.registered} posed photos")
+
+
+def sample(request: SampleRequest) -> Generator[Event, None, None]:
+    """Photos of a made-up scene: something to try everything with."""
+    from lumigraph.captures.sample import render_sample
+
+    yield from render_sample(request.out, views=request.views, size=request.size, seed=request.seed)
+
+
+def evaluate(request: EvaluateRequest) -> Generator[Event, None, dict[str, Any]]:
+    """How good a run is on views it never saw: evaluation.json, whose content is returned, and report.html."""
+    run = Run(request.run)
+    field, card = load_field(run, request.device)
+    capture = yield from prepared(run, read_capture(Path(run.config.capture), run.config.holdout))
+    _, held_out = capture.split()
+    if not len(held_out):
+        raise RunError(f"{run.path} holds out no views to judge it by; train with --holdout 8")
+    views: list[dict[str, Any]] = [*(yield from loop.evaluate(field, held_out))]
+    size, unit = _size(field)
+    evaluation = {
+        "method": card.method,
+        "psnr": _mean([view["psnr"] for view in views]),
+        "ssim": _mean([view["ssim"] for view in views]),
+        "views": len(views),
+        "train_seconds": round(card.seconds, 3),
+        "steps": card.step,
+        "size": size,
+        "size_unit": unit,
+        "finished": card.finished,
+        "capture": run.config.capture,
+        "downscale": run.config.downscale,
+        "version": card.version,
+        "per_view": [{**view, "psnr": _finite(view["psnr"])} for view in views],
+    }
+    write_text(run.path / REPORT, _report(run, field, held_out, evaluation))
+    # Last: whoever finds an evaluation finds the whole of it.
+    write_text(run.path / EVALUATION, json.dumps(evaluation, indent=2, allow_nan=False) + "\n")
+    for file, what in ((EVALUATION, "evaluation"), (REPORT, "report")):
+        yield Made(path=str(run.path / file), what=what)
+    return evaluation
+
+
+def export(request: ExportRequest) -> Generator[Event, None, None]:
+    """The scene as a file, in the world of its capture: its axes, its scale. The suffix chooses the format."""
+    file_format = catalogue.format_for(request.out)
+    run = Run(request.run)
+    field, card = load_field(run, "cpu")
+    if not hasattr(field, "splats"):
+        raise FormatError(f"the method {card.method} has no gaussians to write as {request.out.suffix}")
+    splats: Splats = field.splats()
+    asset: Splats | Points = _points(splats) if request.points else splats
+    request.out.parent.mkdir(parents=True, exist_ok=True)
+    file_format.write(asset, request.out)
+    yield Made(path=str(request.out), what=f"{len(asset):,} {'points' if request.points else 'gaussians'}")
+
+
+def scan(request: ScanRequest) -> Generator[Event, None, dict[str, Any]]:
+    """All of it: poses, training, evaluation, turntable, PLY. Asked again, it goes on where it stopped."""
+    out = request.out
+    capture = yield from _posed(request)
+    asked = request.model_dump(exclude={"source", "out", "frames"})
+    yield from train(TrainRequest(capture=capture, out=out, resume=not request.overwrite, **asked))
+    field = out / FIELD
+    if _older(out / EVALUATION, field):
+        evaluation = yield from evaluate(EvaluateRequest(run=out, device=request.device))
+    else:
+        evaluation = json.loads((out / EVALUATION).read_text())
+    if _older(out / TURNTABLE, field):
+        yield from render(RenderRequest(run=out, out=out / TURNTABLE, device=request.device))
+    if _older(out / SCENE, field):
+        yield from export(ExportRequest(run=out, out=out / SCENE))
+    return evaluation
+
+
+# ---- parts of them
+
+
+def _posed(request: ScanRequest) -> Generator[Event, None, Path]:
+    """The capture to scan: the source itself where it is posed, else OUT/capture, found once for each source."""
+    source, out = request.source, request.out
+    if not source.exists():
+        raise CaptureError(f"{source} does not exist")
+    if catalogue.reader_for(source) is not None:
+        return source
+    capture, memory = out / CAPTURE, {"source": str(source.resolve())}
+    if (out / SCAN).exists() and json.loads((out / SCAN).read_text()) != memory and not request.overwrite:
+        raise RunError(f"{out} was begun with other photos; choose another folder or add --overwrite")
+    if request.overwrite and capture.exists():
+        shutil.rmtree(capture)
+    if not capture.exists():
+        Run.claim(out)
+        write_text(out / SCAN, json.dumps(memory))
+        yield from pose(PoseRequest(source=source, out=capture, frames=request.frames))
+    return capture
+
+
+def _report(run: Run, field: Field, held_out: Capture, evaluation: dict[str, Any]) -> str:
+    """The page, with pictures of the worst views; those renders are kept in renders/ as well."""
+    page, views = Page(), evaluation["per_view"]
+    (run.path / RENDERS).mkdir(exist_ok=True)
+    for i in sorted(range(len(views)), key=lambda i: math.inf if views[i]["psnr"] is None else views[i]["psnr"]):
+        if page.full:
+            break
+        render, photo = seen(field, held_out, i)
+        write_png(run.path / RENDERS / f"held-out-{i:04d}.png", render)
+        page.add(Comparison(views[i]["name"], photo, render, views[i]["psnr"], views[i]["ssim"]))
+    return page.html(Path(run.config.capture).name, evaluation, run.history())
+
+
+def seen(field: Field, held_out: Capture, i: int) -> tuple[Tensor, Tensor]:
+    """(render, photo) of view i, (H, W, 3) float 0..1, over white where the photos are cut out."""
+    white = torch.ones(3)
+    device = field.box.device
+    with torch.no_grad():
+        camera = held_out.cameras[i].to(device)
+        render = field.render(camera, white.to(device) if held_out.has_alpha else None).rgb[0]
+    return render.clamp(0, 1).cpu(), photo_over(held_out.photo(i), white)
+
+
+def _points(splats: Splats) -> Points:
+    """Centres and colours of the gaussians that can be seen."""
+    shown = splats.select(torch.sigmoid(splats.logit_opacities) >= FAINTEST_POINT)
+    return Points(shown.means, (shown.colours().clamp(0, 1) * 255).round().to(torch.uint8))
+
+
+def _size(field: Field) -> tuple[int, str]:
+    if hasattr(field, "splats"):
+        return len(field.splats()), "gaussians"
+    return sum(tensor.numel() for tensor in field.state().values()), "parameters"
+
+
+def _mean(values: list[float]) -> float | None:
+    return _finite(sum(values) / len(values))
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity; the PSNR of equal pictures is null."""
+    return value if math.isfinite(value) else None
+
+
+def _older(made: Path, than: Path) -> bool:
+    """Whether `made` is missing or was made before `than`."""
+    return not made.exists() or made.stat().st_mtime_ns < than.stat().st_mtime_ns
