@@ -1,0 +1,527 @@
+"""The command line: photos or a video in, a 3D scene out.
+
+This door opens at once: what computes is imported by the command that needs it. Results go to stdout, everything said
+on the way to stderr. The exit code is 0; or, with one sentence on stderr, 1; 2 where the command makes no sense; 130
+after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import lumigraph
+from lumigraph.scene.errors import LumigraphError
+
+if TYPE_CHECKING:
+    from lumigraph.studio.terminal import Terminal
+    from lumigraph.wire.events import Event
+
+Args = argparse.Namespace
+
+ABOUT = """\
+Photos or a video in, a 3D scene out: on a plain CPU.
+
+  lumigraph scan photos/ -o scene        from photos to a scene that can be looked at
+  lumigraph sample demo                  no photos at hand: pictures of a made-up scene
+  lumigraph scan demo -o scene           ... and the scene made of them
+
+`lumigraph COMMAND --help` explains a command, with examples.
+"""
+
+TRAIN_EXAMPLES = """\
+examples:
+  lumigraph train capture -o run                      for a time chosen by the capture
+  lumigraph train capture -o run --seconds 120        for two minutes
+  lumigraph train capture -o run --resume --seconds 600   and on, until ten minutes in all
+  lumigraph train capture -o run --set sh_degree=2    with a setting of the method
+  lumigraph train --help -m splat                     which settings the method has
+"""
+
+
+class Interrupted(Exception):
+    """Ctrl-C or a request to terminate, taken between two events: everything was closed in order."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence instead of printing the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns the exit code."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in given
+    args: Args | None = None
+    try:
+        args = parse(given)
+        command: Callable[[Args], int] = args.run_command
+        return command(args)
+    except (KeyboardInterrupt, Interrupted) as stop:
+        number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
+        complain(f"stopped. {how_to_go_on(args, given)}", debug)
+        return 128 + number
+    except LumigraphError as error:
+        return complain(str(error), debug)
+    except BrokenPipeError:  # whoever read our results has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        return complain(f"{error.strerror or error}{where}", debug)
+    except MemoryError:
+        return complain("out of memory; a larger --downscale needs less", debug)
+    except Exception as error:
+        return complain(f"a fault in lumigraph itself: {type(error).__name__}: {error}; --debug shows where", debug)
+
+
+def complain(sentence: str, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    plain = "".join(letter if letter.isprintable() else " " for letter in sentence)
+    print(f"lumigraph: {' '.join(plain.split())}", file=sys.stderr)
+    return 1
+
+
+def how_to_go_on(args: Args | None, given: Sequence[str]) -> str:
+    """The way back in after Ctrl-C."""
+    command = getattr(args, "command", None)
+    words = [word for word in given if word != "--overwrite"]
+    if command == "train" and "--resume" not in words:
+        words.append("--resume")
+    if command in ("train", "scan"):
+        return f"What was learned is kept; go on with: lumigraph {shlex.join(words)}"
+    return "Nothing half-written is left; the same command starts again"
+
+
+# ---- what can be said
+
+
+def parse(argv: Sequence[str]) -> Args:
+    """The arguments of a command line. A method's settings become flags when one is used or asked about: knowing them
+    costs the import of the method."""
+    parser, commands = build_parser()
+    name = next((word for word in argv if not word.startswith("-")), "")
+    if name in ("train", "scan"):
+        command = commands[name]
+        known = set(command._option_string_actions)
+        flags = {word.partition("=")[0] for word in argv if word.startswith("--")}
+        about_method = {"-h", "--help"} & set(argv) and any(word.startswith(("-m", "--method")) for word in argv)
+        if about_method or flags - known - {"--"}:
+            add_settings(command, method_named(argv), known)
+    return parser.parse_args(argv)
+
+
+def method_named(argv: Sequence[str]) -> str | None:
+    finder = Parser(add_help=False, allow_abbrev=False)
+    finder.add_argument("-m", "--method")
+    method: str | None = finder.parse_known_args(argv)[0].method
+    return method
+
+
+def add_settings(command: argparse.ArgumentParser, method: str | None, taken: set[str]) -> None:
+    """A flag for each field of the method's Config, but for names that mean something else already."""
+    from lumigraph.studio import catalogue, options
+    from lumigraph.studio.training import DEFAULT_METHOD
+
+    name = method or DEFAULT_METHOD
+    group = command.add_argument_group(f"settings of the method {name}")
+    for setting in options.settings(catalogue.method(name).Config):
+        flag = f"--{setting.name.replace('_', '-')}"
+        if flag in taken:
+            continue
+        default = ",".join(map(str, setting.default)) if isinstance(setting.default, tuple) else setting.default
+        told = f"{setting.doc} (default: {default})".strip().replace("%", "%%")
+        spellings = list(dict.fromkeys([flag, f"--{setting.name}"]))
+        group.add_argument(
+            *spellings, dest=f"setting:{setting.name}", metavar=setting.kind, help=told, default=argparse.SUPPRESS
+        )
+
+
+def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    parser = Parser(prog="lumigraph", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"lumigraph {lumigraph.__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
+    commands: dict[str, argparse.ArgumentParser] = {}
+
+    def add(name: str, run: Callable[[Args], int], summary: str, about: str) -> argparse.ArgumentParser:
+        command = subparsers.add_parser(
+            name,
+            help=summary,
+            description=about,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.add_argument("--debug", action="store_true", help="show a traceback with an error")
+        command.set_defaults(run_command=run)
+        commands[name] = command
+        return command
+
+    command = add("scan", scan, "all of it: poses, training, evaluation, turntable, PLY", SCAN)
+    command.add_argument("source", metavar="PHOTOS|VIDEO|CAPTURE", help="folder or zip of photos, video, posed capture")
+    _output(command, "RUN", "folder of the run; asked again, it goes on where it stopped")
+    _frames(command)
+    _learning(command)
+    command.add_argument("--overwrite", action="store_true", help="start again, forgetting what RUN holds")
+
+    command = add("sample", sample, "photos of a made-up scene, rendered here", SAMPLE)
+    command.add_argument("out", metavar="OUT", help="folder of the capture to make")
+    command.add_argument("--views", type=at_least(3), default=60, metavar="N", help="photos (default: 60)")
+    command.add_argument("--size", type=at_least(16), default=320, metavar="PIXELS", help="width (default: 320)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, another scene (default: 0)")
+    _quiet(command)
+
+    command = add("pose", pose, "cameras from pictures alone", POSE)
+    command.add_argument("source", metavar="PHOTOS|VIDEO", help="folder or zip of photos, or a video")
+    _output(command, "CAPTURE", "folder of the capture to make")
+    _frames(command)
+    command.add_argument("--allow-partial", action="store_true", help="accept poses of only some of the photos")
+    command.add_argument(
+        "--matching", choices=("auto", "exhaustive", "sequential"), default="auto", help="which photos to compare"
+    )
+    _quiet(command)
+
+    command = add("train", train, "a capture becomes a run", TRAIN + TRAIN_EXAMPLES)
+    command.add_argument("capture", metavar="CAPTURE", help="folder of posed photos")
+    _output(command, "RUN", "folder of the run")
+    _learning(command)
+    again = command.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with RUN where it stopped")
+    again.add_argument("--overwrite", action="store_true", help="start again, forgetting what RUN holds")
+
+    command = add("evaluate", evaluate, "judge a run on the views it never saw", EVALUATE)
+    command.add_argument("run", metavar="RUN")
+    command.add_argument("--json", action="store_true", help="print evaluation.json")
+    _device(command)
+    _quiet(command)
+
+    command = add("render", render, "a film or pictures of a run", RENDER)
+    command.add_argument("run", metavar="RUN")
+    _output(command, "OUT.mp4|OUT.png|FOLDER", "the suffix chooses: a film, one picture, a folder of pictures")
+    command.add_argument("--path", metavar="orbit|spiral|FILE.json", help="where the camera goes (default: orbit)")
+    command.add_argument("--size", type=width_by_height, metavar="WxH", help="pixels (default: as the photos)")
+    command.add_argument("--frames", type=at_least(1), metavar="N", help="(default: 180)")
+    command.add_argument("--fps", type=at_least(1), default=30, metavar="N", help="frames a second (default: 30)")
+    _device(command)
+    _quiet(command)
+
+    command = add("export", export, "a run as a file of another program", EXPORT)
+    command.add_argument("run", metavar="RUN")
+    _output(command, "FILE.EXT", "the suffix chooses the format: .ply")
+    command.add_argument("--points", action="store_true", help="a plain point cloud: centres and colours alone")
+    _quiet(command)
+
+    command = add("info", info, "versions, device, what is installed", INFO)
+    command.add_argument("--short", action="store_true", help="only what is known without loading anything")
+    return parser, commands
+
+
+SCAN = """\
+From photos to a scene: finds where the photos were taken, trains, judges the result on photos it never saw, and
+leaves turntable.mp4, scene.ply and report.html in RUN. Stopped by anything, the same command goes on.
+
+examples:
+  lumigraph scan photos/ -o scene
+  lumigraph scan video.mp4 -o scene --frames 120 --seconds 300
+  lumigraph scan capture/ -o scene         a folder that has poses already
+"""
+SAMPLE = """\
+Renders photos of a made-up scene, with their poses: something to try everything with. Nothing is downloaded.
+
+example:
+  lumigraph sample demo && lumigraph train demo -o run --seconds 60
+"""
+POSE = """\
+Finds where photos were taken from the photos alone (structure from motion). Wants 30 to 150 sharp photos that overlap,
+of something that does not move. CAPTURE holds the photos and the poses in COLMAP's form.
+
+examples:
+  lumigraph pose photos/ -o capture
+  lumigraph pose video.mp4 -o capture --frames 120
+"""
+TRAIN = """\
+Learns a scene from posed photos: COLMAP, transforms.json (instant-ngp, nerfstudio), NeRF-Blender, LLFF. Every eighth
+photo is held out to judge the result, unless the capture says which. Saves as it goes: Ctrl-C, then --resume.
+
+"""
+EVALUATE = """\
+Renders the held-out views and compares them with their photos. Writes evaluation.json and report.html into RUN.
+
+examples:
+  lumigraph evaluate run
+  lumigraph evaluate run --json
+"""
+RENDER = """\
+Renders a run along a path. The default goes around what the photos look at, on the side where they were taken.
+
+examples:
+  lumigraph render run -o turntable.mp4
+  lumigraph render run -o still.png                       the first held-out view
+  lumigraph render run -o flight.mp4 --path flight.json --size 1280x720
+  where flight.json is  {"keyframes": [{"position": [0, 0, 3], "look_at": [0, 0, 0]}, ...]}, in the capture's world
+"""
+EXPORT = """\
+Writes a run for other programs, in the capture's own axes and scale.
+
+examples:
+  lumigraph export run -o scene.ply              gaussians, for splat viewers
+  lumigraph export run -o points.ply --points    a point cloud, for everything else
+"""
+INFO = """\
+Says which versions are installed, what this machine computes with, and what each missing extra would add.
+"""
+
+
+def _output(command: argparse.ArgumentParser, metavar: str, told: str) -> None:
+    command.add_argument("-o", "--out", required=True, metavar=metavar, help=told)
+
+
+def _quiet(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-q", "--quiet", action="store_true", help="say nothing but results, warnings and errors")
+
+
+def _device(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+def _frames(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--frames", type=at_least(3), default=80, metavar="N", help="taken from a video (default: 80)")
+
+
+def _learning(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-m", "--method", metavar="NAME", help="how to learn (default: splat)")
+    command.add_argument("--seconds", type=positive, metavar="S", help="train this long (default: by the capture)")
+    command.add_argument("--steps", type=at_least(1), metavar="N", help="train this many steps")
+    command.add_argument(
+        "--downscale", type=shrinking, metavar="K", help="divide the photo size by K (default: to 1000 px)"
+    )
+    command.add_argument(
+        "--holdout", type=at_least(0), metavar="N", help="hold out every N-th photo, 0: none (default: 8)"
+    )
+    command.add_argument("--seed", type=int, metavar="N", help="of everything random (default: 0)")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the method; may be repeated"
+    )
+    _device(command)
+    _quiet(command)
+
+
+def positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def shrinking(text: str) -> float:
+    value = positive(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} would enlarge, the least is 1")
+    return value
+
+
+def at_least(smallest: int) -> Callable[[str], int]:
+    def whole(text: str) -> int:
+        value = int(text)
+        if value < smallest:
+            raise argparse.ArgumentTypeError(f"{text} is too small, the least is {smallest}")
+        return value
+
+    whole.__name__ = "whole number"  # argparse says: invalid whole number value
+    return whole
+
+
+def width_by_height(text: str) -> tuple[int, int]:
+    width, by, height = text.lower().partition("x")
+    if not (by and width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 1280x720")
+    return int(width), int(height)
+
+
+# ---- the commands
+
+
+def scan(args: Args) -> int:
+    from lumigraph.studio import verbs
+    from lumigraph.wire.resources import ScanRequest
+
+    request = ask(ScanRequest, args, "source", "out", "frames", "overwrite", **learning(args))
+    evaluation = follow(verbs.scan(request), args)
+    print_evaluation(evaluation)
+    return 0
+
+
+def sample(args: Args) -> int:
+    from lumigraph.studio import verbs
+    from lumigraph.wire.resources import SampleRequest
+
+    follow(verbs.sample(ask(SampleRequest, args, "out", "views", "size", "seed")), args)
+    return 0
+
+
+def pose(args: Args) -> int:
+    from lumigraph.studio import verbs
+    from lumigraph.wire.resources import PoseRequest
+
+    follow(verbs.pose(ask(PoseRequest, args, "source", "out", "frames", "allow_partial", "matching")), args)
+    return 0
+
+
+def train(args: Args) -> int:
+    from lumigraph.studio import verbs
+    from lumigraph.wire.resources import TrainRequest
+
+    request = ask(TrainRequest, args, "capture", "out", "resume", "overwrite", **learning(args))
+    follow(verbs.train(request), args)
+    return 0
+
+
+def evaluate(args: Args) -> int:
+    from lumigraph.studio import verbs
+    from lumigraph.wire.resources import EvaluateRequest
+
+    evaluation = follow(verbs.evaluate(ask(EvaluateRequest, args, "run", "device")), args, print_made=not args.json)
+    if args.json:
+        print(json.dumps(evaluation, indent=2))
+    else:
+        print_evaluation(evaluation)
+    return 0
+
+
+def render(args: Args) -> int:
+    from lumigraph.studio import verbs
+    from lumigraph.wire.resources import RenderRequest
+
+    follow(verbs.render(ask(RenderRequest, args, "run", "out", "path", "size", "frames", "fps", "device")), args)
+    return 0
+
+
+def export(args: Args) -> int:
+    from lumigraph.studio import verbs
+    from lumigraph.wire.resources import ExportRequest
+
+    follow(verbs.export(ask(ExportRequest, args, "run", "out", "points")), args)
+    return 0
+
+
+def info(args: Args) -> int:
+    from lumigraph.studio import machine
+
+    lines = machine.describe(args.short)
+    wide = max(len(what) for what, _ in lines)
+    for what, value in lines:
+        print(f"{what:{wide}}  {value}")
+    return 0
+
+
+# ---- parts of them
+
+
+def learning(args: Args) -> dict[str, Any]:
+    """The fields of a Learning request. A setting may come as --set name=value or as a flag of its own."""
+    settings = {}
+    for pair in args.set:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise argparse_error(args, f"--set wants NAME=VALUE, not {pair!r}")
+        settings[name.replace("-", "_")] = value
+    flags = {key.partition(":")[2]: value for key, value in vars(args).items() if key.startswith("setting:")}
+    names = ("method", "seconds", "steps", "downscale", "holdout", "seed", "device")
+    return {"settings": settings | flags, **{name: getattr(args, name) for name in names}}
+
+
+def argparse_error(args: Args, message: str) -> LumigraphError:
+    return LumigraphError(f"{message}; see lumigraph {args.command} --help")
+
+
+def ask(request: type[Any], args: Args, *names: str, **more: Any) -> Any:
+    """The request of a verb from the arguments of its command. Raises LumigraphError naming the flag that is wrong."""
+    from pydantic import ValidationError
+
+    try:
+        return request(**{name: getattr(args, name) for name in names}, **more)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise argparse_error(args, f"--{first['loc'][0]}: {first['msg']}") from error
+
+
+def follow(events: Generator[Event, None, Any], args: Args, print_made: bool = True) -> Any:
+    """Pulls a verb to its end, showing what it says, and prints what it made; returns its result.
+
+    Ctrl-C is taken between two events: the verb is closed, not torn out of the middle of a step. A second one tears.
+    """
+    from lumigraph.studio.terminal import Terminal
+
+    terminal: Terminal = Terminal(args.quiet)
+    with interruptions() as seen:
+        try:
+            with terminal.showing():
+                result = _pull(events, terminal, seen)
+        except Exception:
+            if seen:  # a child process that got the same Ctrl-C is no failure of its own
+                raise Interrupted(seen[0]) from None
+            raise
+        finally:
+            events.close()
+    if print_made:
+        for made in terminal.made:
+            print(f"{made.path}  ({made.what})")
+    return result
+
+
+def _pull(events: Generator[Event, None, Any], terminal: Terminal, seen: list[int]) -> Any:
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as end:
+            return end.value
+        terminal.show(event)
+        if seen:
+            raise Interrupted(seen[0])
+
+
+@contextmanager
+def interruptions() -> Iterator[list[int]]:
+    """Yields the list that the first SIGINT or SIGTERM enters; the second raises KeyboardInterrupt where it strikes."""
+    seen: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+        os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def print_evaluation(evaluation: dict[str, Any]) -> None:
+    psnr = "equal pictures" if evaluation["psnr"] is None else f"PSNR {evaluation['psnr']:.2f} dB"
+    size = f"{evaluation['size']:,} {evaluation['size_unit']}"
+    print(
+        f"{psnr}, SSIM {evaluation['ssim']:.4f} on {evaluation['views']} held-out views; "
+        f"{size}, {evaluation['steps']:,} steps in {evaluation['train_seconds']:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
