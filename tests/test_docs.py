@@ -1,0 +1,81 @@
+"""What the documentation shows works as shown, and the files that it points to exist."""
+
+import re
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lumigraph.methods import train as loop
+from lumigraph.scene.assets import Points
+from lumigraph.scene.cameras import Cameras
+from lumigraph.scene.capture import ArrayPhotos, Capture
+from lumigraph.scene.errors import FormatError
+from lumigraph.studio import options
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+@pytest.fixture
+def shown(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The module that the page's python block is."""
+    text = (ROOT / "docs" / request.param).read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    module = types.ModuleType("shown")
+    sys.modules["shown"] = module  # dataclasses look their module up
+    exec(compile(block, request.param, "exec"), module.__dict__)
+    yield module
+    del sys.modules["shown"]
+
+
+@pytest.mark.parametrize("shown", ["add-a-method.md"], indirect=True)
+def test_the_method_shown_learns(shown: Any) -> None:
+    sizes = torch.tensor([[4, 3]] * 5)
+    poses = torch.eye(3, 4).expand(5, 3, 4)
+    photos = ArrayPhotos([torch.full((3, 4, 3), 51, dtype=torch.uint8)] * 5)
+    held_out = torch.tensor([True, False, False, False, False])
+    cameras = Cameras(poses, sizes.float(), sizes.float() / 2, sizes)
+    train, test = Capture(cameras, photos, tuple("abcde"), held_out).split()
+
+    (setting,) = options.settings(shown.Config)
+    assert setting.name == "rate" and setting.doc
+    budget = loop.Budget(steps=60)
+    training = shown.start(train, shown.Config(), budget)
+    events = list(loop.train(training, test, budget, look_every=1e9, save=lambda *_: None))
+    assert events[-1].values["psnr"] > 40
+    again = shown.resume(train, shown.Config(), training.state(), budget)
+    assert torch.equal(again.field.colour, training.field.colour)
+    assert training.field.colour.tolist() == pytest.approx([0.2] * 3, abs=1e-2)
+
+
+@pytest.mark.parametrize("shown", ["add-a-format.md"], indirect=True)
+def test_the_format_shown_is_sound(shown: Any, tmp_path: Path) -> None:
+    points = Points(torch.randn(7, 3), torch.randint(0, 256, (7, 3), dtype=torch.uint8))
+    shown.write(points, tmp_path / "points.xyz")
+    back = shown.read(tmp_path / "points.xyz")
+    torch.testing.assert_close(back.xyz, points.xyz)
+    assert torch.equal(back.rgb, points.rgb)
+    for damage in (b"1 2 3\n", b"1 2 nan 4 5 6\n", b"1 2 3 4 5 256\n", b"1 2 3 4 5 x\n"):
+        (tmp_path / "damaged.xyz").write_bytes(damage)
+        with pytest.raises(FormatError, match="damaged"):
+            shown.read(tmp_path / "damaged.xyz")
+    with pytest.raises(FormatError, match="--points"):
+        shown.write(Points(torch.randn(7, 3)), tmp_path / "bare.xyz")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", page.read_text())
+    missing = [link for link in links if not (page.parent / link).exists()]
+    assert not missing
+
+
+def test_make_targets_named_in_the_documentation_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {name for page in PAGES for name in re.findall(r"`make ([a-z]+)", page.read_text())}
+    assert named and named <= targets
