@@ -1,7 +1,11 @@
 """The compiled splat kernels against the float64 reference: values, every gradient, determinism, hostile input."""
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -9,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.scenes import Scene, blob, pack, unpack
-from lumigraph.kernels import reference, splat
+from lumigraph.kernels import native, reference, splat
 
 RAW = ("means", "log_scales", "quats", "logit_opacities", "sh", "world_to_cam", "background")
 BAND = 1e-4  # relative width around a cut-off within which float32 may decide otherwise than float64
@@ -198,6 +202,17 @@ def test_rows_that_are_not_finite_are_not_drawn(bad: float) -> None:
     assert not params.grad[:64].any() and not rest.grad[:64].any()
     for name, gradient in unpack(params.grad[64:], rest.grad[64:], degree=3).items():
         torch.testing.assert_close(gradient, expected.gradients[name])
+
+
+@pytest.mark.parametrize("isa", [level for level in native.LEVELS if level != native.isa])
+def test_the_instruction_sets_that_this_processor_would_not_choose(isa: str) -> None:
+    """A module is chosen once a process, so each gets a process and some of the tests above."""
+    if not native.native.cpu_supports(isa):
+        pytest.skip(f"this processor does not have {isa}")
+    chosen = "a_blob and 3-4 or finite or fused"
+    command = [sys.executable, "-m", "pytest", str(Path(__file__).parent), "-k", chosen]
+    run = subprocess.run(command, env={**os.environ, "LUMIGRAPH_ISA": isa}, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-4000:]
 
 
 def test_absurd_but_finite_rows_do_no_harm() -> None:
