@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import stat
 import zipfile
-import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -51,8 +50,10 @@ def unpack(archive: Path, folder: Path, suffixes: Collection[str]) -> Iterator[t
                     path = folder / f"{number:05d}{suffix}"
                     left -= _copy(opened, entry, path, min(left, MAX_ENTRY_BYTES))
                     yield label, path, ""
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, RuntimeError) as error:
-        raise CaptureError(f"{archive.name} is not a sound zip file ({error}): pack the photos again") from error
+    except CaptureError:
+        raise
+    except Exception as error:  # zipfile meets damage with BadZipFile, zlib.error, OSError, struct.error and more
+        raise CaptureError(f"{archive.name} cannot be unpacked ({error}): pack the photos again") from error
 
 
 def _copy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, limit: int) -> int:

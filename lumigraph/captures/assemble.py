@@ -24,6 +24,7 @@ from lumigraph.scene.errors import CaptureError
 OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0])  # right-multiplies world_from_cam's rotation: y and z change sign
 RIGID_TOLERANCE = 5e-3  # of R^T R against I; what text files lose by rounding stays far below
 LARGEST = 1e7  # of any length, focal length or coordinate, in its unit: beyond, float32 loses the pixels
+LONGEST_PATH = 200  # bytes; file systems take 255 for one name and raise an OSError beyond
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ def inside(root: Path, relative: str) -> Path:
     """`root / relative`, which may not lead out of `root`: a dataset speaks of its own files only."""
     path = Path(os.path.normpath(root / relative.replace("\\", "/")))
     if not path.is_relative_to(os.path.normpath(root)):
-        raise CaptureError(
-            f"{relative!r} lies outside {root}: move the file into the capture's folder and correct the path"
-        )
+        raise CaptureError(f"{relative[:200]!r} lies outside {root}: move the file there and correct its path")
+    if len(relative.encode(errors="replace")) > LONGEST_PATH:
+        raise CaptureError(f"{relative[:40]!r}... is too long for the name of a file")
     return path
 
 

@@ -2,12 +2,12 @@
 
 Crop rule: picture size and principal point stay; the focal length is divided by the largest `zoom` at which every
 pixel of the new picture still looks at a pixel of the old one. So nothing is invented at the borders and no mask is
-needed: a barrel lens loses its outermost corners, a pincushion lens gains none. A fisheye would stretch its rim without
-end, so its new picture also stops at MAX_FISHEYE_ANGLE from the axis.
+needed: a barrel lens loses its outermost corners, a pincushion lens the middles of its edges. A fisheye would stretch
+its rim without end, so its new picture also stops at MAX_FISHEYE_ANGLE from the axis.
 
 Resampling: one cubic look-up (INTER_CUBIC: INTER_LINEAR softens by half a pixel, which a radiance field then
 learns; Lanczos rings at edges for four times the cost), then one area average to the final size. Where the new focal
-length is shorter than the old one, the look-up runs on a finer grid first, so that no source pixel is jumped over.
+length is much shorter than the old one, the look-up runs on a finer grid, so that no source pixel is jumped over.
 Colours with alpha are premultiplied in between.
 """
 
@@ -31,7 +31,7 @@ from torch import Tensor
 
 from lumigraph.captures.parallel import in_order
 from lumigraph.captures.pixels import MaskFiles, PhotoFiles
-from lumigraph.scene.cameras import Cameras, Lens, project
+from lumigraph.scene.cameras import Cameras, Lens, distort_fisheye, distort_opencv, lens_limit
 from lumigraph.scene.capture import Capture, LazyPhotos, Photos
 from lumigraph.scene.errors import CaptureError
 from lumigraph.scene.files import written_beside
@@ -41,7 +41,8 @@ from lumigraph.wire.events import Event, Progress
 VERSION = 1  # of the arithmetic below: a change makes old cache entries unfindable
 MAX_FISHEYE_ANGLE = math.radians(60)  # from the axis to the corner: beyond, a pinhole spends most pixels on its rim
 MIN_ZOOM, MAX_ZOOM = 0.1, 2.0
-BORDER_SAMPLES = 256  # along each side of the picture
+FINER_FROM = 1.25  # zoom; below, jumping over a pixel now and then harms less than averaging all of them would
+BORDER_SAMPLES = 128  # along each side of the picture
 CACHE_BYTES = 512 << 20
 
 Map = cv2.typing.MatLike
@@ -61,8 +62,8 @@ class _Plan:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """The size at which the lens is looked up: never coarser than the source at the centre of the picture."""
-        finer = max(1.0, self.zoom)
+        """The size at which the lens is looked up, as fine as the source at the centre of the picture, or nearly."""
+        finer = self.zoom if self.zoom > FINER_FROM else 1.0
         return math.ceil(self.size[0] * finer), math.ceil(self.size[1] * finer)
 
 
@@ -104,49 +105,57 @@ def _plan(cameras: Cameras, i: int, zoom: float, target: tuple[int, int]) -> _Pl
 
 
 def _zooms(capture: Capture) -> list[float]:
-    """One zoom for each camera; equal lenses are computed once."""
-    cameras = capture.cameras
-    known: dict[_Plan, float] = {}
-    zooms = []
-    for i in range(len(cameras)):
-        key = _plan(cameras, i, 1.0, cameras.size(i))
-        if key not in known:
-            known[key] = largest_zoom(cameras[i])
-            if known[key] < MIN_ZOOM:
-                raise CaptureError(
-                    f"the lens of {capture.names[i]} leaves no usable picture after undistortion: calibrate it again"
-                )
-        zooms.append(known[key])
+    """One zoom for each camera; most captures have one lens, so each different lens is looked at once."""
+    c = capture.cameras
+    assert c.distortion is not None
+    rows = torch.cat([c.focal.double(), c.centre.double(), c.sizes.double(), c.distortion.double()], dim=1)
+    lenses, lens_of = torch.unique(rows, dim=0, return_inverse=True)
+    first = [int((lens_of == i).nonzero()[0, 0]) for i in range(len(lenses))]
+    zooms: list[float] = largest_zooms(c[first])[lens_of].tolist()
+    for name, zoom in zip(capture.names, zooms, strict=True):
+        if zoom < MIN_ZOOM:
+            raise CaptureError(f"the lens of {name} leaves no usable picture after undistortion: calibrate it again")
     return zooms
 
 
-def largest_zoom(camera: Cameras) -> float:
-    """How far the focal length of one camera may shrink until the border of its pinhole picture leaves the photo.
+def largest_zooms(cameras: Cameras) -> Tensor:
+    """(N,) float64: how far each focal length may shrink until the border of the pinhole picture leaves the photo.
 
-    A border pixel p of the new picture looks along (zoom (p - c) / f, 1). Along that line the lens moves outwards, so
-    bisection finds the last zoom at which the photo still covers it; the smallest over the border counts. Covered means
-    between the centres of the outermost pixels, where interpolation needs no invention.
+    A border pixel p of the new picture looks along (zoom (p - c) / f, 1). As zoom grows the lens moves that ray
+    outwards, so bisection finds the last zoom at which the photo still covers it; the smallest over the border counts.
+    Covered means between the centres of the outermost pixels, where interpolation needs no invention.
     """
-    eye = torch.eye(3, 4, dtype=torch.float64)[None]
-    camera = dataclasses.replace(camera.to(dtype=torch.float64), world_from_cam=eye)
-    width, height = camera.size(0)
+    assert cameras.distortion is not None
+    k, limits = cameras.distortion.double(), lens_limit(cameras.lens, cameras.distortion)[:, None]
+    focal, centre, sizes = (t.double()[:, None] for t in (cameras.focal, cameras.centre, cameras.sizes))
     along = torch.linspace(0, 1, BORDER_SAMPLES, dtype=torch.float64)
-    x, y = along * width, along * height
     zero = torch.zeros_like(along)
-    border = torch.cat([torch.stack(s, dim=1) for s in ((x, zero), (x, zero + height), (zero, y), (zero + width, y))])
-    flat = (border - camera.centre[0]) / camera.focal[0]
-    low = torch.zeros(len(flat), dtype=torch.float64)
+    sides = ((along, zero), (along, zero + 1), (zero, along), (zero + 1, along))
+    flat = (torch.cat([torch.stack(side, dim=1) for side in sides]) * sizes - centre) / focal  # (N, P, 2)
+
+    def covered(zoom: Tensor) -> Tensor:
+        ray = flat * zoom[..., None]
+        if cameras.lens == "fisheye":
+            r = ray.norm(dim=-1).clamp(min=1e-30)
+            angle = r.atan()
+            landed = ray * (distort_fisheye(k[:, None], angle) / r)[..., None]
+        else:
+            angle = ray.norm(dim=-1)  # its tangent, as lens_limit wants it
+            landed = distort_opencv(k[:, None], ray)
+        pixels = landed * focal + centre
+        inside = torch.logical_and(pixels >= 0.5, pixels <= sizes - 0.5).all(dim=-1)
+        return torch.logical_and(inside, angle < limits)
+
+    low = torch.zeros(flat.shape[:2], dtype=torch.float64)
     high = torch.full_like(low, MAX_ZOOM)
-    if camera.lens == "fisheye":
-        high = high.clamp(max=math.tan(MAX_FISHEYE_ANGLE) / flat.norm(dim=1).max())
-    limit = camera.sizes[0].double() - 0.5
-    for step in range(32):
-        middle = high.clone() if step == 0 else (low + high) / 2  # first: is the most that is allowed possible?
-        points = torch.cat([flat * middle[:, None], torch.ones_like(flat[:, :1])], dim=1)
-        pixels, _ = project(camera, points)
-        covered = ((pixels[0] >= 0.5) & (pixels[0] <= limit)).all(dim=1)  # NaN, no answer from the lens, is not covered
-        low, high = torch.where(covered, middle, low), torch.where(covered, high, middle)
-    return float(low.min())
+    if cameras.lens == "fisheye":
+        high = torch.minimum(high, math.tan(MAX_FISHEYE_ANGLE) / flat.norm(dim=-1).amax(dim=1, keepdim=True))
+    low = torch.where(covered(high), high, low)
+    for _ in range(32):
+        middle = (low + high) / 2
+        fits = covered(middle)
+        low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
+    return low.amin(dim=1)
 
 
 # -------------------------------------------------------------------------------------------------------- resampling
@@ -176,14 +185,15 @@ def _looked_up(pixels: Tensor, plan: _Plan) -> Tensor:
     premultiplied = source.astype(np.float32)
     premultiplied[..., :3] *= premultiplied[..., 3:] / 255
     found = cv2.remap(premultiplied, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    alpha = found[..., 3:].clip(0, 255)
-    colour = (found[..., :3] * (255 / alpha.clip(min=0.5))).clip(0, 255)
-    return torch.from_numpy(np.concatenate([colour, alpha], axis=-1).round().astype(np.uint8))
+    # Cubic weights overshoot at edges, colour and alpha alike, so the division comes before either is clipped.
+    colour = found[..., :3] * (255 / found[..., 3:].clip(min=0.5))
+    straight = np.concatenate([colour, found[..., 3:]], axis=-1)
+    return torch.from_numpy(straight.clip(0, 255).round().astype(np.uint8))
 
 
-@lru_cache(maxsize=4)  # captures have one lens or two; a table takes 6 bytes a pixel
+@lru_cache(maxsize=4)  # captures have one lens or two; a table takes 8 bytes a pixel
 def _maps(plan: _Plan) -> tuple[Map, Map]:
-    """OpenCV's fixed-point look-up tables. Its pixel centres stand at whole numbers, ours at + 0.5."""
+    """OpenCV's look-up tables, x and y of the source. Its pixel centres stand at whole numbers, ours at + 0.5."""
     finer = (plan.grid[0] / plan.size[0], plan.grid[1] / plan.size[1])
     old = _matrix(plan.focal, plan.centre)
     new = _matrix(
@@ -192,8 +202,8 @@ def _maps(plan: _Plan) -> tuple[Map, Map]:
     )
     k, same = np.array(plan.distortion), np.eye(3)
     if plan.lens == "fisheye":
-        return cv2.fisheye.initUndistortRectifyMap(old, k, same, new, plan.grid, cv2.CV_16SC2)
-    return cv2.initUndistortRectifyMap(old, k, same, new, plan.grid, cv2.CV_16SC2)
+        return cv2.fisheye.initUndistortRectifyMap(old, k, same, new, plan.grid, cv2.CV_32FC1)
+    return cv2.initUndistortRectifyMap(old, k, same, new, plan.grid, cv2.CV_32FC1)
 
 
 def _matrix(focal: Sequence[float], centre: Sequence[float]) -> NDArray[np.float64]:
@@ -214,7 +224,8 @@ def _cached(
         identity, load = fetch(i)
         plan = plans[i]
         shape = (plan.target[1], plan.target[0], channels)
-        key = hashlib.blake2b(repr((VERSION, identity, plan, channels)).encode(), digest_size=16).hexdigest()
+        # The name keeps two equal pictures from being written to one place at one time.
+        key = hashlib.blake2b(repr((VERSION, names[i], identity, plan, channels)).encode(), digest_size=16).hexdigest()
         path = cache / f"{key}.npy"
         if not _is_whole(path, shape):
             source = load()

@@ -31,6 +31,7 @@ CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,3gp"
 MAX_PIXELS = 8192 * 8192  # of a frame
 MAX_FRAMES = 500_000  # 4.6 hours at 30 per second
 SHARPNESS_SIDE, FLOW_SIDE = 640, 192  # pixels of the longer side of the two grey copies
+FLOW_LEAST = 64  # of its shorter side
 STEP = 0.02  # of the longer side: flow is measured against a frame of the past until the picture moved this far
 STILL = 0.10  # of the longer side, over the whole video: less movement than this shows no depth
 
@@ -76,8 +77,8 @@ def extract_frames(video: Path, out: Path, count: int = 80) -> Generator[Event, 
 def choose(sharpness: NDArray[np.float64], moved: NDArray[np.float64], count: int) -> list[int]:
     """Indices, growing, of at most `count` frames: the sharpest in the middle half of each stretch of movement.
 
-    Frames of neighbouring stretches then stay half a stretch apart, unless a stretch has no frame in its middle. A video
-    without movement is cut by time instead.
+    Frames of neighbouring stretches then stay half a stretch apart, unless a stretch has no frame in its middle. A
+    video without movement is cut by time instead.
     """
     if moved[-1] <= 0:
         moved = np.arange(len(moved), dtype=np.float64)
@@ -105,7 +106,7 @@ def _survey(video: Path) -> Generator[Event, None, _Survey]:
         for frame in source.frames():
             grey = source.grey(frame, SHARPNESS_SIDE)
             sharpness.append(float(cv2.Laplacian(grey, cv2.CV_32F).var()))
-            small = _shrunk(grey, FLOW_SIDE)
+            small = _shrunk(grey)
             if past is None or past.shape != small.shape:  # a stream may change its size
                 past = small
             vectors = flow.calc(past, small, np.zeros((*small.shape, 2), dtype=np.float32))
@@ -145,12 +146,12 @@ def _write(
     return names, sizes
 
 
-def _shrunk(grey: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    scale = side / max(grey.shape)
-    if scale >= 1:
-        return grey
-    size = (max(16, round(grey.shape[1] * scale)), max(16, round(grey.shape[0] * scale)))
-    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+def _shrunk(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A copy for the flow. Its shorter side keeps FLOW_LEAST pixels, if need be by stretching: on less than some 32 the
+    flow of OpenCV 5.0 reads beyond its picture and crashes."""
+    scale = min(1.0, FLOW_SIDE / max(grey.shape))
+    height, width = (max(FLOW_LEAST, round(side * scale)) for side in grey.shape)
+    return np.ascontiguousarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 class _Video:
@@ -162,12 +163,15 @@ class _Video:
         options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
         try:
             self._container = av.open(f"file:{path.absolute()}", options=options)
-        except (OSError, ValueError) as error:  # PyAV's errors are both, by kind
+        except (av.error.FFmpegError, OSError, ValueError) as error:
             raise CaptureError(f"{path} is not a readable video ({_reason(error)})") from error
         if not self._container.streams.video:
             self._container.close()
             raise CaptureError(f"{path} holds no video stream")
         self._stream = self._container.streams.video[0]
+        if self._stream.codec_context is None:
+            self._container.close()
+            raise CaptureError(f"{path} is not a readable video (its codec is unknown): save it as H.264")
         self._stream.thread_type = "AUTO"
         if self._stream.width * self._stream.height > MAX_PIXELS:
             self._container.close()
@@ -198,10 +202,10 @@ class _Video:
                 decoded = packet.decode()
             except StopIteration:
                 return
-            except (av.error.InvalidDataError, av.error.EOFError):
+            except (av.error.FFmpegError, IndexError):
+                # A damaged packet costs its frame; a damaged container ends here, since `packets` is then exhausted.
+                # IndexError: it announces a stream that was not there at the start.
                 continue
-            except (OSError, ValueError) as error:
-                raise CaptureError(f"{self.path} cannot be decoded ({_reason(error)})") from error
             for frame in decoded:
                 count += 1
                 if count > MAX_FRAMES or frame.width * frame.height > MAX_PIXELS:
@@ -212,7 +216,7 @@ class _Video:
         """A grey copy with its longer side reduced to `side` pixels; not turned."""
         scale = min(1.0, side / max(frame.width, frame.height))
         width, height = max(16, round(frame.width * scale)), max(16, round(frame.height * scale))
-        return np.asarray(frame.to_ndarray(width=width, height=height, format="gray"), dtype=np.uint8)
+        return np.ascontiguousarray(frame.to_ndarray(width=width, height=height, format="gray"), dtype=np.uint8)
 
     def upright(self, frame: Any) -> NDArray[np.uint8]:
         """(H, W, 3) RGB with square pixels, turned as the container says it is to be shown."""

@@ -7,7 +7,6 @@ import math
 import os
 import stat
 import zipfile
-from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,11 @@ import pytest
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from lumigraph.captures import archive, pixels
-from lumigraph.captures.photos import PhotoSet, find_photos
+from lumigraph.captures.photos import find_photos
 from lumigraph.scene.errors import CaptureError
 from lumigraph.wire.events import Event, Note, Progress
 
-
-def finish(task: Generator[Event, None, PhotoSet]) -> tuple[PhotoSet, list[Event]]:
-    events = []
-    while True:
-        try:
-            events.append(next(task))
-        except StopIteration as stop:
-            return stop.value, events
+from .common import finish
 
 
 def notes(events: list[Event]) -> list[str]:
