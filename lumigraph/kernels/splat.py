@@ -147,7 +147,8 @@ def photometric_loss(
 
 
 def profile(params: Tensor, sh_rest: Tensor, camera: Camera, degree: int) -> dict[str, float]:
-    """Seconds of each stage of one forward and backward pass, and the number of (tile, gaussian) `entries`."""
+    """Seconds of each stage of one forward and backward pass; how many (tile, gaussian) `entries` there were, and how many
+    pixel-gaussian pairs (`lanes`) compositing evaluated."""
     state, view = native.State(), camera.native()
     width, height = camera.size
     rgb, transmittance = torch.empty(3, height, width), torch.empty(height, width)
@@ -156,4 +157,4 @@ def profile(params: Tensor, sh_rest: Tensor, camera: Camera, degree: int) -> dic
         state.take_seconds()
         native.forward(state, view, params, sh_rest, len(params), degree, (0.0, 0.0, 0.0), rgb, transmittance, None)
         native.backward(state, params, sh_rest, rgb, transmittance, None, g, None, None, g_params, g_sh, None)
-    return {**state.take_seconds(), "entries": state.entries}
+    return {**state.take_seconds(), "entries": state.entries, "lanes": state.lanes}

@@ -228,6 +228,7 @@ NB_MODULE(LUMI_MODULE, m) {
     nb::class_<State>(m, "State")
         .def(nb::init<>())
         .def_prop_ro("entries", [](const State& s) { return s.view.entry_count(); })
+        .def_prop_ro("lanes", [](const State& s) { return s.view.lanes(); })
         .def_prop_ro("visible", [](const State& s) { return s.view.visible; })
         .def("take_seconds", [](State& s) {
             auto t = s.seconds;

@@ -1,8 +1,8 @@
-// Compositing of one tile after the other, gaussians front to back, SIMD across the pixels of a row.
+// Compositing of one tile after the other, gaussians front to back, SIMD across blocks of 4 x VL/4 pixels.
 //
-// The speed is in what is not done: for each gaussian the vectors of a tile that its 1/255 ellipse touches become set
-// bits of a few 64-bit words, vectors whose pixels are all opaque are masked out, and one loop runs over the bits that
-// remain. Short rows then cost no mispredicted branches, and covered pixels cost nothing.
+// The speed is in what is not done. For each gaussian the blocks that its 1/255 ellipse touches become set bits of one word,
+// blocks whose pixels are all opaque are masked out, and one loop runs over the bits that remain. Footprints are found
+// for a batch of gaussians ahead, so that the processor overlaps them.
 #include <algorithm>
 
 #include "splat.h"
@@ -10,83 +10,55 @@
 namespace lumi {
 namespace {
 
-constexpr int NB = TILE / VL;              // vectors a row
-constexpr int VECTORS = TILE * NB;         // vectors a tile
-constexpr int WORD = VECTORS < 64 ? VECTORS : 64;  // bits of a word, one a vector
-constexpr int WORDS = VECTORS / WORD;
-constexpr int WORD_ROWS = TILE / WORDS;    // rows a word
-constexpr int BATCH = 8;                   // entries whose footprints are found together, ahead of compositing
-constexpr int LOG_VL = VL == 4 ? 2 : VL == 8 ? 3 : 4;
+constexpr int ACROSS = TILE / 4, TALL = VL / 4;       // blocks a row of blocks; pixel rows a block
+constexpr int BLOCKS = TILE * TILE / VL;
+constexpr int BATCH = 8;
 constexpr float LOG_ALPHA_MIN = -LOG2_255;
-static_assert(WORD_ROWS % VL == 0, "a word holds whole vectors of rows");
+static_assert(BLOCKS <= 64 && TILE % VL == 0 && ACROSS == 4, "one bit a block in one word, four bits a row of blocks");
 
 struct Lanes {
-    vf zero_up, half_up;
-    vf x[NB];
-    vi bit_shift;
+    vf x[BLOCKS], y[BLOCKS], row[TILE / VL];  // pixel centres inside the tile; centres of VL rows
+    vi shift[TILE / VL];                      // where the bits of these rows go, within 32
     Lanes() {
-        for (int l = 0; l < VL; l++) {
-            zero_up[l] = (float)l, half_up[l] = l + .5f;
-            bit_shift[l] = l * NB % 32;
+        for (int i = 0; i < BLOCKS; i++)
+            for (int l = 0; l < VL; l++) x[i][l] = i % ACROSS * 4 + l % 4 + .5f, y[i][l] = i / ACROSS * TALL + l / 4 + .5f;
+        for (int r = 0; r < TILE; r++) {
+            row[r / VL][r % VL] = r + .5f;
+            shift[r / VL][r % VL] = r / TALL * ACROSS % 32;
         }
-        for (int b = 0; b < NB; b++) x[b] = half_up + (float)(b * VL);
     }
 };
 const Lanes LANES;
 
-struct Footprint {
-    uint64_t mask[WORDS];
-    alignas(64) float dy[TILE], b[TILE], c[TILE];  // a row's dy, B dy and lo - C dy^2
+// Which of the live blocks of the tile at (ox, oy) the level set touches. VL rows at a time: a row's span solves a
+// quadratic. No branches: the processor works on several footprints at once.
+inline uint64_t footprint(const Splat& s, float ox, float oy, uint64_t live) {
+    const float inv = 1.f / s.p, slope = -s.q * inv, qa = s.reach * inv * inv, k = s.r * s.r * inv * inv;
+    const float centre = s.x - ox - .5f;
+    uint64_t word = 0;
+    for (int part = 0; part < TILE / VL; part++) {
+        vf dy = LANES.row[part] + (oy - s.y);
+        vf e = qa - dy * dy * k, h = root(maximum(e, vf{})), m = dy * slope + centre;
+        vi left = __builtin_convertvector(minimum(maximum(m - h, spread(-1.f)), spread((float)TILE)) + .999f, vi);
+        vi right = __builtin_convertvector(minimum(maximum(m + h, spread(-1.f)) + 1.001f, spread((float)TILE)), vi) - 1;
+        vi bits = ((vi{} + 2) << ((right >> 2) & 31)) - ((vi{} + 1) << (left >> 2));
+        bits &= (e >= 0.f) & (left <= right);
+        word |= (join(bits << LANES.shift[part]) & 0xffffffffu) << (part * VL / TALL * ACROSS & 32);
+    }
+    return word & live;
+}
+
+// The affine maps of one splat in one tile: u = p x + q y + u0, v = r y + v0.
+struct Map {
+    float p, q, r, u0, v0, lo;
+    Map(const Splat& s, float ox, float oy)
+        : p(s.p), q(s.q), r(s.r), u0(-s.p * (s.x - ox) - s.q * (s.y - oy)), v0(-s.r * (s.y - oy)), lo(s.lo) {}
 };
 
-inline uint64_t join(vi bits) {  // OR of the lanes; lanes whose bits would pass 32 sit in the upper half
-    uint64_t r = 0;
-#if LUMI_LANES <= 8
-    union { vi a; uint64_t u[VL / 2]; } x{bits};
-    for (int i = 0; i < VL / 2; i++) r |= x.u[i];
-    r = (r | r >> 32) & 0xffffffffu;
-#else
-    for (int l = 0; l < VL; l++) r |= (uint64_t)(uint32_t)bits[l];
-#endif
-    return r;
-}
-
-// Which of the live vectors of the tile at (ox, oy) the level set touches. VL rows at a time: a row's span solves a
-// quadratic. No branches: the processor works on several footprints at once.
-inline void footprint(const Splat& s, float ox, float oy, const uint64_t* live, Footprint& f) {
-    const float inv = 1.f / s.A, slope = -.5f * s.B * inv, qa = s.q * inv, k = (s.A * s.C - .25f * s.B * s.B) * inv * inv;
-    const float centre = s.x - ox - .5f;
-    for (int w = 0; w < WORDS; w++) {
-        uint64_t word = 0;
-        for (int part = 0; part < WORD_ROWS / VL; part++) {
-            const int row = w * WORD_ROWS + part * VL;
-            vf dy = LANES.half_up + (oy + row - s.y);
-            store(f.dy + row, dy);
-            store(f.b + row, dy * s.B);
-            store(f.c + row, s.lo - dy * dy * s.C);
-            vf e = qa - dy * dy * k, h = root(maximum(e, vf{})), m = dy * slope + centre;
-            vi left = __builtin_convertvector(minimum(maximum(m - h, spread(-1.f)), spread((float)TILE)) + .999f, vi);
-            vi right = __builtin_convertvector(minimum(maximum(m + h, spread(-1.f)) + 1.001f, spread((float)TILE)), vi) - 1;
-            vi b0 = left >> LOG_VL, b1 = right >> LOG_VL;
-            vi bits = ((vi{} + 2) << (b1 & 31)) - ((vi{} + 1) << b0);
-            bits &= (e >= 0.f) & (left <= right);
-            word |= join(bits << LANES.bit_shift) << (part * VL * NB);
-        }
-        f.mask[w] = word & live[w];
-    }
-}
-
-inline void look(const vf* T, uint64_t* live) {
-    for (int w = 0; w < WORDS; w++) {
-        uint64_t m = 0;
-        for (int j = 0; j < WORD; j++) m |= (uint64_t)any(T[w * WORD + j] > T_STOP) << j;
-        live[w] &= m;
-    }
-}
-inline bool all_dead(const uint64_t* live) {
-    uint64_t m = 0;
-    for (int w = 0; w < WORDS; w++) m |= live[w];
-    return m == 0;
+inline uint64_t look(const vf* T) {  // which blocks are still transparent somewhere
+    uint64_t live = 0;
+    for (int i = 0; i < BLOCKS; i++) live |= (uint64_t)any(T[i] > T_STOP) << i;
+    return live;
 }
 
 struct Tile {
@@ -95,14 +67,31 @@ struct Tile {
         x = t % view.tiles_x() * TILE, y = t / view.tiles_x() * TILE;
         width = std::min(TILE, view.camera.width - x), height = std::min(TILE, view.camera.height - y);
     }
-    template <class F> void rows(int image_width, F f) const {  // f(index in image, index in tile) for each row's start
-        for (int r = 0; r < height; r++) f((size_t)(y + r) * image_width + x, r * TILE);
+    // f(index in the image, index in blocks, count) for each run of up to 4 pixels
+    template <class F> void runs(int image_width, F f) const {
+        for (int r = 0; r < height; r++)
+            for (int c = 0; c < width; c += 4)
+                f((size_t)(y + r) * image_width + x + c, (r / TALL * ACROSS + c / 4) * VL + r % TALL * 4, std::min(4, width - c));
     }
-    void open(vf* T, uint64_t* live, int image_width) const {  // T = 1 inside the image, 0 outside
-        std::memset(T, 0, sizeof(vf) * VECTORS);
-        rows(image_width, [&](size_t, int i) { std::fill_n(reinterpret_cast<float*>(T) + i, width, 1.f); });
-        std::fill_n(live, WORDS, ~0ull);
-        look(T, live);
+    void load(const float* plane, int image_width, vf* blocks) const {
+        float* to = reinterpret_cast<float*>(blocks);
+        runs(image_width, [&](size_t p, int i, int n) {
+            if (n == 4) std::memcpy(to + i, plane + p, 16);
+            else std::memcpy(to + i, plane + p, (size_t)n * 4);
+        });
+    }
+    void store(const vf* blocks, float* plane, int image_width) const {
+        const float* from = reinterpret_cast<const float*>(blocks);
+        runs(image_width, [&](size_t p, int i, int n) {
+            if (n == 4) std::memcpy(plane + p, from + i, 16);
+            else std::memcpy(plane + p, from + i, (size_t)n * 4);
+        });
+    }
+    void open(vf* T) const {  // transmittance: 1 inside the image, 0 outside
+        for (int i = 0; i < BLOCKS; i++) {
+            vi in = (LANES.x[i] < (float)width) & (LANES.y[i] < (float)height);
+            T[i] = keep(in, spread(1.f));
+        }
     }
 };
 
@@ -110,57 +99,69 @@ inline void prefetch(const View& view, int k, int end) {
     for (int j = 0; j < BATCH && k + j < end; j++) __builtin_prefetch(&view.splats[view.entries[k + j].id]);
 }
 
-template <bool DEPTH> void composite_tile(const View& view, int t, const float* background, const Planes& out) {
-    alignas(64) vf T[VECTORS], red[VECTORS] = {}, green[VECTORS] = {}, blue[VECTORS] = {}, depth[DEPTH ? VECTORS : 1] = {};
-    uint64_t live[WORDS];
+template <bool DEPTH> void composite_tile(View& view, int t, const float* background, const Planes& out) {
+    vf T[BLOCKS], red[BLOCKS] = {}, green[BLOCKS] = {}, blue[BLOCKS] = {}, depth[DEPTH ? BLOCKS : 1] = {};
     const Tile tile(view, t);
-    tile.open(T, live, view.camera.width);
+    tile.open(T);
     const float ox = (float)tile.x, oy = (float)tile.y;
-    Footprint batch[BATCH];
+    uint64_t mask[BATCH], live = look(T);
+    int64_t evaluated = 0;
     const int end = view.tile_start[t + 1];
-    for (int k = view.tile_start[t]; k < end && !all_dead(live); k += BATCH) {
+    for (int k = view.tile_start[t]; k < end && live; k += BATCH) {
         const int n = std::min(BATCH, end - k);
         const Entry* entry = &view.entries[k];
         prefetch(view, k + BATCH, end);
-        for (int j = 0; j < n; j++) footprint(view.splats[entry[j].id], ox, oy, live, batch[j]);
+        for (int j = 0; j < n; j++) mask[j] = footprint(view.splats[entry[j].id], ox, oy, live);
         for (int j = 0; j < n; j++) {
             const Splat& s = view.splats[entry[j].id];
-            const Footprint& f = batch[j];
-            const float sx = s.x - ox;
-            for (int w = 0; w < WORDS; w++)
-                for (uint64_t m = f.mask[w]; m; m &= m - 1) {
-                    const unsigned i = w * WORD + (unsigned)__builtin_ctzll(m), row = i / NB;
-                    vf dx = LANES.x[i % NB] - sx, e = f.c[row] - (dx * s.A + f.b[row]) * dx, before = T[i];
-                    vi ok = (e >= LOG_ALPHA_MIN) & (before > T_STOP);
-                    vf alpha = minimum(exp2_negative(e), spread(ALPHA_MAX)), weight = keep(ok, alpha * before);
-                    T[i] = before - weight;
-                    red[i] += weight * s.red, green[i] += weight * s.green, blue[i] += weight * s.blue;
-                    if (DEPTH) depth[i] += weight * s.z;
-                }
+            const Map a(s, ox, oy);
+            evaluated += __builtin_popcountll(mask[j]);
+            for (uint64_t m = mask[j]; m; m &= m - 1) {
+                const unsigned i = (unsigned)__builtin_ctzll(m);
+                vf u = a.p * LANES.x[i] + (a.q * LANES.y[i] + a.u0), v = a.r * LANES.y[i] + a.v0;
+                vf e = (a.lo - u * u) - v * v, before = T[i];
+                vi ok = (e >= LOG_ALPHA_MIN) & (before > T_STOP);
+                vf alpha = minimum(exp2_negative(e), spread(ALPHA_MAX)), weight = keep(ok, alpha * before);
+                T[i] = before - weight;
+                red[i] += weight * s.red, green[i] += weight * s.green, blue[i] += weight * s.blue;
+                if (DEPTH) depth[i] += weight * s.z;
+            }
         }
-        look(T, live);
+        live &= look(T);
     }
-    const size_t plane = (size_t)view.camera.width * view.camera.height;
-    tile.rows(view.camera.width, [&](size_t p, int i) {
-        const float *tr = (const float*)T + i, *r = (const float*)red + i, *g = (const float*)green + i, *b = (const float*)blue + i;
-        for (int x = 0; x < tile.width; x++) {
-            out.transmittance[p + x] = tr[x];
-            out.rgb[p + x] = r[x] + tr[x] * background[0];
-            out.rgb[plane + p + x] = g[x] + tr[x] * background[1];
-            out.rgb[2 * plane + p + x] = b[x] + tr[x] * background[2];
-        }
-        if (DEPTH) std::memcpy(out.depth + p, (const float*)depth + i, (size_t)tile.width * 4);
-    });
+    view.tile_lanes[t] = evaluated * VL;
+    const int width = view.camera.width;
+    const size_t plane = (size_t)width * view.camera.height;
+    for (int i = 0; i < BLOCKS; i++)
+        red[i] += T[i] * background[0], green[i] += T[i] * background[1], blue[i] += T[i] * background[2];
+    tile.store(T, out.transmittance, width);
+    tile.store(red, out.rgb, width), tile.store(green, out.rgb + plane, width), tile.store(blue, out.rgb + 2 * plane, width);
+    if (DEPTH) tile.store(depth, out.depth, width);
 }
 
 inline void store_sums(vf* acc, float* slot) {
-#if LUMI_LANES == 8
-    transpose(acc);
-    vf a = (acc[0] + acc[1]) + (acc[2] + acc[3]), b = (acc[4] + acc[5]) + (acc[6] + acc[7]);
-    store(slot, a + b);
-    vf rest{};
-    rest[0] = sum(acc[8]), rest[1] = sum(acc[9]);
-    store(slot + 8, rest);
+#if LUMI_LANES >= 8
+    typedef float eight __attribute__((vector_size(32)));
+    eight a[8], rest{};
+    for (int j = 0; j < SUMS; j++) {
+        union { vf v; eight h[VL / 8]; } x{acc[j]};
+        eight folded = x.h[0];
+        for (int k = 1; k < VL / 8; k++) folded += x.h[k];
+        if (j < 8) a[j] = folded;
+        else
+            rest[j - 8] = ((folded[0] + folded[4]) + (folded[1] + folded[5])) + ((folded[2] + folded[6]) + (folded[3] + folded[7]));
+    }
+    // eight horizontal sums at once: pairwise adds of interleaved halves
+    eight b[4], c[2];
+    for (int j = 0; j < 4; j++)
+        b[j] = __builtin_shufflevector(a[2 * j], a[2 * j + 1], 0, 8, 2, 10, 4, 12, 6, 14) +
+               __builtin_shufflevector(a[2 * j], a[2 * j + 1], 1, 9, 3, 11, 5, 13, 7, 15);
+    for (int j = 0; j < 2; j++)
+        c[j] = __builtin_shufflevector(b[2 * j], b[2 * j + 1], 0, 1, 8, 9, 4, 5, 12, 13) +
+               __builtin_shufflevector(b[2 * j], b[2 * j + 1], 2, 3, 10, 11, 6, 7, 14, 15);
+    eight total = __builtin_shufflevector(c[0], c[1], 0, 1, 2, 3, 8, 9, 10, 11) +
+                  __builtin_shufflevector(c[0], c[1], 4, 5, 6, 7, 12, 13, 14, 15);
+    std::memcpy(slot, &total, 32), std::memcpy(slot + 8, &rest, 32);
 #else
     for (int j = 0; j < SLOT; j++) slot[j] = j < SUMS ? sum(acc[j]) : 0.f;
 #endif
@@ -171,70 +172,75 @@ inline void store_sums(vf* acc, float* slot) {
 //   dL/dalpha = T (c . g) - rest / (1 - alpha)
 template <bool EXTRA, bool DEPTH>
 void composite_backward_tile(View& view, int t, const Planes& image, const PlaneGradients& gradient) {
-    alignas(64) vf T[VECTORS], rest[VECTORS] = {}, gr[VECTORS] = {}, gg[VECTORS] = {}, gb[VECTORS] = {},
-                               extra[EXTRA ? VECTORS : 1] = {};
-    uint64_t live[WORDS];
+    vf T[BLOCKS], rest[BLOCKS], gr[BLOCKS] = {}, gg[BLOCKS] = {}, gb[BLOCKS] = {}, extra[EXTRA ? BLOCKS : 1] = {};
     const Tile tile(view, t);
-    tile.open(T, live, view.camera.width);
-    const size_t plane = (size_t)view.camera.width * view.camera.height;
-    tile.rows(view.camera.width, [&](size_t p, int i) {
-        float *r = (float*)gr + i, *g = (float*)gg + i, *b = (float*)gb + i, *q = (float*)rest + i;
-        std::memcpy(r, gradient.rgb + p, (size_t)tile.width * 4);
-        std::memcpy(g, gradient.rgb + plane + p, (size_t)tile.width * 4);
-        std::memcpy(b, gradient.rgb + 2 * plane + p, (size_t)tile.width * 4);
-        for (int x = 0; x < tile.width; x++)
-            q[x] = r[x] * image.rgb[p + x] + g[x] * image.rgb[plane + p + x] + b[x] * image.rgb[2 * plane + p + x];
-        if (gradient.transmittance)
-            for (int x = 0; x < tile.width; x++) q[x] += gradient.transmittance[p + x] * image.transmittance[p + x];
-        if (EXTRA) std::memcpy((float*)extra + i, gradient.extra + p, (size_t)tile.width * 4);
-        if (DEPTH)
-            for (int x = 0; x < tile.width; x++) q[x] += gradient.extra[p + x] * image.depth[p + x];
-    });
+    tile.open(T);
+    const int width = view.camera.width;
+    const size_t plane = (size_t)width * view.camera.height;
+    {
+        vf a[BLOCKS] = {}, b[BLOCKS] = {};
+        auto times = [&](const float* x, const vf* y) {
+            tile.load(x, width, a);
+            for (int i = 0; i < BLOCKS; i++) b[i] += a[i] * y[i];
+        };
+        tile.load(gradient.rgb, width, gr), tile.load(gradient.rgb + plane, width, gg);
+        tile.load(gradient.rgb + 2 * plane, width, gb);
+        times(image.rgb, gr), times(image.rgb + plane, gg), times(image.rgb + 2 * plane, gb);
+        if (EXTRA) tile.load(gradient.extra, width, extra);
+        if (DEPTH) times(image.depth, extra);
+        if (gradient.transmittance) {
+            vf g[BLOCKS] = {};
+            tile.load(gradient.transmittance, width, g);
+            times(image.transmittance, g);
+        }
+        std::memcpy(rest, b, sizeof b);
+    }
     const float ox = (float)tile.x, oy = (float)tile.y;
-    Footprint batch[BATCH];
+    uint64_t mask[BATCH], live = look(T);
     float* sums = view.sums.data();
     const int end = view.tile_start[t + 1];
     int k = view.tile_start[t];
-    for (; k < end && !all_dead(live); k += BATCH) {
+    for (; k < end && live; k += BATCH) {
         const int n = std::min(BATCH, end - k);
         const Entry* entry = &view.entries[k];
         prefetch(view, k + BATCH, end);
-        for (int j = 0; j < n; j++) footprint(view.splats[entry[j].id], ox, oy, live, batch[j]);
+        for (int j = 0; j < n; j++) {
+            __builtin_prefetch(sums + (size_t)entry[j].slot * SLOT, 1);
+            mask[j] = footprint(view.splats[entry[j].id], ox, oy, live);
+        }
         for (int j = 0; j < n; j++) {
             const Splat& s = view.splats[entry[j].id];
-            const Footprint& f = batch[j];
-            const float sx = s.x - ox;
-            vf s0{}, s_x{}, s_y{}, s_xx{}, s_xy{}, s_yy{}, s_r{}, s_g{}, s_b{}, s_e{};
-            for (int w = 0; w < WORDS; w++)
-                for (uint64_t m = f.mask[w]; m; m &= m - 1) {
-                    const unsigned i = w * WORD + (unsigned)__builtin_ctzll(m), row = i / NB;
-                    vf dx = LANES.x[i % NB] - sx, e = f.c[row] - (dx * s.A + f.b[row]) * dx, before = T[i];
-                    vi ok = (e >= LOG_ALPHA_MIN) & (before > T_STOP);
-                    vf raw = exp2_negative(e), alpha = minimum(raw, spread(ALPHA_MAX)), weight = keep(ok, alpha * before);
-                    T[i] = before - weight;
-                    vf r = gr[i], g = gg[i], b = gb[i];
-                    vf seen = r * s.red + g * s.green + b * s.blue;
-                    if (DEPTH) seen += extra[i] * s.z;
-                    vf behind = rest[i] - weight * seen;
-                    rest[i] = behind;
-                    s_r += weight * r, s_g += weight * g, s_b += weight * b;
-                    if (EXTRA) s_e += weight * extra[i];
-                    vf v = keep(ok & (raw == alpha), raw * (before * seen - behind / (1.f - alpha)));
-                    vf vx = v * dx, vy = v * f.dy[row];
-                    s0 += v, s_x += vx, s_y += vy;
-                    s_xx += vx * dx, s_xy += vy * dx, s_yy += vy * f.dy[row];
-                }
-            vf acc[SUMS] = {s0, s_x, s_y, s_xx, s_xy, s_yy, s_r, s_g, s_b, s_e};
+            const Map a(s, ox, oy);
+            vf acc[SUMS] = {};
+            for (uint64_t m = mask[j]; m; m &= m - 1) {
+                const unsigned i = (unsigned)__builtin_ctzll(m);
+                vf u = a.p * LANES.x[i] + (a.q * LANES.y[i] + a.u0), v = a.r * LANES.y[i] + a.v0;
+                vf e = (a.lo - u * u) - v * v, before = T[i];
+                vi ok = (e >= LOG_ALPHA_MIN) & (before > T_STOP);
+                vf raw = exp2_negative(e), alpha = minimum(raw, spread(ALPHA_MAX)), weight = keep(ok, alpha * before);
+                T[i] = before - weight;
+                vf seen = gr[i] * s.red + gg[i] * s.green + gb[i] * s.blue;
+                if (DEPTH) seen += extra[i] * s.z;
+                vf behind = rest[i] - weight * seen;
+                rest[i] = behind;
+                acc[S_RED] += weight * gr[i], acc[S_GREEN] += weight * gg[i], acc[S_BLUE] += weight * gb[i];
+                if (EXTRA) acc[S_EXTRA] += weight * extra[i];
+                vf d = keep(ok & (raw == alpha), raw * (before * seen - behind * reciprocal(1.f - alpha)));
+                vf du = d * u, dv = d * v;
+                acc[S0] += d, acc[SU] += du, acc[SV] += dv;
+                acc[SUU] += du * u, acc[SUV] += du * v, acc[SVV] += dv * v;
+            }
             store_sums(acc, sums + (size_t)entry[j].slot * SLOT);
         }
-        look(T, live);
+        live &= look(T);
     }
     for (; k < end; k++) std::memset(sums + (size_t)view.entries[k].slot * SLOT, 0, SLOT * 4);
 }
 
 }  // namespace
 
-void composite(const View& view, const float* background, const Planes& out) {
+void composite(View& view, const float* background, const Planes& out) {
+    view.tile_lanes.resize(view.tiles());
     parallel(view.tiles(), [&](int i) {
         if (out.depth) composite_tile<true>(view, view.tile_order[i], background, out);
         else composite_tile<false>(view, view.tile_order[i], background, out);

@@ -78,10 +78,23 @@ template <class F> inline void project(const Camera& cam, const F* p, Projection
     }
 }
 
-// What the compositing of one view says about one gaussian, summed over its pixels d away from its centre.
-// s = alpha dL/dalpha; w = alpha T.
-enum Sum { S0, SX, SY, SXX, SXY, SYY, S_RED, S_GREEN, S_BLUE, S_EXTRA, SUMS };
+// What the compositing of one view says about one gaussian, summed over its pixels at (u, v) = L'd from its centre, where
+// log2 alpha = log2 opacity - u^2 - v^2. s = alpha dL/dalpha; w = alpha T.
+enum Sum { S0, SU, SV, SUU, SUV, SVV, S_RED, S_GREEN, S_BLUE, S_EXTRA, SUMS };
 // S_EXTRA: sum of w times a given image (dL/ddepth when depth is differentiated, an error map when training).
+
+// Lower Cholesky factor of conic / (2 ln 2), [p 0; q r].
+template <class F> struct Factor {
+    F p, q, r;
+};
+template <class F> inline Factor<F> factor(const Projection<F>& o) {
+    Factor<F> l;
+    F half = F{} + .5f * LOG2E;
+    l.p = root(half * o.c / o.det);
+    l.q = -root(half / (o.c * o.det)) * o.b;
+    l.r = root(half / o.c);
+    return l;
+}
 
 template <class F> struct ProjectionGradient {
     F row[16];             // dL/d row of params, colour part left to the caller
@@ -92,11 +105,14 @@ template <class F> struct ProjectionGradient {
 template <class F>
 inline void project_backward(const Camera& cam, const Projection<F>& o, const F* S, F dz, ProjectionGradient<F>& g) {
     const float* R = cam.R;
-    F id = 1.f / o.det, A = o.c * id, B = -o.b * id, C = o.a * id;  // conic
-    F vx = g.screen[0] = A * S[SX] + B * S[SY], vy = g.screen[1] = B * S[SX] + C * S[SY];
-    F va = -.5f * S[SXX], vb = -.5f * S[SXY], vc = -.5f * S[SYY];
-    F p = A * va + B * vb, q = A * vb + B * vc, r = B * va + C * vb, t = B * vb + C * vc;
-    F ca = -(p * A + q * B), cb = -(p * B + q * C), cc = -(r * B + t * C);  // dL/dcovariance, symmetric
+    F id = 1.f / o.det, A = o.c * id, B = -o.b * id, C = o.a * id;  // conic = 2 ln 2 L L'
+    Factor<F> l = factor(o);
+    const float k = 2 * LN2;
+    F vx = g.screen[0] = k * l.p * S[SU], vy = g.screen[1] = k * (l.q * S[SU] + l.r * S[SV]);
+    // dL/dcovariance = conic (sum s d d') conic / 2, symmetric; conic d = k L (u, v)'
+    const float h = .5f * k * k;
+    F ca = h * l.p * l.p * S[SUU], cb = h * l.p * (l.q * S[SUU] + l.r * S[SUV]);
+    F cc = h * (l.q * l.q * S[SUU] + 2.f * l.q * l.r * S[SUV] + l.r * l.r * S[SVV]);
     F plain = o.opacity / o.filter;
     g.row[10] = S[S0] * (1.f - plain);
     if (cam.antialiased) {  // d log filter = (cov0^-1 - conic) / 2 . dcov

@@ -5,6 +5,10 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 #ifndef LUMI_LANES
 #define LUMI_LANES 4
@@ -23,7 +27,10 @@ inline vf spread(float a) { return a - vf{}; }
 
 inline vf select(vi mask, vf a, vf b) { return mask ? a : b; }
 inline vf keep(vi mask, vf a) { return (vf)(mask & (vi)a); }  // a where mask, else +0, whatever a holds (NaN too)
-#if defined(__AVX__) && LUMI_LANES == 8  // GCC makes a compare and a blend of `a < b ? a : b`
+#if defined(__AVX512F__) && LUMI_LANES == 16  // GCC makes a compare and a blend of `a < b ? a : b`
+inline vf minimum(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+inline vf maximum(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+#elif defined(__AVX__) && LUMI_LANES == 8
 inline vf minimum(vf a, vf b) { return __builtin_ia32_minps256(a, b); }
 inline vf maximum(vf a, vf b) { return __builtin_ia32_maxps256(a, b); }
 #else
@@ -36,21 +43,40 @@ inline vf root(vf a) {
     return r;
 }
 
+// 1/x, relative error 1e-7, without the division unit where it is slow (16 lanes).
+inline vf reciprocal(vf x) {
+#if defined(__AVX512F__) && LUMI_LANES == 16
+    vf r = (vf)_mm512_rcp14_ps((__m512)x);
+    return r * (2.f - x * r);
+#else
+    return 1.f / x;
+#endif
+}
+
 inline float select(bool mask, float a, float b) { return mask ? a : b; }
 inline float minimum(float a, float b) { return a < b ? a : b; }
 inline float maximum(float a, float b) { return a > b ? a : b; }
 inline float root(float a) { return __builtin_sqrtf(a); }
 
-// 2^x for x in [-126, 0]: split into integer and fraction in (-1, 0], degree-5 minimax polynomial, relative error 3e-7.
-inline vf exp2_negative(vf x) {
-    vi i = __builtin_convertvector(x, vi);
-    vf f = x - __builtin_convertvector(i, vf);
+// 2^x for x <= 0: fraction in (-1, 0], degree-5 minimax polynomial, relative error 3e-7; below 2^-30 it may give up.
+inline vf exp2_fraction(vf f) {
     vf p = f * 0.0009387881873f + 0.009188611581f;
     p = p * f + 0.05527972272f;
     p = p * f + 0.2401721895f;
     p = p * f + 0.6931422527f;
-    p = p * f + 0.9999999251f;
+    return p * f + 0.9999999251f;
+}
+inline vf exp2_negative(vf x) {
+#if defined(__AVX512DQ__) && LUMI_LANES == 16
+    constexpr int CEIL = 2;  // x - ceil(x), then scale by 2^floor(y) with y = ceil(x)
+    vf n = (vf)_mm512_roundscale_ps((__m512)x, CEIL);
+    return (vf)_mm512_scalef_ps((__m512)exp2_fraction(x - n), (__m512)n);
+#else
+    x = maximum(x, spread(-30.f));
+    vi i = __builtin_convertvector(x, vi);
+    vf p = exp2_fraction(x - __builtin_convertvector(i, vf));
     return (vf)((vi)p + (i << 23));
+#endif
 }
 
 // e^x over the whole float range, relative error 2e-7; saturates instead of overflowing.
@@ -83,14 +109,22 @@ inline vf logarithm2(vf x) {
     return p * s + __builtin_convertvector(e, vf);
 }
 
+typedef int32_t quarter_i __attribute__((vector_size(16)));
+inline uint64_t join(vi mask) {  // OR of all lanes; the upper half is garbage
+    union { vi a; quarter_i q[VL / 4]; } x{mask};
+    quarter_i r = x.q[0];
+    for (int i = 1; i < VL / 4; i++) r |= x.q[i];
+    union { quarter_i a; uint64_t u[2]; } y{r};
+    uint64_t both = y.u[0] | y.u[1];
+    return both | both >> 32;
+}
 inline bool any(vi mask) {
-#if defined(__AVX__) && LUMI_LANES == 8
+#if defined(__AVX512F__) && LUMI_LANES == 16
+    return _mm512_movepi32_mask((__m512i)mask) != 0;
+#elif defined(__AVX__) && LUMI_LANES == 8
     return __builtin_ia32_movmskps256((vf)mask) != 0;
 #else
-    union { vi a; uint64_t u[VL / 2]; } x{mask};
-    uint64_t r = 0;
-    for (int i = 0; i < VL / 2; i++) r |= x.u[i];
-    return r != 0;
+    return (uint32_t)join(mask) != 0;
 #endif
 }
 
@@ -135,14 +169,17 @@ inline void transpose(vf* r) {
 #undef LUMI_SHUFFLE
 }
 #else
-inline void transpose(vf* r) {
-    for (int i = 0; i < VL; i++)
-        for (int j = 0; j < i; j++) {
-            float t = r[i][j];
-            r[i][j] = r[j][i];
-            r[j][i] = t;
-        }
+template <int K, size_t... L> inline void butterfly(vf& x, vf& y, std::index_sequence<L...>) {
+    vf a = __builtin_shufflevector(x, y, ((L & K) ? VL + (L ^ K) : L)...);
+    y = __builtin_shufflevector(x, y, ((L & K) ? VL + L : (L ^ K))...);
+    x = a;
 }
+template <int K> inline void transpose_step(vf* r) {
+    for (int i = 0; i < VL; i++)
+        if (!(i & K)) butterfly<K>(r[i], r[i | K], std::make_index_sequence<VL>());
+    if constexpr (2 * K < VL) transpose_step<2 * K>(r);
+}
+inline void transpose(vf* r) { transpose_step<1>(r); }
 #endif
 
 // VL rows of 16 floats, `stride` floats apart <-> 16 vectors over rows. VL divides 16.

@@ -45,8 +45,9 @@ inline void direction(const Camera& cam, const vf* p, vf* d, vf& inverse_length)
 template <class F> inline void for_tiles(const Splat& s, int width, int height, int tiles_x, F f) {
     int i0 = (int)std::ceil(std::max(s.y - s.hy - .5f, 0.f)), i1 = (int)std::floor(std::min(s.y + s.hy - .5f, height - 1.f));
     if (i0 > i1) return;
-    float inv = 1.f / s.A, slope = -.5f * s.B * inv, qa = s.q * inv, k = (s.A * s.C - .25f * s.B * s.B) * inv * inv;
-    float y_right = -.5f * s.B / s.C * s.hx;  // where the ellipse is furthest right
+    // a row at dy: u^2 <= reach - v^2, dx = (u - q dy) / p
+    float inv = 1.f / s.p, slope = -s.q * inv, qa = s.reach * inv * inv, k = s.r * s.r * inv * inv;
+    float y_right = slope * s.hx * s.p * s.p / (s.q * s.q + s.r * s.r);  // where the ellipse is furthest right
     for (int ty = i0 / TILE; ty <= i1 / TILE; ty++) {
         float d0 = std::max(i0, ty * TILE) + .5f - s.y, d1 = std::min(i1, ty * TILE + TILE - 1) + .5f - s.y;
         float dr = std::min(d1, std::max(d0, y_right)), dl = std::min(d1, std::max(d0, -y_right));
@@ -82,7 +83,8 @@ void project_block(View& view, const float* params, const float* sh_rest, int fi
     for (int j = 1; j < coefficients; j++)
         for (int c = 0; c < 3; c++) rgb[c] += basis[j] * sh[3 * j - 3 + c];
     record[0] = o.x, record[1] = o.y;
-    record[2] = .5f * LOG2E * o.c * id, record[3] = -LOG2E * o.b * id, record[4] = .5f * LOG2E * o.a * id, record[5] = lo;
+    Factor<vf> l = factor(o);
+    record[2] = l.p, record[3] = l.q, record[4] = l.r, record[5] = lo;
     for (int c = 0; c < 3; c++) record[6 + c] = maximum(rgb[c], LANE_ZERO);
     vf finite = (rgb[0] + rgb[1] + rgb[2]) * 0.f;
     ok &= finite == 0.f;

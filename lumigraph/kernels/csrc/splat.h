@@ -46,9 +46,11 @@ template <class T> class Buffer {
     size_t capacity_ = 0;
 };
 
-// log2 alpha = lo - (A dx^2 + B dx dy + C dy^2); the level set alpha = 1/255 is that form equal to q, half extents hx hy.
+// log2 alpha = lo - u^2 - v^2 with u = p dx + q dy, v = r dy: the conic's Cholesky factor, so that compositing needs
+// two affine maps of the pixel and backward sums its moments in (u, v). The level set alpha = 1/255 is u^2 + v^2 = reach,
+// its half extents are hx, hy.
 struct alignas(64) Splat {
-    float x, y, A, B, C, lo, red, green, blue, z, hx, hy, q;
+    float x, y, p, q, r, lo, red, green, blue, z, hx, hy, reach;
     int32_t first, count;  // its slots of sums, relative to its chunk; count 0: not visible
     float unused;
 };
@@ -71,10 +73,16 @@ struct View {  // everything that forward leaves for backward
     std::vector<int32_t> tile_start, tile_order;
     std::vector<int32_t> tile_histogram;
     Buffer<float> sums;
+    std::vector<int64_t> tile_lanes;  // pixel-gaussian pairs that compositing evaluated, for benchmarks
     int tiles_x() const { return (camera.width + TILE - 1) / TILE; }
     int tiles_y() const { return (camera.height + TILE - 1) / TILE; }
     int tiles() const { return tiles_x() * tiles_y(); }
     int chunks() const { return (count + CHUNK - 1) / CHUNK; }
+    int64_t lanes() const {
+        int64_t total = 0;
+        for (int64_t n : tile_lanes) total += n;
+        return total;
+    }
     long entry_count() const { return chunk_first.empty() ? 0 : chunk_first.back(); }
 };
 
@@ -101,7 +109,7 @@ struct GradientRows {
 
 void project(View& view, const float* params, const float* sh_rest);
 void bin(View& view);
-void composite(const View& view, const float* background, const Planes& out);
+void composite(View& view, const float* background, const Planes& out);
 void composite_backward(View& view, const Planes& image, const PlaneGradients& gradient);
 void project_backward(const View& view, const float* params, const float* sh_rest, bool depth, const GradientRows& out);
 void project_backward_adam(const View& view, float* params, float* sh_rest, const Adam& adam);
