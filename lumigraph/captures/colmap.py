@@ -7,6 +7,7 @@ COLMAP's axes are OpenCV's and its pixel corner is (0, 0), as ours; its poses ar
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
 from collections.abc import Iterator
@@ -175,11 +176,12 @@ def _mask(folder: Path, name: str) -> Path | None:
 
 def _world_from_cam(image: _Image) -> NDArray[np.float64]:
     """(3, 4): the inverse of COLMAP's cam_from_world, from a Hamilton quaternion w x y z and a translation."""
-    q = np.array(image.quaternion)
-    norm = float(np.linalg.norm(q))
-    if not (np.isfinite(norm) and norm > 1e-6):
+    norm = math.hypot(*image.quaternion)
+    if not 1e-6 < norm < LARGEST:
         raise CaptureError(f"the pose of {image.name} is not finite: its quaternion is {image.quaternion}")
-    w, x, y, z = q / norm
+    if not all(abs(t) < LARGEST for t in image.translation):
+        raise CaptureError(f"the pose of {image.name} is not finite: its translation is {image.translation}")
+    w, x, y, z = (value / norm for value in image.quaternion)
     rotation = np.array(
         [
             [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],

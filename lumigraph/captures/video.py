@@ -169,7 +169,7 @@ class _Video:
             self._container.close()
             raise CaptureError(f"{path} holds no video stream")
         self._stream = self._container.streams.video[0]
-        if self._stream.codec_context is None:
+        if getattr(self._stream, "codec_context", None) is None:  # without one, a stream has not even a size
             self._container.close()
             raise CaptureError(f"{path} is not a readable video (its codec is unknown): save it as H.264")
         self._stream.thread_type = "AUTO"
