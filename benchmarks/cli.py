@@ -13,3 +13,9 @@ def lumigraph(*arguments: str | Path) -> tuple[str, float]:
         [sys.executable, "-m", "lumigraph.cli", *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True
     )
     return done.stdout, time.perf_counter() - started
+
+
+def sample(folder: Path) -> tuple[Path, Path]:
+    """Render the sample into `folder` -> its photos alone, and the same photos with their true cameras."""
+    lumigraph("sample", folder, "--quiet")
+    return folder / "images", folder / "truth"

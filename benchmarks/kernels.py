@@ -65,13 +65,14 @@ def contributing_pairs(scene: Scene, tile: int = 32) -> int:
     a, b, c = conics.unbind(-1)
     level = 2 * (opacities / reference.ALPHA_MIN).log().clamp_min(0)  # of d' conic d, where alpha is ALPHA_MIN
     reach = torch.stack([c, a], -1).mul((level / (a * c - b * b))[:, None]).sqrt()
+    low, high = means - reach, means + reach
     total = 0
     for y in range(0, scene.size[1], tile):
+        row = ((high[:, 1] > y) & (low[:, 1] < y + tile)).nonzero()[:, 0]
         for x in range(0, scene.size[0], tile):
+            here = row[(high[row, 0] > x) & (low[row, 0] < x + tile)]
             width, height = min(tile, scene.size[0] - x), min(tile, scene.size[1] - y)
-            corner, size = torch.tensor([x, y]), torch.tensor([width, height])
-            near = ((means + reach > corner) & (means - reach < corner + size)).all(1)
-            total += _live_pairs(means[near] - corner, conics[near], opacities[near], width, height)
+            total += _live_pairs(means[here] - torch.tensor([x, y]), conics[here], opacities[here], width, height)
     return total
 
 

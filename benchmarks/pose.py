@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.cli import lumigraph
+from benchmarks.cli import lumigraph, sample
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.poses import align_similarity, rotation_error_degrees
 from lumigraph.studio import catalogue
@@ -19,12 +19,11 @@ def rows(data: Path, scenes: Sequence[str] = SCENES) -> Iterator[dict[str, objec
             yield {"case": scene, "skipped": f"no {data / scene}"}
             continue
         with tempfile.TemporaryDirectory(prefix="lumigraph-bench-") as work:
-            known = data / scene
+            photos, known = data / scene / "images", data / scene
             if scene == "sample":
-                known = Path(work, "known")
-                lumigraph("sample", known, "--quiet")
+                photos, known = sample(Path(work, "sample"))
             found = Path(work, "found")
-            _, seconds = lumigraph("pose", known / "images", "-o", found, "--quiet")
+            _, seconds = lumigraph("pose", photos, "-o", found, "--quiet")
             yield {"case": scene, "wall_seconds": round(seconds, 1), **compare(read(found), read(known))}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.cli import lumigraph
+from benchmarks.cli import lumigraph, sample
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,7 @@ def rows(
             yield {"case": scene, "skipped": f"no {data / case.folder}"}
             continue
         with tempfile.TemporaryDirectory(prefix="lumigraph-bench-") as work:
-            capture = Path(work, "capture") if case.folder is None else data / case.folder
-            if case.folder is None:
-                lumigraph("sample", capture, "--quiet")
+            capture = sample(Path(work, "sample"))[1] if case.folder is None else data / case.folder
             for seconds in budgets:
                 yield {"case": f"{scene}, {seconds:g} s", **train(capture, Path(work, "run"), seconds, case.downscale)}
 
