@@ -180,9 +180,11 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     command.add_argument("--overwrite", action="store_true", help="start again, forgetting what RUN holds")
 
     command = add("sample", sample, "photos of a made-up scene, rendered here", SAMPLE)
-    command.add_argument("out", metavar="OUT", help="folder of the capture to make")
+    command.add_argument("out", metavar="OUT", help="folder to make")
     command.add_argument("--views", type=at_least(3), default=60, metavar="N", help="photos (default: 60)")
-    command.add_argument("--size", type=at_least(16), default=320, metavar="PIXELS", help="width (default: 320)")
+    command.add_argument(
+        "--size", type=width_by_height, default=(640, 480), metavar="WxH", help="pixels (default: 640x480)"
+    )
     command.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, another scene (default: 0)")
     _quiet(command)
 
@@ -241,10 +243,12 @@ examples:
   lumigraph scan capture/ -o scene         a folder that has poses already
 """
 SAMPLE = """\
-Renders photos of a made-up scene, with their poses: something to try everything with. Nothing is downloaded.
+Renders photos of a made-up scene: something to try everything with. Nothing is downloaded. The photos lie in
+OUT/images; where they were really taken lies apart, in OUT/truth, so that estimated poses can be judged by it.
 
-example:
-  lumigraph sample demo && lumigraph train demo -o run --seconds 60
+examples:
+  lumigraph sample demo && lumigraph scan demo -o scene
+  lumigraph sample demo && lumigraph train demo/truth -o run     with the true poses
 """
 POSE = """\
 Finds where photos were taken from the photos alone (structure from motion). Wants 30 to 150 sharp photos that overlap,

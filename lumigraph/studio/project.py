@@ -77,6 +77,7 @@ class FieldCard(_Record):
     step: int
     seconds: float
     finished: bool
+    over_white: bool = False  # its photos are cut out; by convention they are judged and shown over white
 
 
 class _Entry(_Record):

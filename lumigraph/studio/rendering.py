@@ -56,22 +56,27 @@ def render(request: RenderRequest) -> Generator[Event, None, None]:
     if suffix not in (".mp4", ".png", ""):
         raise RunError(f"cannot render to {suffix!r}; name an .mp4, a .png, or a folder for pictures")
     run = Run(request.run)
-    field, _ = load_field(run, request.device)
+    field, card = load_field(run, request.device)
     trained_with, held_out = run.cameras()
     if suffix == ".png" and request.path is None:
         cameras = trained_with[int(held_out.int().argmax())]  # the first held out, or the first of all
     else:
         count = 1 if suffix == ".png" else request.frames or FRAMES
         cameras = camera_path(request.path or "orbit", trained_with, count)
-    cameras = resized(cameras, request.size or cameras.size(0))
+    size = request.size or cameras.size(0)
+    if suffix == ".mp4" and (size[0] % 2 or size[1] % 2):
+        size = (size[0] // 2 * 2, size[1] // 2 * 2)
+        yield Note(text=f"the film is {size[0]}x{size[1]} pixels: H.264 wants even numbers")
+    cameras = resized(cameras, size)
+    pictures = frames(field, cameras, card.over_white)
     request.out.parent.mkdir(parents=True, exist_ok=True)
     if suffix == ".png":
-        write_png(request.out, next(frames(field, cameras)))
+        write_png(request.out, next(pictures))
         yield Made(path=str(request.out), what="picture")
     elif suffix == ".mp4":
-        yield from _film(field, cameras, request.out, request.fps)
+        yield from _film(pictures, len(cameras), size, request.out, request.fps)
     else:
-        yield from _pictures(field, cameras, request.out)
+        yield from _folder(pictures, len(cameras), request.out)
 
 
 def camera_path(name: str, like: Cameras, count: int) -> Cameras:
@@ -105,32 +110,32 @@ def resized(cameras: Cameras, size: tuple[int, int]) -> Cameras:
     )
 
 
-def frames(field: Field, cameras: Cameras) -> Iterator[Tensor]:
+def frames(field: Field, cameras: Cameras, over_white: bool) -> Iterator[Tensor]:
     """uint8 (H, W, 3) pictures, one after another: a film need not fit into memory."""
+    device = field.box.device
+    background = torch.ones(3, device=device) if over_white else None
     for camera in cameras:
         with torch.no_grad():
-            yield to_uint8(field.render(camera.to(field.box.device)).rgb[0]).cpu()
+            rgb = field.render(camera.to(device), background).rgb[0]
+        yield to_uint8(rgb).cpu()
 
 
-def _film(field: Field, cameras: Cameras, out: Path, fps: int) -> Generator[Event, None, None]:
-    width, height = cameras.size(0)
-    even = (max(2, width // 2 * 2), max(2, height // 2 * 2))
-    if even != (width, height):
-        cameras = resized(cameras, even)
-        yield Note(text=f"the film is {even[0]}x{even[1]} pixels: H.264 wants even numbers")
-    with mp4_writer(out, even, fps) as write:
-        for done, frame in enumerate(frames(field, cameras), start=1):
+def _film(
+    pictures: Iterator[Tensor], count: int, size: tuple[int, int], out: Path, fps: int
+) -> Generator[Event, None, None]:
+    with mp4_writer(out, size, fps) as write:
+        for done, frame in enumerate(pictures, start=1):
             write(frame)
-            yield Progress(stage="render", done=done, total=len(cameras), unit="frames")
-    yield Made(path=str(out), what=f"film of {len(cameras)} frames, {even[0]}x{even[1]}")
+            yield Progress(stage="render", done=done, total=count, unit="frames")
+    yield Made(path=str(out), what=f"film of {count} frames, {size[0]}x{size[1]}")
 
 
-def _pictures(field: Field, cameras: Cameras, out: Path) -> Generator[Event, None, None]:
+def _folder(pictures: Iterator[Tensor], count: int, out: Path) -> Generator[Event, None, None]:
     out.mkdir(parents=True, exist_ok=True)
-    for done, frame in enumerate(frames(field, cameras), start=1):
+    for done, frame in enumerate(pictures, start=1):
         write_png(out / f"{done:05d}.png", frame)
-        yield Progress(stage="render", done=done, total=len(cameras), unit="frames")
-    yield Made(path=str(out), what=f"{len(cameras)} pictures")
+        yield Progress(stage="render", done=done, total=count, unit="frames")
+    yield Made(path=str(out), what=f"{count} pictures")
 
 
 def _read_path(path: Path) -> PathFile:

@@ -22,7 +22,8 @@ from lumigraph.scene.images import area_downscale, to_uint8
 from lumigraph.wire.events import Metrics
 
 PICTURE_SIDE = 480  # pixels of the longer side of a picture in the page
-PICTURES_BYTES = 16 << 20  # all pictures of a page together
+PICTURES_BYTES = 16 << 20  # all pictures of a page together, and
+MOST_VIEWS = 40  # beyond which nobody scrolls
 ERROR_AT_FULL = 0.25  # the absolute difference, 0..1, that the colour map shows brightest
 CURVE_POINTS = 300
 PLOT = (640, 220, 52, 12, 14, 30)  # width, height and the margins left, right, top, bottom of a plot, pixels
@@ -40,7 +41,7 @@ class Comparison:
 
 
 class Page:
-    """Collects comparisons as JPEG until the bound on bytes is reached, then becomes HTML."""
+    """Collects comparisons as JPEG until it is full, then becomes HTML."""
 
     def __init__(self) -> None:
         self._views: list[str] = []
@@ -48,7 +49,7 @@ class Page:
 
     @property
     def full(self) -> bool:
-        return self._room <= 0
+        return self._room <= 0 or len(self._views) >= MOST_VIEWS
 
     def add(self, view: Comparison) -> None:
         """Show this view; the page keeps the order of the calls."""
@@ -145,7 +146,7 @@ def _jpeg(pixels: Tensor) -> str:
 def _curves(history: Sequence[Metrics]) -> str:
     """A plot for each kind of number: PSNR against seconds, loss against seconds."""
     plots = []
-    for word, unit in (("psnr", "PSNR, dB"), ("loss", "loss")):
+    for word, unit in (("psnr", "PSNR of a few held-out views, dB"), ("loss", "loss")):
         series = {}
         for name in sorted({name for event in history for name in event.values if word in name.lower()}):
             points = [(event.seconds, event.values[name]) for event in history if name in event.values]
@@ -184,7 +185,8 @@ def _plot(unit: str, series: Mapping[str, list[tuple[float, float]]]) -> str:
         path = " ".join("{:.1f},{:.1f}".format(*at(x, y)) for x, y in points)
         parts.append(f'<polyline class="curve c{number % 3}" points="{path}"><title>{escape(name)}</title></polyline>')
     names = ", ".join(f'<b class="c{i % 3}">{escape(name)}</b>' for i, name in enumerate(series))
-    return f"<figure>{''.join(parts)}</svg><figcaption>{unit}: {names}</figcaption></figure>"
+    caption = unit if len(series) == 1 else f"{unit}: {names}"
+    return f"<figure>{''.join(parts)}</svg><figcaption>{caption}</figcaption></figure>"
 
 
 def _ticks(low: float, high: float) -> list[float]:

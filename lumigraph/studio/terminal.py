@@ -5,6 +5,7 @@ All of it goes to stderr; stdout belongs to results.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,8 +71,8 @@ class Terminal:
                     self._bars.remove_task(self._task)
                 self._task = self._bars.add_task(event.stage, said="")
             self._bars.update(self._task, completed=event.done, total=event.total, said=said)
-        elif time.monotonic() - self._said >= PLAIN_EVERY or event.done == event.total:
-            self._said = time.monotonic()
+        elif self._said < math.inf and (event.done == event.total or time.monotonic() - self._said >= PLAIN_EVERY):
+            self._said = math.inf if event.done == event.total else time.monotonic()  # the end is said once
             self._say(f"{event.stage}: {said}")
 
     def _say(self, text: str, style: str = "", always: bool = False) -> None:

@@ -206,7 +206,14 @@ def _learn(run: Run, capture: Capture) -> Generator[Event, None, None]:
     done = (0, 0.0) if checkpoint is None else (checkpoint.step, checkpoint.seconds)
 
     def card(finished: bool) -> FieldCard:
-        return FieldCard(version=config.version, method=config.method, step=done[0], seconds=done[1], finished=finished)
+        return FieldCard(
+            version=config.version,
+            method=config.method,
+            step=done[0],
+            seconds=done[1],
+            finished=finished,
+            over_white=capture.has_alpha,
+        )
 
     def save(training: Training, step: int, seconds: float) -> str:
         nonlocal done

@@ -39,7 +39,7 @@ from lumigraph.studio.project import (
 from lumigraph.studio.rendering import render
 from lumigraph.studio.report import Comparison, Page
 from lumigraph.studio.training import load_field, prepared, read_capture, train
-from lumigraph.wire.events import Event, Made
+from lumigraph.wire.events import Event, Made, Progress
 from lumigraph.wire.resources import (
     EvaluateRequest,
     ExportRequest,
@@ -108,7 +108,7 @@ def evaluate(request: EvaluateRequest) -> Generator[Event, None, dict[str, Any]]
         "version": card.version,
         "per_view": [{**view, "psnr": _finite(view["psnr"])} for view in views],
     }
-    write_text(run.path / REPORT, _report(run, field, held_out, evaluation))
+    write_text(run.path / REPORT, (yield from _report(run, field, held_out, evaluation)))
     # Last: whoever finds an evaluation finds the whole of it.
     write_text(run.path / EVALUATION, json.dumps(evaluation, indent=2, allow_nan=False) + "\n")
     for file, what in ((EVALUATION, "evaluation"), (REPORT, "report")):
@@ -170,13 +170,17 @@ def _posed(request: ScanRequest) -> Generator[Event, None, Path]:
     return capture
 
 
-def _report(run: Run, field: Field, held_out: Capture, evaluation: dict[str, Any]) -> str:
+def _report(run: Run, field: Field, held_out: Capture, evaluation: dict[str, Any]) -> Generator[Event, None, str]:
     """The page, with pictures of the worst views; those renders are kept in renders/ as well."""
     page, views = Page(), evaluation["per_view"]
     (run.path / RENDERS).mkdir(exist_ok=True)
-    for i in sorted(range(len(views)), key=lambda i: math.inf if views[i]["psnr"] is None else views[i]["psnr"]):
+    for old in (run.path / RENDERS).glob("held-out-*.png"):
+        old.unlink()
+    worst_first = sorted(range(len(views)), key=lambda i: math.inf if views[i]["psnr"] is None else views[i]["psnr"])
+    for done, i in enumerate(worst_first):
         if page.full:
             break
+        yield Progress(stage="report", done=done, unit="views")
         render, photo = seen(field, held_out, i)
         write_png(run.path / RENDERS / f"held-out-{i:04d}.png", render)
         page.add(Comparison(views[i]["name"], photo, render, views[i]["psnr"], views[i]["ssim"]))

@@ -45,7 +45,7 @@ class PoseRequest(Request):
 class SampleRequest(Request):
     out: Path
     views: Annotated[int, Field(ge=3, le=2000)] = 60
-    size: Pixels = 320
+    size: tuple[Pixels, Pixels] = (640, 480)  # width, height
     seed: int = 0
 
 
