@@ -33,7 +33,7 @@ Photos or a video in, a 3D scene out: on a plain CPU.
 
   lumigraph scan photos/ -o scene        from photos to a scene that can be looked at
   lumigraph sample demo                  no photos at hand: pictures of a made-up scene
-  lumigraph scan demo -o scene           ... and the scene made of them
+  lumigraph scan demo/images -o scene    ... and the scene made of them
 
 `lumigraph COMMAND --help` explains a command, with examples.
 """
@@ -116,6 +116,7 @@ def parse(argv: Sequence[str]) -> Args:
     """The arguments of a command line. A method's settings become flags when one is used or asked about: knowing them
     costs the import of the method."""
     parser, commands = build_parser()
+    argv = [dashed(word) for word in argv]
     name = next((word for word in argv if not word.startswith("-")), "")
     if name in ("train", "scan"):
         command = commands[name]
@@ -125,6 +126,12 @@ def parse(argv: Sequence[str]) -> Args:
         if about_method or flags - known - {"--"}:
             add_settings(command, method_named(argv), known)
     return parser.parse_args(argv)
+
+
+def dashed(word: str) -> str:
+    """`--sh_degree=2`, as Python writes it, is `--sh-degree=2`."""
+    flag, equals, value = word.partition("=")
+    return flag.replace("_", "-") + equals + value if word.startswith("--") else word
 
 
 def method_named(argv: Sequence[str]) -> str | None:
@@ -147,9 +154,8 @@ def add_settings(command: argparse.ArgumentParser, method: str | None, taken: se
             continue
         default = ",".join(map(str, setting.default)) if isinstance(setting.default, tuple) else setting.default
         told = f"{setting.doc} (default: {default})".strip().replace("%", "%%")
-        spellings = list(dict.fromkeys([flag, f"--{setting.name}"]))
         group.add_argument(
-            *spellings, dest=f"setting:{setting.name}", metavar=setting.kind, help=told, default=argparse.SUPPRESS
+            flag, dest=f"setting:{setting.name}", metavar=setting.kind, help=told, default=argparse.SUPPRESS
         )
 
 
@@ -175,7 +181,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     command = add("scan", scan, "all of it: poses, training, evaluation, turntable, PLY", SCAN)
     command.add_argument("source", metavar="PHOTOS|VIDEO|CAPTURE", help="folder or zip of photos, video, posed capture")
     _output(command, "RUN", "folder of the run; asked again, it goes on where it stopped")
-    _frames(command)
+    _posing(command)
     _learning(command)
     command.add_argument("--overwrite", action="store_true", help="start again, forgetting what RUN holds")
 
@@ -191,10 +197,12 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     command = add("pose", pose, "cameras from pictures alone", POSE)
     command.add_argument("source", metavar="PHOTOS|VIDEO", help="folder or zip of photos, or a video")
     _output(command, "CAPTURE", "folder of the capture to make")
-    _frames(command)
-    command.add_argument("--allow-partial", action="store_true", help="accept poses of only some of the photos")
+    _posing(command)
     command.add_argument(
-        "--matching", choices=("auto", "exhaustive", "sequential"), default="auto", help="which photos to compare"
+        "--matching",
+        choices=("auto", "exhaustive", "sequential", "spatial"),
+        default="auto",
+        help="which photos to compare",
     )
     _quiet(command)
 
@@ -246,9 +254,8 @@ SAMPLE = """\
 Renders photos of a made-up scene: something to try everything with. Nothing is downloaded. The photos lie in
 OUT/images; where they were really taken lies apart, in OUT/truth, so that estimated poses can be judged by it.
 
-examples:
-  lumigraph sample demo && lumigraph scan demo -o scene
-  lumigraph sample demo && lumigraph train demo/truth -o run     with the true poses
+example:
+  lumigraph sample demo && lumigraph scan demo/images -o scene
 """
 POSE = """\
 Finds where photos were taken from the photos alone (structure from motion). Wants 30 to 150 sharp photos that overlap,
@@ -303,8 +310,9 @@ def _device(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
 
-def _frames(command: argparse.ArgumentParser) -> None:
+def _posing(command: argparse.ArgumentParser) -> None:
     command.add_argument("--frames", type=at_least(3), default=80, metavar="N", help="taken from a video (default: 80)")
+    command.add_argument("--allow-partial", action="store_true", help="accept poses of only some of the photos")
 
 
 def _learning(command: argparse.ArgumentParser) -> None:
@@ -364,7 +372,7 @@ def scan(args: Args) -> int:
     from lumigraph.studio import verbs
     from lumigraph.wire.resources import ScanRequest
 
-    request = ask(ScanRequest, args, "source", "out", "frames", "overwrite", **learning(args))
+    request = ask(ScanRequest, args, "source", "out", "frames", "allow_partial", "overwrite", **learning(args))
     evaluation = follow(verbs.scan(request), args)
     print_evaluation(evaluation)
     return 0

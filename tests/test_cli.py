@@ -150,6 +150,13 @@ def test_wrong_options_are_named(call: Call, tmp_path: Path, capture: Path, argv
 # ---- bad inputs of every verb
 
 
+def test_flags_may_be_spelled_as_python_spells_them(call: Call, tmp_path: Path) -> None:
+    code, _, err = call("pose", tmp_path, "-o", tmp_path / "out", "--allow_partial")
+    assert (code, "no usable photo" in err) == (1, True)
+    assert cli.dashed("--set=a_b=c_d") == "--set=a_b=c_d"
+    assert cli.dashed("a_b") == "a_b"
+
+
 def test_an_unknown_command_or_a_missing_argument(call: Call) -> None:
     assert call()[0] == 2
     code, _, err = call("tarin")

@@ -30,11 +30,12 @@ def beside(path: Path) -> Iterator[Path]:
     _sync_folder(path.parent)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what a killed process left half-written: `name.tmp-PID` of a PID that is no more."""
+def sweep(folder: Path, of: str = "") -> None:
+    """Remove what a killed process left half-written: `name.tmp-PID` of a PID that is no more, of names that begin
+    with `of`."""
     for left in folder.glob("*.tmp-*"):
         pid = left.name.rpartition("-")[2]
-        if pid.isdigit() and not _alive(int(pid)):
+        if left.name.startswith(of) and pid.isdigit() and not _alive(int(pid)):
             remove(left)
 
 

@@ -115,6 +115,7 @@ class Run:
     def claim(path: Path) -> None:
         """Make the folder. Raises RunError when it holds anything that is not of a run: that is somebody's work."""
         if path.is_dir():
+            sweep(path)
             ours = {name.split("/")[0] for name in STALE} | set(KEPT)
             foreign = sorted(entry.name for entry in path.iterdir() if not _ours(entry.name, ours))
             if foreign:
@@ -347,4 +348,4 @@ def _read(model: type[Model], path: Path) -> Model:
 
 
 def _ours(name: str, ours: set[str]) -> bool:
-    return name in ours or name.partition(".tmp-")[0] in ours or name == ".DS_Store"
+    return name in ours or ".tmp-" in name or name == ".DS_Store"

@@ -24,6 +24,7 @@ from lumigraph.scene.errors import CaptureError, FormatError, RunError
 from lumigraph.scene.field import Field
 from lumigraph.scene.images import photo_over, write_png
 from lumigraph.studio import catalogue
+from lumigraph.studio.files import sweep
 from lumigraph.studio.project import (
     CAPTURE,
     EVALUATION,
@@ -37,7 +38,7 @@ from lumigraph.studio.project import (
     write_text,
 )
 from lumigraph.studio.rendering import render
-from lumigraph.studio.report import Comparison, Page
+from lumigraph.studio.report import MOST_VIEWS, Comparison, Page
 from lumigraph.studio.training import load_field, prepared, read_capture, train
 from lumigraph.wire.events import Event, Made, Progress
 from lumigraph.wire.resources import (
@@ -64,6 +65,7 @@ def pose(request: PoseRequest) -> Generator[Event, None, None]:
     from lumigraph.captures import pose as motion  # its libraries are large, and a posed capture needs none of them
 
     out.parent.mkdir(parents=True, exist_ok=True)
+    sweep(out.parent, of=f"{out.name}.")
     work = out.with_name(f"{out.name}.tmp-{os.getpid()}")
     try:
         if source.suffix.lower() in video.SUFFIXES:
@@ -134,7 +136,7 @@ def scan(request: ScanRequest) -> Generator[Event, None, dict[str, Any]]:
     """All of it: poses, training, evaluation, turntable, PLY. Asked again, it goes on where it stopped."""
     out = request.out
     capture = yield from _posed(request)
-    asked = request.model_dump(exclude={"source", "out", "frames"})
+    asked = request.model_dump(exclude={"source", "out", "frames", "allow_partial"})
     yield from train(TrainRequest(capture=capture, out=out, resume=not request.overwrite, **asked))
     field = out / FIELD
     if _older(out / EVALUATION, field):
@@ -166,7 +168,8 @@ def _posed(request: ScanRequest) -> Generator[Event, None, Path]:
     if not capture.exists():
         Run.claim(out)
         write_text(out / SCAN, json.dumps(memory))
-        yield from pose(PoseRequest(source=source, out=capture, frames=request.frames))
+        partial = request.allow_partial
+        yield from pose(PoseRequest(source=source, out=capture, frames=request.frames, allow_partial=partial))
     return capture
 
 
@@ -180,7 +183,7 @@ def _report(run: Run, field: Field, held_out: Capture, evaluation: dict[str, Any
     for done, i in enumerate(worst_first):
         if page.full:
             break
-        yield Progress(stage="report", done=done, unit="views")
+        yield Progress(stage="report", done=done, total=min(len(views), MOST_VIEWS), unit="views")
         render, photo = seen(field, held_out, i)
         write_png(run.path / RENDERS / f"held-out-{i:04d}.png", render)
         page.add(Comparison(views[i]["name"], photo, render, views[i]["psnr"], views[i]["ssim"]))

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Device = Literal["auto", "cpu", "cuda"]
-Matching = Literal["auto", "exhaustive", "sequential"]
+Matching = Literal["auto", "exhaustive", "sequential", "spatial"]
 Pixels = Annotated[int, Field(ge=16, le=16384)]
 Scalar = str | int | float | bool | None
 
@@ -58,7 +58,8 @@ class TrainRequest(Learning):
 class ScanRequest(Learning):
     source: Path
     out: Path
-    frames: Annotated[int, Field(ge=3)] = 80
+    frames: Annotated[int, Field(ge=3)] = 80  # taken from a video
+    allow_partial: bool = False
 
 
 class EvaluateRequest(Request):
