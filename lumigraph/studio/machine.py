@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
 import lumigraph
 from lumigraph.scene.errors import RunError
+from lumigraph.studio import catalogue
 
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "pillow", "pycolmap", "av", "pydantic", "safetensors", "rich")
 
@@ -82,12 +83,14 @@ def choose_device(wanted: str, supported: Sequence[str]) -> str:
 
 
 def _kernels() -> str:
-    """The instruction set that the compiled kernels chose for this processor."""
+    """The instruction set that the compiled kernels chose for this processor, as the methods loaded them."""
     try:
-        native = import_module("lumigraph.kernels.native")
+        for name in catalogue.METHODS:
+            catalogue.method(name)
     except ImportError as error:
-        return f"not usable ({error}); reinstall lumigraph"
-    return f"compiled, instruction set {native.isa}"
+        return f"not usable ({error}); install lumigraph again"
+    native = sys.modules.get("lumigraph.kernels.native")
+    return "none loaded" if native is None else f"compiled, instruction set {native.isa}"
 
 
 def _version(package: str) -> str:
