@@ -11,13 +11,13 @@ LEVELS = ("v4", "v3", "base")  # best first
 
 
 def _load() -> tuple[str, ModuleType]:
-    from . import _native_base
+    base = importlib.import_module(f"{__package__}._native_base")
 
     wanted = os.environ.get("LUMIGRAPH_ISA")
-    if wanted and (wanted not in LEVELS or not _native_base.cpu_supports(wanted)):
-        raise ImportError(f"LUMIGRAPH_ISA={wanted}: this processor runs {[x for x in LEVELS if _native_base.cpu_supports(x)]}")
+    if wanted and (wanted not in LEVELS or not base.cpu_supports(wanted)):
+        raise ImportError(f"LUMIGRAPH_ISA={wanted}: this processor runs {[x for x in LEVELS if base.cpu_supports(x)]}")
     for level in [wanted] if wanted else LEVELS:
-        if not _native_base.cpu_supports(level):
+        if not base.cpu_supports(level):
             continue
         try:
             return level, importlib.import_module(f"{__package__}._native_{level}")

@@ -9,7 +9,7 @@ Formulas: csrc/gaussian.h; specification and oracle: reference.py. Results do no
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -91,7 +91,7 @@ def render(
     """
     check(params, sh_rest)
     colour = torch.zeros(3) if background is None else background
-    rgb, depth, transmittance = _Render.apply(params, sh_rest, camera.world_to_cam, colour, camera, degree)
+    rgb, depth, transmittance = cast(Any, _Render).apply(params, sh_rest, camera.world_to_cam, colour, camera, degree)
     return rgb.permute(1, 2, 0), depth, 1 - transmittance
 
 

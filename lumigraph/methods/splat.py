@@ -64,11 +64,11 @@ class Config:
     start_points: int = 10_000
     lr_mean: float = 5e-4
     lr_mean_end: float = 0.01
-    lr_scale: float = 1.5e-2
+    lr_scale: float = 2.5e-2
     lr_quat: float = 4e-3
     lr_opacity: float = 5e-2
     lr_colour: float = 8e-3
-    lr_sh: float = 0.05
+    lr_sh: float = 0.15
     lr_end: float = 0.1
     lr_decay_from: float = 0.5
     ssim: float = 0.2
@@ -291,6 +291,8 @@ class SplatTraining:
         self.order: list[int] = []
         self.exposure = torch.zeros(len(capture), 6)  # log gain, bias
         self.started = 0
+        # torch has little to do in a step, and its OpenMP threads would spin on the cores that the kernels need
+        torch.set_num_threads(1)
 
     @property
     def field(self) -> SplatField:

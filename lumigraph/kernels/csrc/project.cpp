@@ -86,8 +86,9 @@ void project_block(View& view, const float* params, const float* sh_rest, int fi
     Factor<vf> l = factor(o);
     record[2] = l.p, record[3] = l.q, record[4] = l.r, record[5] = lo;
     for (int c = 0; c < 3; c++) record[6 + c] = maximum(rgb[c], LANE_ZERO);
-    vf finite = (rgb[0] + rgb[1] + rgb[2]) * 0.f;
-    ok &= finite == 0.f;
+    vf all = rgb[0] + rgb[1] + rgb[2];  // NaN or infinite as soon as one value is; the clamps above hide that
+    for (int j = 0; j < 14; j++) all += p[j];
+    ok &= all - all == 0.f;
     record[9] = o.z, record[10] = hx, record[11] = hy, record[12] = q;
     record[13] = record[14] = record[15] = LANE_ZERO;
     alignas(64) float rows[VL * ROW];
@@ -212,10 +213,11 @@ void project(View& view, const float* params, const float* sh_rest) {
     view.splats.reserve(view.count);
     view.chunk_tiles.resize(view.chunks());
     parallel(view.chunks(), [&](int c) {
-        auto& tiles = view.chunk_tiles[c];
+        auto tiles = std::move(view.chunk_tiles[c]);  // its header away from those that other threads write
         tiles.clear();
         int end = std::min(view.count, (c + 1) * CHUNK);
         for (int i = c * CHUNK; i < end; i += VL) project_block(view, params, sh_rest, i, std::min(VL, end - i), tiles);
+        view.chunk_tiles[c] = std::move(tiles);
     });
     view.chunk_first.assign(1, 0);
     for (auto& tiles : view.chunk_tiles) view.chunk_first.push_back(view.chunk_first.back() + (int32_t)tiles.size());
