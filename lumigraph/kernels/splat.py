@@ -52,7 +52,16 @@ class _Render(torch.autograd.Function):
         transmittance, depth = torch.empty(height, width), torch.empty(height, width)
         colour = background.detach().float().tolist()
         native.forward(
-            state, camera.native(), params.detach(), sh_rest.detach(), len(params), degree, colour, rgb, transmittance, depth
+            state,
+            camera.native(),
+            params.detach(),
+            sh_rest.detach(),
+            len(params),
+            degree,
+            colour,
+            rgb,
+            transmittance,
+            depth,
         )
         ctx.state = state
         ctx.save_for_backward(params, sh_rest, rgb, transmittance, depth, world_to_cam)
@@ -76,8 +85,16 @@ class _Render(torch.autograd.Function):
 def check(params: Tensor, sh_rest: Tensor) -> None:
     """ValueError unless the rows are what the kernels read: float32, contiguous, on the CPU, (N, 16) and (N, 48)."""
     for name, x, width in (("params", params, ROW), ("sh_rest", sh_rest, SH_ROW)):
-        if x.dtype != torch.float32 or x.device.type != "cpu" or x.ndim != 2 or x.shape[1] != width or not x.is_contiguous():
-            raise ValueError(f"{name} must be a contiguous float32 CPU tensor (N, {width}), not {x.dtype} {tuple(x.shape)}")
+        if (
+            x.dtype != torch.float32
+            or x.device.type != "cpu"
+            or x.ndim != 2
+            or x.shape[1] != width
+            or not x.is_contiguous()
+        ):
+            raise ValueError(
+                f"{name} must be a contiguous float32 CPU tensor (N, {width}), not {x.dtype} {tuple(x.shape)}"
+            )
     if len(params) != len(sh_rest):
         raise ValueError(f"{len(params)} rows of params but {len(sh_rest)} of sh_rest")
 
@@ -124,7 +141,17 @@ class Trainer:
         Returns the means l1, mse, ssim of this view, dL/dgain and dL/dbias of its exposure, entries and visible gaussians.
         """
         result: dict[str, Any] = native.step(
-            self.state, camera, self.params, self.sh_rest, self.count, degree, background, target, mask, weights, self.optimizer
+            self.state,
+            camera,
+            self.params,
+            self.sh_rest,
+            self.count,
+            degree,
+            background,
+            target,
+            mask,
+            weights,
+            self.optimizer,
         )
         return result
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lumigraph.kernels import splat as kernel
+from lumigraph.methods.beginning import extent_of, neighbour_distance, starting_points
 from lumigraph.methods.train import Budget
 from lumigraph.scene.assets import Splats
 from lumigraph.scene.cameras import Cameras
@@ -197,72 +198,13 @@ class Pictures:
         return area_downscale(self._capture.masks[i], size)[..., 0].contiguous()
 
 
-# ---- where to begin
-
-
-def extent_of(cameras: Cameras) -> float:
-    """The radius of the cameras around their mean: the scene's unit of length for learning rates."""
-    positions = cameras.positions.double()
-    return 1.1 * float((positions - positions.mean(0)).norm(dim=1).max()) or 1.0
-
-
-def focus_of(cameras: Cameras) -> Tensor:
-    """(3,) the point nearest to all optical axes in the least-squares sense."""
-    d, p = cameras.forwards.double(), cameras.positions.double()
-    across = torch.eye(3, dtype=torch.float64) - d[:, :, None] * d[:, None, :]
-    system = across.sum(0) + 1e-6 * torch.eye(3, dtype=torch.float64)
-    return torch.linalg.solve(system, (across @ p[:, :, None]).sum(0)[:, 0] + 1e-6 * p.mean(0))
-
-
-def starting_points(capture: Capture, config: Config, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(N, 3) places and (N, 3) colours 0..1: the capture's points, else points inside every silhouette, else anywhere
-    in the ball that the cameras look at."""
-    if capture.points is not None and len(capture.points) >= 100:
-        rgb = capture.points.rgb
-        grey = torch.full((len(capture.points), 3), 0.5)
-        return capture.points.xyz.float(), grey if rgb is None else rgb.float() / 255
-    focus, distance = focus_of(capture.cameras).float(), capture.cameras.positions.float()
-    distance = (distance - focus).norm(dim=1).mean()
-    half_view = (capture.cameras.sizes / capture.cameras.focal / 2).max()
-    radius = float(distance * min(float(half_view), 1.0))
-    wanted = config.start_points
-    points = focus + (torch.rand(wanted * 24, 3, generator=generator) * 2 - 1) * radius
-    colours, seen = torch.zeros_like(points), torch.zeros(len(points), 1)
-    inside = torch.ones(len(points), dtype=torch.bool)
-    for i in range(len(capture)):
-        photo = capture.photo(i)
-        camera = capture.cameras[i]
-        p = points @ camera.cam_from_world[0, :, :3].float().T + camera.cam_from_world[0, :, 3].float()
-        uv = p[:, :2] / p[:, 2:].clamp(min=1e-6) * camera.focal.float() + camera.centre.float()
-        width, height = camera.size(0)
-        x, y = uv[:, 0].floor().long(), uv[:, 1].floor().long()
-        visible = (p[:, 2] > 0) & (x >= 0) & (y >= 0) & (x < width) & (y < height)
-        pixel = photo[y.clamp(0, height - 1), x.clamp(0, width - 1)].float() / 255
-        if capture.has_alpha:
-            inside &= ~visible | (pixel[:, 3] > 0.1)
-        colours += pixel[:, :3] * visible[:, None]
-        seen += visible[:, None]
-    inside &= seen[:, 0] > 0
-    colours /= seen.clamp(min=1)
-    kept = inside.nonzero()[:wanted, 0]
-    if len(kept) < 100:
-        raise RunError("no part of space is seen by the cameras and inside the silhouettes; are poses and alpha right?")
-    return points[kept], colours[kept]
-
-
-def neighbour_distance(points: Tensor) -> Tensor:
-    """(N,) mean distance to the three nearest other points."""
-    near = [torch.cdist(block, points).topk(min(4, len(points)), largest=False).values[:, 1:] for block in points.split(1024)]
-    return torch.cat(near).mean(1)
+# ---- the training
 
 
 def auto_cap(budget: Budget, pixels: float) -> int:
     """The number of gaussians that the budget can still train well: measured on 2 cores, see docs/training.md."""
     seconds = budget.seconds if budget.seconds is not None else (budget.steps or 1) / 90
     return int(min(max(7_000 * math.sqrt(seconds) * (pixels / 160_000) ** 0.25, 5_000), 1_000_000))
-
-
-# ---- the training
 
 
 class SplatTraining:
@@ -325,12 +267,18 @@ class SplatTraining:
         if c.exposure:
             gain, bias = self.exposure[view, :3].exp().tolist(), self.exposure[view, 3:].tolist()
             self.weights.gain, self.weights.bias = gain, bias
-        stats = self.rows.step(self.views[level][view], self.degree, self.background.tolist(), photo, mask, self.weights)
+        stats = self.rows.step(
+            self.views[level][view], self.degree, self.background.tolist(), photo, mask, self.weights
+        )
         if c.exposure:
             self._expose(view, stats, progress)
         if i % c.densify_every == c.densify_every - 1 and progress < c.densify_until:
             self._densify(progress)
-        return {"loss": stats["l1"], "gaussians": float(self.rows.count), "size": float(2.0 ** (level + 1 - len(self.views)))}
+        return {
+            "loss": stats["l1"],
+            "gaussians": float(self.rows.count),
+            "size": float(2.0 ** (level + 1 - len(self.views))),
+        }
 
     def _level(self, progress: float) -> int:
         """The picture doubles until `coarse`: full from there, a half from 1/6 of it, and so on."""
@@ -404,7 +352,13 @@ class SplatTraining:
         rows = {name: getattr(self.rows, name)[:n].clone() for name in ROWS}
         counts = torch.tensor([self.cap, self.started, self.degree])
         order = torch.tensor(self.order, dtype=torch.int64)
-        return {**rows, "exposure": self.exposure, "counts": counts, "order": order, "random": self.generator.get_state()}
+        return {
+            **rows,
+            "exposure": self.exposure,
+            "counts": counts,
+            "order": order,
+            "random": self.generator.get_state(),
+        }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from what `state` gave. Raises RunError where that is not a state of this method."""
@@ -438,7 +392,7 @@ def rotation(quats: Tensor) -> Tensor:
 def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu") -> SplatTraining:
     """Begin to learn `capture` (pinhole cameras). Raises RunError where there is nothing to begin with."""
     training = SplatTraining(capture, config, budget)
-    training.seed(*starting_points(capture, config, training.generator))
+    training.seed(*starting_points(capture, config.start_points, training.generator))
     return training
 
 
