@@ -1,6 +1,7 @@
-"""The compiled module for this processor: AVX-512 or AVX2 where it has them, plain 4-lane vectors (SSE2, NEON) anywhere else.
+"""The compiled module for this processor: AVX-512 or AVX2 where it has them, else plain 4-lane vectors (SSE2, NEON).
 
-`LUMIGRAPH_ISA=base|v3|v4` overrules the choice; asking for what the processor lacks is an error, never an illegal instruction.
+`LUMIGRAPH_ISA=base|v3|v4` overrules the choice; asking for what the processor lacks is an error, never an illegal
+instruction.
 """
 
 import importlib

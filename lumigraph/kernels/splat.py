@@ -1,8 +1,8 @@
 """Gaussian splatting on the CPU: rendering with gradients, and the fused training step.
 
-A gaussian is one row of `params` (N, 16) float32, a cache line: 0-2 mean, 3-5 log scale, 6-9 quaternion (w, x, y, z; any
-length), 10 logit opacity, 11-13 SH DC, 14 its number of Adam steps, 15 free. `sh_rest` (N, 48) holds the 15 higher SH
-coefficients x RGB, coefficient-major, and 3 of padding. Colour = max(0, 0.5 + sum_k SH_k Y_k(direction)).
+A gaussian is one row of `params` (N, 16) float32, a cache line: 0-2 mean, 3-5 log scale, 6-9 quaternion (w, x, y, z;
+any length), 10 logit opacity, 11-13 SH DC, 14 its number of Adam steps, 15 free. `sh_rest` (N, 48) holds the 15 higher
+SH coefficients x RGB, coefficient-major, and 3 of padding. Colour = max(0, 0.5 + sum_k SH_k Y_k(direction)).
 
 Formulas: csrc/gaussian.h; specification and oracle: reference.py. Results do not depend on the number of threads.
 """
@@ -73,10 +73,8 @@ class _Render(torch.autograd.Function):
         g_rgb, g_depth, g_transmittance = (g.contiguous() for g in gradients)
         g_params, g_sh = torch.empty_like(params), torch.empty_like(sh_rest)
         g_camera = torch.empty(3, 4, dtype=torch.float64) if ctx.needs_input_grad[2] else None
-        native.backward(
-            ctx.state, params.detach(), sh_rest.detach(), rgb, transmittance, depth, g_rgb, g_transmittance, g_depth, g_params,
-            g_sh, g_camera,
-        )  # fmt: skip
+        given = (params.detach(), sh_rest.detach(), rgb, transmittance, depth)
+        native.backward(ctx.state, *given, g_rgb, g_transmittance, g_depth, g_params, g_sh, g_camera)
         g_background = (g_rgb * transmittance).sum((1, 2)) if ctx.needs_input_grad[3] else None
         g_world = g_camera.to(world_to_cam.dtype) if g_camera is not None else None
         return g_params, g_sh, g_world, g_background, None, None
@@ -104,7 +102,8 @@ def render(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One view -> rgb (H, W, 3), depth (H, W) = sum of weight x z, alpha (H, W).
 
-    Differentiable in params, sh_rest, camera.world_to_cam and background (3,). Rows with NaN or infinities are not drawn.
+    Differentiable in params, sh_rest, camera.world_to_cam and background (3,). Rows with NaN or infinities are not
+    drawn.
     """
     check(params, sh_rest)
     colour = torch.zeros(3) if background is None else background
@@ -115,8 +114,9 @@ def render(
 class Trainer:
     """Rows under training, `capacity` at most, and the fused step: render, loss, backward and Adam in one call.
 
-    `params`, `sh_rest` and the moments `m v sh_m sh_v` have `capacity` rows, of which the first `count` live. `score` (capacity, 2) sums
-    per gaussian, since it was last cleared, blending weight x pixel error, and the length of dL/d(pixel position).
+    `params`, `sh_rest` and the moments `m v sh_m sh_v` have `capacity` rows, of which the first `count` live. `score`
+    (capacity, 2) sums per gaussian, since it was last cleared, blending weight x pixel error and the length of
+    dL/d(pixel position).
     """
 
     def __init__(self, capacity: int) -> None:
@@ -138,7 +138,8 @@ class Trainer:
     ) -> dict[str, Any]:
         """camera: Camera.native(); target (3, H, W) uint8, mask (H, W) uint8; weights: Photometric.
 
-        Returns the means l1, mse, ssim of this view, dL/dgain and dL/dbias of its exposure, entries and visible gaussians.
+        Returns the means l1, mse, ssim of this view, dL/dgain and dL/dbias of its exposure, the entries and the
+        visible gaussians.
         """
         result: dict[str, Any] = native.step(
             self.state,
@@ -174,8 +175,8 @@ def photometric_loss(
 
 
 def profile(params: Tensor, sh_rest: Tensor, camera: Camera, degree: int) -> dict[str, float]:
-    """Seconds of each stage of one forward and backward pass; how many (tile, gaussian) `entries` there were, and how many
-    pixel-gaussian pairs (`lanes`) compositing evaluated."""
+    """Seconds of each stage of one forward and backward pass; how many (tile, gaussian) `entries` there were, and how
+    many pixel-gaussian pairs (`lanes`) compositing evaluated."""
     state, view = native.State(), camera.native()
     width, height = camera.size
     rgb, transmittance = torch.empty(3, height, width), torch.empty(height, width)

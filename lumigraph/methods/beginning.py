@@ -160,7 +160,8 @@ def _best(
 def _normalised(patches: Tensor) -> Tensor:
     """(..., P) with mean 0 and length 1; flat patches become 0."""
     centred = patches - patches.mean(-1, keepdim=True)
-    return centred / centred.norm(dim=-1, keepdim=True).clamp(min=0.02)
+    length: Tensor = torch.linalg.vector_norm(centred, dim=-1, keepdim=True)
+    return centred / length.clamp(min=0.02)
 
 
 def _project(cameras: Cameras, i: int, points: Tensor) -> tuple[Tensor, Tensor]:
