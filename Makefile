@@ -23,15 +23,14 @@ help:
 setup: .venv/installed build/native/installed
 native: build/native/installed
 
-# torch comes first, alone: on Linux the default wheel brings gigabytes of CUDA that nothing here uses. PyTorch's own
-# index has a CPU build of the same version (2.13.0+cpu, which pip ranks above 2.13.0); where that index cannot be
-# reached pip says so and takes what it finds elsewhere.
+# torch comes first, alone and pinned, so that nothing else decides its version. Where the index offers a CUDA build, that is
+# what arrives, gigabytes of it, and it works too: to save the room, install PyTorch's CPU build into .venv beforehand.
 # The package itself is installed without its kernels: those are compiled in the source tree by the rule below, so that
 # there is one copy of them and rebuilding one is never shadowed by another.
 .venv/installed: pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv || \
 	    { echo 'no venv could be made: on Debian, apt-get install python3-venv' >&2; exit 1; }
-	$(BIN)/pip install --no-deps --retries 1 --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0
+	$(BIN)/pip install --no-deps torch==2.13.0
 	$(BIN)/pip install 'cmake>=3.18' ninja
 	$(BIN)/pip install --config-settings=wheel.cmake=false -e '.[dev,heic]'
 	touch $@
