@@ -1,0 +1,117 @@
+"""Local features: where a photo has recognisable detail, and which details two photos share.
+
+SIFT (Lowe 2004) in OpenCV's implementation, with the Hellinger kernel of Arandjelovic and Zisserman (2012): square
+roots of L1-normalised histograms, so that a dot product compares histograms the way histograms should be compared.
+Matching is exact: every descriptor against every other by matrix products, which on a CPU is both simpler and faster
+than an approximate index at these sizes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lumigraph.scene.errors import CaptureError
+
+Floats = NDArray[np.float32]
+Matches = NDArray[np.uint32]  # (M, 2): the row in the first photo, the row in the second
+
+CONTRASTS = (0.02, 0.01, 0.005)  # detection thresholds: the first that finds ENOUGH, for plain or blurred photos
+ENOUGH = 1000
+RATIO = 0.8  # best against second-best angle (Lowe 2004, section 7.1)
+MAX_ANGLE = 0.7  # radians between descriptors, as COLMAP
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of one photo, the largest blobs first. The photo was reduced to `size` before; points are in it."""
+
+    size: tuple[int, int]  # width, height
+    points: Floats  # (N, 2) pixels, corner of the first pixel at (0, 0)
+    descriptors: NDArray[np.uint8]  # (N, 128) 512 x root SIFT, clipped at 255
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+def extract(path: Path, size: tuple[int, int], max_size: int, max_count: int) -> Features:
+    """The up to `max_count` largest features of an upright photo of `size` (width, height), its long side reduced to
+    at most `max_size` pixels. Raises CaptureError when the file is not that photo."""
+    grey = _read_grey(path, size, max_size)
+    found: Any = ()
+    described: Any = None
+    for contrast in CONTRASTS:
+        # The precise upscale keeps the image's corner in place; without it every point is off by a quarter pixel.
+        sift = cv2.SIFT.create(contrastThreshold=contrast, enable_precise_upscale=True)
+        found, described = sift.detectAndCompute(grey, None)
+        if len(found) >= ENOUGH:
+            break
+    height, width = grey.shape
+    if not len(found):
+        return Features((width, height), np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8))
+    largest = np.argsort([-k.size for k in found], kind="stable")[:max_count]
+    points = np.array([found[i].pt for i in largest], np.float32) + np.float32(0.5)  # OpenCV counts from pixel centres
+    histograms = described[largest] / np.maximum(described[largest].sum(axis=1, keepdims=True), 1e-9)
+    return Features((width, height), points, np.clip(np.rint(512 * np.sqrt(histograms)), 0, 255).astype(np.uint8))
+
+
+def match(first: Features, second: Features, largest: int | None = None) -> Matches:
+    """Features that are each other's best match, clearly so in both directions; of the `largest` ones only, if given.
+
+    Takes 4 len(first) len(second) bytes for the table of all scores.
+    """
+    if len(first) < 2 or len(second) < 2:  # no second-best to compare with
+        return np.zeros((0, 2), np.uint32)
+    cosines = _unit(first.descriptors[:largest]) @ _unit(second.descriptors[:largest]).T
+    there = _clear_best(cosines)
+    sources = np.flatnonzero(there >= 0)
+    targets = np.unique(there[sources])  # the way back is asked of these alone: a small part of all
+    back = np.full(cosines.shape[1], -1)
+    back[targets] = _clear_best(np.ascontiguousarray(cosines[:, targets].T))
+    mutual = sources[back[there[sources]] == sources]
+    return np.stack([mutual, there[mutual]], axis=1).astype(np.uint32)
+
+
+def _clear_best(cosines: Floats) -> NDArray[np.int64]:
+    """For each row the column of the smallest angle, or -1 where that is too large or hardly smaller than the next."""
+    rows = np.arange(len(cosines))
+    best = cosines.argmax(axis=1)
+    highest = cosines[rows, best]
+    cosines[rows, best] = -1
+    angle, next_angle = (np.arccos(np.clip(values, -1, 1)) for values in (highest, cosines.max(axis=1)))
+    cosines[rows, best] = highest
+    return np.where((angle < MAX_ANGLE) & (angle < RATIO * next_angle), best, -1)
+
+
+def _unit(descriptors: NDArray[np.uint8]) -> Floats:
+    values = descriptors.astype(np.float32)
+    return np.asarray(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1), np.float32)
+
+
+def _read_grey(path: Path, size: tuple[int, int], max_size: int) -> NDArray[np.uint8]:
+    """The photo in grey, area-averaged to at most max_size pixels. The file's EXIF orientation is not applied: the
+    photos of a PhotoSet are upright already."""
+    width, height = size
+    flags, reduced = cv2.IMREAD_GRAYSCALE, 1
+    jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+    for factor, flag in ((2, cv2.IMREAD_REDUCED_GRAYSCALE_2), (4, cv2.IMREAD_REDUCED_GRAYSCALE_4)):
+        # A JPEG decodes at half or a quarter of its size for a fraction of the work. Only where that divides evenly,
+        # so that the picture's corners stay where they are.
+        if jpeg and max(size) >= factor * max_size and width % factor == 0 and height % factor == 0:
+            flags, reduced = flag, factor
+    grey = cv2.imread(str(path), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    if grey is None:
+        raise CaptureError(f"{path.name} cannot be decoded: it is damaged or no picture")
+    if (grey.shape[1] * reduced, grey.shape[0] * reduced) != size:
+        actual = f"{grey.shape[1] * reduced}x{grey.shape[0] * reduced}"
+        raise CaptureError(f"{path.name} is {actual}, not {width}x{height}: it was changed while it was read")
+    scale = max_size / max(size)
+    if scale < 1:
+        target = (max(1, round(width * scale)), max(1, round(height * scale)))
+        grey = cv2.resize(grey, target, interpolation=cv2.INTER_AREA)
+    return np.asarray(grey, np.uint8)

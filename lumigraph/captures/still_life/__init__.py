@@ -1,0 +1,1 @@
+"""A made-up scene, painted, lit and photographed by ourselves."""

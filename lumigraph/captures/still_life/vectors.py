@@ -1,0 +1,51 @@
+"""Vectors and pictures of numbers, as the ray tracer uses them.
+
+Vectors are float32 arrays (3, R), one row an axis, so that every operation runs along contiguous memory; a single
+vector is (3, 1). Pictures have one corner at (0, 0) and the opposite corner at (1, 1), whatever their size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.intp]
+
+REPLICATE, RING = (
+    cv2.BORDER_REPLICATE,
+    cv2.BORDER_WRAP,
+)  # beyond its left and right edge a picture stays, or goes around
+
+
+def vector(x: float, y: float, z: float) -> Floats:
+    return np.array([[x], [y], [z]], np.float32)
+
+
+def dot(a: Floats, b: Floats) -> Floats:
+    """(3, R), (3, R) or (3, 1) -> (R,). Written out: einsum takes twice as long."""
+    product: Floats = a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+    return product
+
+
+def unit(v: Floats) -> Floats:
+    return v / np.sqrt(dot(v, v))
+
+
+def away_from_zero(v: Floats) -> Floats:
+    """The same numbers, fit to divide by."""
+    return np.where(np.abs(v) < 1e-9, np.float32(1e-9), v)
+
+
+def look_up(picture: Floats, x: Floats, y: Floats, border: int = REPLICATE) -> Floats:
+    """Bilinear values of `picture` (H, W) or (H, W, C) float32 at x, y (R,) -> (R,) or (R, C). R < 32767 (OpenCV)."""
+    height, width = picture.shape[:2]
+    column = x * np.float32(width) - np.float32(0.5)
+    row = y * np.float32(height) - np.float32(0.5)
+    if border == RING:  # OpenCV would wrap top and bottom as well
+        row = np.clip(row, 0, height - 1)
+    found = cv2.remap(picture, column[None], row[None], cv2.INTER_LINEAR, borderMode=border)
+    return np.asarray(found, np.float32).reshape(x.shape + picture.shape[2:])

@@ -1,0 +1,455 @@
+"""Cameras from photos: of a made-up room whose cameras are known exactly, of hopeless photos, and of dying processes.
+
+With LUMIGRAPH_SLOW=1 also of the real captures, minutes each.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lumigraph.captures import colmap, focal, pairs, pose, transforms, video
+from lumigraph.captures import features as local
+from lumigraph.captures.photos import PhotoSet, find_photos
+from lumigraph.captures.posing import PoseReport, doubts, stops
+from lumigraph.scene.cameras import Cameras
+from lumigraph.scene.errors import CaptureError
+from lumigraph.scene.poses import align_similarity, look_at, rotation_error_degrees
+from lumigraph.wire.events import Note, Progress
+from tests.captures.common import DATA, finish
+
+SIZE = (400, 300)
+FOCAL = 380.0
+slow = pytest.mark.skipif(not os.environ.get("LUMIGRAPH_SLOW"), reason="minutes long: set LUMIGRAPH_SLOW=1")
+
+# -- a room whose cameras are known ------------------------------------------------------------------------------------
+
+
+def texture(seed: int) -> NDArray[np.uint8]:
+    """(512, 512, 3) noise in four octaves: blobs of every size, nothing repeats."""
+    random = np.random.default_rng(seed)
+    layers = [
+        cv2.resize(random.random((512 // k, 512 // k, 3)), (512, 512), interpolation=cv2.INTER_CUBIC) * weight
+        for k, weight in ((4, 0.3), (8, 0.5), (16, 0.6), (64, 0.4))
+    ]
+    total = np.sum(layers, axis=0)
+    return np.asarray(np.clip(255 * (total - total.min()) / np.ptp(total), 0, 255), np.uint8)
+
+
+# Two walls and the floor of a room, and a box in it: corner and two edges, world y down.
+PLANES = [
+    ((-3.0, -3.0, 3.0), (6.0, 0.0, 0.0), (0.0, 4.0, 0.0)),
+    ((-3.0, -3.0, 3.0), (0.0, 0.0, -6.0), (0.0, 4.0, 0.0)),
+    ((-3.0, 1.0, 3.0), (6.0, 0.0, 0.0), (0.0, 0.0, -6.0)),
+    ((-0.5, 0.0, 0.6), (1.2, 0.0, 0.4), (0.0, 1.0, 0.0)),
+    ((-0.5, 0.0, 0.6), (-0.4, 0.0, 1.2), (0.0, 1.0, 0.0)),
+    ((-0.5, 0.0, 0.6), (1.2, 0.0, 0.4), (-0.4, 0.0, 1.2)),
+]
+
+
+def photograph(world_from_cam: Tensor) -> NDArray[np.uint8]:
+    """The room from a pose (3, 4): every pixel takes the colour of the nearest plane that its ray meets."""
+    width, height = 2 * SIZE[0], 2 * SIZE[1]  # and is averaged of four, as a sensor does
+    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    rays = np.stack([(x - width / 2) / (2 * FOCAL), (y - height / 2) / (2 * FOCAL), np.ones_like(x)], axis=-1)
+    matrix = world_from_cam.numpy()
+    rays, eye = rays @ matrix[:, :3].T, matrix[:, 3]
+    picture, nearest = np.zeros((height, width, 3), np.uint8), np.full((height, width), np.inf)
+    for number, plane in enumerate(PLANES):
+        corner, u, v = (np.array(values) for values in plane)
+        basis = np.linalg.inv(np.stack([u, v, np.cross(u, v)], axis=1))
+        start, step = basis @ (eye - corner), rays @ basis.T
+        depth = -start[2] / np.where(step[..., 2] == 0, 1e-9, step[..., 2])
+        s, t = (start[axis] + depth * step[..., axis] for axis in (0, 1))
+        hit = (depth > 0) & (depth < nearest) & (s >= 0) & (s <= 1) & (t >= 0) & (t <= 1)
+        at = [(values * 511).astype(np.float32) for values in (s, t)]
+        colours = cv2.remap(texture(number), at[0], at[1], cv2.INTER_LINEAR)
+        picture[hit], nearest[hit] = colours[hit], depth[hit]
+    return np.asarray(cv2.resize(picture, SIZE, interpolation=cv2.INTER_AREA))
+
+
+def walk(count: int) -> Tensor:
+    """(count, 3, 4) poses on an arc before the box, at changing heights."""
+    angle = torch.linspace(-0.55, 0.55, count, dtype=torch.float64)
+    eye = torch.stack([3.2 * torch.sin(angle), -0.8 + 0.35 * torch.sin(5 * angle), 1.2 - 3.4 * torch.cos(angle)], dim=1)
+    target = torch.tensor([0.1, 0.1, 1.0], dtype=torch.float64)
+    return look_at(eye, target.expand_as(eye), torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64))
+
+
+def photo_set(folder: Path, pictures: list[NDArray[np.uint8]], focals: float | None = None) -> PhotoSet:
+    folder.mkdir(parents=True)
+    names = tuple(f"{i:02d}.png" for i in range(len(pictures)))
+    for name, picture in zip(names, pictures, strict=True):
+        assert cv2.imwrite(str(folder / name), picture)
+    size = (pictures[0].shape[1], pictures[0].shape[0])
+    count = len(pictures)
+    return PhotoSet(folder, names, (size,) * count, (focals,) * count, (None,) * count)
+
+
+@pytest.fixture(scope="module")
+def poses() -> Tensor:
+    return walk(9)
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory, poses: Tensor) -> PhotoSet:
+    return photo_set(tmp_path_factory.mktemp("room") / "photos", [photograph(one) for one in poses])
+
+
+def errors(found: Cameras, truth: Tensor) -> tuple[float, float]:
+    """(mean degrees, mean distance over the diagonal of the camera box) after the best similarity."""
+    ours, truth = found.world_from_cam.double(), truth.double()
+    moved = align_similarity(ours[:, :, 3], truth[:, :, 3]).poses(ours)
+    diagonal = (truth[:, :, 3].amax(0) - truth[:, :, 3].amin(0)).norm()
+    angles = rotation_error_degrees(moved[..., :3], truth[..., :3])
+    return angles.mean().item(), ((moved[..., 3] - truth[..., 3]).norm(dim=1).mean() / diagonal).item()
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("mapper", ["incremental", "global"])
+def test_cameras_of_a_room_are_recovered(room: PhotoSet, poses: Tensor, tmp_path: Path, mapper: Any) -> None:
+    out = tmp_path / "capture"
+    report, events = finish(pose.estimate(room, out, mapper=mapper))
+    capture = colmap.read(out)
+
+    assert report.registered == report.photos == len(capture) == 9
+    assert report.not_registered == [] and stops(report) == []
+    degrees, distance = errors(capture.cameras, poses)
+    assert degrees < 0.3 and distance < 0.005
+    assert report.focal_px[0] == pytest.approx(FOCAL, rel=0.02)
+    assert report.reprojection_px < 1 and report.matches_consistent > 0.95
+
+    assert capture.names == room.names and capture.cameras.size(0) == SIZE
+    assert capture.points is not None and capture.points.rgb is not None
+    assert float(capture.points.rgb.float().std()) > 10  # coloured, not black
+    said = json.loads((out / "pose.json").read_text())
+    assert said["verdict"] in ("good", "doubtful") and said["registered"] == 9 and "matching" in said["seconds"]
+    assert left_in(out) == ["images", "pose.json", "sparse"] and left_in(tmp_path) == ["capture"]
+    assert left_in(out / "sparse") == ["0"]
+    stages = {event.stage for event in events if isinstance(event, Progress)}
+    assert stages == {"features", "pairs", "matches", "verification", "cameras"}
+
+
+def test_the_model_is_in_pixels_of_the_photos(room: PhotoSet, poses: Tensor, tmp_path: Path) -> None:
+    """Working on photos reduced to three quarters changes nothing but the precision."""
+    finish(pose.estimate(room, tmp_path / "capture", max_image_size=300, camera="single"))
+    capture = colmap.read(tmp_path / "capture")
+    assert capture.cameras.size(0) == SIZE
+    assert capture.cameras.focal[0, 0].item() == pytest.approx(FOCAL, rel=0.03)
+    assert errors(capture.cameras, poses)[0] < 0.5
+
+
+def test_a_wrong_exif_focal_length_does_no_harm(room: PhotoSet, poses: Tensor, tmp_path: Path) -> None:
+    wrong = PhotoSet(room.folder, room.names, room.sizes, (3 * FOCAL,) * len(room), room.gps)
+    finish(pose.estimate(wrong, tmp_path / "capture"))
+    assert errors(colmap.read(tmp_path / "capture").cameras, poses)[0] < 0.5
+
+
+def test_what_is_in_the_way_stays_unless_it_is_an_earlier_result(room: PhotoSet, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "holiday").mkdir(parents=True)
+    with pytest.raises(CaptureError, match="no earlier result"):
+        finish(pose.estimate(room, out))
+    assert left_in(out) == ["holiday"]
+    (out / "pose.json").write_text("{}")
+    finish(pose.estimate(room, out))
+    assert left_in(out) == ["images", "pose.json", "sparse"] and left_in(tmp_path) == ["out"]
+
+
+# -- photos that cannot be joined --------------------------------------------------------------------------------------
+
+
+def refused(photos: PhotoSet, out: Path, match: str) -> None:
+    with pytest.raises(CaptureError, match=match):
+        finish(pose.estimate(photos, out))
+    assert not out.exists() and not list(out.parent.glob("*.tmp-*"))
+
+
+def test_one_photo_is_too_few(tmp_path: Path) -> None:
+    refused(photo_set(tmp_path / "photos", [texture(0)]), tmp_path / "out", "at least three")
+
+
+def test_plain_photos_show_no_detail(tmp_path: Path) -> None:
+    plain = [np.full((120, 160, 3), 40 * i, np.uint8) for i in range(4)]
+    refused(photo_set(tmp_path / "photos", plain), tmp_path / "out", "next to no detail")
+
+
+def test_copies_of_one_photo_show_no_depth(tmp_path: Path) -> None:
+    refused(photo_set(tmp_path / "photos", [texture(0)] * 4), tmp_path / "out", "nothing moves")
+
+
+def test_strangers_cannot_be_joined(tmp_path: Path) -> None:
+    strangers = [texture(10 + i)[:240, :320] for i in range(4)]
+    refused(photo_set(tmp_path / "photos", strangers), tmp_path / "out", "no two of these 4 photos")
+
+
+def test_partial_results_are_kept_on_request(poses: Tensor, tmp_path: Path) -> None:
+    """Five photos of the room among seven strangers: refused, or kept with a warning."""
+    pictures = [photograph(one) for one in poses[2:7]] + [texture(20 + i)[: SIZE[1], : SIZE[0]] for i in range(7)]
+    photos = photo_set(tmp_path / "photos", pictures)
+    refused(photos, tmp_path / "out", "only 5 of 12 photos could be joined .not joined: 05.png")
+    report, events = finish(pose.estimate(photos, tmp_path / "out", allow_partial=True))
+    assert report.registered == 5 and report.not_registered == list(photos.names[5:])
+    assert any(isinstance(event, Note) and "only 5 of 12" in event.text for event in events)
+    assert json.loads((tmp_path / "out" / "pose.json").read_text())["verdict"] == "failed"
+
+
+def test_a_vanished_photo_and_a_foreign_size_are_named(room: PhotoSet, tmp_path: Path) -> None:
+    gone = PhotoSet(tmp_path, ("gone.png", *room.names[1:]), room.sizes, room.focal_px, room.gps)
+    refused(gone, tmp_path / "out", "gone.png is gone")
+    resized = PhotoSet(room.folder, room.names, ((640, 480),) * len(room), room.focal_px, room.gps)
+    refused(resized, tmp_path / "out", "00.png is 400x300, not 640x480")
+
+
+# -- the process -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """The processes that are started from now on."""
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def start(*args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
+        started.append(popen(*args, **kwargs))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    return started
+
+
+def test_cancelling_ends_the_process_and_leaves_nothing(
+    room: PhotoSet, tmp_path: Path, children: list[subprocess.Popen[bytes]]
+) -> None:
+    task = pose.estimate(room, tmp_path / "out")
+    next(task)
+    assert children[0].poll() is None
+    task.close()
+    assert children[0].returncode == -signal.SIGKILL
+    assert left_in(tmp_path) == []
+    assert left_in(room.folder) == list(room.names)
+
+
+def test_a_killed_process_is_one_clear_error(
+    room: PhotoSet, tmp_path: Path, children: list[subprocess.Popen[bytes]]
+) -> None:
+    task = pose.estimate(room, tmp_path / "out")
+    next(task)
+    os.kill(children[0].pid, signal.SIGKILL)
+    with pytest.raises(CaptureError, match="was killed, most likely because memory ran out"):
+        finish(task)
+    assert left_in(tmp_path) == []
+
+
+def test_a_crash_tells_its_last_words(room: PhotoSet, tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match=r"stopped with exit status 1 \(TypeError: set_random_seed"):
+        finish(pose.estimate(room, tmp_path / "out", seed="unexpected"))  # type: ignore[arg-type]
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks into /proc")
+def test_the_process_does_not_outlive_its_parent(room: PhotoSet, tmp_path: Path) -> None:
+    script = (
+        "import sys, time, pickle\n"
+        "from pathlib import Path\n"
+        "from lumigraph.captures import pose\n"
+        "popen = pose.subprocess.Popen\n"
+        "def start(*args, **kwargs):\n"
+        "    child = popen(*args, **kwargs)\n"
+        "    print(child.pid, flush=True)\n"
+        "    return child\n"
+        "pose.subprocess.Popen = start\n"
+        "task = pose.estimate(pickle.loads(bytes.fromhex(sys.argv[1])), Path(sys.argv[2]))\n"
+        "next(task)\n"
+        "print('working', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    import pickle  # our own bytes, to a script of our own
+
+    arguments = [pickle.dumps(room).hex(), str(tmp_path / "out")]
+    root = Path(__file__).resolve().parents[2]
+    parent = subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, cwd=root)
+    assert parent.stdout is not None
+    with parent.stdout:
+        child = int(parent.stdout.readline())
+        assert parent.stdout.readline() == b"working\n"
+        assert alive(child)
+        parent.kill()
+        parent.wait()
+    deadline = time.monotonic() + 20
+    while alive(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(child)
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
+def test_zlib_is_the_first_import_of_the_process() -> None:
+    """pycolmap before zlib, then a PNG written: the interpreter aborts (free(): invalid pointer)."""
+    source = Path(pose.__file__).with_name("pose_process.py")
+    imports = [node for node in ast.parse(source.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert isinstance(imports[0], ast.Import) and imports[0].names[0].name == "zlib"
+    script = (
+        "import lumigraph.captures.pose_process\n"
+        "import zlib, cv2, numpy\n"
+        "zlib.decompress(zlib.compress(bytes(100000)))\n"
+        "assert cv2.imencode('.png', numpy.zeros((64, 64, 3), numpy.uint8))[0]\n"
+        "print('alive')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=source.parents[2])
+    assert done.returncode == 0 and done.stdout == "alive\n", done.stderr
+
+
+# -- the parts ---------------------------------------------------------------------------------------------------------
+
+
+def described(rows: NDArray[np.float64]) -> local.Features:
+    whole = np.clip(np.rint(rows), 0, 255).astype(np.uint8)
+    return local.Features((100, 100), np.zeros((len(rows), 2), np.float32), whole)
+
+
+def test_matching_is_mutual_and_wants_a_clear_winner() -> None:
+    random = np.random.default_rng(1)
+    base = random.random((300, 128)) * 90
+    order = random.permutation(300)
+    noisy = base[order] + random.normal(size=base.shape) * 2
+    rows = local.match(described(base), described(noisy))
+    assert len(rows) == 300
+    assert (order[rows[:, 1]] == rows[:, 0]).all()
+    twins = np.concatenate([noisy, noisy[:100] + 0.6])  # two equally good answers are none, in either direction
+    for first, second, column in ((base, twins, 0), (twins, base, 1)):
+        found = local.match(described(first), described(second))
+        assert set(found[:, column].tolist()).isdisjoint(order[:100].tolist()) and len(found) == 200
+    assert len(local.match(described(base[:1]), described(noisy))) == 0
+    assert len(local.match(described(base), described(noisy), largest=50)) < 50
+
+
+def test_features_sit_on_their_pixels(tmp_path: Path) -> None:
+    """A blob around (30, 20) from the corner is found there, also when the photo is reduced first."""
+    x, y = np.meshgrid(np.arange(240) + 0.5, np.arange(160) + 0.5)
+    blob = 255 * np.exp(-((x - 120) ** 2 + (y - 80) ** 2) / (2 * 12.0**2))
+    cv2.imwrite(str(tmp_path / "blob.png"), blob.astype(np.uint8))
+    for size in (240, 120):
+        found = local.extract(tmp_path / "blob.png", (240, 160), size, 10)
+        assert found.size == (size, size * 2 // 3)
+        assert found.points[0] == pytest.approx([size / 2, size / 3], abs=0.05)
+
+
+def test_pairs_vote_for_their_focal_length() -> None:
+    random = np.random.default_rng(2)
+    size, true = (640, 480), 0.9 * 640
+    inverse = np.linalg.inv(np.array([[true, 0, 320], [0, true, 240], [0, 0, 1]]))
+
+    def fundamental() -> NDArray[np.float64]:
+        rotation, _ = cv2.Rodrigues(random.normal(size=3) * 0.4)
+        x, y, z = random.normal(size=3)
+        return np.asarray(inverse.T @ np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation @ inverse)
+
+    def nonsense() -> NDArray[np.float64]:
+        u, s, v = np.linalg.svd(inverse.T @ random.normal(size=(3, 3)) @ inverse)
+        return np.asarray(u @ np.diag([s[0], s[1], 0]) @ v)
+
+    said = [fundamental() for _ in range(20)] + [nonsense() for _ in range(20)]
+    assert focal.vote(said, [1.0] * 40, [size] * 40) == pytest.approx(0.9, rel=0.02)
+    assert focal.vote(said[:4], [1.0] * 4, [size] * 4) is None
+
+
+def test_pairs_cover_a_sequence_a_map_and_everything() -> None:
+    nowhere = [None] * 6
+    assert len(pairs.choose("auto", nowhere, in_sequence=False)) == 15
+    assert pairs.choose("auto", [None] * 500, in_sequence=False) == pairs.sequential(500)
+    long = pairs.sequential(500)
+    assert all(0 <= i < j < 500 for i, j in long) and len(long) < 9000
+    assert {(0, 1), (0, 10), (3, 19), (0, 499)} < set(long) and (0, 11) not in long
+    assert pairs.sequential(3) == [(0, 1), (0, 2), (1, 2)]
+    # About 11 m apart going north across the date line's neighbour, then 5 km away; one photo without a place.
+    places = [(60.0, 179.9999, 5.0), (60.0001, -179.9999, None), (60.05, 179.9999, None), None]
+    assert pairs.spatial(places) == [(0, 1), (0, 3), (1, 3), (2, 3)]
+
+
+def test_photos_of_one_size_and_zoom_share_a_camera() -> None:
+    sizes = ((4, 3), (4, 3), (3, 4), (4, 3), (4, 3))
+    photos = PhotoSet(Path(), tuple("abcde"), sizes, (3.0, 3.01, 3.0, 9.0, None), (None,) * 5)
+    assert pose._cameras(photos, "auto") == [0, 0, 1, 2, 3]
+    assert pose._cameras(photos, "per-photo") == [0, 1, 2, 3, 4]
+    with pytest.raises(CaptureError, match="different sizes"):
+        pose._cameras(photos, "single")
+
+
+def report(**changes: Any) -> PoseReport:
+    good: dict[str, Any] = {
+        "photos": 50, "registered": 50, "not_registered": [], "models": 1, "points": 10000, "reprojection_px": 0.6,
+        "observations_per_view": 1500.0, "track_length": 6.9, "matches_consistent": 0.95, "pairs_consistent": 0.843,
+        "focal_px": [700.0], "principal_point_refined": True, "max_image_size": 1000,
+    }  # fmt: skip
+    return PoseReport(**{**good, **changes})
+
+
+def test_gates_know_good_from_failed_reconstructions() -> None:
+    assert stops(report()) == doubts(report()) == []
+    # A global reconstruction with every photo, a small error, and cameras up to 80 degrees off.
+    wrong = report(reprojection_px=0.633, track_length=6.02, matches_consistent=0.812, pairs_consistent=0.671)
+    assert [clause.split(" agree")[0] for clause in stops(wrong)] == [
+        "only 81 % of the matches",
+        "only 67 % of the photo pairs",
+    ]
+    failed = report(photos=29, registered=4, observations_per_view=34, track_length=3.54, matches_consistent=0.925)
+    assert stops(failed)[0] == "only 4 of 29 photos could be joined"
+    assert len(doubts(report(registered=44, reprojection_px=1.8))) == 2 and not stops(report(registered=44))
+
+
+# -- real captures -----------------------------------------------------------------------------------------------------
+
+
+@slow
+def test_fox(tmp_path: Path) -> None:
+    if not (DATA / "fox").is_dir():
+        pytest.skip(f"no {DATA / 'fox'}")
+    photos, _ = finish(find_photos(DATA / "fox" / "images", tmp_path))
+    report, _ = finish(pose.estimate(photos, tmp_path / "out"))
+    assert report.registered == 50 and report.models == 1 and doubts(report) == []
+    found, known = colmap.read(tmp_path / "out"), transforms.read(DATA / "fox")
+    place = {Path(name).stem: i for i, name in enumerate(known.names)}
+    truth = known.cameras.world_from_cam[[place[Path(name).stem] for name in found.names]]
+    degrees, distance = errors(found.cameras, truth)
+    assert degrees <= 0.3 and distance <= 0.001
+
+
+@slow
+def test_lund_cannot_be_joined(tmp_path: Path) -> None:
+    if not (DATA / "lund").is_dir():
+        pytest.skip(f"no {DATA / 'lund'}")
+    photos, _ = finish(find_photos(DATA / "lund", tmp_path))
+    refused(photos, tmp_path / "out", r"only \d of 29 photos could be joined")
+
+
+@slow
+def test_the_frames_of_a_video(tmp_path: Path) -> None:
+    if not (DATA / "video" / "can.mp4").is_file():
+        pytest.skip(f"no {DATA / 'video' / 'can.mp4'}")
+    frames, _ = finish(video.extract_frames(DATA / "video" / "can.mp4", tmp_path / "frames", 80))
+    report, _ = finish(pose.estimate(frames, tmp_path / "out"))
+    assert report.registered >= 0.95 * len(frames)
