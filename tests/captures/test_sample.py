@@ -115,17 +115,17 @@ def table_colours(photos: Tensor, cameras: Cameras) -> Tensor:
 
 
 def disagreement(photos: Tensor, cameras: Cameras) -> float:
-    """Median over the table of how far two pictures that follow each other differ. Things that stand on the table cover
-    less than half of it, and the median does not mind them."""
+    """How far two pictures that follow each other differ where they agree best: the lowest tenth over the table. The rest
+    of it is hidden behind what stands there, from one side or the other, or shines."""
     colours = table_colours(photos, cameras)
     apart = (colours[1:] - colours[:-1]).abs().amax(-1)
-    return float(apart[~apart.isnan()].median())
+    return float(apart[~apart.isnan()].quantile(0.1))
 
 
 def test_the_table_lies_where_the_true_cameras_see_it(made: tuple[Path, list[Event]]) -> None:
     photos, cameras = pictures(made[0]), truth(made[0])
     right = disagreement(photos, cameras)
-    assert right < 0.08
+    assert right < 0.03
     for axis in range(3):  # every camera turned by two degrees about one of its own axes
         a = math.radians(2)
         turn = torch.eye(3, dtype=torch.float64)
@@ -134,4 +134,4 @@ def test_the_table_lies_where_the_true_cameras_see_it(made: tuple[Path, list[Eve
         poses = cameras.world_from_cam.clone()
         poses[::2, :, :3] = poses[::2, :, :3] @ turn
         moved = Cameras(poses, cameras.focal, cameras.centre, cameras.sizes)
-        assert disagreement(photos, moved) > 1.1 * right, axis
+        assert disagreement(photos, moved) > 1.2 * right, axis
