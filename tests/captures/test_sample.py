@@ -115,8 +115,8 @@ def table_colours(photos: Tensor, cameras: Cameras) -> Tensor:
 
 
 def disagreement(photos: Tensor, cameras: Cameras) -> float:
-    """How far two pictures that follow each other differ where they agree best: the lowest tenth over the table. The rest
-    of it is hidden behind what stands there, from one side or the other, or shines."""
+    """How far two pictures that follow each other differ where they agree best: the lowest tenth over the table. The
+    rest of it is hidden behind what stands there, from one side or the other, or shines."""
     colours = table_colours(photos, cameras)
     apart = (colours[1:] - colours[:-1]).abs().amax(-1)
     return float(apart[~apart.isnan()].quantile(0.1))

@@ -37,8 +37,8 @@ template <class A> auto* data(const A& a, size_t count, const char* name) {
 }
 float* data_or_null(const Optional& a, size_t count, const char* name) { return a ? data(*a, count, name) : nullptr; }
 
-Camera make_camera(const std::array<float, 12>& m, float fx, float fy, float cx, float cy, int width, int height, float near,
-                   bool antialiased) {
+Camera make_camera(const std::array<float, 12>& m, float fx, float fy, float cx, float cy, int width, int height,
+                   float near, bool antialiased) {
     if (width < 1 || height < 1 || (long)((width + TILE - 1) / TILE) * ((height + TILE - 1) / TILE) > 65535)
         throw std::invalid_argument("image of " + std::to_string(width) + "x" + std::to_string(height) +
                                     " pixels: this renderer takes 1 to 67 million");
@@ -49,7 +49,8 @@ Camera make_camera(const std::array<float, 12>& m, float fx, float fy, float cx,
         c.t[r] = m[4 * r + 3];
     }
     for (int k = 0; k < 3; k++) c.position[k] = -(c.R[k] * c.t[0] + c.R[3 + k] * c.t[1] + c.R[6 + k] * c.t[2]);
-    c.fx = fx, c.fy = fy, c.cx = cx, c.cy = cy, c.width = width, c.height = height, c.near = near, c.antialiased = antialiased;
+    c.fx = fx, c.fy = fy, c.cx = cx, c.cy = cy, c.width = width, c.height = height, c.near = near,
+    c.antialiased = antialiased;
     return c;
 }
 
@@ -81,7 +82,8 @@ void forward(State& s, const Camera& camera, Floats params, Floats sh_rest, long
              std::array<float, 3> background, Floats rgb, Floats transmittance, Optional depth) {
     begin(s, camera, params, sh_rest, count, degree);
     const size_t plane = (size_t)camera.width * camera.height;
-    Planes out{data(rgb, 3 * plane, "rgb"), data(transmittance, plane, "transmittance"), data_or_null(depth, plane, "depth")};
+    Planes out{data(rgb, 3 * plane, "rgb"), data(transmittance, plane, "transmittance"),
+               data_or_null(depth, plane, "depth")};
     nb::gil_scoped_release free;
     Clock clock{s.seconds};
     project(s.view, params.data(), sh_rest.data());
@@ -93,9 +95,11 @@ void forward(State& s, const Camera& camera, Floats params, Floats sh_rest, long
 }
 
 void backward(State& s, Floats params, Floats sh_rest, Floats rgb, Floats transmittance, Optional depth, Floats g_rgb,
-              Optional g_transmittance, Optional g_depth, Floats out_params, Floats out_sh, std::optional<Doubles> out_camera) {
+              Optional g_transmittance, Optional g_depth, Floats out_params, Floats out_sh,
+              std::optional<Doubles> out_camera) {
     const size_t plane = (size_t)s.view.camera.width * s.view.camera.height, n = s.view.count;
-    Planes image{data(rgb, 3 * plane, "rgb"), data(transmittance, plane, "transmittance"), data_or_null(depth, plane, "depth")};
+    Planes image{data(rgb, 3 * plane, "rgb"), data(transmittance, plane, "transmittance"),
+                 data_or_null(depth, plane, "depth")};
     PlaneGradients gradient{data(g_rgb, 3 * plane, "g_rgb"), data_or_null(g_transmittance, plane, "g_transmittance"),
                             data_or_null(g_depth, plane, "g_depth"), true};
     if (gradient.extra && !image.depth) throw std::invalid_argument("g_depth needs depth");
@@ -135,8 +139,9 @@ struct Photometric {
 LossInput loss_input(int width, int height, const float* rgb, const Bytes& target, const std::optional<Bytes>& mask,
                      const Photometric& w) {
     const size_t plane = (size_t)width * height;
-    LossInput in{width, height, rgb, data(target, 3 * plane, "target"), mask ? data(*mask, plane, "mask") : nullptr,
-                 w.ssim, w.square, {}, {}};
+    LossInput in{
+        width,    height, rgb, data(target, 3 * plane, "target"), mask ? data(*mask, plane, "mask") : nullptr, w.ssim,
+        w.square, {},     {}};
     std::copy(w.gain.begin(), w.gain.end(), in.gain);
     std::copy(w.bias.begin(), w.bias.end(), in.bias);
     return in;
@@ -157,7 +162,8 @@ nb::dict step(State& s, const Camera& camera, Floats params, Floats sh_rest, lon
     const size_t plane = (size_t)camera.width * camera.height;
     Planes image{s.rgb.reserve(3 * plane), s.transmittance.reserve(plane), nullptr};
     LossInput in = loss_input(camera.width, camera.height, image.rgb, target, mask, weights);
-    LossOutput out{s.gradient.reserve(3 * plane), s.error.reserve(plane), s.scratch.reserve(9 * plane), 0, 0, 0, {}, {}};
+    LossOutput out{
+        s.gradient.reserve(3 * plane), s.error.reserve(plane), s.scratch.reserve(9 * plane), 0, 0, 0, {}, {}};
     Adam adam = optimizer.rows(count);
     {
         nb::gil_scoped_release free;
@@ -185,8 +191,14 @@ nb::dict loss(Floats rgb, Bytes target, std::optional<Bytes> mask, int width, in
     const size_t plane = (size_t)width * height;
     LossInput in = loss_input(width, height, data(rgb, 3 * plane, "rgb"), target, mask, weights);
     Buffer<float> scratch;
-    LossOutput out{data_or_null(gradient, 3 * plane, "gradient"), data_or_null(error, plane, "error"),
-                   scratch.reserve(9 * plane), 0, 0, 0, {}, {}};
+    LossOutput out{data_or_null(gradient, 3 * plane, "gradient"),
+                   data_or_null(error, plane, "error"),
+                   scratch.reserve(9 * plane),
+                   0,
+                   0,
+                   0,
+                   {},
+                   {}};
     {
         nb::gil_scoped_release free;
         photometric_loss(in, out);
@@ -197,10 +209,12 @@ nb::dict loss(Floats rgb, Bytes target, std::optional<Bytes> mask, int width, in
 bool cpu_supports(const std::string& level) {
 #if defined(__x86_64__) && defined(__GNUC__)
     __builtin_cpu_init();
-    if (level == "v3") return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    if (level == "v3")
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
     if (level == "v4")
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd");
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512cd");
 #endif
     return level == "base";
 }
@@ -216,13 +230,14 @@ NB_MODULE(LUMI_MODULE, m) {
     m.def("threads", [] { return Pool::shared().threads(); });
     m.def("fma_peak", &fma_peak, nb::arg("seconds") = 0.2, nb::call_guard<nb::gil_scoped_release>());
     nb::class_<Camera>(m, "Camera")
-        .def("__init__",
-             [](Camera* c, std::array<float, 12> world_to_cam, float fx, float fy, float cx, float cy, int width, int height,
-                float near, bool antialiased) {
-                 new (c) Camera(make_camera(world_to_cam, fx, fy, cx, cy, width, height, near, antialiased));
-             },
-             nb::arg("world_to_cam"), nb::arg("fx"), nb::arg("fy"), nb::arg("cx"), nb::arg("cy"), nb::arg("width"),
-             nb::arg("height"), nb::arg("near") = 0.01f, nb::arg("antialiased") = false)
+        .def(
+            "__init__",
+            [](Camera* c, std::array<float, 12> world_to_cam, float fx, float fy, float cx, float cy, int width,
+               int height, float near, bool antialiased) {
+                new (c) Camera(make_camera(world_to_cam, fx, fy, cx, cy, width, height, near, antialiased));
+            },
+            nb::arg("world_to_cam"), nb::arg("fx"), nb::arg("fy"), nb::arg("cx"), nb::arg("cy"), nb::arg("width"),
+            nb::arg("height"), nb::arg("near") = 0.01f, nb::arg("antialiased") = false)
         .def_ro("width", &Camera::width)
         .def_ro("height", &Camera::height);
     nb::class_<State>(m, "State")
@@ -249,8 +264,9 @@ NB_MODULE(LUMI_MODULE, m) {
         .def_rw("square", &Photometric::square)
         .def_rw("gain", &Photometric::gain)
         .def_rw("bias", &Photometric::bias);
-    m.def("forward", &forward, nb::arg("state"), nb::arg("camera"), nb::arg("params"), nb::arg("sh_rest"), nb::arg("count"),
-          nb::arg("degree"), nb::arg("background"), nb::arg("rgb"), nb::arg("transmittance"), nb::arg("depth").none());
+    m.def("forward", &forward, nb::arg("state"), nb::arg("camera"), nb::arg("params"), nb::arg("sh_rest"),
+          nb::arg("count"), nb::arg("degree"), nb::arg("background"), nb::arg("rgb"), nb::arg("transmittance"),
+          nb::arg("depth").none());
     m.def("backward", &backward, nb::arg("state"), nb::arg("params"), nb::arg("sh_rest"), nb::arg("rgb"),
           nb::arg("transmittance"), nb::arg("depth").none(), nb::arg("g_rgb"), nb::arg("g_transmittance").none(),
           nb::arg("g_depth").none(), nb::arg("out_params"), nb::arg("out_sh"), nb::arg("out_camera").none());

@@ -1,8 +1,8 @@
 // Compositing of one tile after the other, gaussians front to back, SIMD across blocks of 4 x VL/4 pixels.
 //
-// The speed is in what is not done. For each gaussian the blocks that its 1/255 ellipse touches become set bits of one word,
-// blocks whose pixels are all opaque are masked out, and one loop runs over the bits that remain. Footprints are found
-// for a batch of gaussians ahead, so that the processor overlaps them.
+// The speed is in what is not done. For each gaussian the blocks that its 1/255 ellipse touches become set bits of one
+// word, blocks whose pixels are all opaque are masked out, and one loop runs over the bits that remain. Footprints are
+// found for a batch of gaussians ahead, so that the processor overlaps them.
 #include <algorithm>
 
 #include "splat.h"
@@ -10,7 +10,7 @@
 namespace lumi {
 namespace {
 
-constexpr int ACROSS = TILE / 4, TALL = VL / 4;       // blocks a row of blocks; pixel rows a block
+constexpr int ACROSS = TILE / 4, TALL = VL / 4;  // blocks a row of blocks; pixel rows a block
 constexpr int BLOCKS = TILE * TILE / VL;
 constexpr int BATCH = 8;
 constexpr float LOG_ALPHA_MIN = -LOG2_255;
@@ -21,7 +21,8 @@ struct Lanes {
     vi shift[TILE / VL];                      // where the bits of these rows go, within 32
     Lanes() {
         for (int i = 0; i < BLOCKS; i++)
-            for (int l = 0; l < VL; l++) x[i][l] = i % ACROSS * 4 + l % 4 + .5f, y[i][l] = i / ACROSS * TALL + l / 4 + .5f;
+            for (int l = 0; l < VL; l++)
+                x[i][l] = i % ACROSS * 4 + l % 4 + .5f, y[i][l] = i / ACROSS * TALL + l / 4 + .5f;
         for (int r = 0; r < TILE; r++) {
             row[r / VL][r % VL] = r + .5f;
             shift[r / VL][r % VL] = r / TALL * ACROSS % 32;
@@ -71,20 +72,25 @@ struct Tile {
     template <class F> void runs(int image_width, F f) const {
         for (int r = 0; r < height; r++)
             for (int c = 0; c < width; c += 4)
-                f((size_t)(y + r) * image_width + x + c, (r / TALL * ACROSS + c / 4) * VL + r % TALL * 4, std::min(4, width - c));
+                f((size_t)(y + r) * image_width + x + c, (r / TALL * ACROSS + c / 4) * VL + r % TALL * 4,
+                  std::min(4, width - c));
     }
     void load(const float* plane, int image_width, vf* blocks) const {
         float* to = reinterpret_cast<float*>(blocks);
         runs(image_width, [&](size_t p, int i, int n) {
-            if (n == 4) std::memcpy(to + i, plane + p, 16);
-            else std::memcpy(to + i, plane + p, (size_t)n * 4);
+            if (n == 4)
+                std::memcpy(to + i, plane + p, 16);
+            else
+                std::memcpy(to + i, plane + p, (size_t)n * 4);
         });
     }
     void store(const vf* blocks, float* plane, int image_width) const {
         const float* from = reinterpret_cast<const float*>(blocks);
         runs(image_width, [&](size_t p, int i, int n) {
-            if (n == 4) std::memcpy(plane + p, from + i, 16);
-            else std::memcpy(plane + p, from + i, (size_t)n * 4);
+            if (n == 4)
+                std::memcpy(plane + p, from + i, 16);
+            else
+                std::memcpy(plane + p, from + i, (size_t)n * 4);
         });
     }
     void open(vf* T) const {  // transmittance: 1 inside the image, 0 outside
@@ -135,7 +141,8 @@ template <bool DEPTH> void composite_tile(View& view, int t, const float* backgr
     for (int i = 0; i < BLOCKS; i++)
         red[i] += T[i] * background[0], green[i] += T[i] * background[1], blue[i] += T[i] * background[2];
     tile.store(T, out.transmittance, width);
-    tile.store(red, out.rgb, width), tile.store(green, out.rgb + plane, width), tile.store(blue, out.rgb + 2 * plane, width);
+    tile.store(red, out.rgb, width), tile.store(green, out.rgb + plane, width),
+        tile.store(blue, out.rgb + 2 * plane, width);
     if (DEPTH) tile.store(depth, out.depth, width);
 }
 
@@ -144,12 +151,17 @@ inline void store_sums(vf* acc, float* slot) {
     typedef float eight __attribute__((vector_size(32)));
     eight a[8], rest{};
     for (int j = 0; j < SUMS; j++) {
-        union { vf v; eight h[VL / 8]; } x{acc[j]};
+        union {
+            vf v;
+            eight h[VL / 8];
+        } x{acc[j]};
         eight folded = x.h[0];
         for (int k = 1; k < VL / 8; k++) folded += x.h[k];
-        if (j < 8) a[j] = folded;
+        if (j < 8)
+            a[j] = folded;
         else
-            rest[j - 8] = ((folded[0] + folded[4]) + (folded[1] + folded[5])) + ((folded[2] + folded[6]) + (folded[3] + folded[7]));
+            rest[j - 8] = ((folded[0] + folded[4]) + (folded[1] + folded[5])) +
+                          ((folded[2] + folded[6]) + (folded[3] + folded[7]));
     }
     // eight horizontal sums at once: pairwise adds of interleaved halves
     eight b[4], c[2];
@@ -242,8 +254,10 @@ void composite_backward_tile(View& view, int t, const Planes& image, const Plane
 void composite(View& view, const float* background, const Planes& out) {
     view.tile_lanes.resize(view.tiles());
     parallel(view.tiles(), [&](int i) {
-        if (out.depth) composite_tile<true>(view, view.tile_order[i], background, out);
-        else composite_tile<false>(view, view.tile_order[i], background, out);
+        if (out.depth)
+            composite_tile<true>(view, view.tile_order[i], background, out);
+        else
+            composite_tile<false>(view, view.tile_order[i], background, out);
     });
 }
 
@@ -251,9 +265,12 @@ void composite_backward(View& view, const Planes& image, const PlaneGradients& g
     view.sums.reserve((size_t)view.entry_count() * SLOT);
     parallel(view.tiles(), [&](int i) {
         int t = view.tile_order[i];
-        if (!gradient.extra) composite_backward_tile<false, false>(view, t, image, gradient);
-        else if (gradient.extra_is_depth) composite_backward_tile<true, true>(view, t, image, gradient);
-        else composite_backward_tile<true, false>(view, t, image, gradient);
+        if (!gradient.extra)
+            composite_backward_tile<false, false>(view, t, image, gradient);
+        else if (gradient.extra_is_depth)
+            composite_backward_tile<true, true>(view, t, image, gradient);
+        else
+            composite_backward_tile<true, false>(view, t, image, gradient);
     });
 }
 

@@ -13,8 +13,8 @@ namespace lumi {
 
 constexpr float ALPHA_MIN = 1.f / 255, ALPHA_MAX = 0.99f, T_STOP = 1e-4f;
 constexpr float LOG2E = 1.44269504f, LN2 = 0.693147181f, LOG2_255 = 7.99435344f;
-constexpr float BLUR = 0.3f;           // 2D low-pass filter, pixels^2
-constexpr float FRUSTUM_CLAMP = 0.65f; // of the image size: 1.3 x the half extent, where the linearisation is trusted
+constexpr float BLUR = 0.3f;            // 2D low-pass filter, pixels^2
+constexpr float FRUSTUM_CLAMP = 0.65f;  // of the image size: 1.3 x the half extent, where the linearisation is trusted
 
 struct Camera {
     float R[9], t[3], position[3];  // camera from world, and the camera's centre in the world
@@ -25,10 +25,10 @@ struct Camera {
 };
 
 template <class F> struct Projection {
-    F x, y, z;             // pixel, depth along the camera's z axis
-    F a, b, c;             // 2D covariance, low-pass filtered
-    F opacity, filter;     // filter: opacity compensation, 1 when not antialiased
-    F Q[9], M[9], T[6];    // rotation; R Q S; J M
+    F x, y, z;           // pixel, depth along the camera's z axis
+    F a, b, c;           // 2D covariance, low-pass filtered
+    F opacity, filter;   // filter: opacity compensation, 1 when not antialiased
+    F Q[9], M[9], T[6];  // rotation; R Q S; J M
     F X, Y, u, v, J00, J11, J02, J12, scale[3], quat[4], quat_length, det, det0;
 };
 
@@ -78,8 +78,8 @@ template <class F> inline void project(const Camera& cam, const F* p, Projection
     }
 }
 
-// What the compositing of one view says about one gaussian, summed over its pixels at (u, v) = L'd from its centre, where
-// log2 alpha = log2 opacity - u^2 - v^2. s = alpha dL/dalpha; w = alpha T.
+// What the compositing of one view says about one gaussian, summed over its pixels at (u, v) = L'd from its centre,
+// where log2 alpha = log2 opacity - u^2 - v^2. s = alpha dL/dalpha; w = alpha T.
 enum Sum { S0, SU, SV, SUU, SUV, SVV, S_RED, S_GREEN, S_BLUE, S_EXTRA, SUMS };
 // S_EXTRA: sum of w times a given image (dL/ddepth when depth is differentiated, an error map when training).
 
@@ -97,9 +97,9 @@ template <class F> inline Factor<F> factor(const Projection<F>& o) {
 }
 
 template <class F> struct ProjectionGradient {
-    F row[16];             // dL/d row of params, colour part left to the caller
-    F camera[3], M[9];     // dL/d position in camera axes; dL/d(R Q S)
-    F screen[2];           // dL/d pixel position
+    F row[16];          // dL/d row of params, colour part left to the caller
+    F camera[3], M[9];  // dL/d position in camera axes; dL/d(R Q S)
+    F screen[2];        // dL/d pixel position
 };
 
 template <class F>
@@ -174,7 +174,8 @@ template <class F> inline void sh_basis(int degree, F x, F y, F z, F* basis) {
 // v = sum_k g[k] d basis[k] / d(x, y, z), with x y z taken as independent.
 template <class F> inline void sh_direction_gradient(int degree, F x, F y, F z, const F* g, F* v) {
     F vx = F{}, vy = F{}, vz = F{};
-    if (degree > 0) vy -= 0.4886025119029199f * g[1], vz += 0.4886025119029199f * g[2], vx -= 0.4886025119029199f * g[3];
+    if (degree > 0)
+        vy -= 0.4886025119029199f * g[1], vz += 0.4886025119029199f * g[2], vx -= 0.4886025119029199f * g[3];
     if (degree > 1) {
         const float a = 1.0925484305920792f, b = 0.31539156525252005f, c = 0.5462742152960396f;
         vx += a * (y * g[4] - z * g[7]) - 2.f * b * x * g[6] + 2.f * c * x * g[8];

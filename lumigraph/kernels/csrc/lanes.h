@@ -27,7 +27,7 @@ inline vf spread(float a) { return a - vf{}; }
 
 inline vf select(vi mask, vf a, vf b) { return mask ? a : b; }
 inline vf keep(vi mask, vf a) { return (vf)(mask & (vi)a); }  // a where mask, else +0, whatever a holds (NaN too)
-#if defined(__AVX512F__) && LUMI_LANES == 16  // GCC makes a compare and a blend of `a < b ? a : b`
+#if defined(__AVX512F__) && LUMI_LANES == 16                  // GCC makes a compare and a blend of `a < b ? a : b`
 inline vf minimum(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
 inline vf maximum(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
 #elif defined(__AVX__) && LUMI_LANES == 8
@@ -111,10 +111,16 @@ inline vf logarithm2(vf x) {
 
 typedef int32_t quarter_i __attribute__((vector_size(16)));
 inline uint64_t join(vi mask) {  // OR of all lanes; the upper half is garbage
-    union { vi a; quarter_i q[VL / 4]; } x{mask};
+    union {
+        vi a;
+        quarter_i q[VL / 4];
+    } x{mask};
     quarter_i r = x.q[0];
     for (int i = 1; i < VL / 4; i++) r |= x.q[i];
-    union { quarter_i a; uint64_t u[2]; } y{r};
+    union {
+        quarter_i a;
+        uint64_t u[2];
+    } y{r};
     uint64_t both = y.u[0] | y.u[1];
     return both | both >> 32;
 }
@@ -132,13 +138,22 @@ inline float sum(vf v) {
 #if LUMI_LANES == 16
     typedef float half_t __attribute__((vector_size(32)));
     typedef float quarter_t __attribute__((vector_size(16)));
-    union { vf a; half_t b[2]; } u{v};
-    union { half_t a; quarter_t b[2]; } q{u.b[0] + u.b[1]};
+    union {
+        vf a;
+        half_t b[2];
+    } u{v};
+    union {
+        half_t a;
+        quarter_t b[2];
+    } q{u.b[0] + u.b[1]};
     quarter_t z = q.b[0] + q.b[1];
     return (z[0] + z[2]) + (z[1] + z[3]);
 #elif LUMI_LANES == 8
     typedef float quarter_t __attribute__((vector_size(16)));
-    union { vf a; quarter_t b[2]; } q{v};
+    union {
+        vf a;
+        quarter_t b[2];
+    } q{v};
     quarter_t z = q.b[0] + q.b[1];
     return (z[0] + z[2]) + (z[1] + z[3]);
 #else

@@ -99,7 +99,8 @@ double moments_pass(const LossInput& in, const Block& b, float* partial) {
     const size_t base = b.channel * b.plane;
     double total = 0;
     for (int y = b.y0 - RADIUS; y < b.y1 + RADIUS; y++) {
-        if (y < 0 || y >= b.height) s.push_zero(y);
+        if (y < 0 || y >= b.height)
+            s.push_zero(y);
         else {
             b.copy(in.rgb + base + b.row(y), rgb);
             b.copy(in.target + base + b.row(y), target);
@@ -118,7 +119,8 @@ double moments_pass(const LossInput& in, const Block& b, float* partial) {
         for (int x = 0; x < b.x1 - b.x0; x += VL) {
             vf mu = s.column(0, c, x), nu = s.column(1, c, x);
             vf var = s.column(2, c, x) - mu * mu, var2 = s.column(3, c, x) - nu * nu, cov = s.column(4, c, x) - mu * nu;
-            vf a1 = 2.f * mu * nu + C1, a2 = 2.f * cov + C2, i1 = 1.f / (mu * mu + nu * nu + C1), i2 = 1.f / (var + var2 + C2);
+            vf a1 = 2.f * mu * nu + C1, a2 = 2.f * cov + C2, i1 = 1.f / (mu * mu + nu * nu + C1),
+               i2 = 1.f / (var + var2 + C2);
             vf m = load_bytes(mask + x + RADIUS), i12 = i1 * i2 * m, S = a1 * a2 * i12;
             store(out[0] + x, 2.f * nu * (a2 - a1) * i12 + 2.f * mu * S * (i2 - i1));
             store(out[1] + x, -S * i2);
@@ -128,7 +130,8 @@ double moments_pass(const LossInput& in, const Block& b, float* partial) {
         total += sum(row_total);
         if (partial)
             for (int k = 0; k < 3; k++)
-                std::memcpy(partial + (3 * k + b.channel) * b.plane + b.row(c) + b.x0, out[k], (size_t)(b.x1 - b.x0) * 4);
+                std::memcpy(partial + (3 * k + b.channel) * b.plane + b.row(c) + b.x0, out[k],
+                            (size_t)(b.x1 - b.x0) * 4);
     }
     return total;
 }
@@ -145,7 +148,8 @@ Sums gradient_pass(const LossInput& in, const LossOutput& out, const Block& b, f
     Sums sums;
     for (int y = b.y0 - RADIUS; y < b.y1 + RADIUS; y++) {
         if (structural) {
-            if (y < 0 || y >= b.height) s.push_zero(y);
+            if (y < 0 || y >= b.height)
+                s.push_zero(y);
             else {
                 for (int k = 0; k < 3; k++) b.copy(out.scratch + (3 * k + b.channel) * b.plane + b.row(y), s.input[k]);
                 s.push(y);
@@ -184,7 +188,8 @@ void error_map(const LossInput& in, float* error) {
             alignas(64) uint8_t bytes[VL] = {};
             vf total{};
             for (int c = 0; c < 3; c++) {
-                std::memcpy(raw, in.rgb + c * plane + i, (size_t)n * 4), std::memcpy(bytes, in.target + c * plane + i, n);
+                std::memcpy(raw, in.rgb + c * plane + i, (size_t)n * 4),
+                    std::memcpy(bytes, in.target + c * plane + i, n);
                 vf d = in.gain[c] * load(raw) + in.bias[c] - load_bytes(bytes);
                 total += maximum(d, -d);
             }
@@ -201,7 +206,8 @@ void error_map(const LossInput& in, float* error) {
 }  // namespace
 
 void photometric_loss(const LossInput& in, LossOutput& out) {
-    const int across = (in.width + COLUMNS - 1) / COLUMNS, down = (in.height + ROWS - 1) / ROWS, tasks = 3 * across * down;
+    const int across = (in.width + COLUMNS - 1) / COLUMNS, down = (in.height + ROWS - 1) / ROWS,
+              tasks = 3 * across * down;
     const double count = 3.0 * in.width * in.height;
     std::vector<Sums> parts(tasks);
     if (in.ssim > 0 || !out.gradient)

@@ -1,4 +1,5 @@
-// What the machine can do at most: independent fused multiply-adds, every thread, no memory. Benchmarks quote fractions of it.
+// What the machine can do at most: independent fused multiply-adds, every thread, no memory. Benchmarks quote fractions
+// of it.
 #include "peak.h"
 
 #include <chrono>

@@ -1,5 +1,5 @@
-// A small thread pool. Tasks are taken from one counter, so who runs what varies, but what a task computes never depends
-// on the number of threads: results are bit-identical for any of them. Workers spin for two milliseconds before
+// A small thread pool. Tasks are taken from one counter, so who runs what varies, but what a task computes never
+// depends on the number of threads: results are bit-identical for any of them. Workers spin for two milliseconds before
 // they sleep: a training step runs a dozen short loops, and waking a sleeping thread takes as long as such a loop.
 #pragma once
 #include <atomic>

@@ -19,7 +19,8 @@ inline int sh_groups(int degree) { return ((degree + 1) * (degree + 1) * 3 - 3 +
 inline void load_params(const float* params, int first, int n, vf* columns) {
     if (n == VL) return load_rows(params + (size_t)first * ROW, ROW, columns);
     alignas(64) float rows[VL * ROW];
-    for (int l = 0; l < VL; l++) std::memcpy(rows + l * ROW, params + (size_t)(first + std::min(l, n - 1)) * ROW, ROW * 4);
+    for (int l = 0; l < VL; l++)
+        std::memcpy(rows + l * ROW, params + (size_t)(first + std::min(l, n - 1)) * ROW, ROW * 4);
     load_rows(rows, ROW, columns);
 }
 inline void load_sh(const float* sh, int first, int n, int groups, vf* columns) {
@@ -43,7 +44,8 @@ inline void direction(const Camera& cam, const vf* p, vf* d, vf& inverse_length)
 
 // Calls f(tile) for each tile that the splat's level set touches: exact in x for every row of tiles.
 template <class F> inline void for_tiles(const Splat& s, int width, int height, int tiles_x, F f) {
-    int i0 = (int)std::ceil(std::max(s.y - s.hy - .5f, 0.f)), i1 = (int)std::floor(std::min(s.y + s.hy - .5f, height - 1.f));
+    int i0 = (int)std::ceil(std::max(s.y - s.hy - .5f, 0.f)),
+        i1 = (int)std::floor(std::min(s.y + s.hy - .5f, height - 1.f));
     if (i0 > i1) return;
     // a row at dy: u^2 <= reach - v^2, dx = (u - q dy) / p
     float inv = 1.f / s.p, slope = -s.q * inv, qa = s.reach * inv * inv, k = s.r * s.r * inv * inv;
@@ -60,7 +62,8 @@ template <class F> inline void for_tiles(const Splat& s, int width, int height, 
     }
 }
 
-void project_block(View& view, const float* params, const float* sh_rest, int first, int n, std::vector<uint16_t>& tiles) {
+void project_block(View& view, const float* params, const float* sh_rest, int first, int n,
+                   std::vector<uint16_t>& tiles) {
     const Camera& cam = view.camera;
     vf p[ROW], record[ROW];
     load_params(params, first, n, p);
@@ -223,7 +226,8 @@ void project(View& view, const float* params, const float* sh_rest) {
     for (auto& tiles : view.chunk_tiles) view.chunk_first.push_back(view.chunk_first.back() + (int32_t)tiles.size());
 }
 
-void project_backward(const View& view, const float* params, const float* sh_rest, bool depth, const GradientRows& out) {
+void project_backward(const View& view, const float* params, const float* sh_rest, bool depth,
+                      const GradientRows& out) {
     std::vector<double> camera_parts(out.camera ? (size_t)view.chunks() * 15 : 0);
     parallel(view.chunks(), [&](int c) {
         int end = std::min(view.count, (c + 1) * CHUNK);
@@ -243,7 +247,8 @@ void project_backward(const View& view, const float* params, const float* sh_res
                     for (int k = 0; k < 9; k++) QS[k] = o.Q[k] * o.scale[k % 3];
                     for (int r = 0; r < 3; r++)
                         for (int k = 0; k < 3; k++) {
-                            vf through_M = g.projection.M[3 * r] * QS[3 * k] + g.projection.M[3 * r + 1] * QS[3 * k + 1] +
+                            vf through_M = g.projection.M[3 * r] * QS[3 * k] +
+                                           g.projection.M[3 * r + 1] * QS[3 * k + 1] +
                                            g.projection.M[3 * r + 2] * QS[3 * k + 2];
                             camera[3 * r + k] += keep(seen, g.projection.camera[r] * p[k] + through_M);
                         }
@@ -291,7 +296,8 @@ void project_backward_adam(const View& view, float* params, float* sh_rest, cons
             int n = std::min(VL, end - i);
             BlockGradient g;
             if (!block_backward(view, params, sh_rest, i, n, false, g)) continue;
-            vf screen = root(g.projection.screen[0] * g.projection.screen[0] + g.projection.screen[1] * g.projection.screen[1]);
+            vf screen =
+                root(g.projection.screen[0] * g.projection.screen[0] + g.projection.screen[1] * g.projection.screen[1]);
             alignas(64) float rows[VL * ROW], sh_rows[VL * SH_ROW];
             if (sh_vectors) sh_gradient_rows(g, view.degree, sh_rows);
             store_rows(rows, ROW, g.projection.row);
@@ -305,8 +311,8 @@ void project_backward_adam(const View& view, float* params, float* sh_rest, cons
                 x[14] += 1.f;
                 x[10] = std::min(x[10], adam.max_logit);
                 if (sh_vectors)
-                    adam_row(sh_rest + id * SH_ROW, adam.sh_m + id * SH_ROW, adam.sh_v + id * SH_ROW, sh_rows + l * SH_ROW,
-                             lr_sh, sh_vectors, c1, c2, adam);
+                    adam_row(sh_rest + id * SH_ROW, adam.sh_m + id * SH_ROW, adam.sh_v + id * SH_ROW,
+                             sh_rows + l * SH_ROW, lr_sh, sh_vectors, c1, c2, adam);
                 adam.score[2 * id] += g.sums[S_EXTRA][l];
                 adam.score[2 * id + 1] += screen[l];
             }
