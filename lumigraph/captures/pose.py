@@ -1,9 +1,9 @@
 """Cameras from photos alone: structure from motion, in a process of its own.
 
-The work is done by `pose_process`, for two reasons. Its library aborts the interpreter when it is loaded before zlib,
-and a crash or the out-of-memory killer must end one job and not the studio. Events come back through a pipe, one line
-of JSON each; an unread pipe fills up and pauses the child, closing the generator kills it, and the child ends by itself
-when its standard input closes, so that it never outlives its parent.
+The work is done by `structure.process`, for two reasons. Its library aborts the interpreter when it is loaded before
+zlib, and a crash or the out-of-memory killer must end one job and not the studio. Events come back through a pipe, one
+line of JSON each; an unread pipe fills up and pauses the child, closing the generator kills it, and the child ends by
+itself when its standard input closes, so that it never outlives its parent.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from lumigraph.captures import pairs as pairing
-from lumigraph.captures.pairs import Matching
 from lumigraph.captures.photos import PhotoSet
-from lumigraph.captures.posing import Mapper, PoseReport, Request, doubts, stops
+from lumigraph.captures.structure import pairs as pairing
+from lumigraph.captures.structure.pairs import Matching
+from lumigraph.captures.structure.report import PoseReport, doubts, stops
+from lumigraph.captures.structure.request import Mapper, Request
 from lumigraph.scene.errors import CaptureError
 from lumigraph.scene.files import written_beside
 from lumigraph.wire.events import Event, Note, from_line
@@ -160,7 +161,7 @@ def _child(request: Request, folder: Path) -> Iterator[tuple[subprocess.Popen[by
     search = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     with log.open("wb") as chatter:
         process = subprocess.Popen(
-            [sys.executable, "-m", "lumigraph.captures.pose_process", str(asked)],
+            [sys.executable, "-m", "lumigraph.captures.structure.process", str(asked)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=chatter,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,10 +23,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lumigraph.captures import colmap, focal, pairs, pose, transforms, video
-from lumigraph.captures import features as local
+from lumigraph.captures import colmap, pose, transforms, video
 from lumigraph.captures.photos import PhotoSet, find_photos
-from lumigraph.captures.posing import PoseReport, doubts, stops
+from lumigraph.captures.structure import features as local
+from lumigraph.captures.structure import focal, pairs
+from lumigraph.captures.structure.report import PoseReport, doubts, stops
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import CaptureError
 from lumigraph.scene.poses import align_similarity, look_at, rotation_error_degrees
@@ -309,18 +311,34 @@ def alive(pid: int) -> bool:
 
 def test_zlib_is_the_first_import_of_the_process() -> None:
     """pycolmap before zlib, then a PNG written: the interpreter aborts (free(): invalid pointer)."""
-    source = Path(pose.__file__).with_name("pose_process.py")
+    source = Path(pose.__file__).parent / "structure" / "process.py"
     imports = [node for node in ast.parse(source.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
     assert isinstance(imports[0], ast.Import) and imports[0].names[0].name == "zlib"
     script = (
-        "import lumigraph.captures.pose_process\n"
+        "import lumigraph.captures.structure.process\n"
         "import zlib, cv2, numpy\n"
         "zlib.decompress(zlib.compress(bytes(100000)))\n"
         "assert cv2.imencode('.png', numpy.zeros((64, 64, 3), numpy.uint8))[0]\n"
         "print('alive')"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=source.parents[2])
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=source.parents[3])
     assert done.returncode == 0 and done.stdout == "alive\n", done.stderr
+
+
+def test_pycolmap_stays_in_the_process() -> None:
+    """Only its package imports the library, and what others use of the package does not load it."""
+    house = Path(pose.__file__).parents[1]
+    uses = re.compile(r"^\s*(import|from) pycolmap", re.MULTILINE)
+    importers = {path.parent for path in house.rglob("*.py") if uses.search(path.read_text())}
+    assert importers == {house / "captures" / "structure"}
+    script = (
+        "from lumigraph.captures import pose\n"
+        "from lumigraph.captures.structure import features, focal\n"
+        "import sys\n"
+        "print('pycolmap' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=house.parent)
+    assert done.stdout == "False\n", done.stderr
 
 
 # -- the parts ---------------------------------------------------------------------------------------------------------

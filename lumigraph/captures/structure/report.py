@@ -1,4 +1,4 @@
-"""What passes between `pose`, which asks, and `pose_process`, which works: the request, the report, and the gates.
+"""How well the cameras of photos were found, and the gates: what to doubt and what to refuse.
 
 The gates are the judgement over a reconstruction. A wrong one may register every photo with a small reprojection error:
 what gives it away is that its poses disagree with the matches of the photo pairs that they were made from.
@@ -7,26 +7,6 @@ what gives it away is that its poses disagree with the matches of the photo pair
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
-
-Mapper = Literal["incremental", "global"]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the child is to do. `cameras[i]` is the number of the camera that took photo i."""
-
-    folder: str  # holds the photos `names` and, afterwards, beside it the model
-    model: str  # folder to write
-    names: list[str]
-    sizes: list[tuple[int, int]]
-    cameras: list[int]
-    focals: list[float | None]  # pixels at `sizes`
-    pairs: list[tuple[int, int]]
-    mapper: Mapper
-    max_image_size: int
-    max_features: int
-    seed: int
 
 
 @dataclass(frozen=True)
