@@ -16,6 +16,9 @@ def lumigraph(*arguments: str | Path) -> tuple[str, float]:
 
 
 def sample(folder: Path) -> tuple[Path, Path]:
-    """Render the sample into `folder` -> its photos alone, and the same photos with their true cameras."""
+    """Render the sample into `folder` -> its photos alone, and a capture of them with their true cameras."""
     lumigraph("sample", folder, "--quiet")
-    return folder / "images", folder / "truth"
+    truth = (folder / "truth" / "transforms.json").read_text(encoding="utf-8")
+    # The truth lies apart from the photos, but a capture speaks of files within it: here it moves to where they are.
+    (folder / "transforms.json").write_text(truth.replace('"../images/', '"images/'), encoding="utf-8")
+    return folder / "images", folder
