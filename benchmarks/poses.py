@@ -1,69 +1,74 @@
-"""Cameras from real photos alone, stage by stage, and how far they are from cameras that are known.
+"""Cameras from photos alone: seconds of each stage, and how far they are from cameras that are known.
 
-    python -m benchmarks.poses [--data DIR] [fox can]
-
-`fox` has cameras that its publishers computed; `can` is a video without any, where the number of joined frames counts.
 CPU seconds are user and system time of all threads: on a busy machine they, over the number of cores, tell more than
 the clock.
 """
 
-import argparse
+import json
 import resource
 import tempfile
-import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from lumigraph.captures import colmap, photos, pose, transforms, video
-from lumigraph.captures.photos import PhotoSet
+from benchmarks.cli import lumigraph, sample
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.poses import align_similarity, rotation_error_degrees
-from lumigraph.wire.events import Event
+from lumigraph.studio import catalogue
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-CASES = ("fox", "can")
-FRAMES = 80
+CASES = ("sample", "fox", "can")
 
 Row = dict[str, object]
-Result = TypeVar("Result")
 
 
-def rows(data: Path = DATA, cases: Sequence[str] = CASES) -> Iterator[Row]:
-    """One row for each case; a case whose data is not there says so."""
+def rows(data: Path, cases: Sequence[str] = CASES) -> Iterator[Row]:
+    """One row for each case; one whose pictures are not in `data` says so."""
     for case in cases:
-        source = data / "fox" / "images" if case == "fox" else data / "video" / f"{case}.mp4"
-        if not source.exists():
-            yield {"case": case, "skipped": f"no {source}"}
-            continue
         with tempfile.TemporaryDirectory(prefix="lumigraph-bench-") as work:
-            out = Path(work, "capture")
-            begun, used = time.monotonic(), cpu_seconds()
-            report = result_of(pose.estimate(gather(source, Path(work, "photos")), out))
-            row: Row = {
-                "case": case,
-                "wall_seconds": round(time.monotonic() - begun, 1),
-                "cpu_seconds": round(cpu_seconds() - used, 1),
-                "photos": report.photos,
-                "registered": report.registered,
-                "reprojection_px": round(report.reprojection_px, 3),
-                "matches_consistent": round(report.matches_consistent, 3),
-                "pairs_consistent": round(report.pairs_consistent, 3),
-                **{f"{stage.replace(' ', '_')}_seconds": value for stage, value in report.seconds.items()},
-            }
-            if case == "fox":
-                row |= errors(colmap.read(out), transforms.read(data / "fox"))
-            yield row
+            pictures, known = locate(case, data, Path(work))
+            if pictures.exists():
+                yield {"case": case, **measure(pictures, known, Path(work, "found"))}
+            else:
+                yield {"case": case, "skipped": f"no {pictures}"}
 
 
-def gather(source: Path, work: Path) -> PhotoSet:
-    if source.suffix in video.SUFFIXES:
-        return result_of(video.extract_frames(source, work, FRAMES))
-    return result_of(photos.find_photos(source, work))
+def locate(case: str, data: Path, work: Path) -> tuple[Path, Path | None]:
+    """The photos or the video of a case, and the capture that knows its cameras."""
+    if case == "sample":  # rendered into `work`: exact
+        return sample(work / "sample")
+    if case == "fox":  # as its publishers computed them
+        return data / "fox" / "images", data / "fox"
+    return data / "video" / f"{case}.mp4", None  # nobody knows: how many frames are registered is what counts
+
+
+def measure(pictures: Path, known: Path | None, out: Path) -> Row:
+    """Pictures alone go in; the known cameras are looked at afterwards. A poor result is a figure, not a failure."""
+    used = cpu_seconds()
+    _, wall = lumigraph("pose", pictures, "-o", out, "--allow-partial", "--quiet")
+    used = cpu_seconds() - used
+    report = json.loads((out / "pose.json").read_text(encoding="utf-8"))
+    row: Row = {
+        "photos": report["photos"],
+        "registered": report["registered"],
+        "wall_seconds": round(wall, 1),
+        "cpu_seconds": round(used, 1),
+        **{f"{stage.replace(' ', '_')}_seconds": seconds for stage, seconds in report["seconds"].items()},
+        "reprojection_px": round(report["reprojection_px"], 3),
+        "matches_consistent": round(report["matches_consistent"], 3),
+        "pairs_consistent": round(report["pairs_consistent"], 3),
+    }
+    return row if known is None else row | errors(read(out), read(known))
+
+
+def cpu_seconds() -> float:
+    """User and system time of the processes that this one started and that have ended, with theirs."""
+    use = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return use.ru_utime + use.ru_stime
+
+
+def read(path: Path) -> Capture:
+    return catalogue.capture_reader(path).read(path)
 
 
 def errors(found: Capture, known: Capture) -> Row:
@@ -81,35 +86,3 @@ def errors(found: Capture, known: Capture) -> Row:
         "rotation_degrees_max": round(angles.max().item(), 3),
         "position_percent": round(100 * (distances.mean() / diagonal).item(), 4),
     }
-
-
-def result_of(task: Generator[Event, None, Result]) -> Result:
-    """Runs a task to its end and keeps what it returns."""
-    while True:
-        try:
-            next(task)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
-
-
-def cpu_seconds() -> float:
-    """User and system time of this process and of its children that have ended."""
-    uses = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(use.ru_utime + use.ru_stime for use in uses)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Poses from photos alone.")
-    parser.add_argument("cases", nargs="*", default=list(CASES), help=f"of {', '.join(CASES)} (default: all)")
-    parser.add_argument("--data", type=Path, default=DATA, help="folder with fox/ and video/ (default: %(default)s)")
-    args = parser.parse_args()
-    found = list(rows(args.data, args.cases))
-    table = Table("figure", *(str(row["case"]) for row in found))
-    for key in dict.fromkeys(key for row in found for key in row if key != "case"):
-        table.add_row(key, *(str(row.get(key, "")) for row in found))
-    Console().print(table)
-
-
-if __name__ == "__main__":
-    main()

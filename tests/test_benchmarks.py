@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from benchmarks import kernels, pose
+from benchmarks import kernels, poses
 from benchmarks.scenes import blob
 from lumigraph.kernels import reference
 from lumigraph.scene.cameras import Cameras
@@ -32,27 +32,40 @@ def test_contributing_pairs_are_those_that_a_loop_over_pixels_meets() -> None:
     )  # float32 against float64 at the cut-offs
 
 
+def capture(world_from_cam: torch.Tensor) -> Capture:
+    n = len(world_from_cam)
+    sizes = torch.full((n, 2), 4)
+    cameras = Cameras(world_from_cam, sizes.double(), sizes.double() / 2, sizes)
+    photos = ArrayPhotos([torch.zeros(4, 4, 3, dtype=torch.uint8)] * n)
+    return Capture(cameras, photos, tuple(f"{i}.png" for i in range(n)), torch.zeros(n, dtype=torch.bool))
+
+
+def inwards(eyes: torch.Tensor) -> torch.Tensor:
+    """(N, 3, 4) poses at the eyes (N, 3) that look at the origin."""
+    return torch.stack([look_at(eye, torch.zeros(3).double(), torch.tensor([0.1, 0.2, 1.0]).double()) for eye in eyes])
+
+
 def test_poses_are_compared_up_to_a_similarity() -> None:
-    """The same cameras in another world agree; tilted by 0.1 they are off by that."""
-    eyes = torch.randn(9, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
-    up = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
-    poses = torch.stack([look_at(eye, torch.zeros(3, dtype=torch.float64), up) for eye in eyes])
+    """The same cameras in another world agree, all of them or some; where tilted by 0.1 they are off by that."""
+    truth = inwards(torch.randn(9, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3)
     turn = matrix_from_quaternion(torch.tensor([0.3, -0.5, 0.2, 0.8], dtype=torch.float64))
-    moved = Similarity(2.5, turn, torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)).poses(poses)
+    moved = Similarity(2.5, turn, torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)).poses(truth)
+    for found in (moved, moved[:7]):
+        same = poses.errors(capture(found), capture(truth))
+        assert same == {"rotation_degrees": 0.0, "rotation_degrees_max": 0.0, "position_percent": 0.0}
 
-    def capture(poses: torch.Tensor) -> Capture:
-        n = len(poses)
-        sizes = torch.full((n, 2), 4)
-        cameras = Cameras(poses, sizes.double(), sizes.double() / 2, sizes)
-        photos = ArrayPhotos([torch.zeros(4, 4, 3, dtype=torch.uint8)] * n)
-        return Capture(cameras, photos, tuple(f"{i}.png" for i in range(n)), torch.zeros(n, dtype=torch.bool))
-
-    same = pose.compare(capture(moved), capture(poses))
-    assert same == {"photos": 9, "found": 9, "rotation_degrees": 0.0, "position_percent": 0.0}
-    fewer = pose.compare(capture(moved[:7]), capture(poses))
-    assert fewer["found"] == 7 and fewer["position_percent"] == 0.0
-
-    off = moved.clone()
     tilt = matrix_from_quaternion(torch.tensor([math.cos(0.05), math.sin(0.05), 0, 0], dtype=torch.float64))
-    off[:, :, :3] = off[:, :, :3] @ tilt
-    assert pose.compare(capture(off), capture(poses))["rotation_degrees"] == pytest.approx(math.degrees(0.1), abs=1e-3)
+    off = moved.clone()
+    off[:3, :, :3] = off[:3, :, :3] @ tilt
+    degrees = poses.errors(capture(off), capture(truth))
+    assert degrees["rotation_degrees_max"] == pytest.approx(math.degrees(0.1), abs=1e-3)
+    assert degrees["rotation_degrees"] == pytest.approx(math.degrees(0.1) / 3, abs=1e-3)
+
+
+def test_positions_are_compared_with_the_diagonal_of_the_camera_box() -> None:
+    """The corners of a cube, half pushed out and half in by a hundredth of its diagonal: no similarity undoes that."""
+    corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * 3)
+    truth = inwards(corners)
+    pushed = truth.clone()
+    pushed[:, :, 3] *= 1 + 0.02 * corners.prod(dim=1, keepdim=True)
+    assert poses.errors(capture(pushed), capture(truth))["position_percent"] == pytest.approx(1, abs=1e-3)
