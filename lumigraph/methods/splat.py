@@ -5,6 +5,8 @@ What differs from the paper, because it pays when a step costs milliseconds and 
 - new gaussians are drawn where the picture is wrong (blending weight x pixel error, summed over views) instead of where
   screen gradients are large, and the count grows geometrically to a cap that the budget can still train;
 - faint gaussians are recycled, opacity is never reset;
+- photos without alpha are trained before random colours: what is see-through anywhere is wrong, so no haze is left
+  that explains one photo and spoils the views beside it;
 - Adam touches only what a view saw.
 """
 
@@ -55,6 +57,7 @@ class Config:
     prune_opacity: gaussians fainter than this are recycled
     coarse: progress at which the picture reaches full size; the halves before share it
     background: what cut-out photos are put over
+    backdrop: train whole photos before a colour that changes with every step, so that surfaces close
     exposure: learn a gain and a bias for each photo
     antialiased: scale opacities by the low-pass filter's area, as Mip-Splatting does
     seed: of all that is drawn at random
@@ -69,17 +72,18 @@ class Config:
     lr_quat: float = 4e-3
     lr_opacity: float = 5e-2
     lr_colour: float = 8e-3
-    lr_sh: float = 0.15
-    lr_end: float = 0.1
+    lr_sh: float = 0.25
+    lr_end: float = 0.3
     lr_decay_from: float = 0.5
     ssim: float = 0.2
-    square: float = 0.0
+    square: float = 0.4
     densify: Literal["error", "gradient", "mixed"] = "error"
     densify_every: int = 50
     densify_until: float = 0.7
     prune_opacity: float = 0.01
     coarse: float = 0.25
     background: Literal["white", "black"] = "white"
+    backdrop: bool = True
     exposure: bool = False
     antialiased: bool = False
     seed: int = 0
@@ -201,10 +205,17 @@ class Pictures:
 # ---- the training
 
 
-def auto_cap(budget: Budget, pixels: float) -> int:
-    """The number of gaussians that the budget can still train well: measured on 2 cores, see docs/training.md."""
+PIXELS_EACH = 50  # fewer training pixels a gaussian, and gaussians learn single photos by heart
+
+
+def auto_cap(budget: Budget, photos: int, pixels: float) -> int:
+    """The number of gaussians that the budget can still train well, and that the photos can tell apart.
+
+    Measured on 2 cores, see docs/training.md. pixels: of a photo, on average.
+    """
     seconds = budget.seconds if budget.seconds is not None else (budget.steps or 1) / 90
-    return int(min(max(7_000 * math.sqrt(seconds) * (pixels / 160_000) ** 0.25, 5_000), 1_000_000))
+    trained = 14_000 * math.sqrt(seconds * pixels / 160_000)
+    return int(min(max(min(trained, photos * pixels / PIXELS_EACH), 5_000), 1_000_000))
 
 
 class SplatTraining:
@@ -216,6 +227,7 @@ class SplatTraining:
         self.config = config
         self.generator = torch.Generator().manual_seed(config.seed)
         self.background = torch.full((3,), 1.0 if config.background == "white" and capture.has_alpha else 0.0)
+        self.backdrop = config.backdrop and not capture.has_alpha
         longest = int(capture.cameras.sizes.max())
         coarser = min(3, max(0, int(math.log2(longest / 90)))) if config.coarse > 0 else 0
         self.pictures = Pictures(capture, coarser, self.background)
@@ -226,7 +238,7 @@ class SplatTraining:
         ]
         self.extent = extent_of(capture.cameras)
         pixels = float(capture.cameras.sizes.double().prod(1).mean())
-        self.cap = config.cap or auto_cap(budget, pixels)
+        self.cap = config.cap or auto_cap(budget, len(capture), pixels)
         self.rows = kernel.Trainer(self.cap)
         self.weights = kernel.Photometric()
         self.degree = 0
@@ -267,9 +279,8 @@ class SplatTraining:
         if c.exposure:
             gain, bias = self.exposure[view, :3].exp().tolist(), self.exposure[view, 3:].tolist()
             self.weights.gain, self.weights.bias = gain, bias
-        stats = self.rows.step(
-            self.views[level][view], self.degree, self.background.tolist(), photo, mask, self.weights
-        )
+        behind = torch.rand(3, generator=self.generator) if self.backdrop else self.background
+        stats = self.rows.step(self.views[level][view], self.degree, behind.tolist(), photo, mask, self.weights)
         if c.exposure:
             self._expose(view, stats, progress)
         if i % c.densify_every == c.densify_every - 1 and progress < c.densify_until:
@@ -301,7 +312,7 @@ class SplatTraining:
     def _expose(self, view: int, stats: dict[str, Any], progress: float) -> None:
         """Plain gradient descent on a photo's log gain and bias, which stay small and centred."""
         gain = torch.tensor(stats["gain"]) * self.exposure[view, :3].exp()
-        rate = 0.2 * (1 - progress)
+        rate = 0.02 * (1 - progress)
         self.exposure[view, :3] -= rate * gain
         self.exposure[view, 3:] -= 0.2 * rate * torch.tensor(stats["bias"])
         self.exposure -= self.exposure.mean(0)

@@ -12,7 +12,7 @@
 namespace lumi {
 namespace {
 
-constexpr int RADIUS = 5, COLUMNS = 128, ROWS = 48, RING = 16;
+constexpr int RADIUS = 5, COLUMNS = 128, ROWS = 80, RING = 16;
 constexpr int PADDED = (COLUMNS + 2 * RADIUS + 15) / 16 * 16;  // a row with its halo, in whole vectors
 constexpr float C1 = 0.01f * 0.01f, C2 = 0.03f * 0.03f;
 
@@ -26,9 +26,9 @@ struct Window {
 };
 const Window WINDOW;
 
-inline void blur_row(const float* in, float* out) {  // in[i] sits RADIUS left of out[i]
+inline void blur_row(const float* in, float* out, int columns) {  // in[i] sits RADIUS left of out[i]
     const float* w = WINDOW.w;
-    for (int x = 0; x < COLUMNS; x += VL) {
+    for (int x = 0; x < columns; x += VL) {
         const float* p = in + x;
         vf a = load(p + 5) * w[5];
         for (int k = 0; k < RADIUS; k++) a += (load(p + k) + load(p + 10 - k)) * w[k];
@@ -40,8 +40,8 @@ inline void blur_row(const float* in, float* out) {  // in[i] sits RADIUS left o
 template <int N> struct Slider {
     alignas(64) float ring[RING][N][COLUMNS];
     alignas(64) float input[N][PADDED];
-    void push(int y) {
-        for (int n = 0; n < N; n++) blur_row(input[n], ring[y & (RING - 1)][n]);
+    void push(int y, int columns) {
+        for (int n = 0; n < N; n++) blur_row(input[n], ring[y & (RING - 1)][n], columns);
     }
     void push_zero(int y) { std::memset(ring[y & (RING - 1)], 0, sizeof ring[0]); }
     vf column(int n, int y, int x) const {
@@ -104,12 +104,12 @@ double moments_pass(const LossInput& in, const Block& b, float* partial) {
         else {
             b.copy(in.rgb + base + b.row(y), rgb);
             b.copy(in.target + base + b.row(y), target);
-            for (int i = 0; i < PADDED; i += VL) {
+            for (int i = 0; i < b.x1 - b.x0 + 2 * RADIUS; i += VL) {
                 vf u = (gain * load(rgb + i) + bias) * load(b.inside + i), v = load_bytes(target + i);
                 store(s.input[0] + i, u), store(s.input[1] + i, v);
                 store(s.input[2] + i, u * u), store(s.input[3] + i, v * v), store(s.input[4] + i, u * v);
             }
-            s.push(y);
+            s.push(y, b.x1 - b.x0);
         }
         const int c = y - RADIUS;  // the row whose window is complete
         if (c < b.y0) continue;
@@ -152,7 +152,7 @@ Sums gradient_pass(const LossInput& in, const LossOutput& out, const Block& b, f
                 s.push_zero(y);
             else {
                 for (int k = 0; k < 3; k++) b.copy(out.scratch + (3 * k + b.channel) * b.plane + b.row(y), s.input[k]);
-                s.push(y);
+                s.push(y, b.x1 - b.x0);
             }
         }
         const int c = y - RADIUS;
