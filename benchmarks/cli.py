@@ -18,7 +18,4 @@ def lumigraph(*arguments: str | Path) -> tuple[str, float]:
 def sample(folder: Path) -> tuple[Path, Path]:
     """Render the sample into `folder` -> its photos alone, and a capture of them with their true cameras."""
     lumigraph("sample", folder, "--quiet")
-    truth = (folder / "truth" / "transforms.json").read_text(encoding="utf-8")
-    # The truth lies apart from the photos, but a capture speaks of files within it: here it moves to where they are.
-    (folder / "transforms.json").write_text(truth.replace('"../images/', '"images/'), encoding="utf-8")
     return folder / "images", folder

@@ -11,16 +11,22 @@ from benchmarks.cli import lumigraph, sample
 
 @dataclass(frozen=True)
 class Case:
-    """A capture and how much its photos are shrunk. `folder` is relative to the data; None is the rendered sample."""
+    """A capture and how much its photos are shrunk. `folder` is relative to the data; None is the rendered sample.
+
+    alone: without the cameras that the folder knows; ours are found from the photos, before the clock starts.
+    """
 
     folder: str | None
     downscale: int
+    alone: bool = False
 
 
 CASES = {
     "sample": Case(None, 1),
     "lego": Case("lego", 2),  # 800x800 -> 400x400
+    "lego-800": Case("lego", 1),
     "fox": Case("fox", 4),  # 1080x1920 -> 270x480
+    "fox-alone": Case("fox", 4, alone=True),
 }
 
 
@@ -38,6 +44,9 @@ def rows(
             continue
         with tempfile.TemporaryDirectory(prefix="lumigraph-bench-") as work:
             capture = sample(Path(work, "sample"))[1] if case.folder is None else data / case.folder
+            if case.alone:
+                lumigraph("pose", capture / "images", "-o", Path(work, "posed"), "--quiet")
+                capture = Path(work, "posed")
             for seconds in budgets:
                 yield {"case": f"{scene}, {seconds:g} s", **train(capture, Path(work, "run"), seconds, case.downscale)}
 

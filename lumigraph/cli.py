@@ -252,7 +252,7 @@ examples:
 """
 SAMPLE = """\
 Renders photos of a made-up scene: something to try everything with. Nothing is downloaded. The photos lie in
-OUT/images; where they were really taken lies apart, in OUT/truth, so that estimated poses can be judged by it.
+OUT/images; where they were really taken lies beside them, in OUT/transforms.json: `train OUT` starts from that.
 
 example:
   lumigraph sample demo && lumigraph scan demo/images -o scene

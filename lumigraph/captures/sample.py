@@ -42,7 +42,7 @@ FINEST = 1.5  # detail of the charts, which take 0.2 GB at 1 and grow with its s
 def render_sample(
     out: Path, views: int = 60, size: tuple[int, int] = (640, 480), seed: int = 0
 ) -> Generator[Event, None, Path]:
-    """Render `views` photos of `size` (width, height) into out/images and the cameras into out/truth/transforms.json.
+    """Render `views` photos of `size` (width, height) into out/images and the cameras into out/transforms.json.
 
     Returns out/images. The same numbers give the same pictures. The photos appear together when the last one is done;
     a run that is closed early leaves nothing. Raises CaptureError for sizes that cannot be rendered, for a folder that
@@ -63,7 +63,7 @@ def render_sample(
         baked = yield from _bake(still_life(seed), detail=min(max(size) / 640, FINEST))
         cameras = orbit_by_hand(views, size, seed)
         yield from _photograph(baked, cameras, beside, seed)
-        with written_beside(_folder(out / "truth") / "transforms.json") as file:
+        with written_beside(out / "transforms.json") as file:
             file.write(json.dumps(transforms(cameras), indent=1).encode())
         if images.exists():
             images.rmdir()
@@ -74,7 +74,7 @@ def render_sample(
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     yield Made(path=str(images), what=f"{views} photos")
-    yield Note(text=f"The true cameras lie in {out / 'truth' / 'transforms.json'}, to compare with.")
+    yield Note(text=f"The true cameras lie in {out / 'transforms.json'}, to compare with or to train from.")
     return images
 
 
@@ -108,7 +108,7 @@ def transforms(cameras: Cameras) -> dict[str, Any]:
     bottom = torch.tensor([[0.0, 0.0, 0.0, 1.0]], dtype=torch.float64)
     flip = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)  # OpenCV's y and z axes turned around
     frames = [
-        {"file_path": f"../images/{_name(i)}", "transform_matrix": torch.cat([pose.double() * flip, bottom]).tolist()}
+        {"file_path": f"images/{_name(i)}", "transform_matrix": torch.cat([pose.double() * flip, bottom]).tolist()}
         for i, pose in enumerate(cameras.world_from_cam)
     ]
     (fx, fy), (cx, cy) = cameras.focal[0].tolist(), cameras.centre[0].tolist()
@@ -157,11 +157,6 @@ def _photograph(baked: Baked, cameras: Cameras, folder: Path, seed: int) -> Gene
 
 def _name(i: int) -> str:
     return f"IMG_{i + 1:04d}.jpg"
-
-
-def _folder(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def _exif() -> Image.Exif:

@@ -49,7 +49,7 @@ def pictures(out: Path) -> Tensor:
 
 def truth(out: Path) -> Cameras:
     """Read from the JSON by hand, so that our own reader of such files is not both judge and party."""
-    said = json.loads((out / "truth" / "transforms.json").read_text())
+    said = json.loads((out / "transforms.json").read_text())
     poses = torch.tensor([frame["transform_matrix"] for frame in said["frames"]], dtype=torch.float64)
     n = len(poses)
     return Cameras(
@@ -67,16 +67,16 @@ def test_photos_like_anyones(made: tuple[Path, list[Event]]) -> None:
     out, events = made
     names = sorted(path.name for path in (out / "images").iterdir())
     assert names == [f"IMG_{i:04d}.jpg" for i in range(1, VIEWS + 1)]
-    assert sorted(path.name for path in out.iterdir()) == ["images", "truth"]
+    assert sorted(path.name for path in out.iterdir()) == ["images", "transforms.json"]
     with Image.open(out / "images" / names[0]) as photo:
         assert photo.format == "JPEG" and photo.size == SIZE
         focal = exif.focal_pixels(photo)
         assert exif.place(photo) is None and exif.turn(photo) is None
-    said = json.loads((out / "truth" / "transforms.json").read_text())
+    said = json.loads((out / "transforms.json").read_text())
     assert focal == pytest.approx(said["fl_x"])
     assert math.degrees(said["camera_angle_x"]) == pytest.approx(55, abs=1)
     for frame, name in zip(said["frames"], names, strict=True):
-        assert (out / "truth" / frame["file_path"]).resolve() == (out / "images" / name).resolve()
+        assert (out / frame["file_path"]).resolve() == (out / "images" / name).resolve()
     photographed = [event.done for event in events if isinstance(event, Progress) and event.stage == "photograph"]
     assert photographed == list(range(VIEWS + 1))
     assert [event.path for event in events if isinstance(event, Made)] == [str(out / "images")]
