@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from lumigraph.scene.cameras import Cameras
+from lumigraph.scene.cameras import Cameras, project
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import RunError
 from lumigraph.scene.images import area_downscale, from_uint8
@@ -37,6 +37,23 @@ def extent_of(cameras: Cameras) -> float:
     """The radius of the cameras around their mean: the scene's unit of length for learning rates."""
     positions = cameras.positions.double()
     return 1.1 * float((positions - positions.mean(0)).norm(dim=1).max()) or 1.0
+
+
+def free_depths(capture: Capture) -> list[float]:
+    """For each camera, a depth before which nothing stands: half that of the nearest points it sees.
+
+    What a training draws nearer than that explains one photo and hangs before the views beside it. Without points
+    nothing is known, and a fiftieth of the scene's extent has to do.
+    """
+    least = 0.02 * extent_of(capture.cameras)
+    xyz = capture.points.xyz.float() if capture.points is not None else torch.zeros(0, 3)
+    depths = []
+    for i in range(len(capture)):
+        pixels, depth = project(capture.cameras[i].to(dtype=torch.float32), xyz)
+        seen = depth[0] > 0
+        seen &= ((pixels[0] >= 0) & (pixels[0] <= torch.tensor(capture.cameras.size(i)))).all(1)
+        depths.append(max(least, 0.5 * float(depth[0][seen].quantile(0.01))) if seen.sum() >= FEWEST else least)
+    return depths
 
 
 def focus_of(cameras: Cameras) -> Tensor:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lumigraph.kernels import splat as kernel
-from lumigraph.methods.beginning import extent_of, neighbour_distance, starting_points
+from lumigraph.methods.beginning import extent_of, free_depths, neighbour_distance, starting_points
 from lumigraph.methods.train import Budget
 from lumigraph.scene.assets import Splats
 from lumigraph.scene.cameras import Cameras
@@ -46,7 +46,7 @@ class Config:
     lr_quat: learning rate of rotations
     lr_opacity: learning rate of logit opacities
     lr_colour: learning rate of the plain colour
-    lr_sh: learning rate of the view-dependent colour, a share of lr_colour
+    lr_sh: learning rate of the view-dependent colour, a share of lr_colour; falls with the root of the steps from 3,000
     lr_end: share of the other rates that is left at the end
     lr_decay_from: progress at which they begin to fall
     ssim: weight of 1 - SSIM in the loss, the rest is L1
@@ -205,6 +205,7 @@ class Pictures:
 # ---- the training
 
 
+SH_STEPS = 3_000  # from here on, view-dependent colour that learns at the same rate learns single photos by heart
 PIXELS_EACH = 50  # fewer training pixels a gaussian, and gaussians learn single photos by heart
 
 
@@ -231,9 +232,9 @@ class SplatTraining:
         longest = int(capture.cameras.sizes.max())
         coarser = min(3, max(0, int(math.log2(longest / 90)))) if config.coarse > 0 else 0
         self.pictures = Pictures(capture, coarser, self.background)
-        near = 0.02 * extent_of(capture.cameras)
+        near = free_depths(capture)
         self.views = [
-            [camera_of(cameras, i, config.antialiased, near).native() for i in range(len(capture))]
+            [camera_of(cameras, i, config.antialiased, near[i]).native() for i in range(len(capture))]
             for cameras in self.pictures.cameras
         ]
         self.extent = extent_of(capture.cameras)
@@ -274,7 +275,7 @@ class SplatTraining:
         view = self.order.pop()
         level = self._level(progress)
         self.degree = min(c.sh_degree, sum(progress >= at for at in (0.15, 0.3, 0.5)))
-        self._schedule(progress)
+        self._schedule(i, progress)
         photo, mask = self.pictures(level, view)
         if c.exposure:
             gain, bias = self.exposure[view, :3].exp().tolist(), self.exposure[view, 3:].tolist()
@@ -298,14 +299,14 @@ class SplatTraining:
             level, at = level - 1, at / 6
         return min(level, last)
 
-    def _schedule(self, progress: float) -> None:
+    def _schedule(self, i: int, progress: float) -> None:
         c, o = self.config, self.rows.optimizer
         mean = c.lr_mean * self.extent * c.lr_mean_end**progress
         late = max(0.0, (progress - c.lr_decay_from) / (1 - c.lr_decay_from)) if c.lr_decay_from < 1 else 0.0
         f = c.lr_end**late
         colour = c.lr_colour * f
         o.lr = [mean] * 3 + [c.lr_scale * f] * 3 + [c.lr_quat * f] * 4 + [c.lr_opacity * f] + [colour] * 3 + [0.0, 0.0]
-        o.lr_sh = colour * c.lr_sh
+        o.lr_sh = colour * c.lr_sh * min(1.0, math.sqrt(SH_STEPS / (i + 1)))
         self.weights.ssim = c.ssim
         self.weights.square = c.square * late
 
