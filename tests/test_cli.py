@@ -201,6 +201,7 @@ def test_an_empty_folder(call: Call, tmp_path: Path, verb: str) -> None:
     assert (code, out) == (1, "")
     sentence = one_sentence(err)
     assert "is not a capture that can be read" in sentence if verb == "train" else "no usable photo" in sentence
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("verb", ["scan", "pose"])

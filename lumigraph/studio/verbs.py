@@ -6,6 +6,7 @@ Errors are those of LumigraphError, or OSError where the system refuses.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -169,7 +170,13 @@ def _posed(request: ScanRequest) -> Generator[Event, None, Path]:
         Run.claim(out)
         write_text(out / SCAN, json.dumps(memory))
         partial = request.allow_partial
-        yield from pose(PoseRequest(source=source, out=capture, frames=request.frames, allow_partial=partial))
+        try:
+            yield from pose(PoseRequest(source=source, out=capture, frames=request.frames, allow_partial=partial))
+        finally:
+            if not capture.exists():  # nothing was made, so nothing is left
+                (out / SCAN).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    out.rmdir()
     return capture
 
 
