@@ -205,6 +205,7 @@ class Pictures:
 # ---- the training
 
 
+CLEARED, FADED = 8, -10.0  # cameras a turn, logit opacity
 SH_STEPS = 3_000  # from here on, view-dependent colour that learns at the same rate learns single photos by heart
 PIXELS_EACH = 50  # fewer training pixels a gaussian, and gaussians learn single photos by heart
 
@@ -232,9 +233,9 @@ class SplatTraining:
         longest = int(capture.cameras.sizes.max())
         coarser = min(3, max(0, int(math.log2(longest / 90)))) if config.coarse > 0 else 0
         self.pictures = Pictures(capture, coarser, self.background)
-        near = free_depths(capture)
+        self.cameras, self.free = capture.cameras.to(dtype=torch.float32), free_depths(capture)
         self.views = [
-            [camera_of(cameras, i, config.antialiased, near[i]).native() for i in range(len(capture))]
+            [camera_of(cameras, i, config.antialiased, self.free[i]).native() for i in range(len(capture))]
             for cameras in self.pictures.cameras
         ]
         self.extent = extent_of(capture.cameras)
@@ -284,8 +285,10 @@ class SplatTraining:
         stats = self.rows.step(self.views[level][view], self.degree, behind.tolist(), photo, mask, self.weights)
         if c.exposure:
             self._expose(view, stats, progress)
-        if i % c.densify_every == c.densify_every - 1 and progress < c.densify_until:
-            self._densify(progress)
+        if i % c.densify_every == c.densify_every - 1:
+            self._clear(i // c.densify_every)
+            if progress < c.densify_until:
+                self._densify(progress)
         return {
             "loss": stats["l1"],
             "gaussians": float(self.rows.count),
@@ -317,6 +320,20 @@ class SplatTraining:
         self.exposure[view, :3] -= rate * gain
         self.exposure[view, 3:] -= 0.2 * rate * torch.tensor(stats["bias"])
         self.exposure -= self.exposure.mean(0)
+
+    @torch.no_grad()
+    def _clear(self, turn: int) -> None:
+        """Fade what stands where a camera looked through. No photo shows it, but views beside the photos would.
+
+        A few cameras each turn: nothing moves far in between.
+        """
+        logits = self.rows.params[: self.rows.count, kernel.LOGIT]
+        means = self.rows.params[: self.rows.count, kernel.MEAN]
+        for k in range(CLEARED):
+            i = (turn * CLEARED + k) % len(self.free)
+            x, y, z = (means @ self.cameras[i].cam_from_world[0, :, :3].T + self.cameras[i].cam_from_world[0, :, 3]).T
+            slope = 0.5 * self.cameras.sizes[i] / self.cameras.focal[i]
+            logits[(z > 0) & (z < self.free[i]) & (x.abs() < slope[0] * z) & (y.abs() < slope[1] * z)] = FADED
 
     @torch.no_grad()
     def _densify(self, progress: float) -> None:
