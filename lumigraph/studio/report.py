@@ -167,10 +167,11 @@ def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 def _plot(unit: str, series: Mapping[str, list[tuple[float, float]]]) -> str:
     width, height, left, right, top, bottom = PLOT
     every = [point for points in series.values() for point in points]
-    xs, ys = _ticks(0.0, max(x for x, _ in every)), _ticks(min(y for _, y in every), max(y for _, y in every))
+    end = max(x for x, _ in every) or 1.0
+    xs, ys = _ticks(0.0, end), _ticks(min(y for _, y in every), max(y for _, y in every))
 
     def at(x: float, y: float) -> tuple[float, float]:
-        across, up = (x - xs[0]) / (xs[-1] - xs[0]), (y - ys[0]) / (ys[-1] - ys[0])
+        across, up = x / end, (y - ys[0]) / (ys[-1] - ys[0])
         return left + across * (width - left - right), height - bottom - up * (height - top - bottom)
 
     parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{unit} against seconds of training">']
@@ -178,7 +179,7 @@ def _plot(unit: str, series: Mapping[str, list[tuple[float, float]]]) -> str:
         row = at(xs[0], y)[1]
         parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{row:.1f}" y2="{row:.1f}"/>')
         parts.append(f'<text x="{left - 8}" y="{row + 4:.1f}" text-anchor="end">{y:g}</text>')
-    for x in xs:
+    for x in (x for x in xs if x <= end):
         column = at(x, ys[0])[0]
         parts.append(f'<text x="{column:.1f}" y="{height - bottom + 18}" text-anchor="middle">{x:g} s</text>')
     for number, (name, points) in enumerate(series.items()):

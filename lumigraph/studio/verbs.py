@@ -194,7 +194,9 @@ def _report(run: Run, field: Field, held_out: Capture, evaluation: dict[str, Any
         render, photo = seen(field, held_out, i)
         write_png(run.path / RENDERS / f"held-out-{i:04d}.png", render)
         page.add(Comparison(views[i]["name"], photo, render, views[i]["psnr"], views[i]["ssim"]))
-    return page.html(Path(run.config.capture).name, evaluation, run.history())
+    capture = Path(run.config.capture)
+    named_after = run.path if capture.parent == run.path.resolve() else capture  # a scan's capture is just "capture"
+    return page.html(named_after.resolve().name, evaluation, run.history())
 
 
 def seen(field: Field, held_out: Capture, i: int) -> tuple[Tensor, Tensor]:

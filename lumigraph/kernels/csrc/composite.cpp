@@ -2,7 +2,7 @@
 //
 // The speed is in what is not done. For each gaussian the blocks that its 1/255 ellipse touches become set bits of one
 // word, blocks whose pixels are all opaque are masked out, and one loop runs over the bits that remain. Footprints are
-// found for a batch of gaussians ahead, so that the processor overlaps them.
+// found for a batch of gaussians ahead, so that the processor overlaps them, and kept for the way back.
 #include <algorithm>
 
 #include "splat.h"
@@ -14,7 +14,7 @@ constexpr int ACROSS = TILE / 4, TALL = VL / 4;  // blocks a row of blocks; pixe
 constexpr int BLOCKS = TILE * TILE / VL;
 constexpr int BATCH = 8;
 constexpr float LOG_ALPHA_MIN = -LOG2_255;
-static_assert(BLOCKS <= 64 && TILE % VL == 0 && ACROSS == 4, "one bit a block in one word, four bits a row of blocks");
+static_assert(BLOCKS == 8 * sizeof(Blocks) && TILE % VL == 0 && ACROSS == 4, "one bit a block in one word, four bits a row of blocks");
 
 struct Lanes {
     vf x[BLOCKS], y[BLOCKS], row[TILE / VL];  // pixel centres inside the tile; centres of VL rows
@@ -110,19 +110,21 @@ template <bool DEPTH> void composite_tile(View& view, int t, const float* backgr
     const Tile tile(view, t);
     tile.open(T);
     const float ox = (float)tile.x, oy = (float)tile.y;
-    uint64_t mask[BATCH], live = look(T);
+    uint64_t live = look(T);
     int64_t evaluated = 0;
     const int end = view.tile_start[t + 1];
-    for (int k = view.tile_start[t]; k < end && live; k += BATCH) {
+    int k = view.tile_start[t];
+    for (; k < end && live; k += BATCH) {
         const int n = std::min(BATCH, end - k);
         const Entry* entry = &view.entries[k];
+        Blocks* blocks = &view.blocks[k];
         prefetch(view, k + BATCH, end);
-        for (int j = 0; j < n; j++) mask[j] = footprint(view.splats[entry[j].id], ox, oy, live);
+        for (int j = 0; j < n; j++) blocks[j] = (Blocks)footprint(view.splats[entry[j].id], ox, oy, live);
         for (int j = 0; j < n; j++) {
             const Splat& s = view.splats[entry[j].id];
             const Map a(s, ox, oy);
-            evaluated += __builtin_popcountll(mask[j]);
-            for (uint64_t m = mask[j]; m; m &= m - 1) {
+            evaluated += __builtin_popcountll(blocks[j]);
+            for (uint64_t m = blocks[j]; m; m &= m - 1) {
                 const unsigned i = (unsigned)__builtin_ctzll(m);
                 vf u = a.p * LANES.x[i] + (a.q * LANES.y[i] + a.u0), v = a.r * LANES.y[i] + a.v0;
                 vf e = (a.lo - u * u) - v * v, before = T[i];
@@ -135,6 +137,7 @@ template <bool DEPTH> void composite_tile(View& view, int t, const float* backgr
         }
         live &= look(T);
     }
+    view.tile_end[t] = std::min(k, end);
     view.tile_lanes[t] = evaluated * VL;
     const int width = view.camera.width;
     const size_t plane = (size_t)width * view.camera.height;
@@ -208,43 +211,36 @@ void composite_backward_tile(View& view, int t, const Planes& image, const Plane
         std::memcpy(rest, b, sizeof b);
     }
     const float ox = (float)tile.x, oy = (float)tile.y;
-    uint64_t mask[BATCH], live = look(T);
     float* sums = view.sums.data();
-    const int end = view.tile_start[t + 1];
+    const int opaque = view.tile_end[t], end = view.tile_start[t + 1];
     int k = view.tile_start[t];
-    for (; k < end && live; k += BATCH) {
-        const int n = std::min(BATCH, end - k);
-        const Entry* entry = &view.entries[k];
-        prefetch(view, k + BATCH, end);
-        for (int j = 0; j < n; j++) {
-            __builtin_prefetch(sums + (size_t)entry[j].slot * SLOT, 1);
-            mask[j] = footprint(view.splats[entry[j].id], ox, oy, live);
+    for (; k < opaque; k++) {
+        if (k + BATCH < opaque) {
+            const Entry& next = view.entries[k + BATCH];
+            __builtin_prefetch(&view.splats[next.id]), __builtin_prefetch(sums + (size_t)next.slot * SLOT, 1);
         }
-        for (int j = 0; j < n; j++) {
-            const Splat& s = view.splats[entry[j].id];
-            const Map a(s, ox, oy);
-            vf acc[SUMS] = {};
-            for (uint64_t m = mask[j]; m; m &= m - 1) {
-                const unsigned i = (unsigned)__builtin_ctzll(m);
-                vf u = a.p * LANES.x[i] + (a.q * LANES.y[i] + a.u0), v = a.r * LANES.y[i] + a.v0;
-                vf e = (a.lo - u * u) - v * v, before = T[i];
-                vi ok = (e >= LOG_ALPHA_MIN) & (before > T_STOP);
-                vf raw = exp2_negative(e), alpha = minimum(raw, spread(ALPHA_MAX)), weight = keep(ok, alpha * before);
-                T[i] = before - weight;
-                vf seen = gr[i] * s.red + gg[i] * s.green + gb[i] * s.blue;
-                if (DEPTH) seen += extra[i] * s.z;
-                vf behind = rest[i] - weight * seen;
-                rest[i] = behind;
-                acc[S_RED] += weight * gr[i], acc[S_GREEN] += weight * gg[i], acc[S_BLUE] += weight * gb[i];
-                if (EXTRA) acc[S_EXTRA] += weight * extra[i];
-                vf d = keep(ok & (raw == alpha), raw * (before * seen - behind * reciprocal(1.f - alpha)));
-                vf du = d * u, dv = d * v;
-                acc[S0] += d, acc[SU] += du, acc[SV] += dv;
-                acc[SUU] += du * u, acc[SUV] += du * v, acc[SVV] += dv * v;
-            }
-            store_sums(acc, sums + (size_t)entry[j].slot * SLOT);
+        const Splat& s = view.splats[view.entries[k].id];
+        const Map a(s, ox, oy);
+        vf acc[SUMS] = {};
+        for (uint64_t m = view.blocks[k]; m; m &= m - 1) {
+            const unsigned i = (unsigned)__builtin_ctzll(m);
+            vf u = a.p * LANES.x[i] + (a.q * LANES.y[i] + a.u0), v = a.r * LANES.y[i] + a.v0;
+            vf e = (a.lo - u * u) - v * v, before = T[i];
+            vi ok = (e >= LOG_ALPHA_MIN) & (before > T_STOP);
+            vf raw = exp2_negative(e), alpha = minimum(raw, spread(ALPHA_MAX)), weight = keep(ok, alpha * before);
+            T[i] = before - weight;
+            vf seen = gr[i] * s.red + gg[i] * s.green + gb[i] * s.blue;
+            if (DEPTH) seen += extra[i] * s.z;
+            vf behind = rest[i] - weight * seen;
+            rest[i] = behind;
+            acc[S_RED] += weight * gr[i], acc[S_GREEN] += weight * gg[i], acc[S_BLUE] += weight * gb[i];
+            if (EXTRA) acc[S_EXTRA] += weight * extra[i];
+            vf d = keep(ok & (raw == alpha), raw * (before * seen - behind * reciprocal(1.f - alpha)));
+            vf du = d * u, dv = d * v;
+            acc[S0] += d, acc[SU] += du, acc[SV] += dv;
+            acc[SUU] += du * u, acc[SUV] += du * v, acc[SVV] += dv * v;
         }
-        live &= look(T);
+        store_sums(acc, sums + (size_t)view.entries[k].slot * SLOT);
     }
     for (; k < end; k++) std::memset(sums + (size_t)view.entries[k].slot * SLOT, 0, SLOT * 4);
 }
@@ -252,7 +248,8 @@ void composite_backward_tile(View& view, int t, const Planes& image, const Plane
 }  // namespace
 
 void composite(View& view, const float* background, const Planes& out) {
-    view.tile_lanes.resize(view.tiles());
+    view.tile_lanes.resize(view.tiles()), view.tile_end.resize(view.tiles());
+    view.blocks.reserve((size_t)view.entry_count());
     parallel(view.tiles(), [&](int i) {
         if (out.depth)
             composite_tile<true>(view, view.tile_order[i], background, out);

@@ -8,6 +8,7 @@
 // No atomics on data: each entry owns a slot of sums, a gaussian adds up its own slots in a fixed order.
 #pragma once
 #include <cstdlib>
+#include <type_traits>
 #include <vector>
 
 #include "gaussian.h"
@@ -60,6 +61,9 @@ struct Entry {
     int32_t id, slot;
 };
 
+// A set of blocks: a bit for each VL pixels of a tile, in the smallest word that has room.
+typedef std::conditional_t<VL == 16, uint16_t, std::conditional_t<VL == 8, uint32_t, uint64_t>> Blocks;
+
 struct View {  // everything that forward leaves for backward
     Camera camera;
     int count = 0, degree = 0;
@@ -71,6 +75,8 @@ struct View {  // everything that forward leaves for backward
     int visible = 0;
     Buffer<Entry> entries;
     std::vector<int32_t> tile_start, tile_order;
+    std::vector<int32_t> tile_end;  // where a tile was opaque, or its list ended
+    Buffer<Blocks> blocks;          // of each entry up to there: the blocks of its tile that it was blended into
     std::vector<int32_t> tile_histogram;
     Buffer<float> sums;
     std::vector<int64_t> tile_lanes;  // pixel-gaussian pairs that compositing evaluated, for benchmarks
