@@ -14,7 +14,8 @@ constexpr int ACROSS = TILE / 4, TALL = VL / 4;  // blocks a row of blocks; pixe
 constexpr int BLOCKS = TILE * TILE / VL;
 constexpr int BATCH = 8;
 constexpr float LOG_ALPHA_MIN = -LOG2_255;
-static_assert(BLOCKS == 8 * sizeof(Blocks) && TILE % VL == 0 && ACROSS == 4, "one bit a block in one word, four bits a row of blocks");
+static_assert(BLOCKS == 8 * sizeof(Blocks) && TILE % VL == 0 && ACROSS == 4,
+              "one bit a block in one word, four bits a row of blocks");
 
 struct Lanes {
     vf x[BLOCKS], y[BLOCKS], row[TILE / VL];  // pixel centres inside the tile; centres of VL rows
@@ -152,23 +153,18 @@ template <bool DEPTH> void composite_tile(View& view, int t, const float* backgr
 inline void store_sums(vf* acc, float* slot) {
 #if LUMI_LANES >= 8
     typedef float eight __attribute__((vector_size(32)));
-    eight a[8], rest{};
+    eight a[SUMS];
     for (int j = 0; j < SUMS; j++) {
         union {
             vf v;
             eight h[VL / 8];
         } x{acc[j]};
-        eight folded = x.h[0];
-        for (int k = 1; k < VL / 8; k++) folded += x.h[k];
-        if (j < 8)
-            a[j] = folded;
-        else
-            rest[j - 8] = ((folded[0] + folded[4]) + (folded[1] + folded[5])) +
-                          ((folded[2] + folded[6]) + (folded[3] + folded[7]));
+        a[j] = x.h[0];
+        for (int k = 1; k < VL / 8; k++) a[j] += x.h[k];
     }
-    // eight horizontal sums at once: pairwise adds of interleaved halves
-    eight b[4], c[2];
-    for (int j = 0; j < 4; j++)
+    // ten horizontal sums at once: pairwise adds of interleaved halves
+    eight b[SUMS / 2], c[2];
+    for (int j = 0; j < SUMS / 2; j++)
         b[j] = __builtin_shufflevector(a[2 * j], a[2 * j + 1], 0, 8, 2, 10, 4, 12, 6, 14) +
                __builtin_shufflevector(a[2 * j], a[2 * j + 1], 1, 9, 3, 11, 5, 13, 7, 15);
     for (int j = 0; j < 2; j++)
@@ -176,6 +172,9 @@ inline void store_sums(vf* acc, float* slot) {
                __builtin_shufflevector(b[2 * j], b[2 * j + 1], 2, 3, 10, 11, 6, 7, 14, 15);
     eight total = __builtin_shufflevector(c[0], c[1], 0, 1, 2, 3, 8, 9, 10, 11) +
                   __builtin_shufflevector(c[0], c[1], 4, 5, 6, 7, 12, 13, 14, 15);
+    eight last = b[4] + __builtin_shufflevector(b[4], b[4], 2, 3, 0, 1, 6, 7, 4, 5), none{};
+    eight rest = __builtin_shufflevector(last, none, 0, 1, 8, 9, 10, 11, 12, 13) +
+                 __builtin_shufflevector(last, none, 4, 5, 8, 9, 10, 11, 12, 13);
     std::memcpy(slot, &total, 32), std::memcpy(slot + 8, &rest, 32);
 #else
     for (int j = 0; j < SLOT; j++) slot[j] = j < SUMS ? sum(acc[j]) : 0.f;
