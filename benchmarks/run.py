@@ -89,7 +89,9 @@ def commit() -> str:
         done = subprocess.run(["git", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
         return done.stdout.strip()
 
-    return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results") else "")
+    return git("rev-parse", "--short=10", "HEAD") + (
+        "+" if git("status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results") else ""
+    )
 
 
 if __name__ == "__main__":

@@ -111,14 +111,12 @@ def test_covariance_goes_through_the_derivative_of_the_perspective() -> None:
         torch.testing.assert_close(projected.means[i], perspective(scene.means[g]))
 
 
-def test_perspective_is_held_beyond_the_frustum() -> None:
-    """Far to the side the affine approximation explodes; there the slope of 1.3 half extents is used."""
-    width, fx, z, scale = 24, 30.0, 2.0, 0.2
-    limit = 0.65 * width / fx
-    scene = one_gaussian((5 * limit * z, 0, z), scale, 0.7)
-    projected = reference.project(*scene[:-1])
-    variance_x = (fx / z) ** 2 * (1 + limit**2) * scale**2 + 0.3
-    assert projected.conics[0, 0].item() == pytest.approx(1 / variance_x)
+@pytest.mark.parametrize(("beside", "drawn"), [(-0.16, 0), (-0.14, 1), (1.14, 1), (1.16, 0)])
+def test_centres_outside_the_margin_are_dropped(beside: float, drawn: int) -> None:
+    """`beside`: where the centre lies, in widths from the left edge of the image."""
+    width, fx, cx, z = 24, 30.0, 11.0, 2.0
+    scene = one_gaussian(((beside * width - cx) / fx * z, 0, z), 0.2, 0.7)
+    assert len(reference.project(*scene[:-1]).which) == drawn
 
 
 def test_gaussians_behind_the_near_plane_are_dropped() -> None:
@@ -127,7 +125,10 @@ def test_gaussians_behind_the_near_plane_are_dropped() -> None:
     depths = scene.means @ scene.world_to_cam[2, :3] + scene.world_to_cam[2, 3]
     projected = reference.project(*scene[:-1])
     assert 0 < len(projected.which) < 300
-    assert projected.which.tolist() == [i for i, z in enumerate(depths.tolist()) if z >= 0.01]
+    points = scene.means @ scene.world_to_cam[:, :3].T + scene.world_to_cam[:, 3]
+    pixels = points[:, :2] / points[:, 2:] * torch.tensor(scene.focal) + torch.tensor(scene.centre)
+    near_the_image = ((pixels > -0.15 * 32) & (pixels < 1.15 * 32)).all(1)
+    assert projected.which.tolist() == ((depths >= 0.01) & near_the_image).nonzero()[:, 0].tolist()
 
 
 def test_nothing_is_background() -> None:

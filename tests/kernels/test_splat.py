@@ -132,12 +132,24 @@ def test_each_output_has_its_own_gradient(kinds: str) -> None:
 
 
 def test_a_camera_inside_the_blob() -> None:
-    """Gaussians behind the camera, beside the image, and so close that the frustum clamp holds."""
+    """Gaussians behind the camera, beside the image, and so far beside it that they are dropped."""
     scene = blob(800, (48, 40), degree=2, seed=9, radius=9)
     scene = scene._replace(means=scene.means * 2.5)
     depths = scene.means @ scene.world_to_cam[2, :3] + scene.world_to_cam[2, 3]
     assert (depths < 0.01).any()
     assert_agree(scene)
+
+
+@pytest.mark.parametrize(("beside", "drawn"), [(0.55, True), (0.64, True), (0.66, False), (10.0, False)])
+def test_what_stands_far_beside_the_image_is_dropped(beside: float, drawn: bool) -> None:
+    """However large: its screen ellipse would come from a linearisation that does not hold there."""
+    camera = splat.Camera(torch.eye(3, 4), (50.0, 50.0), (20.0, 15.0), (40, 30))
+    params, rest = splat.aligned(1, splat.ROW), splat.aligned(1, splat.SH_ROW)
+    params[0, splat.MEAN] = torch.tensor([beside * 40 / 50, 0.0, 1.0]) * 4
+    params[0, splat.LOG_SCALE], params[0, splat.QUAT] = 1.0, torch.tensor([1.0, 0, 0, 0])
+    params[0, splat.LOGIT] = 3.0
+    alpha = splat.render(params, rest, camera, degree=0)[2]
+    assert bool(alpha.any()) is drawn
 
 
 @pytest.mark.parametrize("antialiased", [False, True])

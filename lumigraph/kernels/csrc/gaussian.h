@@ -1,6 +1,6 @@
 // The mathematics of one gaussian: activation, EWA projection (Zwicker et al. 2001; Kerbl et al. 2023), spherical
 // harmonics, and their derivatives. Generic over F, a float or a vector of floats with one gaussian a lane, and free of
-// the standard library, so that host and device share it. `select minimum maximum root exponential` come with F.
+// the standard library, so that host and device share it. `minimum maximum root exponential` come with F.
 //
 // Conventions: OpenCV camera axes, pixel centres at +0.5, quaternions (w, x, y, z) of any length, logit opacity, log
 // scales. alpha = min(0.99, o exp(-d'Cd/2)); pairs with alpha < 1/255 are skipped; a pixel stops at T <= 1e-4.
@@ -13,8 +13,9 @@ namespace lumi {
 
 constexpr float ALPHA_MIN = 1.f / 255, ALPHA_MAX = 0.99f, T_STOP = 1e-4f;
 constexpr float LOG2E = 1.44269504f, LN2 = 0.693147181f, LOG2_255 = 7.99435344f;
-constexpr float BLUR = 0.3f;            // 2D low-pass filter, pixels^2
-constexpr float FRUSTUM_CLAMP = 0.65f;  // of the image size: 1.3 x the half extent, where the linearisation is trusted
+constexpr float BLUR = 0.3f;  // 2D low-pass filter, pixels^2
+constexpr float MARGIN =
+    .15f;  // of the image's size: centres further outside are dropped, the linearisation fails there
 
 struct Camera {
     float R[9], t[3], position[3];  // camera from world, and the camera's centre in the world
@@ -41,11 +42,8 @@ template <class F> inline void project(const Camera& cam, const F* p, Projection
     o.Y = R[3] * p[0] + R[4] * p[1] + R[5] * p[2] + cam.t[1];
     o.z = R[6] * p[0] + R[7] * p[1] + R[8] * p[2] + cam.t[2];
     F iz = 1.f / o.z;
-    F limit_x = F{} + FRUSTUM_CLAMP * cam.width / cam.fx, limit_y = F{} + FRUSTUM_CLAMP * cam.height / cam.fy;
-    o.u = minimum(limit_x, maximum(-limit_x, o.X * iz));
-    o.v = minimum(limit_y, maximum(-limit_y, o.Y * iz));
-    o.x = cam.fx * (o.X * iz) + cam.cx;
-    o.y = cam.fy * (o.Y * iz) + cam.cy;
+    o.u = o.X * iz, o.v = o.Y * iz;
+    o.x = cam.fx * o.u + cam.cx, o.y = cam.fy * o.v + cam.cy;
     for (int k = 0; k < 3; k++) o.scale[k] = exponential(p[3 + k]);
     o.quat_length = 1.f / root(p[6] * p[6] + p[7] * p[7] + p[8] * p[8] + p[9] * p[9]);
     F w = o.quat[0] = p[6] * o.quat_length, x = o.quat[1] = p[7] * o.quat_length;
@@ -143,12 +141,10 @@ inline void project_backward(const Camera& cam, const Projection<F>& o, const F*
     g.row[6] = (gw - along * w) * o.quat_length, g.row[7] = (gx - along * x) * o.quat_length;
     g.row[8] = (gy - along * y) * o.quat_length, g.row[9] = (gz - along * z) * o.quat_length;
     F iz = 1.f / o.z;
-    // x = fx X/z, J00 = fx/z, J02 = -fx u/z with u = clamp(X/z)
-    F gX = cam.fx * iz * vx, gY = cam.fy * iz * vy;
-    F gZ = dz - iz * (o.X * gX + o.Y * gY + o.J00 * J00 + o.J11 * J11 + o.J02 * J02 + o.J12 * J12);
-    F du = -cam.fx * iz * J02, dv = -cam.fy * iz * J12;
-    du = select(o.X * iz == o.u, du * iz, F{}), dv = select(o.Y * iz == o.v, dv * iz, F{});
-    g.camera[0] = gX + du, g.camera[1] = gY + dv, g.camera[2] = gZ - du * o.u - dv * o.v;
+    // x = fx u, J00 = fx/z, J02 = -fx u/z with u = X/z
+    F du = cam.fx * (vx - iz * J02), dv = cam.fy * (vy - iz * J12);
+    g.camera[0] = iz * du, g.camera[1] = iz * dv;
+    g.camera[2] = dz - iz * (o.u * du + o.v * dv + o.J00 * J00 + o.J11 * J11 + o.J02 * J02 + o.J12 * J12);
     for (int k = 0; k < 3; k++) g.row[k] = R[k] * g.camera[0] + R[3 + k] * g.camera[1] + R[6 + k] * g.camera[2];
 }
 

@@ -53,7 +53,6 @@ inline vf reciprocal(vf x) {
 #endif
 }
 
-inline float select(bool mask, float a, float b) { return mask ? a : b; }
 inline float minimum(float a, float b) { return a < b ? a : b; }
 inline float maximum(float a, float b) { return a > b ? a : b; }
 inline float root(float a) { return __builtin_sqrtf(a); }

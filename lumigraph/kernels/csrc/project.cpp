@@ -72,7 +72,9 @@ void project_block(View& view, const float* params, const float* sh_rest, int fi
     vf id = 1.f / o.det, lo = logarithm2(o.opacity), q = lo + LOG2_255;
     vf k = maximum(q * (2.f * LN2), LANE_ZERO), hx = root(k * o.a), hy = root(k * o.c);
     vi ok = (o.z > cam.near) & (q > 0.f) & (o.det > 0.f) & (id < 1e30f) & (o.a < 1e12f) & (o.c < 1e12f);
-    ok &= (o.x + hx > 0.f) & (o.x - hx < (float)cam.width) & (o.y + hy > 0.f) & (o.y - hy < (float)cam.height);
+    const float w = (float)cam.width, h = (float)cam.height;
+    ok &= (o.x > -MARGIN * w) & (o.x < (1 + MARGIN) * w) & (o.y > -MARGIN * h) & (o.y < (1 + MARGIN) * h);
+    ok &= (o.x + hx > 0.f) & (o.x - hx < w) & (o.y + hy > 0.f) & (o.y - hy < h);
     if (!any(ok)) {
         for (int l = 0; l < n; l++) view.splats[first + l].count = 0;
         return;
