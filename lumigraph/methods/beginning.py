@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,17 +21,27 @@ PATCH = 5  # pixels across
 AGREEMENT = 0.8  # normalised cross-correlation from which a depth counts as found
 
 
-def starting_points(capture: Capture, wanted: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(N, 3) places and (N, 3) colours 0..1. Raises RunError where the cameras see no common space."""
+class Beginning(NamedTuple):
+    """`measured`: the points stand on surfaces; they are not just where something may be."""
+
+    xyz: Tensor  # (N, 3)
+    rgb: Tensor  # (N, 3), 0..1
+    measured: bool
+
+
+def begin(capture: Capture, wanted: int, generator: torch.Generator) -> Beginning:
+    """The capture's own points, or about `wanted` found in its photos. Raises RunError where the cameras see no common
+    space."""
     points = capture.points
     if points is not None and len(points) >= FEWEST:
         grey = torch.full((len(points), 3), 0.5)
-        return points.xyz.float(), grey if points.rgb is None else points.rgb.float() / 255
+        rgb = grey if points.rgb is None else points.rgb.float() / 255
+        return Beginning(points.xyz.float(), rgb, measured=True)
     if not capture.has_alpha:
         xyz, rgb = swept_points(capture, wanted, generator)
         if len(xyz) >= FEWEST:
-            return xyz, rgb
-    return seen_points(capture, wanted, generator)
+            return Beginning(xyz, rgb, measured=True)
+    return Beginning(*seen_points(capture, wanted, generator), measured=False)
 
 
 def extent_of(cameras: Cameras) -> float:
@@ -39,20 +50,20 @@ def extent_of(cameras: Cameras) -> float:
     return 1.1 * float((positions - positions.mean(0)).norm(dim=1).max()) or 1.0
 
 
-def free_depths(capture: Capture) -> list[float]:
-    """For each camera, a depth before which nothing stands: half that of the nearest points it sees.
+def free_depths(cameras: Cameras, beginning: Beginning) -> Tensor:
+    """(N,) for each camera, a depth before which nothing stands: half that of the nearest points it sees.
 
-    What a training draws nearer than that explains one photo and hangs before the views beside it. Without points
-    nothing is known, and a fiftieth of the scene's extent has to do.
+    What a training draws nearer than that explains one photo and hangs before the views beside it. Where no points
+    were measured nothing is known, and a fiftieth of the scene's extent has to do.
     """
-    least = 0.02 * extent_of(capture.cameras)
-    xyz = capture.points.xyz.float() if capture.points is not None else torch.zeros(0, 3)
-    depths = []
-    for i in range(len(capture)):
-        pixels, depth = project(capture.cameras[i].to(dtype=torch.float32), xyz)
+    least = 0.02 * extent_of(cameras)
+    depths = torch.full((len(cameras),), least)
+    for i in range(len(cameras)) if beginning.measured else ():
+        pixels, depth = project(cameras[i].to(dtype=torch.float32), beginning.xyz)
         seen = depth[0] > 0
-        seen &= ((pixels[0] >= 0) & (pixels[0] <= torch.tensor(capture.cameras.size(i)))).all(1)
-        depths.append(max(least, 0.5 * float(depth[0][seen].quantile(0.01))) if seen.sum() >= FEWEST else least)
+        seen &= ((pixels[0] >= 0) & (pixels[0] <= torch.tensor(cameras.size(i)))).all(1)
+        if seen.sum() >= FEWEST:
+            depths[i] = max(least, 0.5 * float(depth[0][seen].quantile(0.01)))
     return depths
 
 

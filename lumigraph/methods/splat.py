@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lumigraph.kernels import splat as kernel
-from lumigraph.methods.beginning import extent_of, free_depths, neighbour_distance, starting_points
+from lumigraph.methods.beginning import Beginning, begin, extent_of, free_depths, neighbour_distance
 from lumigraph.methods.train import Budget
 from lumigraph.scene.assets import Splats
 from lumigraph.scene.cameras import Cameras
@@ -221,11 +221,12 @@ def auto_cap(budget: Budget, photos: int, pixels: float) -> int:
 
 
 class SplatTraining:
-    """One run. Its state is the rows, their moments and scores, the exposures and the random generator."""
+    """One run. Its state is the rows, their moments and scores, the exposures and the random generator.
 
-    def __init__(self, capture: Capture, config: Config, budget: Budget) -> None:
-        if not len(capture):
-            raise RunError("there are no photos to train with")
+    free: (N,) depths of the photos' cameras before which nothing stands.
+    """
+
+    def __init__(self, capture: Capture, config: Config, budget: Budget, free: Tensor) -> None:
         self.config = config
         self.generator = torch.Generator().manual_seed(config.seed)
         self.background = torch.full((3,), 1.0 if config.background == "white" and capture.has_alpha else 0.0)
@@ -233,9 +234,9 @@ class SplatTraining:
         longest = int(capture.cameras.sizes.max())
         coarser = min(3, max(0, int(math.log2(longest / 90)))) if config.coarse > 0 else 0
         self.pictures = Pictures(capture, coarser, self.background)
-        self.cameras, self.free = capture.cameras.to(dtype=torch.float32), free_depths(capture)
+        self.cameras, self.free = capture.cameras.to(dtype=torch.float32), free.clone()
         self.views = [
-            [camera_of(cameras, i, config.antialiased, self.free[i]).native() for i in range(len(capture))]
+            [camera_of(cameras, i, config.antialiased, float(free[i])).native() for i in range(len(capture))]
             for cameras in self.pictures.cameras
         ]
         self.extent = extent_of(capture.cameras)
@@ -255,8 +256,9 @@ class SplatTraining:
         n = self.rows.count
         return SplatField(self.rows.params[:n], self.rows.sh_rest[:n], self.degree, self.config.antialiased)
 
-    def seed(self, points: Tensor, colours: Tensor) -> None:
-        """Round gaussians at `points`, as large as the gaps between them."""
+    def seed(self, beginning: Beginning) -> None:
+        """Round gaussians at its points, as large as the gaps between them."""
+        points, colours, _ = beginning
         if len(points) > self.cap // 2:
             chosen = torch.randperm(len(points), generator=self.generator)[: self.cap // 2]
             points, colours = points[chosen], colours[chosen]
@@ -384,6 +386,7 @@ class SplatTraining:
         return {
             **rows,
             "exposure": self.exposure,
+            "free": self.free,
             "counts": counts,
             "order": order,
             "random": self.generator.get_state(),
@@ -420,14 +423,21 @@ def rotation(quats: Tensor) -> Tensor:
 
 def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu") -> SplatTraining:
     """Begin to learn `capture` (pinhole cameras). Raises RunError where there is nothing to begin with."""
-    training = SplatTraining(capture, config, budget)
-    training.seed(*starting_points(capture, config.start_points, training.generator))
+    if not len(capture):
+        raise RunError("there are no photos to train with")
+    beginning = begin(capture, config.start_points, torch.Generator().manual_seed(config.seed))
+    training = SplatTraining(capture, config, budget, free_depths(capture.cameras, beginning))
+    training.seed(beginning)
     return training
 
 
 def resume(
     capture: Capture, config: Config, state: dict[str, Tensor], budget: Budget, device: str = "cpu"
 ) -> SplatTraining:
-    training = SplatTraining(capture, config, budget)
+    """Go on from `state`. Raises RunError where it is not a state of this method for this capture."""
+    free = state.get("free")
+    if free is None or free.shape != (len(capture),):
+        raise RunError(f"this is not a checkpoint of the method {NAME} for these photos")
+    training = SplatTraining(capture, config, budget, free)
     training.restore(state)
     return training
