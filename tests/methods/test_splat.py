@@ -1,0 +1,89 @@
+"""What a splat training does around its kernels, which tests/kernels holds against the reference."""
+
+import math
+
+import pytest
+import torch
+
+from lumigraph.kernels import splat as kernel
+from lumigraph.methods import splat
+from lumigraph.methods.beginning import Beginning, free_depths
+from lumigraph.methods.train import Budget
+from lumigraph.scene.assets import Points
+from lumigraph.scene.cameras import Cameras
+from lumigraph.scene.capture import ArrayPhotos, Capture
+from lumigraph.scene.errors import RunError
+
+VIEWS, SIZE = 10, (24, 18)
+
+
+def cameras() -> Cameras:
+    """A row of cameras on the x axis, half a unit apart, that look along z."""
+    world_from_cam = torch.eye(3, 4).repeat(VIEWS, 1, 1)
+    world_from_cam[:, 0, 3] = torch.arange(VIEWS) * 0.5
+    sizes = torch.tensor([SIZE] * VIEWS)
+    return Cameras(world_from_cam, torch.full((VIEWS, 2), 20.0), sizes / 2, sizes)
+
+
+def wall(depth: float) -> Points:
+    """Points of a plane that stands across all views."""
+    x, y = torch.meshgrid(torch.linspace(-4, 9, 80), torch.linspace(-3, 3, 40), indexing="xy")
+    xyz = torch.stack([x, y, torch.full_like(x, depth)], -1).reshape(-1, 3)
+    return Points(xyz, torch.full((len(xyz), 3), 128, dtype=torch.uint8))
+
+
+def capture() -> Capture:
+    photo = torch.full((SIZE[1], SIZE[0], 3), 128, dtype=torch.uint8)
+    names = [f"{i}.png" for i in range(VIEWS)]
+    return Capture(
+        cameras=cameras(),
+        photos=ArrayPhotos([photo] * VIEWS),
+        names=names,
+        held_out=torch.zeros(VIEWS, dtype=torch.bool),
+        points=wall(4.0),
+    )
+
+
+def test_half_the_way_to_the_nearest_points_is_free() -> None:
+    xyz = wall(4.0).xyz
+    one_astray = torch.cat([xyz, torch.tensor([[0.0, 0.0, 0.1]])])  # in a hundredth that does not count
+    free = free_depths(cameras(), Beginning(one_astray, torch.zeros_like(one_astray), measured=True))
+    torch.testing.assert_close(free, torch.full((VIEWS,), 2.0))
+
+
+def test_where_nothing_was_measured_little_is_free() -> None:
+    xyz = wall(4.0).xyz
+    free = free_depths(cameras(), Beginning(xyz, torch.zeros_like(xyz), measured=False))
+    assert free.max() < 0.1
+
+
+def test_what_hangs_before_a_camera_fades_and_the_rest_stays() -> None:
+    training = splat.start(capture(), splat.Config(cap=8_000), Budget(steps=100))
+    training.seed(Beginning(wall(4.0).xyz, torch.zeros(3_200, 3), measured=True))
+    training.rows.params[7, kernel.MEAN] = torch.tensor([1.0, 0.0, 0.5])  # before the third camera
+    training.rows.params[8, kernel.MEAN] = torch.tensor([1.0, 0.0, -0.5])  # behind it
+    for turn in range(math.ceil(VIEWS / splat.CLEARED)):
+        training._clear(turn)
+    faded = training.rows.params[: training.rows.count, kernel.LOGIT] == splat.FADED
+    assert faded.nonzero()[:, 0].tolist() == [7]
+
+
+def test_resuming_keeps_the_rows_and_what_is_free() -> None:
+    budget, config = Budget(steps=4), splat.Config(cap=8_000)
+    training = splat.start(capture(), config, budget)
+    for i in range(2):
+        training.step(i, i / 4)
+    again = splat.resume(capture(), config, training.state(), budget)
+    assert torch.equal(again.free, training.free)
+    for i in (2, 3):
+        assert training.step(i, i / 4) == again.step(i, i / 4)
+    assert torch.equal(again.rows.params[: again.rows.count], training.rows.params[: training.rows.count])
+
+
+@pytest.mark.parametrize("missing", ["free", "params", "counts"])
+def test_a_checkpoint_that_lacks_something_is_refused(missing: str) -> None:
+    budget, config = Budget(steps=4), splat.Config(cap=8_000)
+    state = splat.start(capture(), config, budget).state()
+    del state[missing]
+    with pytest.raises(RunError, match="not a checkpoint"):
+        splat.resume(capture(), config, state, budget)
