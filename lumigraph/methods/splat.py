@@ -46,7 +46,7 @@ class Config:
     lr_quat: learning rate of rotations
     lr_opacity: learning rate of logit opacities
     lr_colour: learning rate of the plain colour
-    lr_sh: learning rate of the view-dependent colour, a share of lr_colour; falls with the root of the steps from 6,000
+    lr_sh: learning rate of the view-dependent colour, a share of lr_colour; falls with the steps from 60 looks at each photo
     lr_end: share of the other rates that is left at the end
     lr_decay_from: progress at which they begin to fall
     ssim: weight of 1 - SSIM in the loss, the rest is L1
@@ -206,7 +206,7 @@ class Pictures:
 
 
 CLEARED, FADED = 8, -10.0  # cameras a turn, logit opacity
-SH_STEPS = 6_000  # from here on, view-dependent colour that learns at the same rate learns single photos by heart
+SH_LOOKS = 60  # at each photo; from then on, view-dependent colour that learns at this rate learns them by heart
 PIXELS_EACH = 50  # fewer training pixels a gaussian, and gaussians learn single photos by heart
 
 
@@ -311,7 +311,7 @@ class SplatTraining:
         f = c.lr_end**late
         colour = c.lr_colour * f
         o.lr = [mean] * 3 + [c.lr_scale * f] * 3 + [c.lr_quat * f] * 4 + [c.lr_opacity * f] + [colour] * 3 + [0.0, 0.0]
-        o.lr_sh = colour * c.lr_sh * min(1.0, math.sqrt(SH_STEPS / (i + 1)))
+        o.lr_sh = colour * c.lr_sh * min(1.0, SH_LOOKS * len(self.free) / (i + 1))
         self.weights.ssim = c.ssim
         self.weights.square = c.square * late
 
