@@ -46,7 +46,7 @@ class Config:
     lr_quat: learning rate of rotations
     lr_opacity: learning rate of logit opacities
     lr_colour: learning rate of the plain colour
-    lr_sh: learning rate of the view-dependent colour, a share of lr_colour; falls with the steps from 60 looks at each photo
+    lr_sh: learning rate of the view-dependent colour, a share of lr_colour; falls after 60 looks at each photo
     lr_end: share of the other rates that is left at the end
     lr_decay_from: progress at which they begin to fall
     ssim: weight of 1 - SSIM in the loss, the rest is L1
