@@ -4,7 +4,7 @@ What differs from the paper, because it pays when a step costs milliseconds and 
 - the picture grows with progress (a quarter, a half, full size): early steps are 16 times cheaper;
 - new gaussians are drawn where the picture is wrong (blending weight x pixel error, summed over views) instead of where
   screen gradients are large, and the count grows geometrically to a cap that the budget can still train;
-- faint gaussians are recycled, opacity is never reset;
+- all fade a little and the faint are recycled, opacity is never reset;
 - photos without alpha are trained before random colours: what is see-through anywhere is wrong, so no haze is left
   that explains one photo and spoils the views beside it;
 - Adam touches only what a view saw.
@@ -55,6 +55,7 @@ class Config:
     densify_every: steps between growing and recycling
     densify_until: progress at which that ends
     prune_opacity: gaussians fainter than this are recycled
+    fade: opacity that all lose before they are: what no photo needs fades away and goes where it is needed
     coarse: progress at which the picture reaches full size; the halves before share it
     background: what cut-out photos are put over
     backdrop: train whole photos before a colour that changes with every step, so that surfaces close
@@ -81,6 +82,7 @@ class Config:
     densify_every: int = 50
     densify_until: float = 0.7
     prune_opacity: float = 0.01
+    fade: float = 0.002
     coarse: float = 0.25
     background: Literal["white", "black"] = "white"
     backdrop: bool = True
@@ -342,6 +344,7 @@ class SplatTraining:
         """Split those that stand where the picture is wrong, into rows that are new or whose gaussian has faded."""
         c, rows, n = self.config, self.rows, self.rows.count
         p, score = rows.params[:n], rows.score[:n]
+        p[:, kernel.LOGIT] = torch.logit((torch.sigmoid(p[:, kernel.LOGIT]) - c.fade).clamp(1e-3, 0.999))
         dead = (p[:, kernel.LOGIT] < math.log(c.prune_opacity / (1 - c.prune_opacity))) | ~p[:, :14].isfinite().all(1)
         share = min(1.0, progress / (0.85 * c.densify_until))
         target = min(self.cap, max(n, int(self.started * (self.cap / self.started) ** share)))
