@@ -9,7 +9,8 @@ from torch import Tensor
 
 from benchmarks import peak
 from benchmarks.scenes import Scene, blob, pack
-from lumigraph.kernels import native, reference, splat
+from lumigraph.kernels import native, splat
+from lumigraph.kernels.reference import splat as reference
 
 CASES = (("50k@512 SH 3", 50_000, 512), ("200k@1024 SH 3", 200_000, 1024))
 FORWARD, BACKWARD = ("project", "bin", "composite"), ("composite_backward", "project_backward")

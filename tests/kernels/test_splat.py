@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.scenes import Scene, blob, pack, unpack
-from lumigraph.kernels import native, reference, splat
+from lumigraph.kernels import native, splat
+from lumigraph.kernels.reference import splat as reference
 
 RAW = ("means", "log_scales", "quats", "logit_opacities", "sh", "world_to_cam", "background")
 BAND = 1e-4  # relative width around a cut-off within which float32 may decide otherwise than float64

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.scenes import Scene, blob, pack
-from lumigraph.kernels import reference, splat
+from lumigraph.kernels import splat
+from lumigraph.kernels.reference import splat as reference
 from tests.kernels.test_splat import RAW, assert_near, settled_pixels
 
 GAIN, BIAS = (0.9, 1.1, 1.05), (0.02, -0.03, 0.01)

@@ -1,6 +1,5 @@
 // The module `_native_*`: checked arrays in, C++ stages out. One module an instruction set; Python picks.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
+// Here: splats; bindings_field.cpp: volumes.
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
@@ -14,27 +13,17 @@
 #include <stdexcept>
 #include <string>
 
+#include "bindings.h"
 #include "loss.h"
 #include "peak.h"
 #include "splat.h"
 
-namespace nb = nanobind;
 using namespace lumi;
 
 namespace {
 
-using Floats = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
-using Bytes = nb::ndarray<const uint8_t, nb::c_contig, nb::device::cpu>;
-using Doubles = nb::ndarray<double, nb::c_contig, nb::device::cpu>;
 using Optional = std::optional<Floats>;
 
-// The data of `a`, which must hold at least `count` elements (any shape).
-template <class A> auto* data(const A& a, size_t count, const char* name) {
-    if (a.size() < count)
-        throw std::invalid_argument(std::string(name) + " has " + std::to_string(a.size()) + " values, needs " +
-                                    std::to_string(count));
-    return a.data();
-}
 float* data_or_null(const Optional& a, size_t count, const char* name) { return a ? data(*a, count, name) : nullptr; }
 
 Camera make_camera(const std::array<float, 12>& m, float fx, float fy, float cx, float cy, int width, int height,
@@ -275,4 +264,5 @@ NB_MODULE(LUMI_MODULE, m) {
           nb::arg("optimizer"));
     m.def("loss", &loss, nb::arg("rgb"), nb::arg("target"), nb::arg("mask").none(), nb::arg("width"), nb::arg("height"),
           nb::arg("weights"), nb::arg("gradient").none(), nb::arg("error").none());
+    bind_field(m);
 }

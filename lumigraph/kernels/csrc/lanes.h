@@ -80,8 +80,8 @@ inline vf exp2_negative(vf x) {
 
 // e^x over the whole float range, relative error 2e-7; saturates instead of overflowing.
 inline vf exponential(vf x) {
-    vf y = minimum(maximum(x * 1.44269504f, spread(-126.f)), spread(126.f));
-    vf magic = spread(12582912.f), n = (y + magic) - magic;  // nearest integer
+    x = minimum(maximum(x, spread(-87.f)), spread(87.f));
+    vf magic = spread(12582912.f), n = (x * 1.44269504f + magic) - magic;  // nearest integer
     vi i = __builtin_convertvector(n, vi);
     vf f = x - n * 0.693145752f;  // Cody-Waite: ln 2 in two parts
     f = f - n * 1.42860677e-6f;

@@ -7,10 +7,10 @@
 //
 // No atomics on data: each entry owns a slot of sums, a gaussian adds up its own slots in a fixed order.
 #pragma once
-#include <cstdlib>
 #include <type_traits>
 #include <vector>
 
+#include "buffer.h"
 #include "gaussian.h"
 #include "lanes.h"
 #include "pool.h"
@@ -20,32 +20,6 @@ namespace lumi {
 constexpr int TILE = 16;     // pixels
 constexpr int CHUNK = 1024;  // gaussians a task; fixed, so that sums over chunks do not depend on the thread count
 constexpr int ROW = 16, SH_ROW = 48, SLOT = 16;  // floats: a row of params, of sh_rest, of sums
-
-// Grows, never shrinks, never initialises; cache-line aligned.
-template <class T> class Buffer {
-  public:
-    Buffer() = default;
-    Buffer(const Buffer&) = delete;
-    ~Buffer() { std::free(data_); }
-    T* reserve(size_t n) {
-        if (n > capacity_) {
-            std::free(data_);
-            capacity_ = n + n / 4;
-            data_ = static_cast<T*>(std::aligned_alloc(64, (capacity_ * sizeof(T) + 63) / 64 * 64));
-            if (!data_) {
-                capacity_ = 0;
-                throw std::bad_alloc();
-            }
-        }
-        return data_;
-    }
-    T* data() const { return data_; }
-    T& operator[](size_t i) const { return data_[i]; }
-
-  private:
-    T* data_ = nullptr;
-    size_t capacity_ = 0;
-};
 
 // log2 alpha = lo - u^2 - v^2 with u = p dx + q dy, v = r dy: the conic's Cholesky factor, so that compositing needs
 // two affine maps of the pixel and backward sums its moments in (u, v). The level set alpha = 1/255 is u^2 + v^2 =

@@ -1,0 +1,28 @@
+// What the two pages of bindings share.
+#pragma once
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+namespace lumi {
+
+namespace nb = nanobind;
+using Floats = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
+using Bytes = nb::ndarray<const uint8_t, nb::c_contig, nb::device::cpu>;
+using Doubles = nb::ndarray<double, nb::c_contig, nb::device::cpu>;
+using Longs = nb::ndarray<int64_t, nb::c_contig, nb::device::cpu>;
+
+// The data of `a`, which must hold at least `count` elements (any shape).
+template <class A> auto* data(const A& a, size_t count, const char* name) {
+    if (a.size() < count)
+        throw std::invalid_argument(std::string(name) + " has " + std::to_string(a.size()) + " values, needs " +
+                                    std::to_string(count));
+    return a.data();
+}
+
+void bind_field(nb::module_& m);
+
+}  // namespace lumi

@@ -1,0 +1,55 @@
+#include "volume.h"
+
+#include <cmath>
+
+#include "pool.h"
+
+namespace lumi {
+namespace {
+
+constexpr long RAYS = 128;  // a task
+
+template <class F> void each_ray(long rays, F&& f) {
+    parallel((int)((rays + RAYS - 1) / RAYS), [&](int task) {
+        for (long r = task * RAYS, end = r + RAYS < rays ? r + RAYS : rays; r < end; r++) f(r);
+    });
+}
+
+}  // namespace
+
+void light(const Packed& in, const Light& out) {
+    each_ray(in.rays, [&](long r) {
+        float rgb[3]{}, depth = 0, T = 1;
+        for (int64_t i = in.first[r]; i < in.first[r + 1]; i++) {
+            const float* s = in.density_rgb + 4 * i;
+            const float through = std::exp(-s[0] * in.length[i]), w = T * (1 - through);
+            for (int c = 0; c < 3; c++) rgb[c] += w * s[1 + c];
+            depth += w * in.distance[i];
+            out.weight[i] = w;
+            T *= through;
+        }
+        for (int c = 0; c < 3; c++) out.rgb[3 * r + c] = rgb[c];
+        out.transmittance[r] = T, out.depth[r] = depth;
+    });
+}
+
+// With G_i = dL/dw_i:  dL/d(density_i) = length_i (T_{i+1} G_i - sum_{j>i} w_j G_j - T_end dL/dT_end).
+void light_backward(const Packed& in, const Light& result, const Light& gradient, float* out) {
+    each_ray(in.rays, [&](long r) {
+        const float* g = gradient.rgb + 3 * r;
+        auto of_weight = [&](int64_t i) {
+            const float* c = in.density_rgb + 4 * i + 1;
+            return c[0] * g[0] + c[1] * g[1] + c[2] * g[2] + in.distance[i] * gradient.depth[r] + gradient.weight[i];
+        };
+        float T = result.transmittance[r], behind = T * gradient.transmittance[r];
+        for (int64_t i = in.first[r + 1] - 1; i >= in.first[r]; i--) {  // from the back: nothing is subtracted again
+            const float w = result.weight[i], G = of_weight(i);
+            out[4 * i] = in.length[i] * (T * G - behind);
+            for (int c = 0; c < 3; c++) out[4 * i + 1 + c] = w * g[c];
+            behind += w * G;
+            T += w;  // T_i = T_{i+1} + w_i
+        }
+    });
+}
+
+}  // namespace lumi
