@@ -215,7 +215,7 @@ PIXELS_EACH = 50  # fewer training pixels a gaussian, and gaussians learn single
 def auto_cap(budget: Budget, photos: int, pixels: float) -> int:
     """The number of gaussians that the budget can still train well, and that the photos can tell apart.
 
-    Measured on 2 cores, see docs/training.md. pixels: of a photo, on average.
+    Measured on 2 cores, see docs/methods/splat.md. pixels: of a photo, on average.
     """
     seconds = budget.seconds if budget.seconds is not None else (budget.steps or 1) / 90
     trained = 14_000 * math.sqrt(seconds * pixels / 160_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from lumigraph.scene.errors import RunError
 from lumigraph.scene.field import Field, Training
 from lumigraph.scene.images import photo_over
 from lumigraph.scene.metrics import psnr, ssim
-from lumigraph.wire.events import Event, Metrics, Progress, Snapshot
+from lumigraph.wire.events import Event, Metrics, Note, Progress, Snapshot
 
 LOOK_VIEWS = 4  # held-out views that a look during training renders
+LOOK_SHARE = 0.1  # of the time that looks may take: some methods render slowly
 TELL_EVERY = 0.2  # seconds between Progress events
 
 
@@ -50,27 +52,37 @@ def train(
 ) -> Iterator[Event]:
     """Step until the budget is spent. `done` = (steps, seconds) of training before, when resuming.
 
+    A step whose loss is not a number must have changed nothing: RunError then, and what was good is saved.
+
     Seconds are those inside `step`: neither looks, nor saves, nor a consumer that pauses count. Closing the generator,
     an interrupt or an error saves first, if anything was learned since the last save.
     """
     step, seconds = done
     saved, looked, told = seconds, seconds, 0.0
-    unsaved = False
+    unsaved, pause = False, look_every
     glance = held_out.select(range(0, len(held_out), max(1, len(held_out) // LOOK_VIEWS))[:LOOK_VIEWS])
     stats: dict[str, float] = {}
     try:
+        yield from (Note(text=text, level="warning") for text in getattr(training, "notes", ()))
         while (progress := budget.spent(step, seconds)) < 1:
             start = time.perf_counter()
             stats = training.step(step, progress)
+            if not math.isfinite(stats.get("loss", 0.0)):
+                raise RunError(
+                    f"the loss is not a number after {step:,} steps; what was learned until then is saved. "
+                    "Begin again with a smaller learning rate, one of the method's settings"
+                )
             seconds += time.perf_counter() - start
             step += 1
             unsaved = True
             if start - told > TELL_EVERY:
                 told = start
                 yield _progress(budget, step, seconds)
-            if seconds - looked > look_every:
-                looked = seconds
-                yield Metrics(step=step, seconds=seconds, values={**stats, **_look(training.field, glance)})
+            if seconds - looked > pause:
+                looked, began = seconds, time.perf_counter()
+                seen = _look(training.field, glance)
+                pause = max(look_every, (time.perf_counter() - began) / LOOK_SHARE)
+                yield Metrics(step=step, seconds=seconds, values={**stats, **seen})
             if seconds - saved > save_every:
                 saved, unsaved = seconds, False
                 yield from _snapshot(save, training, step, seconds)
@@ -100,6 +112,8 @@ def _judge(field: Field, capture: Capture, i: int, *, structure: bool = True) ->
         device = field.box.device
         image = field.render(capture.cameras[i].to(device), white.to(device) if capture.has_alpha else None)
     rgb, photo = image.rgb[0].clamp(0, 1).cpu(), photo_over(capture.photo(i), white)
+    if rgb.isnan().any():
+        raise RunError(f"{capture.names[i]} is rendered to what are no numbers; the field is damaged, train it again")
     return {"psnr": psnr(rgb, photo), **({"ssim": ssim(rgb, photo)} if structure else {})}
 
 

@@ -32,14 +32,15 @@ class Field(Protocol):
 
 
 class Training(Protocol):
-    """A field being learned."""
+    """A field being learned. It may have `notes`, sentences about what was chosen, to be told when it begins."""
 
     @property
     def field(self) -> Field: ...
 
     def step(self, i: int, progress: float) -> dict[str, float]:
         """Learn once; `i` counts from 0 over the whole run, `progress` is the share of the budget spent, 0..1: every
-        schedule hangs on it, so that a run is at its best when its budget ends. Returns numbers such as the loss."""
+        schedule hangs on it, so that a run is at its best when its budget ends. Returns numbers such as the `loss`;
+        where that is not finite, nothing may have changed: training ends with what was good."""
         ...
 
     def state(self) -> dict[str, Tensor]:

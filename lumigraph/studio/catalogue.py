@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 METHODS = {
     "splat": "lumigraph.methods.splat",
+    "ngp": "lumigraph.methods.ngp",
+    "nerf": "lumigraph.methods.nerf",
 }
+DEFAULT_METHOD = "splat"
 READERS = {
     "transforms": "lumigraph.captures.transforms",
     "blender": "lumigraph.captures.blender",

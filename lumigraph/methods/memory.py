@@ -1,0 +1,47 @@
+"""How much memory a step may take, before it takes it: where there is too little, Linux kills instead of refusing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from lumigraph.scene.errors import RunError
+
+CGROUP = Path("/sys/fs/cgroup")  # of the container that we may be in
+
+
+def fitting(count: int, what: str, bytes_each: float, device: str, remedy: str) -> tuple[int, list[str]]:
+    """(how many a step, notes): `count`, or half of them with a note where only those fit. Raises RunError with the
+    sizes, and `remedy`, where even these are too many. what: they are, in the plural."""
+    free = available(device)
+    for take in (count, count // 2):
+        if take * bytes_each <= free:
+            note = f"{count:,} {what} a step do not fit into {_size(free)} of free memory; taking {take:,}"
+            return take, [note] if take < count else []
+    need = f"{count // 2:,} {what} a step need about {_size(count // 2 * bytes_each)}"
+    raise RunError(f"{need} of memory and {_size(free)} are free; {remedy}")
+
+
+def available(device: str) -> float:
+    """Bytes that can still be had on a device; infinitely many where nobody says."""
+    if device != "cpu":
+        return float(torch.cuda.mem_get_info()[0])
+    try:
+        free = float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):  # counts what caches would give back
+                free = float(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        return float("inf")
+    try:
+        limit = float((CGROUP / "memory.max").read_text())
+        free = min(free, limit - float((CGROUP / "memory.current").read_text()))
+    except (OSError, ValueError):  # no container, or none with a limit
+        pass
+    return free
+
+
+def _size(count: float) -> str:
+    return f"{count / 2**30:.1f} GiB"

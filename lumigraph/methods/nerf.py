@@ -1,0 +1,437 @@
+"""NeRF (Mildenhall et al. 2020) as published, in plain torch: the field's reference, written to be read beside the
+paper.
+
+A scene is a function (position x, direction d) -> (density sigma, colour c), a network F behind a positional encoding
+
+    gamma(p) = (sin(2^0 pi p), cos(2^0 pi p), .., sin(2^(L-1) pi p), cos(2^(L-1) pi p))               (eq. 4)
+
+with L = 10 for positions within -1..1 and L = 4 for directions. A pixel's colour is what arrives along its ray r(t):
+
+    C(r) = sum_i T_i (1 - exp(-sigma_i delta_i)) c_i,   T_i = exp(-sum_{j<i} sigma_j delta_j)         (eq. 3)
+
+with delta_i the distance between neighbouring samples t_i within t_n..t_f. Those are drawn twice: one from each of
+N_c even bins (eq. 2) for a coarse network, then N_f more by the inverse of the distribution function of its weights
+(section 5.2) for a fine network, which sees all N_c + N_f. The loss is the squared error of both colours (eq. 6).
+
+Where t lies depends on the space: a box (cut-out photos: t along the ray, between the faces of the subject's ball), NDC
+(forward-facing photos, appendix C: t is linear in inverse depth), or contracted (everything else: t linear in inverse
+distance, positions squeezed into a ball of radius 2, Barron et al. 2022, eq. 10).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from lumigraph.methods.beginning import begin, extent_of, focus_of
+from lumigraph.methods.memory import fitting
+from lumigraph.methods.pixels import Pixels
+from lumigraph.methods.train import Budget
+from lumigraph.scene.cameras import Cameras, Rays, pixel_grid, rays
+from lumigraph.scene.capture import Capture
+from lumigraph.scene.errors import RunError
+from lumigraph.scene.images import Image
+
+NAME = "nerf"
+DEVICES = ("cpu", "cuda")
+SPACES = ("box", "ndc", "contracted")
+RENDERED = 1 << 12  # rays at once
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of NeRF. Where 0 chooses, it is the paper's value on a GPU and what pays in minutes on a CPU.
+
+    frequencies: L of the encoding of positions
+    view_frequencies: L of the encoding of directions
+    width: of the networks' layers; 0 chooses 256 or 64
+    depth: layers before the density; the encoded position comes in again behind the middle one
+    coarse: samples of the coarse network a ray; 0 chooses 64 or 32
+    fine: further samples of the fine network; 0 chooses 128 or 32
+    rays: of a step; 0 chooses 4096 or 512
+    lr: Adam's learning rate; 0 chooses 5e-4 or 2e-3
+    lr_end: share of it that is left at the end, on an exponential way there
+    space: box, ndc or contracted; auto chooses by the photos
+    background: what is behind everything; learned is one colour. White for cut-out photos unless said otherwise
+    checkpoint: recompute activations in the backward pass instead of keeping them: less memory, a third more time
+    piece: samples that the networks see at once where activations are recomputed, and in rendering
+    seed: of all that is drawn at random
+    """
+
+    frequencies: int = 10
+    view_frequencies: int = 4
+    width: int = 0
+    depth: int = 8
+    coarse: int = 0
+    fine: int = 0
+    rays: int = 0
+    lr: float = 0.0
+    lr_end: float = 0.1
+    space: Literal["auto", "box", "ndc", "contracted"] = "auto"
+    background: Literal["auto", "white", "black", "learned"] = "auto"
+    checkpoint: bool = False
+    piece: int = 1 << 13
+    seed: int = 0
+
+
+# ---- the function
+
+
+def encode(p: Tensor, frequencies: int) -> Tensor:
+    """(..., D) -> (..., 2 D L), eq. 4: for each k the sines of all D, then the cosines."""
+    scaled = [math.pi * 2.0**k * p for k in range(frequencies)]
+    return torch.cat([wave(x) for x in scaled for wave in (torch.sin, torch.cos)], -1)
+
+
+class Network(nn.Module):
+    """F of figure 7: `depth` layers, the encoded position again behind the middle one, density, then colour by view."""
+
+    def __init__(self, frequencies: int, view_frequencies: int, width: int, depth: int) -> None:
+        super().__init__()
+        self.shape = (frequencies, view_frequencies, width, depth)
+        self.frequencies, self.view_frequencies, self.middle = frequencies, view_frequencies, depth // 2
+        position, view = 6 * frequencies, 6 * view_frequencies
+        ins = [position] + [width + (position if k == self.middle + 1 else 0) for k in range(1, depth)]
+        self.layers = nn.ModuleList(nn.Linear(n, width) for n in ins)
+        self.density, self.feature = nn.Linear(width, 1), nn.Linear(width, width)
+        self.view, self.colour = nn.Linear(width + view, width // 2), nn.Linear(width // 2, 3)
+
+    def forward(self, x: Tensor, d: Tensor) -> Tensor:
+        """(S, 3) positions within -1..1 and unit directions -> (S, 4) density, red, green, blue."""
+        position = encode(x, self.frequencies)
+        h = position
+        for k, layer in enumerate(self.layers):
+            h = torch.relu(layer(torch.cat([h, position], -1) if k == self.middle + 1 else h))
+        sigma = torch.relu(self.density(h))
+        seen = torch.cat([self.feature(h), encode(d, self.view_frequencies)], -1)
+        return torch.cat([sigma, torch.sigmoid(self.colour(torch.relu(self.view(seen))))], -1)
+
+
+# ---- rays: samples and light
+
+
+def stratified(rays: int, count: int, jitter: Tensor | None, like: Tensor) -> Tensor:
+    """(rays, count) in 0..1: one in each of `count` even bins, eq. 2; their middles without jitter (rays, count)."""
+    at = torch.arange(count, dtype=like.dtype, device=like.device).expand(rays, count)
+    return (at + (0.5 if jitter is None else jitter)) / count
+
+
+def inverse_cdf(weights: Tensor, u: Tensor) -> Tensor:
+    """(R, F) in 0..1: where a density that is constant in each of N even bins, of `weights` (R, N), has u (R, F) of its
+    mass behind it."""
+    pdf = weights + 1e-5  # an empty ray is sampled evenly
+    cdf = torch.cumsum(pdf / pdf.sum(1, keepdim=True), 1)
+    cdf = torch.cat([torch.zeros_like(cdf[:, :1]), cdf], 1)
+    above = torch.searchsorted(cdf, u.contiguous(), right=True).clamp(1, weights.shape[1])
+    low, high = cdf.gather(1, above - 1), cdf.gather(1, above)
+    return (above - 1 + ((u - low) / (high - low).clamp(min=1e-8)).clamp(0, 1)) / weights.shape[1]
+
+
+class Seen(NamedTuple):
+    rgb: Tensor  # (R, 3) over black
+    alpha: Tensor  # (R,)
+    t: Tensor  # (R,) sum of weight x t
+    weights: Tensor  # (R, N)
+
+
+def light(sigma_rgb: Tensor, t: Tensor, far: Tensor) -> Seen:
+    """Eq. 3 for samples (R, N, 4) at t (R, N), which grows along a ray; the last one reaches to far (R,)."""
+    delta = torch.cat([t[:, 1:], far[:, None]], 1) - t
+    absorbed = sigma_rgb[..., 0] * delta
+    before = torch.cumsum(absorbed, 1) - absorbed
+    weights = torch.exp(-before) * (1 - torch.exp(-absorbed))
+    rgb = (weights[..., None] * sigma_rgb[..., 1:]).sum(1)
+    return Seen(rgb, weights.sum(1), (weights * t).sum(1), weights)
+
+
+# ---- spaces
+
+NEAR, FAR = 0.05, 100.0  # of contracted rays, in radii
+
+
+@dataclass(frozen=True)
+class Space:
+    """What t and positions mean. centre (3,), radius: of the subject. For NDC: frame (3, 4), the camera from the world
+    of the view that everything is relative to; slope (2,), half its width and height per depth; radius, its near plane.
+    """
+
+    kind: str
+    centre: Tensor
+    radius: float
+    frame: Tensor
+    slope: Tensor
+
+    def enter(self, beams: Rays) -> tuple[Rays, Tensor, Tensor]:
+        """The rays in the networks' own coordinates, and t_n and t_f (R,)."""
+        o, d = (beams.origins - self.centre) / self.radius, beams.directions
+        one = torch.ones_like(o[:, 0])
+        if self.kind == "contracted":
+            return Rays(o, d), NEAR * one, FAR * one
+        if self.kind == "box":
+            along = -(o * d).sum(1)
+            half = (1 - (o + along[:, None] * d).square().sum(1)).clamp(min=0).sqrt()
+            near = (along - half).clamp(min=0)
+            return Rays(o, d), near, torch.maximum(along + half, near)
+        z, dz = self._depths(beams)
+        p = beams.origins @ self.frame[:2, :3].T + self.frame[:2, 3]
+        slope = d @ self.frame[:2, :3].T / dz[:, None]
+        flat = (p + (self.radius - z)[:, None] * slope) / self.radius  # on the near plane
+        origins = torch.cat([flat / self.slope, -one[:, None]], 1)
+        return Rays(origins, torch.cat([(slope - flat) / self.slope, 2 * one[:, None]], 1)), 0 * one, one
+
+    def t_of(self, s: Tensor, near: Tensor, far: Tensor) -> Tensor:
+        """(R, N) t at the shares s (R, N), 0..1, of the way from t_n to t_f (R,)."""
+        if self.kind == "contracted":
+            return 1 / ((1 - s) / near[:, None] + s / far[:, None])
+        return near[:, None] + (far - near)[:, None] * s
+
+    def positions(self, entered: Rays, t: Tensor) -> Tensor:
+        """(R, N, 3) within -1..1 at t (R, N)."""
+        p = entered.origins[:, None] + t[..., None] * entered.directions[:, None]
+        if self.kind == "contracted":
+            r = p.norm(dim=-1, keepdim=True).clamp(min=1)
+            p = p * ((2 - 1 / r) / r) / 2
+        return p
+
+    def distance(self, beams: Rays, t: Tensor) -> Tensor:
+        """(R,) world units along `beams`, as they were before they entered, at t (R,)."""
+        if self.kind != "ndc":
+            return t * self.radius
+        z, dz = self._depths(beams)
+        return (self.radius / (1 - t.clamp(max=0.9999)) - z) / dz
+
+    def _depths(self, beams: Rays) -> tuple[Tensor, Tensor]:
+        """(R,) how far along the axis of the NDC view the rays begin, and how fast they go that way."""
+        axis = self.frame[2]
+        return beams.origins @ axis[:3] + axis[3], (beams.directions @ axis[:3]).clamp(min=1e-3)
+
+    def to(self, device: torch.device | str) -> Space:
+        return Space(self.kind, self.centre.to(device), self.radius, self.frame.to(device), self.slope.to(device))
+
+
+def space_of(capture: Capture, kind: str, generator: torch.Generator) -> Space:
+    """The space for a capture, chosen by its photos where `kind` is auto."""
+    cameras = capture.cameras.to(dtype=torch.float32)
+    forward = torch.nn.functional.normalize(cameras.forwards.mean(0), dim=0)
+    ahead = bool((cameras.forwards @ forward > math.cos(math.radians(40))).all())
+    if kind == "auto":
+        kind = "box" if capture.has_alpha else "ndc" if ahead and _facing(cameras, forward) else "contracted"
+    middle = cameras[int((cameras.positions - cameras.positions.mean(0)).norm(dim=1).argmin())]
+    frame = middle.cam_from_world[0]
+    slope = 0.5 * cameras.sizes.float().amax(0) / cameras.focal.amin(0)
+    centre = focus_of(cameras)
+    if kind == "box":
+        xyz = begin(capture, 20_000, generator).xyz
+        centre = (xyz.amin(0) + xyz.amax(0)) / 2
+        return Space(kind, centre, 1.05 * float((xyz - centre).norm(dim=1).max()), frame, slope)
+    if kind == "ndc":
+        depths = begin(capture, 5_000, generator).xyz @ frame[2, :3] + frame[2, 3]
+        near = 0.8 * float(depths[depths > 0].quantile(0.005)) if (depths > 0).any() else extent_of(cameras)
+        return Space(kind, centre, near, frame, slope)
+    return Space(kind, centre, float((cameras.positions - centre).norm(dim=1).mean()), frame, slope)
+
+
+def _facing(cameras: Cameras, forward: Tensor) -> bool:
+    """Whether the cameras stand beside each other rather than behind each other, as appendix C wants it."""
+    spread = cameras.positions - cameras.positions.mean(0)
+    return float((spread @ forward).abs().max()) < 0.5 * float(spread.norm(dim=1).max())
+
+
+# ---- the field
+
+
+class NerfField:
+    """Two networks in a space; background (3,) is a logit colour, or None for whatever the caller puts there."""
+
+    def __init__(self, networks: nn.ModuleDict, space: Space, samples: tuple[int, int], background: Tensor | None):
+        self.networks, self.space, self.samples, self.background = networks, space, samples, background
+        self.piece, self.recompute = 1 << 13, False
+
+    @property
+    def box(self) -> Tensor:
+        return torch.stack([self.space.centre - self.space.radius, self.space.centre + self.space.radius])
+
+    def along(self, beams: Rays, generator: torch.Generator | None = None) -> tuple[Seen, Seen, Tensor]:
+        """(coarse, fine) light along R rays, and t_f; with a generator at random samples, else at their middles."""
+        rays_, near, far = self.space.enter(beams)
+        n, (first, second) = len(near), self.samples
+
+        def random(count: int) -> Tensor | None:
+            return None if generator is None else torch.rand(n, count, generator=generator).to(near)
+
+        s = stratified(n, first, random(first), near)
+        t = self.space.t_of(s, near, far)
+        coarse = light(self._network("coarse", rays_, beams.directions, t), t, far)
+        u = stratified(n, second, random(second), near)
+        s = torch.cat([s, inverse_cdf(coarse.weights.detach(), u)], 1).sort(1).values
+        t = self.space.t_of(s, near, far)
+        return coarse, light(self._network("fine", rays_, beams.directions, t), t, far), far
+
+    def _network(self, name: str, entered: Rays, directions: Tensor, t: Tensor) -> Tensor:
+        """(R, N, 4), a piece at a time where activations are not kept."""
+        network = self.networks[name]
+        x = self.space.positions(entered, t).flatten(0, 1)
+        d = directions[:, None].expand(*t.shape, 3).flatten(0, 1)
+        if not self.recompute and torch.is_grad_enabled():
+            return network(x, d).view(*t.shape, 4)  # type: ignore[no-any-return]
+        pieces = zip(torch.split(x, self.piece), torch.split(d, self.piece), strict=True)
+        if torch.is_grad_enabled():
+            out = [checkpoint(network, *piece, use_reentrant=False) for piece in pieces]
+        else:
+            out = [network(*piece) for piece in pieces]
+        return torch.cat(out).view(*t.shape, 4)
+
+    @torch.no_grad()
+    def render(self, cameras: Cameras, background: Tensor | None = None) -> Image:
+        device = self.space.centre.device
+        torch.set_num_threads(os.cpu_count() or 1)  # another method may have taken torch's threads away
+        cameras = cameras.to(device, torch.float32)
+        width, height = cameras.size(0)
+        pixels = pixel_grid((width, height)).flatten(0, 1).to(device)
+        parts = []
+        for i in range(len(cameras)):
+            for piece in torch.split(pixels, RENDERED):
+                beams = rays(cameras, torch.full((len(piece),), i, device=device), piece)
+                _, seen, _ = self.along(beams)
+                z = self.space.distance(beams, seen.t / seen.alpha.clamp(min=1e-6)) * (
+                    beams.directions @ cameras.forwards[i]
+                )
+                parts.append(torch.cat([seen.rgb, seen.alpha[:, None], z[:, None]], 1))
+        planes = torch.cat(parts).view(len(cameras), height, width, 5)
+        rgb, alpha, depth = torch.split(planes, [3, 1, 1], -1)
+        if self.background is not None:
+            rgb, alpha = rgb + (1 - alpha) * torch.sigmoid(self.background), torch.ones_like(alpha)
+        elif background is not None:
+            rgb = rgb + (1 - alpha) * background
+        return Image(rgb, alpha, depth)
+
+    def state(self) -> dict[str, Tensor]:
+        s = self.space
+        place = torch.cat([s.centre.cpu(), torch.tensor([s.radius]), s.frame.cpu().flatten(), s.slope.cpu()])
+        state = {f"networks.{name}": x.detach() for name, x in self.networks.state_dict().items()}
+        network = cast(Network, self.networks["fine"])
+        layout = torch.tensor([*network.shape, *self.samples, SPACES.index(s.kind)])
+        state |= {"place": place, "layout": layout}
+        if self.background is not None:
+            state["background"] = self.background.detach()
+        return state
+
+
+def load(state: dict[str, Tensor]) -> NerfField:
+    """A field from what `NerfField.state` gave. Raises RunError where parts are missing or do not fit together."""
+    try:
+        *shape, first, second, kind = state["layout"].tolist()
+        if not all(0 < n <= 4096 for n in (*shape, first, second)):
+            raise ValueError("its layout is not one of a network")
+        place = state["place"].float()
+        centre, radius, frame, slope = torch.split(place, [3, 1, 12, 2])
+        networks = nn.ModuleDict({name: Network(*shape) for name in ("coarse", "fine")}).to(place.device)
+        prefix = "networks."
+        networks.load_state_dict({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
+        space = Space(SPACES[kind], centre, float(radius), frame.view(3, 4), slope)
+        return NerfField(networks, space, (first, second), state.get("background"))
+    except (KeyError, ValueError, IndexError, RuntimeError) as error:
+        raise RunError(f"this is not a field of the method {NAME}: {error}") from error
+
+
+# ---- the training
+
+
+class NerfTraining:
+    """One run. Its state is the field, Adam's moments and the random generator."""
+
+    def __init__(self, capture: Capture, config: Config, field: NerfField, device: str) -> None:
+        self.config, self.field = config, field
+        field.piece, field.recompute = config.piece, config.checkpoint
+        gpu = device != "cpu"
+        self.lr = config.lr or (5e-4 if gpu else 2e-3)
+        remedy = "set checkpoint, or fewer rays or samples"
+        self.rays = config.rays or (4096 if gpu else 512)
+        self.rays, self.notes = fitting(self.rays, "rays", self._bytes_each(), device, remedy)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.pixels = Pixels(capture, self.generator, device)
+        learned: list[Tensor] = list(field.networks.parameters())
+        if field.background is not None:
+            learned.append(field.background.requires_grad_())
+        self.adam = torch.optim.Adam(learned, lr=self.lr, fused=True)
+        white = config.background == "white" or (config.background == "auto" and capture.has_alpha)
+        self.behind = torch.full((3,), float(white), device=device)
+        torch.set_num_threads(os.cpu_count() or 1)
+
+    def _bytes_each(self) -> float:
+        """About what the activations of a ray take: a layer keeps what went into it and what came out."""
+        _, _, width, depth = cast(Network, self.field.networks["fine"]).shape
+        coarse, fine = self.field.samples
+        samples = 2 * coarse + fine
+        kept = 4 * (2 * width * (depth + 2) + 12 * sum(cast(Network, self.field.networks["fine"]).shape[:2]))
+        if self.config.checkpoint:  # of a piece alone, and of every sample what goes in and comes out
+            return 4 * 20 * samples + kept * min(self.config.piece, self.rays * samples) / self.rays
+        return float(kept * samples)
+
+    def step(self, i: int, progress: float) -> dict[str, float]:
+        for group in self.adam.param_groups:
+            group["lr"] = self.lr * self.config.lr_end**progress
+        batch = self.pixels.draw(self.rays)
+        behind = self.behind if self.field.background is None else torch.sigmoid(self.field.background)
+        target = batch.over(behind.detach())
+        coarse, fine, _ = self.field.along(batch.rays, self.generator)
+        losses = [(seen.rgb + (1 - seen.alpha)[:, None] * behind - target).square().mean() for seen in (coarse, fine)]
+        self.adam.zero_grad()
+        (losses[0] + losses[1]).backward()  # type: ignore[no-untyped-call]
+        gradients = [p.grad for group in self.adam.param_groups for p in group["params"] if p.grad is not None]
+        if not all(bool(g.isfinite().all()) for g in gradients):
+            return {"loss": math.nan}
+        self.adam.step()
+        return {"loss": float(losses[1].detach()), "rays": float(len(target))}
+
+    def state(self) -> dict[str, Tensor]:
+        state = {**self.field.state(), "random": self.generator.get_state()}
+        for k, moments in self.adam.state_dict()["state"].items():
+            state |= {f"adam.{k}.{name}": torch.as_tensor(x) for name, x in moments.items()}
+        return state
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state` gave. Raises RunError where that is not a state of this method."""
+        try:
+            moments: dict[int, dict[str, Tensor]] = {}
+            for name, x in state.items():
+                if name.startswith("adam."):
+                    _, k, which = name.split(".")
+                    moments.setdefault(int(k), {})[which] = x
+            self.adam.load_state_dict({"state": moments, "param_groups": self.adam.state_dict()["param_groups"]})
+            self.generator.set_state(state["random"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise RunError(f"this is not a checkpoint of the method {NAME}: {error}") from error
+
+
+def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu") -> NerfTraining:
+    """Begin to learn `capture` (pinhole cameras). Raises RunError where there is nothing to begin with."""
+    if not len(capture):
+        raise RunError("there are no photos to train with")
+    gpu = device != "cpu"
+    torch.manual_seed(config.seed)
+    width = config.width or (256 if gpu else 64)
+    samples = (config.coarse or (64 if gpu else 32), config.fine or (128 if gpu else 32))
+    shape = (config.frequencies, config.view_frequencies, width, config.depth)
+    if not all(0 < n <= 4096 for n in (*shape, *samples)):
+        raise RunError("frequencies, width, depth and samples of NeRF are 1 to 4096")
+    networks = nn.ModuleDict({name: Network(*shape) for name in ("coarse", "fine")}).to(device)
+    space = space_of(capture, config.space, torch.Generator().manual_seed(config.seed)).to(device)
+    background = torch.zeros(3, device=device) if config.background == "learned" else None
+    return NerfTraining(capture, config, NerfField(networks, space, samples, background), device)
+
+
+def resume(
+    capture: Capture, config: Config, state: dict[str, Tensor], budget: Budget, device: str = "cpu"
+) -> NerfTraining:
+    """Go on from `state`. Raises RunError where it is not a state of this method for this capture."""
+    field = load({name: x.to(device) for name, x in state.items() if not name.startswith("adam.") and name != "random"})
+    training = NerfTraining(capture, config, field, device)
+    training.restore(state)
+    return training

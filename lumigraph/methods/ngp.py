@@ -1,0 +1,428 @@
+"""Instant-NGP (Mueller et al. 2022): a hash grid of features and tiny networks, marched where there is something.
+
+A field is learned by random rays: march(occupied cells) -> samples -> field(position, direction) -> light along the
+ray -> its difference from the photo. Every 16 steps the grid of occupied cells is told what the field has become.
+
+Bounded scenes (photos that are cut out) fill the unit cube as they are. Unbounded ones are contracted into it: what
+lies in the first cube keeps half of the unit cube along each axis, everything beyond shares the rest (Barron et al.
+2022, eq. 10, in the maximum norm), and the march doubles its cubes and lengthens its steps with distance.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lumigraph.kernels import hashgrid, march, volume
+from lumigraph.kernels.adam import Adam
+from lumigraph.methods.beginning import begin, extent_of, focus_of
+from lumigraph.methods.memory import fitting
+from lumigraph.methods.pixels import Anchors, Batch, Pixels
+from lumigraph.methods.train import Budget
+from lumigraph.scene.cameras import Cameras, Rays, pixel_grid, project, rays
+from lumigraph.scene.capture import Capture
+from lumigraph.scene.errors import RunError
+from lumigraph.scene.images import Image
+
+NAME = "ngp"
+DEVICES = ("cpu", "cuda")
+RENDERED = 1 << 13  # rays at once
+FIRST_SLICE, DARK = 16, 1e-3  # samples a ray at first, twice as many each time; transmittance below which it ends
+FIELD = ("table", "weights", "cells", "place", "layout")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of instant-NGP.
+
+    log2_entries: rows of the hash table a level, as a power of two
+    coarsest: cells along the scene on the coarsest of the 16 levels
+    finest: cells along the scene on the finest level
+    samples: along all rays of a step, about, that light reaches
+    lr: Adam's learning rate
+    lr_end: share of it that is left at the end
+    lr_decay_from: progress at which it begins to fall
+    decay: of the networks' weights, a share of the learning rate
+    cells: of the grid of occupied cells, along each side
+    cubes: nested grids, each twice as large as the one before; 0 chooses: 1 for cut-out photos, else 6
+    fineness: steps along the diagonal of the first cube
+    sparse: density times a step below which a cell is empty
+    distortion: weight of the loss that gathers light in one place along a ray (Barron et al. 2022, eq. 15)
+    depth: weight of the loss that draws depths to the capture's points
+    exposure: learn a gain for each photo
+    background: what cut-out photos are shown over in training: random for each ray, or white
+    seed: of all that is drawn at random
+    """
+
+    log2_entries: int = 17
+    coarsest: int = 16
+    finest: int = 1024
+    samples: int = 1 << 15
+    lr: float = 1e-2
+    lr_end: float = 0.03
+    lr_decay_from: float = 0.3
+    decay: float = 0.0
+    cells: int = 64
+    cubes: int = 0
+    fineness: int = 512
+    sparse: float = 0.01
+    distortion: float = 0.0
+    depth: float = 0.0
+    exposure: bool = False
+    background: Literal["random", "white"] = "random"
+    seed: int = 0
+
+
+# ---- the field
+
+
+class NgpField:
+    """table, weights: of kernels.hashgrid; occupancy: where the march takes samples."""
+
+    def __init__(self, grid: hashgrid.Grid, table: Tensor, weights: Tensor, occupancy: march.Occupancy, fineness: int):
+        self.grid, self.table, self.weights, self.occupancy = grid, table, weights, occupancy
+        cubes = len(occupancy.cells)
+        self.shortest = 2 * math.sqrt(3) * occupancy.half / fineness
+        self.growth = 0.0 if cubes == 1 else 4.0 / fineness
+        self.reach = 2 * math.sqrt(3) * occupancy.half * 2 ** (cubes - 1)
+
+    @property
+    def box(self) -> Tensor:
+        o = self.occupancy
+        half = o.half * 2.0 ** (len(o.cells) - 1)
+        return torch.stack([o.centre - half, o.centre + half])
+
+    def unit(self, points: Tensor) -> Tensor:
+        """(S, 3) world -> the unit cube."""
+        p = (points - self.occupancy.centre) / self.occupancy.half
+        if len(self.occupancy.cells) == 1:
+            return p * 0.5 + 0.5
+        reach = p.abs().amax(1, keepdim=True).clamp(min=1)
+        return p * ((2 - 1 / reach) / reach) * 0.25 + 0.5
+
+    def samples(self, beams: Rays, jitter: Tensor, near: float = 0.0) -> march.Samples:
+        far = near + 2 * self.reach + float((beams.origins - self.occupancy.centre).norm(dim=1).max())
+        steps = march.Steps(near, far, self.shortest, self.growth)
+        return march.march(self.occupancy, steps, beams.origins, beams.directions, jitter)
+
+    @torch.no_grad()
+    def lit(self, beams: Rays, samples: march.Samples) -> march.Samples:
+        """Those samples that light still reaches: the others cost as much and learn nothing."""
+        found = torch.zeros(len(samples.distance), 4, device=samples.distance.device)
+        points, _ = self._points(beams, samples)
+        found[:, 0] = hashgrid.density(self.grid, self.table, self.weights, points)
+        weight = volume.light(found, samples.distance, samples.length, samples.first).weight
+        # the light that reaches a sample is its weight over its own alpha
+        kept = weight > DARK * -torch.expm1(-found[:, 0] * samples.length)
+        counted = torch.cat([kept.new_zeros(1, dtype=torch.int64), kept.cumsum(0)])
+        return march.Samples(counted[samples.first], samples.distance[kept], samples.length[kept])
+
+    def along(self, beams: Rays, samples: march.Samples) -> volume.Light:
+        """What arrives along the rays. Differentiable in table and weights."""
+        points, direction = self._points(beams, samples)
+        seen = hashgrid.field(self.grid, self.table, self.weights, points, direction, self.table.grad)
+        return volume.light(seen, samples.distance, samples.length, samples.first)
+
+    def _points(self, beams: Rays, samples: march.Samples) -> tuple[Tensor, Tensor]:
+        """(S, 3) where the samples are in the unit cube, and the directions they are seen along."""
+        ray = samples.ray
+        direction = beams.directions[ray]
+        return self.unit(torch.addcmul(beams.origins[ray], samples.distance[:, None], direction)), direction
+
+    @torch.no_grad()
+    def seen(self, beams: Rays) -> Tensor:
+        """(R, 5) rgb over black, alpha, sum of weight x distance: as `along`, but a ray ends where nothing shines
+        through any more."""
+        samples = self.samples(beams, torch.full_like(beams.origins[:, 0], 0.5))
+        out = beams.origins.new_zeros(len(beams.origins), 5)
+        through = torch.ones_like(out[:, 0])
+        start, end = samples.first[:-1].clone(), samples.first[1:]
+        slice_ = FIRST_SLICE
+        alive = (start < end).nonzero()[:, 0]
+        while len(alive):
+            count = (end[alive] - start[alive]).clamp(max=slice_)
+            first = torch.cat([count.new_zeros(1), count.cumsum(0)])
+            total = int(first[-1])
+            which = torch.arange(total, device=alive.device) + torch.repeat_interleave(
+                start[alive] - first[:-1], count, output_size=total
+            )
+            part = march.Samples(first, samples.distance[which], samples.length[which])
+            light = self.along(Rays(beams.origins[alive], beams.directions[alive]), part)
+            arrived = torch.cat([light.rgb, 1 - light.transmittance[:, None], light.depth[:, None]], 1)
+            out[alive] += through[alive, None] * arrived
+            through[alive] *= light.transmittance
+            start[alive] += count
+            alive = alive[(start[alive] < end[alive]) & (through[alive] > DARK)]
+            slice_ *= 2
+        return out
+
+    @torch.no_grad()
+    def render(self, cameras: Cameras, background: Tensor | None = None) -> Image:
+        width, height = cameras.size(0)
+        torch.set_num_threads(1)  # as in training
+        cameras = cameras.to(self.table.device, torch.float32)
+        pixels = pixel_grid((width, height)).to(self.table.device).flatten(0, 1)
+        parts = []
+        for i in range(len(cameras)):
+            for piece in torch.split(pixels, RENDERED):
+                beams = rays(cameras, torch.full((len(piece),), i, device=piece.device), piece)
+                seen = self.seen(beams)
+                seen[:, 4] *= beams.directions @ cameras.forwards[i]
+                parts.append(seen)
+        rgb, alpha, depth = torch.split(torch.cat(parts).view(len(cameras), height, width, 5), [3, 1, 1], -1)
+        if background is not None:
+            rgb = rgb + (1 - alpha) * background
+        return Image(rgb, alpha, depth / alpha.clamp(min=1e-6))
+
+    def state(self) -> dict[str, Tensor]:
+        o, level = self.occupancy, self.grid.levels
+        fineness = round(2 * math.sqrt(3) * o.half / self.shortest)
+        return {
+            "table": self.table.detach(),
+            "weights": self.weights.detach(),
+            "cells": o.cells,
+            "place": torch.cat([o.centre.cpu(), torch.tensor([o.half])]),
+            "layout": torch.tensor([self.grid.log2_entries, int(level[0].scale), int(level[-1].scale), fineness]),
+        }
+
+
+def load(state: dict[str, Tensor]) -> NgpField:
+    """A field from what `NgpField.state` gave. Raises RunError where parts are missing or do not fit together."""
+    try:
+        log2_entries, coarsest, finest, fineness = state["layout"].tolist()
+        grid = hashgrid.Grid(log2_entries, coarsest, finest)
+        table, weights, place = state["table"].float(), state["weights"].float(), state["place"]
+        if table.shape != (grid.entries, hashgrid.FEATURES) or weights.shape != (hashgrid.WEIGHTS,) or fineness < 1:
+            raise ValueError("the table or the networks have another shape")
+        occupancy = march.Occupancy(state["cells"], place[:3].to(table), float(place[3]))
+        return NgpField(grid, table, weights, occupancy, fineness)
+    except (KeyError, ValueError, IndexError) as error:
+        raise RunError(f"this is not a field of the method {NAME}: {error}") from error
+
+
+# ---- where there is something
+
+UPDATE_EVERY, WARM = 16, 256  # steps: between updates; of all cells at first
+FADE = 0.95  # of a cell's density at each update, unless it is found again
+PROBED = 1 << 16  # cells an update, of all and again of the occupied ones
+CARVED = 30  # photos whose silhouettes cut the first grid
+
+
+class Density:
+    """The largest density lately found in each cell, (L, G, G, G), from which the occupied ones follow."""
+
+    def __init__(self, field: NgpField, sparse: float, generator: torch.Generator) -> None:
+        self.values = torch.zeros_like(field.occupancy.cells, dtype=torch.float32)
+        self._field, self._sparse, self._generator = field, sparse, generator
+        self.possible = field.occupancy.cells.clone()  # where silhouettes leave room
+
+    @torch.no_grad()
+    def update(self, everywhere: bool) -> None:
+        flat, cells = self.values.view(-1), self._field.occupancy.cells.view(-1)
+        if everywhere:
+            which = torch.arange(len(flat), device=flat.device)
+        else:
+            anywhere = torch.randint(len(flat), (PROBED,), generator=self._generator).to(flat.device)
+            occupied = cells.nonzero()[:, 0]
+            again = torch.randint(max(1, len(occupied)), (PROBED,), generator=self._generator).to(flat.device)
+            which = torch.cat([anywhere, occupied[again] if len(occupied) else anywhere])
+        flat *= FADE
+        for piece in torch.split(which, 1 << 18):
+            found = self._probe(piece)
+            flat.scatter_reduce_(0, piece, found, "amax")
+        thickness = flat * self._field.shortest
+        cells.copy_((thickness > min(self._sparse, float(thickness.mean()))) & (self.possible.view(-1) > 0))
+
+    def _probe(self, which: Tensor) -> Tensor:
+        """(P,) densities at random points of the cells numbered `which`."""
+        o, side = self._field.occupancy, self._field.occupancy.cells.shape[1]
+        xyz = torch.stack([which % side, which // side % side, which // side**2 % side], 1).float()
+        inside = torch.rand(len(which), 3, generator=self._generator).to(xyz.device)
+        half = o.half * 2.0 ** (which // side**3).float()[:, None]
+        points = o.centre + ((xyz + inside) / side * 2 - 1) * half
+        f = self._field
+        return hashgrid.density(f.grid, f.table, f.weights, f.unit(points))
+
+
+# ---- the training
+
+
+class NgpTraining:
+    """One run. Its state is the field, Adam's moments, the cells' densities, the exposures and the random generator."""
+
+    def __init__(self, capture: Capture, config: Config, field: NgpField, device: str) -> None:
+        self.config, self.field = config, field
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.pixels = Pixels(capture, self.generator, device)
+        self.cut_out = capture.has_alpha
+        self.near = 0.0 if self.cut_out else 0.02 * extent_of(capture.cameras)
+        field.table.requires_grad_(), field.weights.requires_grad_()
+        self.exposure = torch.zeros(len(capture), 3, device=device).requires_grad_(config.exposure)  # log gains
+        learned = [field.table, field.weights] + ([self.exposure] if config.exposure else [])
+        self.adam = Adam(learned)
+        self.density = Density(field, config.sparse, self.generator)
+        each = 700 if device == "cpu" else 9000  # bytes a sample takes: fused, or by torch's own operations
+        self.samples, self.notes = fitting(config.samples, "samples", each, device, "set fewer samples")
+        self.rays = self.samples // 256
+        self.anchors = Anchors(capture, self.generator) if config.depth else None
+        # torch has little to do in a step, and its OpenMP threads would spin on the cores that the kernels need
+        torch.set_num_threads(1)
+
+    def step(self, i: int, progress: float) -> dict[str, float]:
+        c, field = self.config, self.field
+        batch = self.pixels.draw(self.rays)
+        jitter = torch.rand(len(batch.photo), generator=self.generator).to(batch.photo.device)
+        marched = field.samples(batch.rays, jitter, self.near)
+        samples = field.lit(batch.rays, marched) if i >= WARM else marched
+        light = field.along(batch.rays, samples)
+        loss = self._loss(batch, light, samples)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if not (loss.isfinite() and self._finite()):
+            return {"loss": math.nan}
+        late = max(0.0, (progress - c.lr_decay_from) / (1 - c.lr_decay_from)) if c.lr_decay_from < 1 else 0.0
+        rate = c.lr * min(1.0, (i + 1) / 50) * c.lr_end**late
+        self.adam.step([rate] * len(self.adam.parameters))
+        if i % UPDATE_EVERY == UPDATE_EVERY - 1:
+            self.density.update(everywhere=i < WARM)
+        taken = max(1, len(samples.distance))
+        self.rays = int(min(max(self.rays * min(2.0, self.samples / taken), 64), 1 << 16))
+        return {"loss": float(loss.detach()), "rays": float(len(batch.photo)), "samples": float(taken)}
+
+    def _finite(self) -> bool:
+        """Whether the gradients are numbers; those of the networks gather what is wrong with any sample."""
+        gradients = [p.grad for p in self.adam.parameters[1:] if p.grad is not None]
+        return all(bool(g.isfinite().all()) for g in gradients)
+
+    def _loss(self, batch: Batch, light: volume.Light, samples: march.Samples) -> Tensor:
+        c = self.config
+        rgb = light.rgb
+        if c.exposure:
+            rgb = rgb * (self.exposure - self.exposure.mean(0))[batch.photo].exp()
+        if self.cut_out and c.background == "white":
+            behind = torch.ones_like(rgb)
+        else:  # what is see-through anywhere is wrong before a colour that nobody knows, so no haze is left
+            behind = torch.rand(rgb.shape, generator=self.generator).to(rgb)
+        error = rgb + light.transmittance[:, None] * behind - batch.over(behind)
+        loss = error.square().mean()
+        if c.distortion:
+            loss = loss + c.distortion * distortion(light.weight, samples, self.field.reach)
+        if self.anchors is not None:
+            loss = loss + c.depth * self._anchored(self.anchors)
+        return loss
+
+    def _anchored(self, anchors: Anchors) -> Tensor:
+        """How far the rays to known points are from ending there, as a share of the way."""
+        photo, pixel, distance = anchors.draw(max(1, self.rays // 8))
+        batch = self.pixels.through(photo, pixel, torch.zeros(len(photo), 4))
+        jitter = torch.rand(len(photo), generator=self.generator).to(batch.photo.device)
+        light = self.field.along(batch.rays, self.field.samples(batch.rays, jitter, self.near))
+        return ((light.depth / distance.to(light.depth) - 1).square()).mean()
+
+    def state(self) -> dict[str, Tensor]:
+        moments = {f"{name}{k}": x for name in ("m", "v") for k, x in enumerate(getattr(self.adam, name))}
+        counts = torch.tensor([self.adam.taken, self.rays])
+        return {
+            **self.field.state(),
+            **moments,
+            "density": self.density.values,
+            "possible": self.density.possible,
+            "exposure": self.exposure.detach(),
+            "counts": counts,
+            "random": self.generator.get_state(),
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state` gave. Raises RunError where that is not a state of this method."""
+        try:
+            for name in ("m", "v"):
+                for k, x in enumerate(getattr(self.adam, name)):
+                    x.copy_(state[f"{name}{k}"])
+            self.density.values.copy_(state["density"])
+            self.density.possible.copy_(state["possible"])
+            self.exposure.data.copy_(state["exposure"])
+            self.adam.taken, self.rays = state["counts"].tolist()
+            self.generator.set_state(state["random"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise RunError(f"this is not a checkpoint of the method {NAME}: {error}") from error
+
+
+def distortion(weight: Tensor, samples: march.Samples, reach: float) -> Tensor:
+    """Mean over rays of sum_ij w_i w_j |t_i - t_j| + sum_i w_i^2 d_i / 3 (Barron et al. 2022, eq. 15), t in units of
+    `reach`. As t grows along a ray, the double sum is 2 sum_i w_i (t_i W_i - M_i) with the sums W of weights and M of
+    w t before i."""
+    t, d = samples.distance.double() / reach, samples.length / reach
+    start = samples.first[:-1][samples.ray]
+
+    def before(x: Tensor) -> Tensor:
+        total = torch.cat([x.new_zeros(1), x.cumsum(0)])
+        return total[:-1] - total[start]
+
+    w = weight.double()
+    pairs = 2 * w * (t * before(w) - before(w * t))
+    return ((pairs + w.square() * d / 3).sum() / max(1, len(samples.first) - 1)).float()
+
+
+def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu") -> NgpTraining:
+    """Begin to learn `capture` (pinhole cameras). Raises RunError where there is nothing to begin with."""
+    if not len(capture):
+        raise RunError("there are no photos to train with")
+    generator = torch.Generator().manual_seed(config.seed)
+    centre, half = place_of(capture, generator)
+    cubes = config.cubes or (1 if capture.has_alpha else 6)
+    try:
+        grid = hashgrid.Grid(config.log2_entries, config.coarsest, config.finest)
+        cells = torch.ones(cubes, config.cells, config.cells, config.cells, dtype=torch.uint8, device=device)
+        occupancy = march.Occupancy(cells, centre.to(device), half)
+    except ValueError as error:
+        raise RunError(str(error)) from error
+    if capture.has_alpha:
+        occupancy.cells[0] = hull(capture, occupancy, config.cells).to(device)
+    table, weights = grid.table(generator).to(device), hashgrid.networks(generator).to(device)
+    return NgpTraining(capture, config, NgpField(grid, table, weights, occupancy, config.fineness), device)
+
+
+def resume(
+    capture: Capture, config: Config, state: dict[str, Tensor], budget: Budget, device: str = "cpu"
+) -> NgpTraining:
+    """Go on from `state`. Raises RunError where it is not a state of this method for this capture."""
+    field = load({name: tensor.to(device) for name, tensor in state.items() if name in FIELD})
+    training = NgpTraining(capture, config, field, device)
+    training.restore(state)
+    return training
+
+
+def hull(capture: Capture, occupancy: march.Occupancy, side: int) -> Tensor:
+    """(G, G, G) uint8: the cells of the first cube that lie, at least in part, within the silhouettes of the photos."""
+    at = (torch.arange(side) + 0.5) / side * 2 - 1
+    z, y, x = torch.meshgrid(at, at, at, indexing="ij")
+    points = torch.stack([x, y, z], -1).view(-1, 3) * occupancy.half + occupancy.centre.cpu()
+    radius = occupancy.half / side * math.sqrt(3)
+    inside = torch.ones(len(points), dtype=torch.bool)
+    for i in range(0, len(capture), max(1, len(capture) // CARVED)):
+        camera = capture.cameras[i].to(dtype=torch.float32)
+        width, height = camera.size(0)
+        left = inside.nonzero()[:, 0]
+        pixels, depth = project(camera, points[left])
+        reach = radius * float(camera.focal.max()) / depth[0].clamp(min=1e-6)  # pixels, of a cell
+        around = int(reach.quantile(0.5) if len(reach) < 1 << 24 else reach.median()) + 2
+        solid = (capture.photo(i)[..., 3] > 0).float()[None, None]
+        solid = torch.nn.functional.max_pool2d(solid, 2 * around + 1, 1, around)[0, 0] > 0
+        px, py = pixels[0].nan_to_num(-1.0).floor().long().unbind(1)
+        shown = (depth[0] > 0) & (px >= 0) & (py >= 0) & (px < width) & (py < height) & (reach < around)
+        empty = shown & ~solid[py.clamp(0, height - 1), px.clamp(0, width - 1)]
+        inside[left[empty]] = False
+    return inside.view(side, side, side).to(torch.uint8)
+
+
+def place_of(capture: Capture, generator: torch.Generator) -> tuple[Tensor, float]:
+    """The middle and half the side of the cube that holds the subject."""
+    if capture.has_alpha:
+        xyz = begin(capture, 20_000, generator).xyz
+        low, high = xyz.amin(0), xyz.amax(0)
+        return (low + high) / 2, float((high - low).max()) * 0.5 * 1.1
+    centre = focus_of(capture.cameras)
+    return centre, float((capture.cameras.positions.float() - centre).norm(dim=1).mean()) * 0.5

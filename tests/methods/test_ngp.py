@@ -1,0 +1,160 @@
+"""The parts of instant-NGP that are its own: where it looks, what its losses are, how it fits into memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from lumigraph.kernels import adam, hashgrid, march, volume
+from lumigraph.methods import memory, nerf, ngp
+from lumigraph.methods.pixels import Anchors, Pixels
+from lumigraph.methods.train import Budget
+from lumigraph.scene.assets import Points
+from lumigraph.scene.cameras import Rays
+from lumigraph.scene.capture import ArrayPhotos
+from lumigraph.scene.errors import RunError
+from tests.methods.scene import ball
+
+SMALL = ngp.Config(log2_entries=12, finest=64, samples=1 << 12, cells=32, fineness=128)
+
+
+def test_the_hull_holds_the_ball_and_little_else() -> None:
+    occupancy = march.Occupancy(torch.ones(1, 32, 32, 32, dtype=torch.uint8), torch.zeros(3), 2.0)
+    cells = ngp.hull(ball(40, 48), occupancy, 32)
+    at = (torch.arange(32) + 0.5) / 32 * 4 - 2
+    z, y, x = torch.meshgrid(at, at, at, indexing="ij")
+    r = (x * x + y * y + z * z).sqrt()
+    assert cells[r < 1].all()
+    assert cells[r > 1.4].float().mean() < 0.1  # above and below, no photo looks from the side
+
+
+def test_unbounded_space_is_contracted_into_the_cube_and_keeps_its_order() -> None:
+    cells = torch.ones(3, 8, 8, 8, dtype=torch.uint8)
+    field = ngp.NgpField(
+        ngp.hashgrid.Grid(8, 4, 16),
+        torch.zeros(0),
+        torch.zeros(0),
+        march.Occupancy(cells, torch.tensor([1.0, 0, 0]), 2.0),
+        64,
+    )
+    far = torch.tensor([[1.0, 0, 0], [3, 0, 0], [5, 0, 0], [1001, 0, 0]])
+    # Barron et al. 2022, eq. 10: 2 - 1/r beyond 1, here halved into 0..1 around 0.5
+    expected = torch.tensor([0.5, 0.75, 0.5 + 1.5 / 4, 0.5 + (2 - 1 / 500) / 4])
+    torch.testing.assert_close(field.unit(far)[:, 0], expected)
+
+
+def test_distortion_is_the_double_sum() -> None:
+    g = torch.Generator().manual_seed(0)
+    first = torch.tensor([0, 4, 4, 9])
+    t = torch.cat([torch.rand(4, generator=g).sort().values, torch.rand(5, generator=g).sort().values]) * 3
+    d, w = torch.rand(9, generator=g), torch.rand(9, generator=g)
+    total = 0.0
+    for r in range(3):
+        ray = range(int(first[r]), int(first[r + 1]))
+        total += sum(float(w[i] * w[j]) * abs(float(t[i] - t[j])) / 3 for i in ray for j in ray)
+        total += sum(float(w[i]) ** 2 * float(d[i]) / 3 / 3 for i in ray)
+    assert float(ngp.distortion(w, march.Samples(first, t, d), 3.0)) == pytest.approx(total / 3, rel=1e-5)
+
+
+def test_samples_that_no_light_reaches_are_left_out() -> None:
+    capture = ball().split()[0]
+    training = ngp.start(capture, SMALL, Budget(steps=500))
+    for i in range(500):
+        training.step(i, i / 500)
+    field = training.field
+    origin = torch.tensor([[4.0, 0, 0], [4.0, 0, 0.2], [4.0, 0, 5]])
+    beams = Rays(origin, torch.tensor([[-1.0, 0, 0]]).expand(3, 3).contiguous())
+    marched = field.samples(beams, torch.zeros(3))
+    lit = field.lit(beams, marched)
+    assert 0 < len(lit.distance) < len(marched.distance)
+    assert lit.first[-1] == len(lit.distance)
+    with torch.no_grad():
+        whole, part = field.along(beams, marched), field.along(beams, lit)
+    torch.testing.assert_close(whole.rgb, part.rgb, atol=5e-3, rtol=0)
+    torch.testing.assert_close(field.seen(beams)[:, :3], whole.rgb, atol=5e-3, rtol=0)
+
+
+def test_options_that_change_the_loss_learn_too() -> None:
+    capture = ball().split()[0]
+    points = torch.nn.functional.normalize(torch.randn(200, 3), dim=1)
+    seen_by = torch.stack([(points @ torch.nn.functional.normalize(p, dim=0)) > 0.4 for p in capture.cameras.positions])
+    rows = [torch.nonzero(seen_by[:, i])[:, 0].to(torch.int32) for i in range(200)]
+    offsets = torch.tensor([0, *(len(row) for row in rows)]).cumsum(0)
+    capture = dataclasses.replace(capture, points=Points(points, seen_offsets=offsets, seen_images=torch.cat(rows)))
+    config = dataclasses.replace(SMALL, depth=0.1, distortion=0.01, exposure=True)
+    training = ngp.start(capture, config, Budget(steps=150))
+    losses = [training.step(i, i / 150)["loss"] for i in range(150)]
+    assert sum(losses[-10:]) < 0.3 * sum(losses[:10])
+    assert training.exposure.abs().max() > 0
+
+
+def test_anchors_are_rays_to_the_points() -> None:
+    capture = ball(4)
+    points = Points(
+        torch.tensor([[0.3, 0.2, 0.1]]), seen_offsets=torch.tensor([0, 2]), seen_images=torch.tensor([1, 3]).int()
+    )
+    generator = torch.Generator().manual_seed(0)
+    photo, pixel, distance = Anchors(dataclasses.replace(capture, points=points), generator).draw(10)
+    batch = Pixels(capture, generator).through(photo, pixel, torch.zeros(10, 4))
+    reached = batch.rays.origins + distance[:, None] * batch.rays.directions
+    torch.testing.assert_close(reached, points.xyz.expand(10, 3), atol=1e-4, rtol=0)
+    with pytest.raises(RunError, match="which photos saw which points"):
+        Anchors(capture, generator)
+
+
+def test_pixels_are_those_of_the_photos_masked_ones_left_out_and_all_photos_are_seen_in_time() -> None:
+    capture = ball(8)
+    masks = [torch.zeros(24, 24, 1, dtype=torch.uint8) for _ in range(8)]
+    for mask in masks:
+        mask[:12] = 255
+    masked = dataclasses.replace(capture, masks=ArrayPhotos(masks))
+    pixels = Pixels(masked, torch.Generator().manual_seed(0), limit=2 * 24 * 24 * 5)
+    seen: set[int] = set()
+    for _ in range(2000):
+        batch = pixels.draw(20)
+        assert len(batch.photo) <= 20
+        seen |= set(batch.photo.tolist())
+    assert seen == set(range(8))
+    assert (batch.rays.directions.norm(dim=1) - 1).abs().max() < 1e-5
+    # the rays look through the upper half: above the horizon of a camera that looks at the middle
+    positions = capture.cameras.positions[batch.photo]
+    down = capture.cameras.world_from_cam[batch.photo, :, 1]
+    assert ((batch.rays.directions * down).sum(1) < 0).all()
+    torch.testing.assert_close(batch.rays.origins, positions)
+
+
+def test_a_batch_that_does_not_fit_is_halved_once_and_then_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = ball().split()[0]
+    config = nerf.Config(width=256, coarse=64, fine=128, rays=4096)
+    need = nerf.start(capture, config, Budget(steps=1))._bytes_each() * 4096
+    monkeypatch.setattr(memory, "available", lambda device: 0.6 * need)
+    training = nerf.start(capture, config, Budget(steps=1))
+    assert training.rays == 2048
+    assert "4,096 rays a step do not fit" in training.notes[0] and "taking 2,048" in training.notes[0]
+    monkeypatch.setattr(memory, "available", lambda device: 0.1 * need)
+    with pytest.raises(RunError, match=r"2,048 rays a step need about [\d.]+ GiB of memory and [\d.]+ GiB are free"):
+        nerf.start(capture, config, Budget(steps=1))
+    nerf.start(capture, dataclasses.replace(config, checkpoint=True), Budget(steps=1))
+    monkeypatch.setattr(memory, "available", lambda device: 1e6)
+    with pytest.raises(RunError, match="fewer samples"):
+        ngp.start(capture, SMALL, Budget(steps=1))
+
+
+def test_available_memory_is_a_number() -> None:
+    assert 1e6 < memory.available("cpu") < math.inf
+
+
+def test_the_route_of_other_devices_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = ball().split()[0]
+    losses = []
+    for compiled in (True, False):
+        if not compiled:
+            for module in (hashgrid, volume, march, adam):
+                monkeypatch.setattr(module, "compiled", lambda *tensors: False)
+        training = ngp.start(capture, SMALL, Budget(steps=30))
+        losses.append([training.step(i, i / 30)["loss"] for i in range(30)])
+    assert losses[1][:5] == pytest.approx(losses[0][:5], rel=1e-3)
+    assert sum(losses[1][-5:]) == pytest.approx(sum(losses[0][-5:]), rel=0.2)
