@@ -2,7 +2,7 @@
 
     python -m benchmarks.run                          everything, about 15 minutes on two cores
     python -m benchmarks.run --only peak kernels      the kernels alone, two minutes
-    python -m benchmarks.run --only training --scenes lego --seconds 30 60 120
+    python -m benchmarks.run --only training --scenes lego --seconds 30 60 120 --methods splat ngp
     python -m benchmarks.run --only poses --scenes fox can
 
 Timings mean something on an idle machine only: each line keeps the load that it was measured under.
@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import kernels, peak, poses, training
+from benchmarks import fields, kernels, peak, poses, training
 from lumigraph.studio.machine import cores, cpu_model
 
 ROOT = Path(__file__).parent.parent
@@ -48,9 +48,12 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Benchmarks of Lumigraph.")
-    parser.add_argument("--only", nargs="+", choices=("peak", "kernels", "training", "poses"), help="default: all")
+    parser.add_argument(
+        "--only", nargs="+", choices=("peak", "kernels", "fields", "training", "poses"), help="default: all"
+    )
     parser.add_argument("--scenes", nargs="+", choices=SCENES, default=SCENES, help="of training, poses; default: all")
     parser.add_argument("--seconds", nargs="+", type=float, default=[30.0, 60.0], help="budgets of training")
+    parser.add_argument("--methods", nargs="+", default=["splat"], help="of training; default: splat")
     data = ROOT.parent / "shared" / "data"
     parser.add_argument("--data", type=Path, default=data, help="folder with lego/, fox/, video/; default: %(default)s")
     return parser.parse_args()
@@ -61,7 +64,8 @@ def suites(args: argparse.Namespace) -> dict[str, Callable[[], Iterator[Row]]]:
     known: dict[str, Callable[[], Iterator[Row]]] = {
         "peak": peak.rows,
         "kernels": kernels.rows,
-        "training": partial(training.rows, args.data, trained, args.seconds),
+        "fields": fields.rows,
+        "training": partial(training.rows, args.data, trained, args.seconds, args.methods),
         "poses": partial(poses.rows, args.data, posed),
     }
     return {name: rows for name, rows in known.items() if args.only is None or name in args.only}

@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from benchmarks.cli import lumigraph, sample
@@ -31,9 +32,12 @@ CASES = {
 
 
 def rows(
-    data: Path, scenes: Sequence[str] = tuple(CASES), budgets: Sequence[float] = (30,)
+    data: Path,
+    scenes: Sequence[str] = tuple(CASES),
+    budgets: Sequence[float] = (30,),
+    methods: Sequence[str] = ("splat",),
 ) -> Iterator[dict[str, object]]:
-    """One row for each scene whose folder lies in `data` and each budget in seconds.
+    """One row for each scene whose folder lies in `data`, each method and each budget in seconds.
 
     A budget shapes the whole schedule, so each is a run of its own. Nothing is kept of the runs.
     """
@@ -47,15 +51,15 @@ def rows(
             if case.alone:
                 lumigraph("pose", capture / "images", "-o", Path(work, "posed"), "--quiet")
                 capture = Path(work, "posed")
-            for seconds in budgets:
-                yield {"case": f"{scene}, {seconds:g} s", **train(capture, Path(work, "run"), seconds, case.downscale)}
+            for method, seconds in product(methods, budgets):
+                figures = train(capture, Path(work, "run"), method, seconds, case.downscale)
+                yield {"case": f"{scene}, {seconds:g} s", "method": method, **figures}
 
 
-def train(capture: Path, run: Path, seconds: float, downscale: int) -> dict[str, object]:
+def train(capture: Path, run: Path, method: str, seconds: float, downscale: int) -> dict[str, object]:
     """Figures of the evaluation, and the wall seconds of training with everything around it (photos, checkpoints)."""
-    _, wall = lumigraph(
-        "train", capture, "-o", run, "--seconds", str(seconds), "--downscale", str(downscale), "--overwrite", "--quiet"
-    )
+    budget = ("--seconds", str(seconds), "--downscale", str(downscale))
+    _, wall = lumigraph("train", capture, "-o", run, "-m", method, *budget, "--overwrite", "--quiet")
     result = json.loads(lumigraph("evaluate", run, "--json", "--quiet")[0])
     return {
         "psnr": round(result["psnr"], 2),

@@ -2,6 +2,6 @@
 
 import sys
 
-from lumigraph.cli import main
+from lumigraph.cli.main import main
 
 sys.exit(main())

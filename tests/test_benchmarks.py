@@ -7,7 +7,7 @@ import torch
 
 from benchmarks import kernels, poses
 from benchmarks.scenes import blob
-from lumigraph.kernels import reference
+from lumigraph.kernels.reference import splat as reference
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.capture import ArrayPhotos, Capture
 from lumigraph.scene.poses import Similarity, look_at, matrix_from_quaternion

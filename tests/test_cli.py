@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lumigraph import cli
+from lumigraph.cli import arguments, commands
+from lumigraph.cli import main as cli
 from tests.studio.conftest import ROOT, capture, make_capture, plugin, tiny  # noqa: F401
 
 COMMANDS = ("scan", "sample", "pose", "train", "evaluate", "render", "export", "info")
@@ -51,7 +52,7 @@ def one_sentence(err: str) -> str:
 def test_nothing_heavy_is_imported_to_say_a_few_words(argv: list[str]) -> None:
     program = f"""
 import sys
-from lumigraph import cli
+from lumigraph.cli import main as cli
 try:
     cli.main({argv!r})
 except SystemExit as end:
@@ -153,8 +154,8 @@ def test_wrong_options_are_named(call: Call, tmp_path: Path, capture: Path, argv
 def test_flags_may_be_spelled_as_python_spells_them(call: Call, tmp_path: Path) -> None:
     code, _, err = call("pose", tmp_path, "-o", tmp_path / "out", "--allow_partial")
     assert (code, "no usable photo" in err) == (1, True)
-    assert cli.dashed("--set=a_b=c_d") == "--set=a_b=c_d"
-    assert cli.dashed("a_b") == "a_b"
+    assert arguments.dashed("--set=a_b=c_d") == "--set=a_b=c_d"
+    assert arguments.dashed("a_b") == "a_b"
 
 
 def test_an_unknown_command_or_a_missing_argument(call: Call) -> None:
@@ -260,7 +261,7 @@ def test_a_fault_of_ours_is_one_sentence_too(call: Call, monkeypatch: pytest.Mon
     def fault(args: cli.Args) -> int:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(cli, "info", fault)
+    monkeypatch.setattr(commands, "info", fault)
     code, _, err = call("info")
     assert code == 1
     assert "a fault in lumigraph itself: ZeroDivisionError: division by zero" in one_sentence(err)

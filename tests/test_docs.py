@@ -2,6 +2,7 @@
 
 import re
 import sys
+import tomllib
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any
 import pytest
 import torch
 
+from lumigraph.cli.main import main
 from lumigraph.methods import train as loop
 from lumigraph.scene.assets import Points
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.capture import ArrayPhotos, Capture
 from lumigraph.scene.errors import FormatError
 from lumigraph.studio import options
+from tests.studio.conftest import make_capture
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -51,6 +54,30 @@ def test_the_method_shown_learns(shown: Any) -> None:
     again = shown.resume(train, shown.Config(), training.state(), budget)
     assert torch.equal(again.field.colour, training.field.colour)
     assert training.field.colour.tolist() == pytest.approx([0.2] * 3, abs=1e-2)
+
+
+def test_the_method_shown_is_the_example_and_is_found_once_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = ROOT / "examples" / "constant-colour"
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "add-a-method.md").read_text(), re.DOTALL)
+    assert (package / "lumigraph_constant.py").read_text() == block
+    # what an installer would write of it
+    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    metadata = tmp_path / "lumigraph_constant-1.0.dist-info"
+    metadata.mkdir()
+    metadata.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 1.0\n")
+    lines = [f"{name} = {module}" for name, module in project["entry-points"]["lumigraph.methods"].items()]
+    metadata.joinpath("entry_points.txt").write_text("\n".join(["[lumigraph.methods]", *lines]) + "\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.syspath_prepend(str(package))
+    capture, run = make_capture(tmp_path / "capture", 10), tmp_path / "run"
+    assert main(["train", str(capture), "-o", str(run), "-m", "constant", "--steps", "30", "--rate", "0.2"]) == 0
+    assert main(["evaluate", str(run)]) == 0
+    assert "30 steps" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["train", "--help", "-m", "constant"])
+    assert "share of the way to the mean of a photo" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("shown", ["add-a-format.md"], indirect=True)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from lumigraph.studio.catalogue import METHODS
+
 ROOT = Path(__file__).parents[1]
 HOUSE = "lumigraph"
 
@@ -285,3 +287,14 @@ def test_an_unsafe_read_is_found(source: str) -> None:
 def test_a_safe_read_is_not() -> None:
     source = "import torch, numpy as np\nnp.load(path)\nnp.load(path, allow_pickle=False)\nnp.load(path, 'r', False)"
     assert unsafe_reads({"lumigraph.scene.new": source}) == []
+
+
+def test_no_method_has_a_special_case_outside_its_own_file() -> None:
+    names = set(METHODS)
+    for module, source in house().items():
+        if room(module) in ("methods", "kernels") or module == f"{HOUSE}.studio.catalogue":
+            continue
+        found = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)} & names
+        named = {target for target, _ in imports(module, house()) if target.startswith(f"{HOUSE}.methods.")}
+        assert not found, module
+        assert named <= {f"{HOUSE}.methods.train"}, module

@@ -54,16 +54,12 @@ class Page:
     def add(self, view: Comparison) -> None:
         """Show this view; the page keeps the order of the calls."""
         pictures = [
-            ("photo", to_uint8(view.photo)),
-            ("render", to_uint8(view.render)),
+            ("photo", view.photo),
+            ("render", view.render),
             ("difference", error_map(view.photo, view.render)),
         ]
-        cells = []
-        for label, pixels in pictures:
-            uri = _jpeg(pixels)
-            self._room -= len(uri)
-            alt = escape(f"{label} of {view.name}", quote=True)
-            cells.append(f'<figure><img src="{uri}" alt="{alt}"><figcaption>{label}</figcaption></figure>')
+        cells = [picture(pixels, label, f"{label} of {view.name}") for label, pixels in pictures]
+        self._room -= sum(map(len, cells))
         figures = f"{_number(view.psnr, 2)} dB, SSIM {_number(view.ssim, 3)}"
         self._views.append(
             f'<section class="view"><h3>{escape(view.name)} <small>{figures}</small></h3>'
@@ -86,7 +82,20 @@ class Page:
             _table(evaluation["per_view"]),
             f"<footer>{escape(_provenance(evaluation))}</footer>",
         ]
-        return PAGE.format(title=escape(title), style=STYLE, script=SCRIPT, body="\n".join(parts))
+        return sheet(title, "\n".join(parts))
+
+
+def sheet(title: str, body: str) -> str:
+    """A whole page around `body`, HTML whose texts are escaped already."""
+    return PAGE.format(title=escape(title), style=STYLE, script=SCRIPT, body=body)
+
+
+def picture(pixels: Tensor, caption: str, alt: str) -> str:
+    """A figure; pixels (H, W, 3) uint8 or float 0..1."""
+    uri = _jpeg(pixels if pixels.dtype == torch.uint8 else to_uint8(pixels))
+    return (
+        f'<figure><img src="{uri}" alt="{escape(alt, quote=True)}"><figcaption>{escape(caption)}</figcaption></figure>'
+    )
 
 
 def error_map(photo: Tensor, render: Tensor) -> Tensor:

@@ -21,7 +21,6 @@ from lumigraph.studio.project import CACHE, CHECKPOINTS, FIELD, FieldCard, Run, 
 from lumigraph.wire.events import Event, Made, Note
 from lumigraph.wire.resources import Learning, TrainRequest
 
-DEFAULT_METHOD = "splat"
 LONGEST_SIDE = 1000  # pixels, to which photos are reduced by default: in the same time, more steps beat more pixels
 FEWEST_PHOTOS = 3  # to train with
 SAVE_EVERY = 20.0  # seconds
@@ -97,7 +96,7 @@ def _existing(request: TrainRequest) -> Run | None:
 
 def _planned(request: TrainRequest, capture: Capture) -> tuple[RunConfig, list[Event]]:
     """What to do, and what to say about everything that was not asked for but chosen."""
-    name = request.method or DEFAULT_METHOD
+    name = request.method or catalogue.DEFAULT_METHOD
     method = catalogue.method(name)
     settings = options.resolve(method.Config, _with_seed(method, request))
     device = machine.choose_device(request.device, getattr(method, "DEVICES", ("cpu",)))

@@ -41,7 +41,7 @@ from lumigraph.studio.project import (
 from lumigraph.studio.rendering import render
 from lumigraph.studio.report import MOST_VIEWS, Comparison, Page
 from lumigraph.studio.training import load_field, prepared, read_capture, train
-from lumigraph.wire.events import Event, Made, Progress
+from lumigraph.wire.events import Event, Made, Note, Progress
 from lumigraph.wire.resources import (
     EvaluateRequest,
     ExportRequest,
@@ -147,7 +147,10 @@ def scan(request: ScanRequest) -> Generator[Event, None, dict[str, Any]]:
     if _older(out / TURNTABLE, field):
         yield from render(RenderRequest(run=out, out=out / TURNTABLE, device=request.device))
     if _older(out / SCENE, field):
-        yield from export(ExportRequest(run=out, out=out / SCENE))
+        try:
+            yield from export(ExportRequest(run=out, out=out / SCENE))
+        except FormatError as error:  # a method without gaussians
+            yield Note(text=f"no {SCENE}: {error}")
     return evaluation
 
 

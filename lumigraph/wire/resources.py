@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Device = Literal["auto", "cpu", "cuda"]
 Matching = Literal["auto", "exhaustive", "sequential", "spatial"]
 Pixels = Annotated[int, Field(ge=16, le=16384)]
+Output = Literal["rgb", "depth", "normal", "alpha"]
 Scalar = str | int | float | bool | None
 
 
@@ -74,6 +75,13 @@ class RenderRequest(Request):
     size: tuple[Pixels, Pixels] | None = None  # width, height
     frames: Annotated[int, Field(ge=1, le=100_000)] | None = None
     fps: Annotated[int, Field(ge=1, le=240)] = 30
+    output: Output = "rgb"
+    device: Device = "auto"
+
+
+class CompareRequest(Request):
+    runs: Annotated[list[Path], Field(min_length=1, max_length=20)]
+    out: Path  # an HTML page
     device: Device = "auto"
 
 

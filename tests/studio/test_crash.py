@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lumigraph import cli
+from lumigraph.cli import main as cli
 from lumigraph.studio import project, training
 from lumigraph.studio.project import Run, read_events
 from tests.studio.conftest import ROOT

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lumigraph import cli
 from lumigraph.captures.sample import render_sample
+from lumigraph.cli import main as cli
 from lumigraph.formats import ply
 from lumigraph.scene.assets import Splats
 

@@ -1,30 +1,14 @@
-"""The command line: photos or a video in, a 3D scene out.
-
-This door opens at once: what computes is imported by the command that needs it. Results go to stdout, everything said
-on the way to stderr. The exit code is 0; or, with one sentence on stderr, 1; 2 where the command makes no sense; 130
-after Ctrl-C.
-"""
+"""What can be said on the command line, and how each command explains itself."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import shlex
-import signal
-import sys
-import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import lumigraph
-from lumigraph.scene.errors import LumigraphError
-
-if TYPE_CHECKING:
-    from lumigraph.studio.terminal import Terminal
-    from lumigraph.wire.events import Event
+from lumigraph.cli import commands as run
+from lumigraph.studio import catalogue
 
 Args = argparse.Namespace
 
@@ -44,16 +28,8 @@ examples:
   lumigraph train capture -o run --seconds 120        for two minutes
   lumigraph train capture -o run --resume --seconds 600   and on, until ten minutes in all
   lumigraph train capture -o run --set sh_degree=2    with a setting of the method
-  lumigraph train --help -m splat                     which settings the method has
+  lumigraph train --help -m METHOD                    which settings a method has
 """
-
-
-class Interrupted(Exception):
-    """Ctrl-C or a request to terminate, taken between two events: everything was closed in order."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,55 +37,6 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line and returns the exit code."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in given
-    args: Args | None = None
-    try:
-        args = parse(given)
-        command: Callable[[Args], int] = args.run_command
-        return command(args)
-    except (KeyboardInterrupt, Interrupted) as stop:
-        number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
-        complain(f"stopped. {how_to_go_on(args, given)}", debug)
-        return 128 + number
-    except LumigraphError as error:
-        return complain(str(error), debug)
-    except BrokenPipeError:  # whoever read our results has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        return complain(f"{error.strerror or error}{where}", debug)
-    except MemoryError:
-        return complain("out of memory; a larger --downscale needs less", debug)
-    except Exception as error:
-        return complain(f"a fault in lumigraph itself: {type(error).__name__}: {error}; --debug shows where", debug)
-
-
-def complain(sentence: str, debug: bool) -> int:
-    if debug:
-        traceback.print_exc()
-    plain = "".join(letter if letter.isprintable() else " " for letter in sentence)
-    print(f"lumigraph: {' '.join(plain.split())}", file=sys.stderr)
-    return 1
-
-
-def how_to_go_on(args: Args | None, given: Sequence[str]) -> str:
-    """The way back in after Ctrl-C."""
-    command = getattr(args, "command", None)
-    words = [word for word in given if word != "--overwrite"]
-    if command == "train" and "--resume" not in words:
-        words.append("--resume")
-    if command in ("train", "scan"):
-        return f"What was learned is kept; go on with: lumigraph {shlex.join(words)}"
-    return "Nothing half-written is left; the same command starts again"
-
-
-# ---- what can be said
 
 
 def parse(argv: Sequence[str]) -> Args:
@@ -143,10 +70,9 @@ def method_named(argv: Sequence[str]) -> str | None:
 
 def add_settings(command: argparse.ArgumentParser, method: str | None, taken: set[str]) -> None:
     """A flag for each field of the method's Config, but for names that mean something else already."""
-    from lumigraph.studio import catalogue, options
-    from lumigraph.studio.training import DEFAULT_METHOD
+    from lumigraph.studio import options  # which imports what typing needs, and --help does not
 
-    name = method or DEFAULT_METHOD
+    name = method or catalogue.DEFAULT_METHOD
     group = command.add_argument_group(f"settings of the method {name}")
     for setting in options.settings(catalogue.method(name).Config):
         flag = f"--{setting.name.replace('_', '-')}"
@@ -165,7 +91,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     commands: dict[str, argparse.ArgumentParser] = {}
 
-    def add(name: str, run: Callable[[Args], int], summary: str, about: str) -> argparse.ArgumentParser:
+    def add(name: str, action: Callable[[Args], int], summary: str, about: str) -> argparse.ArgumentParser:
         command = subparsers.add_parser(
             name,
             help=summary,
@@ -174,18 +100,18 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
             allow_abbrev=False,
         )
         command.add_argument("--debug", action="store_true", help="show a traceback with an error")
-        command.set_defaults(run_command=run)
+        command.set_defaults(run_command=action)
         commands[name] = command
         return command
 
-    command = add("scan", scan, "all of it: poses, training, evaluation, turntable, PLY", SCAN)
+    command = add("scan", run.scan, "all of it: poses, training, evaluation, turntable, PLY", SCAN)
     command.add_argument("source", metavar="PHOTOS|VIDEO|CAPTURE", help="folder or zip of photos, video, posed capture")
     _output(command, "RUN", "folder of the run; asked again, it goes on where it stopped")
     _posing(command)
     _learning(command)
     command.add_argument("--overwrite", action="store_true", help="start again, forgetting what RUN holds")
 
-    command = add("sample", sample, "photos of a made-up scene, rendered here", SAMPLE)
+    command = add("sample", run.sample, "photos of a made-up scene, rendered here", SAMPLE)
     command.add_argument("out", metavar="OUT", help="folder to make")
     command.add_argument("--views", type=at_least(3), default=60, metavar="N", help="photos (default: 60)")
     command.add_argument(
@@ -194,7 +120,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     command.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, another scene (default: 0)")
     _quiet(command)
 
-    command = add("pose", pose, "cameras from pictures alone", POSE)
+    command = add("pose", run.pose, "cameras from pictures alone", POSE)
     command.add_argument("source", metavar="PHOTOS|VIDEO", help="folder or zip of photos, or a video")
     _output(command, "CAPTURE", "folder of the capture to make")
     _posing(command)
@@ -206,7 +132,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     )
     _quiet(command)
 
-    command = add("train", train, "a capture becomes a run", TRAIN + TRAIN_EXAMPLES)
+    command = add("train", run.train, "a capture becomes a run", TRAIN + TRAIN_EXAMPLES)
     command.add_argument("capture", metavar="CAPTURE", help="folder of posed photos")
     _output(command, "RUN", "folder of the run")
     _learning(command)
@@ -214,29 +140,42 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     again.add_argument("--resume", action="store_true", help="go on with RUN where it stopped")
     again.add_argument("--overwrite", action="store_true", help="start again, forgetting what RUN holds")
 
-    command = add("evaluate", evaluate, "judge a run on the views it never saw", EVALUATE)
+    command = add("evaluate", run.evaluate, "judge a run on the views it never saw", EVALUATE)
     command.add_argument("run", metavar="RUN")
     command.add_argument("--json", action="store_true", help="print evaluation.json")
     _device(command)
     _quiet(command)
 
-    command = add("render", render, "a film or pictures of a run", RENDER)
+    command = add("render", run.render, "a film or pictures of a run", RENDER)
     command.add_argument("run", metavar="RUN")
     _output(command, "OUT.mp4|OUT.png|FOLDER", "the suffix chooses: a film, one picture, a folder of pictures")
     command.add_argument("--path", metavar="orbit|spiral|FILE.json", help="where the camera goes (default: orbit)")
     command.add_argument("--size", type=width_by_height, metavar="WxH", help="pixels (default: as the photos)")
     command.add_argument("--frames", type=at_least(1), metavar="N", help="(default: 180)")
     command.add_argument("--fps", type=at_least(1), default=30, metavar="N", help="frames a second (default: 30)")
+    command.add_argument(
+        "--output",
+        choices=("rgb", "depth", "normal", "alpha"),
+        default="rgb",
+        help="what the pictures show (default: rgb)",
+    )
     _device(command)
     _quiet(command)
 
-    command = add("export", export, "a run as a file of another program", EXPORT)
+    command = add("compare", run.compare, "runs of one capture side by side", COMPARE)
+    command.add_argument("runs", metavar="RUN", nargs="+")
+    command.add_argument("-o", "--out", default="compare.html", metavar="PAGE.html", help="(default: compare.html)")
+    command.add_argument("--json", action="store_true", help="print the figures as JSON")
+    _device(command)
+    _quiet(command)
+
+    command = add("export", run.export, "a run as a file of another program", EXPORT)
     command.add_argument("run", metavar="RUN")
     _output(command, "FILE.EXT", "the suffix chooses the format: .ply")
     command.add_argument("--points", action="store_true", help="a plain point cloud: centres and colours alone")
     _quiet(command)
 
-    command = add("info", info, "versions, device, what is installed", INFO)
+    command = add("info", run.info, "versions, device, what is installed", INFO)
     command.add_argument("--short", action="store_true", help="only what is known without loading anything")
     return parser, commands
 
@@ -286,6 +225,13 @@ examples:
   lumigraph render run -o flight.mp4 --path flight.json --size 1280x720
   where flight.json is  {"keyframes": [{"position": [0, 0, 3], "look_at": [0, 0, 0]}, ...]}, in the capture's world
 """
+COMPARE = """\
+Judges runs by the held-out views that they have in common: a table of figures, and a page that shows the same views by
+each of them.
+
+example:
+  lumigraph compare run-splat run-ngp run-nerf -o compare.html
+"""
 EXPORT = """\
 Writes a run for other programs, in the capture's own axes and scale.
 
@@ -316,7 +262,12 @@ def _posing(command: argparse.ArgumentParser) -> None:
 
 
 def _learning(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-m", "--method", metavar="NAME", help="how to learn (default: splat)")
+    command.add_argument(
+        "-m",
+        "--method",
+        metavar="NAME",
+        help=f"how to learn: {', '.join(catalogue.METHODS)} (default: {catalogue.DEFAULT_METHOD})",
+    )
     command.add_argument("--seconds", type=positive, metavar="S", help="train this long (default: by the capture)")
     command.add_argument("--steps", type=at_least(1), metavar="N", help="train this many steps")
     command.add_argument(
@@ -363,177 +314,3 @@ def width_by_height(text: str) -> tuple[int, int]:
     if not (by and width.isdecimal() and height.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 1280x720")
     return int(width), int(height)
-
-
-# ---- the commands
-
-
-def scan(args: Args) -> int:
-    from lumigraph.studio import verbs
-    from lumigraph.wire.resources import ScanRequest
-
-    request = ask(ScanRequest, args, "source", "out", "frames", "allow_partial", "overwrite", **learning(args))
-    evaluation = follow(verbs.scan(request), args)
-    print_evaluation(evaluation)
-    return 0
-
-
-def sample(args: Args) -> int:
-    from lumigraph.studio import verbs
-    from lumigraph.wire.resources import SampleRequest
-
-    follow(verbs.sample(ask(SampleRequest, args, "out", "views", "size", "seed")), args)
-    return 0
-
-
-def pose(args: Args) -> int:
-    from lumigraph.studio import verbs
-    from lumigraph.wire.resources import PoseRequest
-
-    follow(verbs.pose(ask(PoseRequest, args, "source", "out", "frames", "allow_partial", "matching")), args)
-    return 0
-
-
-def train(args: Args) -> int:
-    from lumigraph.studio import verbs
-    from lumigraph.wire.resources import TrainRequest
-
-    request = ask(TrainRequest, args, "capture", "out", "resume", "overwrite", **learning(args))
-    follow(verbs.train(request), args)
-    return 0
-
-
-def evaluate(args: Args) -> int:
-    from lumigraph.studio import verbs
-    from lumigraph.wire.resources import EvaluateRequest
-
-    evaluation = follow(verbs.evaluate(ask(EvaluateRequest, args, "run", "device")), args, print_made=not args.json)
-    if args.json:
-        print(json.dumps(evaluation, indent=2))
-    else:
-        print_evaluation(evaluation)
-    return 0
-
-
-def render(args: Args) -> int:
-    from lumigraph.studio import verbs
-    from lumigraph.wire.resources import RenderRequest
-
-    follow(verbs.render(ask(RenderRequest, args, "run", "out", "path", "size", "frames", "fps", "device")), args)
-    return 0
-
-
-def export(args: Args) -> int:
-    from lumigraph.studio import verbs
-    from lumigraph.wire.resources import ExportRequest
-
-    follow(verbs.export(ask(ExportRequest, args, "run", "out", "points")), args)
-    return 0
-
-
-def info(args: Args) -> int:
-    from lumigraph.studio import machine
-
-    lines = machine.describe(args.short)
-    wide = max(len(what) for what, _ in lines)
-    for what, value in lines:
-        print(f"{what:{wide}}  {value}")
-    return 0
-
-
-# ---- parts of them
-
-
-def learning(args: Args) -> dict[str, Any]:
-    """The fields of a Learning request. A setting may come as --set name=value or as a flag of its own."""
-    settings = {}
-    for pair in args.set:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise argparse_error(args, f"--set wants NAME=VALUE, not {pair!r}")
-        settings[name.replace("-", "_")] = value
-    flags = {key.partition(":")[2]: value for key, value in vars(args).items() if key.startswith("setting:")}
-    names = ("method", "seconds", "steps", "downscale", "holdout", "seed", "device")
-    return {"settings": settings | flags, **{name: getattr(args, name) for name in names}}
-
-
-def argparse_error(args: Args, message: str) -> LumigraphError:
-    return LumigraphError(f"{message}; see lumigraph {args.command} --help")
-
-
-def ask(request: type[Any], args: Args, *names: str, **more: Any) -> Any:
-    """The request of a verb from the arguments of its command. Raises LumigraphError naming the flag that is wrong."""
-    from pydantic import ValidationError
-
-    try:
-        return request(**{name: getattr(args, name) for name in names}, **more)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise argparse_error(args, f"--{first['loc'][0]}: {first['msg']}") from error
-
-
-def follow(events: Generator[Event, None, Any], args: Args, print_made: bool = True) -> Any:
-    """Pulls a verb to its end, showing what it says, and prints what it made; returns its result.
-
-    Ctrl-C is taken between two events: the verb is closed, not torn out of the middle of a step. A second one tears.
-    """
-    from lumigraph.studio.terminal import Terminal
-
-    terminal: Terminal = Terminal(args.quiet)
-    with interruptions() as seen:
-        try:
-            with terminal.showing():
-                result = _pull(events, terminal, seen)
-        except Exception:
-            if seen:  # a child process that got the same Ctrl-C is no failure of its own
-                raise Interrupted(seen[0]) from None
-            raise
-        finally:
-            events.close()
-    if print_made:
-        for made in terminal.made:
-            print(f"{made.path}  ({made.what})")
-    return result
-
-
-def _pull(events: Generator[Event, None, Any], terminal: Terminal, seen: list[int]) -> Any:
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as end:
-            return end.value
-        terminal.show(event)
-        if seen:
-            raise Interrupted(seen[0])
-
-
-@contextmanager
-def interruptions() -> Iterator[list[int]]:
-    """Yields the list that the first SIGINT or SIGTERM enters; the second raises KeyboardInterrupt where it strikes."""
-    seen: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        if seen:
-            raise KeyboardInterrupt
-        seen.append(number)
-        os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield seen
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def print_evaluation(evaluation: dict[str, Any]) -> None:
-    psnr = "equal pictures" if evaluation["psnr"] is None else f"PSNR {evaluation['psnr']:.2f} dB"
-    size = f"{evaluation['size']:,} {evaluation['size_unit']}"
-    print(
-        f"{psnr}, SSIM {evaluation['ssim']:.4f} on {evaluation['views']} held-out views; "
-        f"{size}, {evaluation['steps']:,} steps in {evaluation['train_seconds']:.0f} s"
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,206 @@
+"""What each command does: its arguments become a request, a verb is pulled to its end, the result is printed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from lumigraph.scene.errors import LumigraphError
+
+if TYPE_CHECKING:
+    from lumigraph.studio.terminal import Terminal
+    from lumigraph.wire.events import Event
+
+Args = argparse.Namespace
+
+
+def scan(args: Args) -> int:
+    from lumigraph.studio import verbs
+    from lumigraph.wire.resources import ScanRequest
+
+    request = ask(ScanRequest, args, "source", "out", "frames", "allow_partial", "overwrite", **learning(args))
+    evaluation = follow(verbs.scan(request), args)
+    print_evaluation(evaluation)
+    return 0
+
+
+def sample(args: Args) -> int:
+    from lumigraph.studio import verbs
+    from lumigraph.wire.resources import SampleRequest
+
+    follow(verbs.sample(ask(SampleRequest, args, "out", "views", "size", "seed")), args)
+    return 0
+
+
+def pose(args: Args) -> int:
+    from lumigraph.studio import verbs
+    from lumigraph.wire.resources import PoseRequest
+
+    follow(verbs.pose(ask(PoseRequest, args, "source", "out", "frames", "allow_partial", "matching")), args)
+    return 0
+
+
+def train(args: Args) -> int:
+    from lumigraph.studio import verbs
+    from lumigraph.wire.resources import TrainRequest
+
+    request = ask(TrainRequest, args, "capture", "out", "resume", "overwrite", **learning(args))
+    follow(verbs.train(request), args)
+    return 0
+
+
+def evaluate(args: Args) -> int:
+    from lumigraph.studio import verbs
+    from lumigraph.wire.resources import EvaluateRequest
+
+    evaluation = follow(verbs.evaluate(ask(EvaluateRequest, args, "run", "device")), args, print_made=not args.json)
+    if args.json:
+        print(json.dumps(evaluation, indent=2))
+    else:
+        print_evaluation(evaluation)
+    return 0
+
+
+def render(args: Args) -> int:
+    from lumigraph.studio import verbs
+    from lumigraph.wire.resources import RenderRequest
+
+    follow(
+        verbs.render(ask(RenderRequest, args, "run", "out", "path", "size", "frames", "fps", "device", "output")), args
+    )
+    return 0
+
+
+def compare(args: Args) -> int:
+    from lumigraph.studio import comparing
+    from lumigraph.wire.resources import CompareRequest
+
+    rows = follow(comparing.compare(ask(CompareRequest, args, "runs", "out", "device")), args, print_made=not args.json)
+    print(json.dumps(rows, indent=2) if args.json else comparing.table(rows))
+    return 0
+
+
+def export(args: Args) -> int:
+    from lumigraph.studio import verbs
+    from lumigraph.wire.resources import ExportRequest
+
+    follow(verbs.export(ask(ExportRequest, args, "run", "out", "points")), args)
+    return 0
+
+
+def info(args: Args) -> int:
+    from lumigraph.studio import machine
+
+    lines = machine.describe(args.short)
+    wide = max(len(what) for what, _ in lines)
+    for what, value in lines:
+        print(f"{what:{wide}}  {value}")
+    return 0
+
+
+# ---- parts of them
+
+
+class Interrupted(Exception):
+    """Ctrl-C or a request to terminate, taken between two events: everything was closed in order."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def learning(args: Args) -> dict[str, Any]:
+    """The fields of a Learning request. A setting may come as --set name=value or as a flag of its own."""
+    settings = {}
+    for pair in args.set:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise argparse_error(args, f"--set wants NAME=VALUE, not {pair!r}")
+        settings[name.replace("-", "_")] = value
+    flags = {key.partition(":")[2]: value for key, value in vars(args).items() if key.startswith("setting:")}
+    names = ("method", "seconds", "steps", "downscale", "holdout", "seed", "device")
+    return {"settings": settings | flags, **{name: getattr(args, name) for name in names}}
+
+
+def argparse_error(args: Args, message: str) -> LumigraphError:
+    return LumigraphError(f"{message}; see lumigraph {args.command} --help")
+
+
+def ask(request: type[Any], args: Args, *names: str, **more: Any) -> Any:
+    """The request of a verb from the arguments of its command. Raises LumigraphError naming the flag that is wrong."""
+    from pydantic import ValidationError
+
+    try:
+        return request(**{name: getattr(args, name) for name in names}, **more)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise argparse_error(args, f"--{first['loc'][0]}: {first['msg']}") from error
+
+
+def follow(events: Generator[Event, None, Any], args: Args, print_made: bool = True) -> Any:
+    """Pulls a verb to its end, showing what it says, and prints what it made; returns its result.
+
+    Ctrl-C is taken between two events: the verb is closed, not torn out of the middle of a step. A second one tears.
+    """
+    from lumigraph.studio.terminal import Terminal
+
+    terminal: Terminal = Terminal(args.quiet)
+    with interruptions() as seen:
+        try:
+            with terminal.showing():
+                result = _pull(events, terminal, seen)
+        except Exception:
+            if seen:  # a child process that got the same Ctrl-C is no failure of its own
+                raise Interrupted(seen[0]) from None
+            raise
+        finally:
+            events.close()
+    if print_made:
+        for made in terminal.made:
+            print(f"{made.path}  ({made.what})")
+    return result
+
+
+def _pull(events: Generator[Event, None, Any], terminal: Terminal, seen: list[int]) -> Any:
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as end:
+            return end.value
+        terminal.show(event)
+        if seen:
+            raise Interrupted(seen[0])
+
+
+@contextmanager
+def interruptions() -> Iterator[list[int]]:
+    """Yields the list that the first SIGINT or SIGTERM enters; the second raises KeyboardInterrupt where it strikes."""
+    seen: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+        os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def print_evaluation(evaluation: dict[str, Any]) -> None:
+    psnr = "equal pictures" if evaluation["psnr"] is None else f"PSNR {evaluation['psnr']:.2f} dB"
+    size = f"{evaluation['size']:,} {evaluation['size_unit']}"
+    print(
+        f"{psnr}, SSIM {evaluation['ssim']:.4f} on {evaluation['views']} held-out views; "
+        f"{size}, {evaluation['steps']:,} steps in {evaluation['train_seconds']:.0f} s"
+    )

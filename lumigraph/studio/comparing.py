@@ -1,0 +1,142 @@
+"""The verb `compare`: runs of one capture, judged by the same views."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lumigraph.scene.capture import Capture
+from lumigraph.scene.errors import RunError
+from lumigraph.scene.field import Field
+from lumigraph.studio.project import EVALUATION, FIELD, Run, write_text
+from lumigraph.studio.report import picture, sheet
+from lumigraph.studio.training import load_field, prepared, read_capture
+from lumigraph.studio.verbs import evaluate, seen
+from lumigraph.wire.events import Event, Made, Progress
+from lumigraph.wire.resources import CompareRequest, Device, EvaluateRequest
+
+SHOWN = 8  # views on the page
+TIMED = 3  # of them, whose rendering is timed
+
+COLUMNS = {  # of the table: key -> (head, how a number is written)
+    "run": ("run", "{}"),
+    "method": ("method", "{}"),
+    "psnr": ("PSNR, dB", "{:.2f}"),
+    "ssim": ("SSIM", "{:.4f}"),
+    "train_seconds": ("training, s", "{:.0f}"),
+    "steps": ("steps", "{:,}"),
+    "megabytes": ("on disk, MB", "{:.1f}"),
+    "frames_per_second": ("frames/s", "{:.2f}"),
+}
+
+
+def compare(request: CompareRequest) -> Generator[Event, None, list[dict[str, Any]]]:
+    """An HTML page and, as the result, a row of figures a run: those of `COLUMNS`. Runs that were not evaluated since
+    they were trained are. Raises RunError where the runs have no held-out view in common."""
+    evaluations = []
+    for path in request.runs:
+        evaluations.append((yield from _judged(path, request.device)))
+    names = _common(evaluations)
+    rows: list[dict[str, Any]] = []
+    strips: list[list[Tensor]] = [[] for _ in names[:SHOWN]]
+    photos: list[Tensor] = []
+    for path, evaluation in zip(request.runs, evaluations, strict=True):
+        run = Run(path)
+        field, _ = load_field(run, request.device)
+        capture = yield from prepared(run, read_capture(Path(run.config.capture), run.config.holdout))
+        _, held_out = capture.split()
+        where = {name: i for i, name in enumerate(held_out.names)}
+        for k, name in enumerate(names[:SHOWN]):
+            render, photo = seen(field, held_out, where[name])
+            strips[k].append(render)
+            if len(photos) == k:
+                photos.append(photo)
+            done = len(rows) * len(names[:SHOWN]) + k + 1
+            yield Progress(stage="compare", done=done, total=len(names[:SHOWN]) * len(request.runs), unit="views")
+        rows.append(_row(path, evaluation, _frames_per_second(field, held_out)))
+    request.out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(request.out, _page(rows, names[:SHOWN], photos, strips, evaluations))
+    yield Made(path=str(request.out), what=f"{len(rows)} runs on {len(names)} held-out views")
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The figures as text, a line a run: names to the left, numbers to the right."""
+    lines = [[head for head, _ in COLUMNS.values()], *(_cells(row) for row in rows)]
+    columns = []
+    for k, column in enumerate(zip(*lines, strict=True)):
+        wide = max(map(len, column))
+        columns.append([cell.ljust(wide) if k < 2 else cell.rjust(wide) for cell in column])
+    return "\n".join("  ".join(cells).rstrip() for cells in zip(*columns, strict=True))
+
+
+def _judged(path: Path, device: Device) -> Generator[Event, None, dict[str, Any]]:
+    """The run's evaluation, made now where there is none or the field is newer."""
+    run = Run(path)
+    made, field = run.path / EVALUATION, run.path / FIELD
+    if made.exists() and field.exists() and made.stat().st_mtime_ns >= field.stat().st_mtime_ns:
+        evaluation: dict[str, Any] = json.loads(made.read_text())
+        return evaluation
+    return (yield from evaluate(EvaluateRequest(run=path, device=device)))
+
+
+def _common(evaluations: list[dict[str, Any]]) -> list[str]:
+    """The views that every run was judged by, spread over all of them."""
+    every = [[view["name"] for view in evaluation["per_view"]] for evaluation in evaluations]
+    names = [name for name in every[0] if all(name in other for other in every[1:])]
+    if not names:
+        raise RunError("these runs have no held-out view in common; compare runs of one capture")
+    stride = max(1, len(names) // SHOWN)
+    return names[::stride] + [name for i, name in enumerate(names) if i % stride]
+
+
+def _frames_per_second(field: Field, held_out: Capture) -> float:
+    """The median of a few views at the size that the run was judged at."""
+    white = torch.ones(3, device=field.box.device) if held_out.has_alpha else None
+    seconds = []
+    for i in range(min(TIMED, len(held_out))):
+        camera = held_out.cameras[i].to(field.box.device)
+        start = time.perf_counter()
+        with torch.no_grad():
+            field.render(camera, white).rgb.cpu()
+        seconds.append(time.perf_counter() - start)
+    return 1 / sorted(seconds)[len(seconds) // 2]
+
+
+def _row(path: Path, evaluation: dict[str, Any], frames_per_second: float) -> dict[str, Any]:
+    kept = {key: evaluation[key] for key in ("method", "psnr", "ssim", "train_seconds", "steps")}
+    megabytes = (path / FIELD).stat().st_size / 1e6
+    return {"run": path.name, **kept, "megabytes": megabytes, "frames_per_second": frames_per_second}
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    return ["equal" if row[key] is None else form.format(row[key]) for key, (_, form) in COLUMNS.items()]
+
+
+def _page(
+    rows: list[dict[str, Any]],
+    names: list[str],
+    photos: list[Tensor],
+    strips: list[list[Tensor]],
+    evaluations: list[dict[str, Any]],
+) -> str:
+    heads = "".join(f"<th>{escape(head)}</th>" for head, _ in COLUMNS.values())
+    lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(row)) + "</tr>" for row in rows)
+    parts = ["<h1>Runs compared</h1>", f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"]
+    found = [{view["name"]: view["psnr"] for view in evaluation["per_view"]} for evaluation in evaluations]
+    for name, photo, renders in zip(names, photos, strips, strict=True):
+        cells = [picture(photo, "photo", f"photo of {name}")]
+        for row, psnr, render in zip(rows, (of[name] for of in found), renders, strict=True):
+            caption = f"{row['run']}: " + ("equal" if psnr is None else f"{psnr:.2f} dB")
+            cells.append(picture(render, caption, f"{name} by {row['run']}"))
+        columns = f"grid-template-columns: repeat({min(4, len(cells))}, 1fr)"
+        strip = f'<div class="triple" style="{columns}">{"".join(cells)}</div>'
+        parts.append(f'<section class="view"><h3>{escape(name)}</h3>{strip}</section>')
+    return sheet("Runs compared", "\n".join(parts))
