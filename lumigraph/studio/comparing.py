@@ -129,7 +129,11 @@ def _page(
 ) -> str:
     heads = "".join(f"<th>{escape(head)}</th>" for head, _ in COLUMNS.values())
     lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(row)) + "</tr>" for row in rows)
-    parts = ["<h1>Runs compared</h1>", f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"]
+    parts = [
+        "<h1>Runs compared</h1>",
+        f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>",
+        "<h2>Views</h2>",
+    ]
     found = [{view["name"]: view["psnr"] for view in evaluation["per_view"]} for evaluation in evaluations]
     for name, photo, renders in zip(names, photos, strips, strict=True):
         cells = [picture(photo, "photo", f"photo of {name}")]
