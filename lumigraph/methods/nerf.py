@@ -59,7 +59,7 @@ class Config:
     lr_end: share of it that is left at the end, on an exponential way there
     space: box, ndc or contracted; auto chooses by the photos
     background: what is behind everything; learned is one colour. White for cut-out photos unless said otherwise
-    checkpoint: recompute activations in the backward pass instead of keeping them: less memory, a third more time
+    checkpoint: recompute activations in the backward pass instead of keeping them: less memory, more time
     piece: samples that the networks see at once where activations are recomputed, and in rendering
     seed: of all that is drawn at random
     """
