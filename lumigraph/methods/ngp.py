@@ -11,6 +11,7 @@ lies in the first cube keeps half of the unit cube along each axis, everything b
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,7 +32,8 @@ from lumigraph.scene.images import Image
 NAME = "ngp"
 DEVICES = ("cpu", "cuda")
 RENDERED = 1 << 13  # rays at once
-FIRST_SLICE, DARK = 16, 1e-3  # samples a ray at first, twice as many each time; transmittance below which it ends
+FIRST_SLICE = 16  # samples a ray at first, twice as many each time
+DARK, DIM = 1e-3, 1e-2  # transmittance below which a ray ends: in pictures, in training
 FIELD = ("table", "weights", "cells", "place", "layout")
 
 
@@ -48,7 +50,8 @@ class Config:
     lr_decay_from: progress at which it begins to fall
     decay: of the networks' weights, a share of the learning rate
     cells: of the grid of occupied cells, along each side
-    cubes: nested grids, each twice as large as the one before; 0 chooses: 1 for cut-out photos, else 6
+    cubes: nested grids, each twice as large as the one before; 0 chooses: 1 for cut-out photos, else as many as hold
+        the capture's points, 5 where it has none
     fineness: steps along the diagonal of the first cube
     sparse: density times a step below which a cell is empty
     distortion: weight of the loss that gathers light in one place along a ray (Barron et al. 2022, eq. 15)
@@ -112,12 +115,17 @@ class NgpField:
     @torch.no_grad()
     def lit(self, beams: Rays, samples: march.Samples) -> march.Samples:
         """Those samples that light still reaches: the others cost as much and learn nothing."""
-        found = torch.zeros(len(samples.distance), 4, device=samples.distance.device)
-        points, _ = self._points(beams, samples)
-        found[:, 0] = hashgrid.density(self.grid, self.table, self.weights, points)
-        weight = volume.light(found, samples.distance, samples.length, samples.first).weight
-        # the light that reaches a sample is its weight over its own alpha
-        kept = weight > DARK * -torch.expm1(-found[:, 0] * samples.length)
+        kept = torch.zeros(len(samples.distance), dtype=torch.bool, device=samples.distance.device)
+        through = torch.ones_like(beams.origins[:, 0])
+        for alive, which, part in ahead(samples, through, DIM):
+            points, _ = self._points(Rays(beams.origins[alive], beams.directions[alive]), part)
+            found = torch.zeros(len(which), 4, device=which.device)
+            found[:, 0] = hashgrid.density(self.grid, self.table, self.weights, points)
+            light = volume.light(found, part.distance, part.length, part.first)
+            # the light that reaches a sample is its weight over its own alpha
+            reached = light.weight * through[alive][part.ray]
+            kept[which] = reached > DIM * -torch.expm1(-found[:, 0] * part.length)
+            through[alive] *= light.transmittance
         counted = torch.cat([kept.new_zeros(1, dtype=torch.int64), kept.cumsum(0)])
         return march.Samples(counted[samples.first], samples.distance[kept], samples.length[kept])
 
@@ -140,24 +148,11 @@ class NgpField:
         samples = self.samples(beams, torch.full_like(beams.origins[:, 0], 0.5))
         out = beams.origins.new_zeros(len(beams.origins), 5)
         through = torch.ones_like(out[:, 0])
-        start, end = samples.first[:-1].clone(), samples.first[1:]
-        slice_ = FIRST_SLICE
-        alive = (start < end).nonzero()[:, 0]
-        while len(alive):
-            count = (end[alive] - start[alive]).clamp(max=slice_)
-            first = torch.cat([count.new_zeros(1), count.cumsum(0)])
-            total = int(first[-1])
-            which = torch.arange(total, device=alive.device) + torch.repeat_interleave(
-                start[alive] - first[:-1], count, output_size=total
-            )
-            part = march.Samples(first, samples.distance[which], samples.length[which])
+        for alive, _, part in ahead(samples, through, DARK):
             light = self.along(Rays(beams.origins[alive], beams.directions[alive]), part)
             arrived = torch.cat([light.rgb, 1 - light.transmittance[:, None], light.depth[:, None]], 1)
             out[alive] += through[alive, None] * arrived
             through[alive] *= light.transmittance
-            start[alive] += count
-            alive = alive[(start[alive] < end[alive]) & (through[alive] > DARK)]
-            slice_ *= 2
         return out
 
     @torch.no_grad()
@@ -188,6 +183,25 @@ class NgpField:
             "place": torch.cat([o.centre.cpu(), torch.tensor([o.half])]),
             "layout": torch.tensor([self.grid.log2_entries, int(level[0].scale), int(level[-1].scale), fineness]),
         }
+
+
+def ahead(samples: march.Samples, through: Tensor, dark: float) -> Iterator[tuple[Tensor, Tensor, march.Samples]]:
+    """Goes along the rays slice by slice: the rays (A,) that still let more than `dark` through, which samples come
+    next on them, and these packed. The caller lowers `through` (R,) before it asks for more."""
+    start, end = samples.first[:-1].clone(), samples.first[1:]
+    slice_ = FIRST_SLICE
+    alive = (start < end).nonzero()[:, 0]
+    while len(alive):
+        count = (end[alive] - start[alive]).clamp(max=slice_)
+        first = torch.cat([count.new_zeros(1), count.cumsum(0)])
+        total = int(first[-1])
+        which = torch.arange(total, device=alive.device) + torch.repeat_interleave(
+            start[alive] - first[:-1], count, output_size=total
+        )
+        yield alive, which, march.Samples(first, samples.distance[which], samples.length[which])
+        start[alive] += count
+        alive = alive[(start[alive] < end[alive]) & (through[alive] > dark)]
+        slice_ *= 2
 
 
 def load(state: dict[str, Tensor]) -> NgpField:
@@ -372,7 +386,7 @@ def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu")
         raise RunError("there are no photos to train with")
     generator = torch.Generator().manual_seed(config.seed)
     centre, half = place_of(capture, generator)
-    cubes = config.cubes or (1 if capture.has_alpha else 6)
+    cubes = config.cubes or cubes_of(capture, centre, half)
     try:
         grid = hashgrid.Grid(config.log2_entries, config.coarsest, config.finest)
         cells = torch.ones(cubes, config.cells, config.cells, config.cells, dtype=torch.uint8, device=device)
@@ -408,7 +422,7 @@ def hull(capture: Capture, occupancy: march.Occupancy, side: int) -> Tensor:
         left = inside.nonzero()[:, 0]
         pixels, depth = project(camera, points[left])
         reach = radius * float(camera.focal.max()) / depth[0].clamp(min=1e-6)  # pixels, of a cell
-        around = int(reach.quantile(0.5) if len(reach) < 1 << 24 else reach.median()) + 2
+        around = int(reach.median()) + 2
         solid = (capture.photo(i)[..., 3] > 0).float()[None, None]
         solid = torch.nn.functional.max_pool2d(solid, 2 * around + 1, 1, around)[0, 0] > 0
         px, py = pixels[0].nan_to_num(-1.0).floor().long().unbind(1)
@@ -426,3 +440,14 @@ def place_of(capture: Capture, generator: torch.Generator) -> tuple[Tensor, floa
         return (low + high) / 2, float((high - low).max()) * 0.5 * 1.1
     centre = focus_of(capture.cameras)
     return centre, float((capture.cameras.positions.float() - centre).norm(dim=1).mean()) * 0.5
+
+
+def cubes_of(capture: Capture, centre: Tensor, half: float) -> int:
+    """How many nested cubes hold what the capture knows of the scene."""
+    if capture.has_alpha:
+        return 1
+    if capture.points is None or not len(capture.points.xyz):
+        return 5
+    reach = (capture.points.xyz.float() - centre).abs().amax(1) / half
+    most = float(reach.kthvalue(max(1, len(reach) * 99 // 100)).values)
+    return min(8, max(3, 1 + math.ceil(math.log2(max(1.0, most)))))

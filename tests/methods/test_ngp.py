@@ -67,14 +67,21 @@ def test_samples_that_no_light_reaches_are_left_out() -> None:
     field = training.field
     origin = torch.tensor([[4.0, 0, 0], [4.0, 0, 0.2], [4.0, 0, 5]])
     beams = Rays(origin, torch.tensor([[-1.0, 0, 0]]).expand(3, 3).contiguous())
-    marched = field.samples(beams, torch.zeros(3))
+    marched = field.samples(beams, torch.full((3,), 0.5))
     lit = field.lit(beams, marched)
     assert 0 < len(lit.distance) < len(marched.distance)
     assert lit.first[-1] == len(lit.distance)
     with torch.no_grad():
         whole, part = field.along(beams, marched), field.along(beams, lit)
-    torch.testing.assert_close(whole.rgb, part.rgb, atol=5e-3, rtol=0)
-    torch.testing.assert_close(field.seen(beams)[:, :3], whole.rgb, atol=5e-3, rtol=0)
+    torch.testing.assert_close(whole.rgb, part.rgb, atol=2 * ngp.DIM, rtol=0)
+    torch.testing.assert_close(field.seen(beams)[:, :3], whole.rgb, atol=2 * ngp.DARK, rtol=0)
+
+
+def test_nested_cubes_reach_as_far_as_the_points() -> None:
+    capture = dataclasses.replace(ball(4, alpha=False), points=Points(torch.tensor([[0.1, 0, 0], [9.0, 0, 0]] * 50)))
+    assert ngp.cubes_of(capture, torch.zeros(3), 1.0) == 5
+    assert ngp.cubes_of(capture, torch.zeros(3), 0.1) == 8
+    assert ngp.cubes_of(ball(4), torch.zeros(3), 1.0) == 1
 
 
 def test_options_that_change_the_loss_learn_too() -> None:
