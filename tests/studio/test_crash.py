@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from lumigraph.cli import main as cli
-from lumigraph.studio import project, training
+from lumigraph.studio import catalogue, project, training
 from lumigraph.studio.project import Run, read_events
 from tests.studio.conftest import ROOT
 
@@ -44,15 +44,15 @@ def work(argv: list[str], plugin: str, log: str) -> None:
 class Worker:
     """Starts `lumigraph train` in processes that have imported everything beforehand."""
 
-    def __init__(self, context: ForkServerContext, plugin: Path, capture: Path, folder: Path) -> None:
+    def __init__(self, context: ForkServerContext, plugin: Path, capture: Path, folder: Path, *asked: str) -> None:
+        """`asked`: the method and what it is to do."""
         self.run, self.log = folder / "run", folder / "log"
         self._context, self._plugin, self._capture = context, plugin, capture
+        self._asked = asked or ("-m", "tiny", "--steps", str(STEPS), "--set", f"pause={PAUSE}")
 
     def start(self, *more: str) -> ForkServerProcess:
-        argv = ["train", str(self._capture), "-o", str(self.run), "-m", "tiny", "--steps", str(STEPS), "-q", *more]
-        process = self._context.Process(
-            target=work, args=([*argv, "--set", f"pause={PAUSE}"], str(self._plugin), str(self.log))
-        )
+        argv = ["train", str(self._capture), "-o", str(self.run), "-q", *self._asked, *more]
+        process = self._context.Process(target=work, args=(argv, str(self._plugin), str(self.log)))
         process.start()
         return process
 
@@ -63,8 +63,11 @@ class Worker:
             assert time.monotonic() < end
             time.sleep(0.005)
 
+    def field(self) -> dict[str, torch.Tensor]:
+        return Run(self.run).field_state()[0]
+
     def weights(self) -> Weights:
-        return Run(self.run).field_state()[0]["weights"]
+        return self.field()["weights"]
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +134,38 @@ def test_killed_again_and_again_it_ends_where_it_would_have(worker: Worker, undi
     assert torch.equal(worker.weights(), undisturbed)
     left = [path.name for path in worker.run.rglob("*.tmp-*")]
     assert left == []
+
+
+SMALL = {
+    "splat": ("cap=500",),
+    "ngp": ("log2_entries=10", "samples=2048", "cells=16"),
+    "nerf": ("rays=64", "width=32"),
+}
+
+
+@pytest.mark.parametrize("method", catalogue.METHODS)
+def test_each_method_goes_on_from_where_it_was_killed(
+    context: ForkServerContext, plugin: Path, capture: Path, tmp_path: Path, method: str
+) -> None:
+    asked = ["-m", method, "--steps", "40", *(word for setting in SMALL[method] for word in ("--set", setting))]
+    (tmp_path / "alone").mkdir(), (tmp_path / "killed").mkdir()
+    alone = Worker(context, plugin, capture, tmp_path / "alone", *asked)
+    process = alone.start()
+    process.join(PATIENCE)
+    assert process.exitcode == 0, alone.log.read_text()
+
+    worker = Worker(context, plugin, capture, tmp_path / "killed", *asked)
+    process = worker.start()
+    worker.wait_for_a_checkpoint(process)
+    process.kill()
+    process.join()
+    assert 0 < loadable(worker.run) < 40
+    again = worker.start("--resume")
+    again.join(PATIENCE)
+    assert again.exitcode == 0, worker.log.read_text()
+    expected = alone.field()
+    for name, tensor in worker.field().items():
+        assert torch.equal(tensor, expected[name]), name
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
