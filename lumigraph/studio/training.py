@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -76,7 +77,20 @@ def load_field(run: Run, device: str) -> tuple[Field, FieldCard]:
     state, card = run.field_state()
     method = catalogue.method(card.method)
     device = machine.choose_device(device, getattr(method, "DEVICES", ("cpu",)))
-    return method.load({name: tensor.to(device) for name, tensor in state.items()}), card
+    with written_by(card.version, run.path):
+        return method.load({name: tensor.to(device) for name, tensor in state.items()}), card
+
+
+@contextmanager
+def written_by(version: str, path: Path) -> Iterator[None]:
+    """Says, where a state is refused, that another version of this program wrote it."""
+    try:
+        yield
+    except RunError as error:
+        if version == lumigraph.__version__:
+            raise
+        told = f"{path} was written by Lumigraph {version}, and this is {lumigraph.__version__}"
+        raise RunError(f"{error}; {told}: use that version, or train again with --overwrite") from error
 
 
 # ---- what to do
@@ -200,7 +214,8 @@ def _learn(run: Run, capture: Capture) -> Generator[Event, None, None]:
         for name in checkpoint.damaged:
             yield Note(text=f"the checkpoint {name} is damaged; going on from the one before", level="warning")
         yield Note(text=f"going on from step {checkpoint.step}, after {checkpoint.seconds:.0f} s of training")
-        training = method.resume(learned_from, settings, checkpoint.state, budget, config.device)
+        with written_by(config.version, run.path):
+            training = method.resume(learned_from, settings, checkpoint.state, budget, config.device)
 
     done = (0, 0.0) if checkpoint is None else (checkpoint.step, checkpoint.seconds)
 

@@ -201,6 +201,15 @@ def test_going_on_as_another_run_is_refused(
         done(verbs.train(TrainRequest(**{"capture": capture, "out": run, "resume": True, "steps": 300, **change})))
 
 
+def test_a_state_that_another_version_or_method_wrote_is_refused_with_its_name(tmp_path: Path, capture: Path) -> None:
+    trained(capture, tmp_path, steps=2)
+    state, card = Run(tmp_path).field_state()
+    del state["weights"]
+    Run(tmp_path).save_field(state, card.model_copy(update={"version": "0.0.7", "method": "ngp"}))
+    with pytest.raises(RunError, match=r"not a field of the method ngp.*was written by Lumigraph 0\.0\.7"):
+        done(verbs.render(RenderRequest(run=tmp_path, out=tmp_path / "still.png")))
+
+
 def test_a_capture_that_was_moved_is_found_again(tmp_path: Path, capture: Path) -> None:
     first, second, out = tmp_path / "first", tmp_path / "second", tmp_path / "run"
     shutil.copytree(capture, first)
