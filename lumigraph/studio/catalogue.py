@@ -104,15 +104,23 @@ def capture_reader(path: Path) -> Reader:
 
 def format_for(path: Path) -> Format:
     """The format that writes the suffix of `path`. Raises FormatError naming the suffixes that exist."""
-    known: list[str] = []
+    for module in _writers():
+        if path.name.lower().endswith(tuple(module.SUFFIXES)):
+            return module
+    wanted = f"{path.suffix!r} files" if path.suffix else f"{path}, which has no suffix"
+    raise FormatError(f"cannot write {wanted}; formats that can be written: {', '.join(suffixes())}")
+
+
+def suffixes() -> list[str]:
+    """Of all formats that can be written."""
+    return [suffix for module in _writers() for suffix in module.SUFFIXES]
+
+
+def _writers() -> Iterator[Format]:
     for name in _names("formats", FORMATS):
         module = cast(Format, _module("formats", FORMATS, name))
         if hasattr(module, "write"):
-            if path.name.lower().endswith(tuple(module.SUFFIXES)):
-                return module
-            known.extend(module.SUFFIXES)
-    wanted = f"{path.suffix!r} files" if path.suffix else f"{path}, which has no suffix"
-    raise FormatError(f"cannot write {wanted}; formats that can be written: {', '.join(known)}")
+            yield module
 
 
 def _names(kind: str, own: Mapping[str, str]) -> list[str]:

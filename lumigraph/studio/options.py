@@ -46,6 +46,11 @@ def settings(config: type[Any]) -> list[Setting]:
     return found
 
 
+def schema(config: type[Any]) -> list[dict[str, object]]:
+    """The settings as plain data, from which forms and checks are made elsewhere."""
+    return [{"name": s.name, "kind": s.kind, "default": s.default, "doc": s.doc} for s in settings(config)]
+
+
 def resolve(config: type[Any], given: Mapping[str, object]) -> Any:
     """A Config with the given settings, text or JSON values. Raises RunError naming the setting at fault."""
     known = {setting.name: setting for setting in settings(config)}

@@ -1,0 +1,145 @@
+"""A job, spoken in ids, becomes a verb, spoken in paths.
+
+    PROJECT/files/           photos, a zip, a video or a posed capture, as uploaded
+    PROJECT/captures/JOB/    the poses that a job found
+    PROJECT/runs/JOB/        the run that a job trained
+    PROJECT/made/JOB/ATT/    what else jobs made
+
+Every verb is safe to repeat: an attempt that follows a lost one goes on with what that one saved.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lumigraph.scene.errors import CaptureError, LumigraphError, RunError
+from lumigraph.studio import catalogue
+from lumigraph.wire import jobs as ask
+from lumigraph.wire import resources
+from lumigraph.wire.events import Event
+
+Verb = Generator[Event, None, Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job works: its project's folder, its own, and one for what this attempt makes."""
+
+    project: Path
+    job: Path
+    made: Path
+
+    @property
+    def id(self) -> str:
+        return self.job.name
+
+
+def verb_of(asked: ask.Asked, place: Place) -> Verb:
+    """Raises LumigraphError where the project has not got what the job needs."""
+    if isinstance(asked, ask.CheckJob):
+        from lumigraph.studio.checking import check
+
+        return check(place.job, asked.steps, asked.pause, asked.save_every)
+
+    from lumigraph.studio import comparing, verbs  # torch comes with them
+
+    match asked:
+        case ask.SampleJob():
+            out = place.project / "files"
+            return verbs.sample(resources.SampleRequest(out=out, views=asked.views, size=asked.size, seed=asked.seed))
+        case ask.PoseJob():
+            given = asked.model_dump(exclude={"verb"})
+            out = place.project / "captures" / place.id
+            if out.exists():  # a lost attempt had finished it: captures take their place whole
+                return _nothing()
+            out.parent.mkdir(exist_ok=True)
+            return verbs.pose(resources.PoseRequest(source=source_of(place.project), out=out, **given))
+        case ask.TrainJob():
+            return verbs.train(_training(asked, place))
+        case ask.EvaluateJob():
+            return verbs.evaluate(resources.EvaluateRequest(run=run_of(place, asked.run), device=asked.device))
+        case ask.RenderJob():
+            return verbs.render(_rendering(asked, place))
+        case ask.ExportJob():
+            name = f"scene.{asked.form}"
+            out, run = place.made / name, run_of(place, asked.run)
+            return verbs.export(resources.ExportRequest(run=run, out=out, points=asked.points))
+        case ask.CompareJob():
+            runs = [run_of(place, run) for run in asked.runs]
+            out = place.made / "compare.html"
+            return comparing.compare(resources.CompareRequest(runs=runs, out=out, device=asked.device))
+
+
+def source_of(project: Path) -> Path:
+    """What was uploaded: the one archive or video, or else the folder of photos."""
+    files = project / "files"
+    found = sorted(path for path in files.rglob("*") if path.is_file()) if files.exists() else []
+    if not found:
+        raise CaptureError("this project has no photos yet; upload some first")
+    from lumigraph.captures.video import SUFFIXES
+
+    if len(found) == 1 and found[0].suffix.lower() in {".zip", *SUFFIXES}:
+        return found[0]
+    if catalogue.reader_for(files) is not None:
+        raise CaptureError("these photos have their poses already; train with them as they are")
+    return files
+
+
+def capture_of(project: Path) -> Path:
+    """The newest capture whose poses were found, else what was uploaded where that has poses."""
+    found = [path for path in (project / "captures").glob("*") if path.is_dir() and ".tmp-" not in path.name]
+    if found:
+        return max(found, key=lambda path: path.stat().st_mtime_ns)
+    if catalogue.reader_for(project / "files") is not None:
+        return project / "files"
+    raise CaptureError("nobody knows yet where the photos of this project were taken; run a job `pose` first")
+
+
+def run_of(place: Place, run: str | None) -> Path:
+    runs = place.project / "runs"
+    if run is not None:
+        if not (runs / run).is_dir():
+            raise RunError(f"this project has no run {run}")
+        return runs / run
+    found = list(runs.glob("*")) if runs.exists() else []
+    if not found:
+        raise RunError("this project has no run yet; train first")
+    return max(found, key=lambda path: path.stat().st_mtime_ns)
+
+
+def _training(asked: ask.TrainJob, place: Place) -> resources.TrainRequest:
+    from lumigraph.studio.project import Run, is_run
+
+    out = place.project / "runs" / (asked.run or place.id)
+    if asked.run is not None and not is_run(out):
+        raise RunError(f"this project has no run {asked.run} to go on with")
+    capture = Path(Run(out).config.capture) if is_run(out) else capture_of(place.project)
+    given = asked.model_dump(exclude={"verb", "run"})
+    out.parent.mkdir(exist_ok=True)
+    return resources.TrainRequest(capture=capture, out=out, resume=True, **given)
+
+
+def _rendering(asked: ask.RenderJob, place: Place) -> resources.RenderRequest:
+    path: str | None = None
+    if isinstance(asked.path, list):
+        file = place.job / "path.json"
+        frames = [frame.model_dump(exclude_none=True) for frame in asked.path]
+        file.write_text(json.dumps({"keyframes": frames}))
+        path = str(file)
+    elif asked.form == "mp4":
+        path = asked.path
+    given = asked.model_dump(include={"size", "frames", "fps", "output", "device"})
+    name = f"{asked.output}.{asked.form}"
+    return resources.RenderRequest(run=run_of(place, asked.run), out=place.made / name, path=path, **given)
+
+
+def _nothing() -> Verb:
+    yield from ()
+    return None
+
+
+__all__ = ["LumigraphError", "Place", "verb_of"]
