@@ -32,7 +32,7 @@ native: build/native/installed
 	    { echo 'no venv could be made: on Debian, apt-get install python3-venv' >&2; exit 1; }
 	$(BIN)/pip install --no-deps torch==2.13.0
 	$(BIN)/pip install 'cmake>=3.18' ninja
-	$(BIN)/pip install --config-settings=wheel.cmake=false -e '.[dev,heic]'
+	$(BIN)/pip install --config-settings=wheel.cmake=false -e '.[dev,heic,postgres]'
 	touch $@
 
 build/native/installed: CMakeLists.txt $(SOURCES) | .venv/installed

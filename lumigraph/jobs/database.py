@@ -46,7 +46,8 @@ class Database:
 
     @contextmanager
     def write(self, raised: int = 1) -> Iterator[tuple[Connection, int]]:
-        """A transaction and its `seq`, which it has `raised` by so much. Raises OSError (ENOSPC) where the disk is full; nothing has changed then."""
+        """A transaction and its `seq`, which it has `raised` by so much. Raises OSError (ENOSPC) where the disk is
+        full; nothing has changed then."""
         with full_disk_said(), self._writing.begin() as connection:
             new = update(counter).values(seq=counter.c.seq + raised).returning(counter.c.seq)
             yield connection, connection.execute(new).scalar_one()

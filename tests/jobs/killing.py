@@ -1,0 +1,32 @@
+"""A server of jobs alone, to be killed: `python -m tests.jobs.killing DATA` dispatches until it is ended."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from lumigraph.jobs.database import Database
+from lumigraph.jobs.dispatcher import Dispatcher
+from lumigraph.jobs.executors.local import LocalExecutor
+from lumigraph.jobs.folder import DataFolder
+from lumigraph.jobs.migrate import migrate
+from lumigraph.jobs.store import Store
+
+
+def main() -> None:
+    folder = DataFolder(Path(sys.argv[1]))
+    with folder.held("nowhere"):
+        url = folder.database_url()
+        database = Database(url)
+        migrate(database)
+        executor = LocalExecutor(folder, url)
+        executor.cores = 3
+        Dispatcher(Store(database), executor, first_wait=0.01).start()
+        print("ready", flush=True)
+        while True:
+            time.sleep(60)
+
+
+if __name__ == "__main__":
+    main()

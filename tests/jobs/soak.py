@@ -1,0 +1,182 @@
+"""Kills workers and servers at random, then looks whether anything was lost, doubled or wrong.
+
+python -m tests.jobs.soak --kills 1000      make soak
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from sqlalchemy import text
+
+from lumigraph.jobs.database import Database
+from lumigraph.jobs.migrate import migrate
+from lumigraph.jobs.store import Order, Store
+from lumigraph.wire.jobs import CheckJob, Job
+
+STEPS, PAUSE, SAVE_EVERY = 60, 0.02, 5
+EXPECTED = STEPS * (STEPS + 1) // 2
+ALIVE = 4  # jobs at once
+SERVERS = 0.15  # of all kills
+PATIENCE = 60.0
+
+
+@dataclass
+class Report:
+    workers: int = 0
+    servers: int = 0
+    asked: int = 0
+    back: list[float] = field(default_factory=list)  # seconds from a kill to new progress
+    wrong: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        back = sorted(self.back)
+        late = back[int(0.95 * (len(back) - 1))] if back else 0.0
+        return (
+            f"{self.workers} workers and {self.servers} servers killed, {self.asked} jobs: {len(self.wrong)} wrong; "
+            f"back at work after {statistics.median(back or [0.0]):.2f} s (median), {late:.2f} s (95 %), "
+            f"{max(back or [0.0]):.2f} s (longest)"
+        )
+
+
+class Soak:
+    def __init__(self, data: Path, seed: int) -> None:
+        self._data, self._chance, self.report = data, random.Random(seed), Report()
+        self._database = Database(f"sqlite:///{data / 'lumigraph.db'}")
+        migrate(self._database)
+        self._store = Store(self._database)
+        self._project = self._store.create_project("soak").id
+        self._acknowledged: list[str] = []
+        self._server = self._start()
+
+    def run(self, seconds: float, kills: int) -> Report:
+        """Until either is reached."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self.report.workers + self.report.servers < kills:
+            self._ask()
+            time.sleep(self._chance.uniform(0.02, 0.4))
+            if self._chance.random() < SERVERS:
+                self._kill_server()
+            else:
+                self._kill_worker()
+        self._finish()
+        return self.report
+
+    def _start(self) -> subprocess.Popen[str]:
+        with (self._data / "server.log").open("a") as log:
+            server = subprocess.Popen(
+                [sys.executable, "-m", "tests.jobs.killing", str(self._data)],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert server.stdout is not None
+        if server.stdout.readline() != "ready\n":
+            raise RuntimeError((self._data / "server.log").read_text())
+        return server
+
+    def _jobs(self) -> list[Job]:
+        return self._store.jobs(self._project, states=["queued", "running"])
+
+    def _ask(self) -> None:
+        for _ in range(ALIVE - len(self._jobs())):
+            order = Order(CheckJob(steps=STEPS, pause=PAUSE, save_every=SAVE_EVERY))
+            self._acknowledged += [job.id for job in self._store.submit(self._project, [order])]
+
+    def _kill_worker(self) -> None:
+        workers = psutil.Process(self._server.pid).children()
+        if not workers:
+            return
+        killed = self._chance.choice(workers)
+        before = self._progress()
+        killed.kill()
+        self.report.workers += 1
+        self._wait_for_progress(before)
+
+    def _kill_server(self) -> None:
+        before = self._progress()
+        self._server.send_signal(signal.SIGKILL)
+        self._server.wait()
+        self.report.servers += 1
+        started = time.monotonic()
+        with self._database.read() as connection:
+            found = connection.execute(text("PRAGMA integrity_check")).scalar()
+        if found != "ok":
+            self.report.wrong.append(f"integrity_check: {found}")
+        checked = time.monotonic() - started
+        self._server = self._start()
+        self._wait_for_progress(before, less=checked)
+
+    def _progress(self) -> set[tuple[str, int, float]]:
+        return {(job.id, job.attempt, job.done) for job in self._store.jobs(self._project, limit=50)}
+
+    def _wait_for_progress(self, before: set[tuple[str, int, float]], less: float = 0.0) -> None:
+        """Until a job says more than it had said, by an attempt that began after the kill."""
+        attempts = {(job_id, attempt) for job_id, attempt, _ in before}
+        started = time.monotonic()
+        while not any(done > 0 and (i, attempt) not in attempts for i, attempt, done in self._progress()):
+            self._ask()
+            if time.monotonic() - started > PATIENCE:
+                self.report.wrong.append("no progress after a kill")
+                return
+            time.sleep(0.02)
+        self.report.back.append(time.monotonic() - started - less)
+
+    def _finish(self) -> None:
+        """Lets all end, and judges them."""
+        end = time.monotonic() + 2 * PATIENCE
+        while self._jobs() and time.monotonic() < end:
+            time.sleep(0.1)
+        self._server.kill()
+        self._server.wait()
+        wrong = self.report.wrong
+        jobs = {job.id: job for job in self._store.jobs(self._project, limit=10**6)}
+        self.report.asked = len(self._acknowledged)
+        wrong += [f"{job_id} is lost" for job_id in self._acknowledged if job_id not in jobs]
+        wrong += [f"{job_id} was never asked for" for job_id in jobs if job_id not in self._acknowledged]
+        for job in jobs.values():
+            if job.state != "succeeded" or job.result != {"sum": EXPECTED}:
+                wrong.append(f"{job.id} has {job.state} with {job.result}: {job.error}")
+            count = json.loads((self._data / "jobs" / job.id / "count.json").read_text())
+            if count != [STEPS, EXPECTED]:
+                wrong.append(f"{job.id}: its checkpoint holds {count}")
+        with self._database.read() as connection:
+            found = connection.execute(text("PRAGMA integrity_check")).scalar()
+        wrong += [] if found == "ok" else [f"integrity_check: {found}"]
+        end = time.monotonic() + 5.0  # that processes may take to go
+        while (left := self._left()) and time.monotonic() < end:
+            time.sleep(0.1)
+        wrong += [f"process {pid} is left" for pid in left]
+        self._database.close()
+
+    def _left(self) -> list[int]:
+        """Processes that still work for this data folder."""
+        return [p.pid for p in psutil.process_iter(["cmdline"]) if str(self._data) in (p.info["cmdline"] or [])]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=float("inf"))
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        report = Soak(Path(folder), args.seed).run(args.seconds, args.kills)
+    print(f"seed {args.seed}: {report}")
+    print(*report.wrong, sep="\n")
+    sys.exit(bool(report.wrong))
+
+
+if __name__ == "__main__":
+    main()

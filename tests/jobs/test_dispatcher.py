@@ -1,0 +1,262 @@
+"""Real workers, started, watched and ended by a real dispatcher."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lumigraph.jobs import dispatcher as dispatching
+from lumigraph.jobs.database import Database
+from lumigraph.jobs.dispatcher import Dispatcher
+from lumigraph.jobs.executors.local import LocalExecutor
+from lumigraph.jobs.folder import DataFolder, InUseError, file_system_of
+from lumigraph.jobs.migrate import migrate
+from lumigraph.jobs.store import Order, Store
+from lumigraph.wire.events import Snapshot, from_line
+from lumigraph.wire.jobs import CheckJob, Job
+
+PATIENCE = 60.0
+
+
+class Engine:
+    def __init__(self, path: Path, command: list[str] | None = None) -> None:
+        self.folder = DataFolder(path)
+        for name in ("projects", "jobs"):
+            (path / name).mkdir(exist_ok=True)
+        url = self.folder.database_url()
+        self.database = Database(url)
+        migrate(self.database)
+        self.store = Store(self.database)
+        self.executor = LocalExecutor(self.folder, url, command or [])
+        self.executor.cores = 2
+        self.dispatcher = Dispatcher(self.store, self.executor, first_wait=0.01)
+        self.project = self.store.create_project("p").id
+
+    def ask(self, *orders: Order) -> list[Job]:
+        jobs = self.store.submit(self.project, orders)
+        self.dispatcher.wake()
+        return jobs
+
+    def until(self, true: Callable[[], bool]) -> None:
+        end = time.monotonic() + PATIENCE
+        while not true():
+            assert time.monotonic() < end, self.store.jobs()
+            time.sleep(0.02)
+
+    def worker(self, job: Job) -> psutil.Process:
+        """The process at work on a job."""
+        found: list[psutil.Process] = []
+
+        def look() -> bool:
+            marks = [job.id]
+            found[:] = [p for p in psutil.Process().children() if p.is_running() and marks[0] in _command(p)]
+            return bool(found)
+
+        self.until(look)
+        return found[0]
+
+    def close(self) -> None:
+        self.dispatcher.stop()
+        self.executor.close()
+        self.database.close()
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = Engine(tmp_path)
+    engine.dispatcher.start()
+    yield engine
+    engine.close()
+
+
+def state(engine: Engine, job: Job) -> str:
+    return engine.store.job(job.id).state
+
+
+def test_a_job_is_done_and_tells_what_happened(engine: Engine) -> None:
+    [job] = engine.ask(Order(CheckJob(steps=12, save_every=5)))
+    engine.until(lambda: state(engine, job) == "succeeded")
+    seen = engine.store.job(job.id)
+    assert seen.result == {"sum": 78}
+    assert (seen.stage, seen.done, seen.total, seen.unit) == ("count", 12, 12, "steps")
+    lines = (engine.folder.job(job.id) / "events.jsonl").read_bytes().splitlines()
+    assert [event.step for line in lines if isinstance(event := from_line(line), Snapshot)] == [5, 10]
+
+
+def test_a_killed_worker_goes_on_from_what_it_saved(engine: Engine) -> None:
+    [job] = engine.ask(Order(CheckJob(steps=60, pause=0.02, save_every=5)))
+    engine.until(lambda: engine.store.job(job.id).done >= 10)
+    engine.worker(job).kill()
+    engine.until(lambda: state(engine, job) == "succeeded")
+    seen = engine.store.job(job.id)
+    assert (seen.result, seen.attempt, seen.crashes) == ({"sum": 1830}, 2, 1)
+
+
+def test_what_fails_says_why(engine: Engine) -> None:
+    from lumigraph.wire.jobs import EvaluateJob
+
+    [job] = engine.ask(Order(EvaluateJob()))
+    engine.until(lambda: state(engine, job) == "failed")
+    assert engine.store.job(job.id).error == "this project has no run yet; train first"
+
+
+def test_a_poisonous_job_fails_after_four_crashes(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, [sys.executable, "-c", "import os; os.kill(os.getpid(), 11)"])
+    engine.dispatcher.start()
+    [job] = engine.ask(Order(CheckJob()))
+    engine.until(lambda: state(engine, job) == "failed")
+    seen = engine.store.job(job.id)
+    assert (seen.attempt, seen.crashes) == (4, 4)
+    assert "signal 11" in str(seen.error)
+    engine.close()
+
+
+def test_cancel_is_seen_soon_and_what_was_done_is_kept(engine: Engine) -> None:
+    [job] = engine.ask(Order(CheckJob(steps=10_000, pause=0.01, save_every=10_000)))
+    engine.until(lambda: engine.store.job(job.id).done >= 1)
+    engine.store.cancel(job.id)
+    asked = time.monotonic()
+    engine.until(lambda: state(engine, job) == "cancelled")
+    assert time.monotonic() - asked < dispatching.GRACE  # by itself, not by force
+    done, _ = json.loads((engine.folder.job(job.id) / "count.json").read_text())
+    assert done >= 1
+
+
+def test_pause_and_resume(engine: Engine) -> None:
+    [job] = engine.ask(Order(CheckJob(steps=100, pause=0.01, save_every=10_000)))
+    engine.until(lambda: engine.store.job(job.id).done >= 5)
+    engine.store.pause(job.id)
+    engine.until(lambda: state(engine, job) == "queued")
+    done, _ = json.loads((engine.folder.job(job.id) / "count.json").read_text())
+    assert done >= 5
+    engine.store.pause(job.id, paused=False)
+    engine.until(lambda: state(engine, job) == "succeeded")
+    assert engine.store.job(job.id).result == {"sum": 5050}
+    assert engine.store.job(job.id).crashes == 0
+
+
+DEAF = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+open(sys.argv[1] + "/child", "w").write(str(child.pid))
+time.sleep(600)
+"""
+
+
+def test_a_worker_that_does_not_listen_is_ended_with_its_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatching, "GRACE", 0.3)
+    engine = Engine(tmp_path, [sys.executable, "-c", DEAF])
+    engine.dispatcher.start()
+    [job] = engine.ask(Order(CheckJob()))
+    note = tmp_path / "child"
+    engine.until(lambda: note.exists() and note.read_text() != "")
+    child = psutil.Process(int(note.read_text()))
+    engine.store.cancel(job.id)
+    engine.until(lambda: state(engine, job) == "cancelled")
+    engine.until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    engine.close()
+
+
+LEAKY = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+open(sys.argv[1] + "/child", "w").write(str(child.pid))
+"""
+
+
+def test_what_a_worker_leaves_behind_ends_with_it(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, [sys.executable, "-c", LEAKY])
+    engine.dispatcher.start()
+    [job] = engine.ask(Order(CheckJob()))
+    engine.until(lambda: state(engine, job) == "failed")  # it said nothing, four times
+    child = int((tmp_path / "child").read_text())
+    engine.until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+    engine.close()
+
+
+def test_stopping_saves_and_the_next_start_goes_on(tmp_path: Path) -> None:
+    engine = Engine(tmp_path)
+    engine.dispatcher.start()
+    [job] = engine.ask(Order(CheckJob(steps=200, pause=0.01, save_every=10_000)))
+    engine.until(lambda: engine.store.job(job.id).done >= 20)
+    engine.close()
+    again = Engine(tmp_path)
+    waiting = again.store.job(job.id)
+    assert (waiting.state, waiting.crashes) == ("queued", 0)
+    done, _ = json.loads((again.folder.job(job.id) / "count.json").read_text())
+    assert done >= 20
+    again.dispatcher.start()
+    again.until(lambda: state(again, job) == "succeeded")
+    assert again.store.job(job.id).result == {"sum": 20100}
+    again.close()
+
+
+def test_a_stopped_zombie_that_wakes_up_changes_nothing(engine: Engine) -> None:
+    [job] = engine.ask(Order(CheckJob(steps=150, pause=0.01, save_every=5)))
+    engine.until(lambda: engine.store.job(job.id).done >= 5)
+    zombie = engine.worker(job)
+    zombie.suspend()
+    engine.store.lost(job.id, 1, "thought to be gone")
+    engine.until(lambda: engine.store.job(job.id).attempt == 2)  # and waits for the lock of the job's folder
+    zombie.resume()
+    engine.until(lambda: state(engine, job) == "succeeded")
+    seen = engine.store.job(job.id)
+    assert (seen.result, seen.attempt) == ({"sum": 11325}, 2)
+
+
+def test_a_clock_that_jumps_a_day_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(tmp_path)
+    engine.dispatcher.start()
+    [job] = engine.ask(Order(CheckJob(steps=40, pause=0.02, save_every=5)))
+    engine.until(lambda: engine.store.job(job.id).done >= 5)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 86_400)
+    engine.worker(job).kill()
+    [second] = engine.ask(Order(CheckJob()))
+    engine.until(lambda: state(engine, job) == state(engine, second) == "succeeded")
+    engine.close()
+
+
+def test_one_server_a_data_folder(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path)
+    with (
+        folder.held("http://127.0.0.1:7007"),
+        pytest.raises(InUseError, match=r"by the server at http://127\.0\.0\.1:7007"),
+        DataFolder(tmp_path).held("http://127.0.0.1:7008"),
+    ):
+        pass
+    with folder.held("http://127.0.0.1:7008"):
+        assert (tmp_path / "lock").read_text() == "http://127.0.0.1:7008"
+
+
+def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert file_system_of(Path("/proc/self")) == "proc" or sys.platform != "linux"
+    monkeypatch.setattr("lumigraph.jobs.folder.file_system_of", lambda _: "nfs4")
+    with pytest.raises(ValueError, match=r"network file system \(nfs4\)"):
+        DataFolder(tmp_path).database_url()
+
+
+def test_signals_have_their_names(engine: Engine) -> None:
+    [job] = engine.ask(Order(CheckJob(steps=100, pause=0.02)))
+    os.kill(engine.worker(job).pid, signal.SIGKILL)
+    engine.until(lambda: engine.store.job(job.id).attempt >= 2)
+    engine.store.cancel(job.id)
+    engine.until(lambda: state(engine, job) == "cancelled")
