@@ -32,11 +32,9 @@ def router(root_of: Callable[[str], Path], limits: Limits, ledger: Ledger) -> AP
     def listed(root: Root) -> list[StoredFile]:
         return shelf.listing(root)
 
-    @made.api_route(
+    @made.get(
         "/{name:path}",
-        methods=["GET", "HEAD"],
         response_class=Response,
-        operation_id="get_file",
         summary="A file, or one range of it",
         responses={
             **documented(404, 409, 416),
@@ -44,6 +42,7 @@ def router(root_of: Callable[[str], Path], limits: Limits, ledger: Ledger) -> AP
             304: {"description": "Not Modified"},
         },
     )
+    @made.head("/{name:path}", include_in_schema=False)
     def get(request: Request, root: Root, name: str) -> Response:
         return send_file(request, root / shelf.FILES, "/".join(names.parts_of(name)))
 
