@@ -1,0 +1,1 @@
+"""HTTP and WebSocket: what the studio shows to the network."""

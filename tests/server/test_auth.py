@@ -1,0 +1,395 @@
+"""The door: every Host x Origin x token x method, for HTTP and for WebSockets."""
+
+import asyncio
+import itertools
+import logging
+import os
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request, WebSocket
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from lumigraph.server import problems
+from lumigraph.server.auth import SECURITY, Guard, allowed_hosts, cookie_name, cookie_value, take_token
+from lumigraph.server.tokens import read_or_make_token, rotate_token, token_file
+from tests.server.serving import free_socket, served
+
+TOKEN = "a-secret-of-some-length-0123456789"
+HOST = "localhost:7007"
+OURS = "http://localhost:7007"
+FRIEND = "https://friend.example"
+COOKIE = {"cookie": f"lumigraph-7007={cookie_value(TOKEN)}"}
+BEARER = {"authorization": f"Bearer {TOKEN}"}
+
+
+def inside() -> FastAPI:
+    app = FastAPI()
+    problems.install(app)
+
+    @app.api_route("/thing", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+    def thing() -> str:
+        return "in"
+
+    @app.get("/healthz")
+    def healthz() -> str:
+        return "well"
+
+    @app.get("/broken")
+    def broken() -> str:
+        raise RuntimeError("a secret of the inside")
+
+    @app.post("/json")
+    def json(body: dict[str, str]) -> int:
+        return len(body)
+
+    @app.post("/projects/{project}/uploads")
+    async def stream(request: Request) -> int:
+        return sum([len(piece) async for piece in request.stream()])
+
+    @app.websocket("/live")
+    async def live(socket: WebSocket) -> None:
+        await socket.accept()
+        await socket.send_text("in")
+        await socket.close()
+
+    return app
+
+
+@pytest.fixture
+def guarded() -> TestClient:
+    guard = Guard(inside(), TOKEN, allowed_hosts("127.0.0.1", 7007), origins=[FRIEND])
+    return TestClient(guard, base_url=OURS, raise_server_exceptions=False, follow_redirects=False)
+
+
+HOSTS = {
+    "localhost:7007": True,
+    "127.0.0.1:7007": True,
+    "[::1]:7007": True,
+    "LOCALHOST:7007": True,
+    "localhost": False,
+    "localhost:7008": False,
+    "evil.example:7007": False,
+    "localhost.evil.example:7007": False,
+    "localhost:7007.evil.example": False,
+    "localhost.:7007": False,
+    "192.168.0.1:7007": False,
+    "0.0.0.0:7007": False,
+    "": False,
+}
+ORIGINS = {
+    None: True,
+    "same": True,
+    FRIEND: True,
+    "null": False,
+    "http://evil.example": False,
+    "http://localhost:7007.evil.example": False,
+    "http://localhost:8080": False,
+    "https://localhost:7007": False,
+    "http://friend.example": False,
+    "": False,
+}
+KEYS = {
+    "none": ({}, False),
+    "bearer": (BEARER, True),
+    "wrong bearer": ({"authorization": "Bearer wrong"}, False),
+    "basic": ({"authorization": f"Basic {TOKEN}"}, False),
+    "cookie": (COOKIE, True),
+    "token as cookie": ({"cookie": f"lumigraph-7007={TOKEN}"}, False),
+    "cookie of another port": ({"cookie": f"lumigraph-7008={cookie_value(TOKEN)}"}, False),
+    "cookie of another token": ({"cookie": f"lumigraph-7007={cookie_value('another')}"}, False),
+}
+SITES = (None, "same-origin", "same-site", "cross-site", "none")
+
+
+def lets_in(method: str, host: str, origin: str | None, key: str, site: str | None) -> bool:
+    """The rule, said once more in other words."""
+    if not (HOSTS[host] and ORIGINS[origin] and KEYS[key][1]):
+        return False
+    if key == "bearer" or origin is not None:
+        return True
+    if method in ("GET", "HEAD"):
+        return site not in ("same-site", "cross-site")
+    return site == "same-origin"
+
+
+async def yes(scope: Scope, receive: Receive, send: Send) -> None:
+    """The smallest application that lets everybody in."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+    else:
+        await PlainTextResponse("in")(scope, receive, send)
+
+
+async def ask(kind: str, method: str, query: str, headers: dict[str, str]) -> tuple[str, int, dict[str, str]]:
+    """The first message of the guard's answer: its type, status and headers. Without a client, since there are many."""
+    raw = [(key.encode(), value.encode()) for key, value in headers.items()]
+    scope = {"type": kind, "method": method, "path": "/thing", "headers": raw, "query_string": query.encode()}
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    guard = Guard(yes, TOKEN, allowed_hosts("127.0.0.1", 7007), origins=[FRIEND])
+    await guard({**scope, "scheme": "ws" if kind == "websocket" else "http"}, receive, send)
+    found = {key.decode(): value.decode() for key, value in sent[0].get("headers", [])}
+    return sent[0]["type"], sent[0].get("status", 0), found
+
+
+def asked(host: str, origin: str | None, key: str, site: str | None = None) -> dict[str, str]:
+    headers = {"host": host, **(KEYS[key][0] if key in KEYS else {})}
+    if origin is not None:
+        headers["origin"] = f"http://{host.lower()}" if origin == "same" else origin
+    return headers | ({} if site is None else {"sec-fetch-site": site})
+
+
+def test_the_matrix_of_http() -> None:
+    async def all_of_them() -> set[bool]:
+        seen = set()
+        methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        for case in itertools.product(methods, HOSTS, ORIGINS, KEYS, SITES):
+            method, host, origin, key, site = case
+            _, status, headers = await ask("http", method, "", asked(host, origin, key, site))
+            expected = lets_in(*case)
+            assert status == 200 if expected else status in (401, 403), case
+            assert ("access-control-allow-origin" in headers) == (origin == FRIEND), case
+            assert headers.items() >= SECURITY.items(), case
+            seen.add(expected)
+        return seen
+
+    assert asyncio.run(all_of_them()) == {True, False}
+
+
+def test_the_matrix_of_websockets() -> None:
+    async def all_of_them() -> set[bool]:
+        seen = set()
+        for host, origin, key in itertools.product(HOSTS, ORIGINS, [*KEYS, "query", "wrong query"]):
+            query = {"query": f"token={TOKEN}", "wrong query": "token=wrong"}.get(key, "")
+            kind, _, _ = await ask("websocket", "GET", query, asked(host, origin, key))
+            known = key == "query" or (key in KEYS and KEYS[key][1])
+            expected = HOSTS[host] and ORIGINS[origin] and known and not (key == "cookie" and origin is None)
+            assert kind == ("websocket.accept" if expected else "websocket.close"), (host, origin, key)
+            seen.add(expected)
+        return seen
+
+    assert asyncio.run(all_of_them()) == {True, False}
+
+
+def test_no_route_is_open_but_one(guarded: TestClient) -> None:
+    """FastAPI's own pages included."""
+    for path in ("/", "/thing", "/docs", "/openapi.json", "/redoc", "/nowhere", "/healthz/", "/healthz/x", "//healthz"):
+        assert guarded.get(path).status_code == 401, path
+    assert guarded.get("/healthz").text == '"well"'
+    assert guarded.get("/healthz", headers={"host": "evil.example"}).status_code == 403
+    assert guarded.get("/healthz", headers={"origin": "null"}).status_code == 403
+    assert guarded.post("/healthz").status_code == 401
+
+
+def test_a_link_with_the_token_becomes_a_cookie(guarded: TestClient) -> None:
+    answer = guarded.get(f"/thing?a=1&token={TOKEN}&b=%26")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/thing?a=1&b=%26")
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith("lumigraph-7007=") and TOKEN not in cookie
+    assert {"HttpOnly", "SameSite=strict", "Path=/"} <= {part.strip() for part in cookie.split(";")}
+    assert "Secure" not in cookie
+    assert guarded.get("/thing").status_code == 200  # the client keeps cookies
+    assert guarded.get("/thing?token=wrong").status_code == 401
+    assert guarded.get(f"/thing?token={TOKEN}&token=wrong").status_code == 401
+    guarded.cookies.clear()
+    assert guarded.post(f"/thing?token={TOKEN}").status_code == 401
+
+
+def test_over_https_the_cookie_is_secure() -> None:
+    guard = Guard(inside(), TOKEN, allowed_hosts("studio.example", 443))
+    with TestClient(guard, base_url="https://studio.example", follow_redirects=False) as client:
+        answer = client.get(f"/thing?token={TOKEN}")
+        assert "; Secure" in answer.headers["set-cookie"]
+        assert answer.headers["set-cookie"].startswith("lumigraph-443=")
+        assert client.post("/thing", headers={"origin": "https://studio.example"}).status_code == 200
+        assert client.post("/thing", headers={"origin": "http://studio.example"}).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["//evil.example/", "/\\evil.example/", "///evil.example/"])
+def test_the_redirect_stays_here(guarded: TestClient, path: str) -> None:
+    location = guarded.get(f"{OURS}{path}?token={TOKEN}").headers["location"]
+    assert location.startswith("/") and location[1] not in "/\\"
+
+
+def test_preflight_is_answered_to_configured_origins_only(guarded: TestClient) -> None:
+    asked = {"access-control-request-method": "PATCH", "access-control-request-headers": "upload-offset"}
+    answer = guarded.options("/thing", headers={"origin": FRIEND, **asked})
+    assert answer.status_code == 204
+    assert answer.headers["access-control-allow-origin"] == FRIEND
+    assert "PATCH" in answer.headers["access-control-allow-methods"]
+    assert "Upload-Offset" in answer.headers["access-control-allow-headers"]
+    assert "access-control-allow-credentials" not in answer.headers
+    for origin in ("http://evil.example", "null", OURS):
+        refused = guarded.options("/thing", headers={"origin": origin, **asked})
+        assert refused.status_code in (401, 403)
+        assert "access-control-allow-origin" not in refused.headers
+
+
+@pytest.mark.parametrize("bad", [{"origins": ["*"]}, {"origins": ["null"]}, {"hosts": ["*"]}])
+def test_wildcards_are_not_taken(bad: dict[str, list[str]]) -> None:
+    with pytest.raises(ValueError, match="exact"):
+        Guard(inside(), TOKEN, **{"hosts": [HOST], **bad})
+
+
+def test_an_empty_token_lets_nobody_in() -> None:
+    client = TestClient(Guard(inside(), "", [HOST]), base_url=OURS)
+    for headers in ({}, {"authorization": "Bearer "}, {"cookie": f"lumigraph-7007={cookie_value('')}"}):
+        assert client.get("/thing", headers=headers).status_code == 401
+    assert client.get("/thing?token=").status_code == 401
+
+
+def test_two_headers_are_none(guarded: TestClient) -> None:
+    for twice in ([("host", HOST), ("host", "evil.example")], [("origin", OURS), ("origin", OURS)]):
+        assert guarded.get("/thing", headers=[*BEARER.items(), *twice]).status_code == 403
+    assert guarded.get("/thing", headers=[*BEARER.items(), *BEARER.items()]).status_code == 401
+
+
+def test_errors_have_the_headers_too(guarded: TestClient) -> None:
+    answer = guarded.get("/broken", headers=BEARER)
+    assert answer.status_code == 500
+    assert "inside" not in answer.text
+    assert SECURITY.items() <= dict(answer.headers).items()
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "expected"),
+    [
+        ("127.0.0.1", 7007, {"localhost:7007", "127.0.0.1:7007", "[::1]:7007"}),
+        ("0.0.0.0", 7007, {"localhost:7007", "127.0.0.1:7007", "[::1]:7007"}),
+        ("fe80::1", 7007, {"localhost:7007", "127.0.0.1:7007", "[::1]:7007", "[fe80::1]:7007"}),
+        ("Box", 80, {"localhost:80", "127.0.0.1:80", "[::1]:80", "box:80", "localhost", "127.0.0.1", "[::1]", "box"}),
+    ],
+)
+def test_allowed_hosts(host: str, port: int, expected: set[str]) -> None:
+    assert allowed_hosts(host, port) == expected
+
+
+def test_cookie_names_keep_ports_apart() -> None:
+    names = [cookie_name("localhost:7007", "http"), cookie_name("[::1]:7008", "http"), cookie_name("box", "https")]
+    assert names == ["lumigraph-7007", "lumigraph-7008", "lumigraph-443"]
+
+
+# -- bodies ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_body_has_an_end(guarded: TestClient) -> None:
+    assert guarded.post("/json", json={"a": "b"}, headers=BEARER).json() == 1
+    declared = guarded.post("/json", content=b"x" * 1_000_001, headers=BEARER)
+    counted = guarded.post("/json", content=iter([b"x" * 600_000] * 2), headers=BEARER)
+    for answer in (declared, counted):
+        assert answer.status_code == 413
+        assert answer.headers["content-type"] == "application/problem+json"
+    streamed = guarded.post("/projects/p/uploads", content=b"x" * 1_000_001, headers=BEARER)
+    assert streamed.json() == 1_000_001
+
+
+def test_a_body_comes_in_time() -> None:
+    bound = free_socket()
+    port = bound.getsockname()[1]
+    with served(Guard(inside(), TOKEN, allowed_hosts("127.0.0.1", port), body_seconds=0.2), bound) as url:
+
+        def slow() -> Iterator[bytes]:
+            yield b"{"
+            time.sleep(1)
+            yield b"}"
+
+        answer = httpx.post(f"{url}/json", content=slow(), headers=BEARER)
+        assert answer.status_code == 408
+
+
+# -- a real server ---------------------------------------------------------------------------------------------------
+
+
+def test_the_token_stays_out_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    bound = free_socket()
+    port = bound.getsockname()[1]
+    with served(Guard(inside(), TOKEN, allowed_hosts("127.0.0.1", port)), bound) as url:
+        for query in (f"token={TOKEN}", f"a=1&%74oken={TOKEN}", "token=wrong-token-of-someone"):
+            httpx.get(f"{url}/thing?{query}")
+            httpx.post(f"{url}/thing?{query}")
+        live = url.replace("http", "ws") + "/live"
+        with connect(f"{live}?token={TOKEN}") as socket:
+            assert socket.recv() == "in"
+        with pytest.raises(InvalidStatus) as refused:
+            connect(f"{live}?token=wrong-token-of-someone")
+        assert refused.value.response.status_code == 403
+    written = "\n".join(one.getMessage() for one in caplog.records if one.name.startswith("uvicorn"))
+    assert "GET /thing" in written and "/live" in written  # the log was really on
+    assert TOKEN not in written and "wrong-token-of-someone" not in written
+
+
+@pytest.mark.parametrize(
+    ("query", "left", "token"),
+    [
+        (b"", b"", None),
+        (b"a=%2Fb&c", b"a=%2Fb&c", None),
+        (b"token=x", b"", "x"),
+        (b"a=%C3%A9&token=x&b=", b"a=%C3%A9&b=", "x"),
+        (b"tok%65n=x", b"", "x"),
+        (b"token=x&token=y", b"", ""),
+    ],
+)
+def test_take_token(query: bytes, left: bytes, token: str | None) -> None:
+    scope = {"query_string": query}
+    assert take_token(scope) == token
+    assert scope["query_string"] == left
+
+
+# -- the file --------------------------------------------------------------------------------------------------------
+
+
+def test_the_token_file(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "token"
+    token = read_or_make_token(path)
+    assert len(token) >= 43
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert read_or_make_token(path) == token
+    path.chmod(0o644)
+    assert read_or_make_token(path) == token
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [one.name for one in path.parent.iterdir()] == ["token"]
+
+
+def test_an_unsound_token_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    for bad in ("", "short", "two lines of\nsomething long enough", "x" * 600):
+        path.write_text(bad)
+        with pytest.raises(ValueError, match="no token"):
+            read_or_make_token(path)
+        assert token_file(path)() == ""
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic"):
+        read_or_make_token(path)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_another_token_takes_effect_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    old = read_or_make_token(path)
+    client = TestClient(Guard(inside(), token_file(path), [HOST]), base_url=OURS)
+    bearer = {"authorization": f"Bearer {old}"}
+    cookie = {"cookie": f"lumigraph-7007={cookie_value(old)}"}
+    assert client.get("/thing", headers=bearer).status_code == client.get("/thing", headers=cookie).status_code == 200
+    new = rotate_token(path)
+    assert new != old
+    assert client.get("/thing", headers=bearer).status_code == client.get("/thing", headers=cookie).status_code == 401
+    assert client.get("/thing", headers={"authorization": f"Bearer {new}"}).status_code == 200
+    os.unlink(path)
+    assert client.get("/thing", headers={"authorization": f"Bearer {new}"}).status_code == 401

@@ -1,0 +1,117 @@
+"""Every error has one shape, and says nothing of the inside."""
+
+import errno
+import sqlite3
+from collections.abc import Callable
+
+import pytest
+from fastapi import FastAPI
+from pydantic import BaseModel
+from starlette.testclient import TestClient
+
+from lumigraph.server import problems
+from lumigraph.server.problems import MEDIA_TYPE, Problem, documented
+
+
+class Settings(BaseModel):
+    steps: int
+
+
+class Body(BaseModel):
+    settings: Settings
+    views: list[int] = []
+
+
+@pytest.fixture
+def client() -> TestClient:
+    app = FastAPI()
+    problems.install(app)
+
+    @app.post("/jobs/{number}", responses=documented(404))
+    def job(number: int, body: Body) -> int:
+        return number
+
+    def failing(path: str, error: Callable[[], Exception]) -> None:
+        @app.get(path)
+        def fail() -> None:
+            raise error()
+
+    failing("/taken", lambda: Problem(409, "Name taken", "It is.", {"retry-after": "3"}, rival="b.txt"))
+    failing("/full", lambda: OSError(errno.ENOSPC, "No space left on device", "/secret/path"))
+    failing("/quota", lambda: OSError(errno.EDQUOT, "quota"))
+    failing("/io", lambda: OSError(errno.EIO, "input/output error", "/secret/path"))
+    failing("/wrong", lambda: KeyError("secret"))
+
+    @app.get("/database")
+    def database() -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = problems.SQLITE_FULL
+        raise RuntimeError("secret") from error
+
+    return TestClient(app, raise_server_exceptions=False)
+
+
+def test_a_problem(client: TestClient) -> None:
+    answer = client.get("/taken?token=secret")
+    assert answer.headers["content-type"] == MEDIA_TYPE
+    assert answer.headers["retry-after"] == "3"
+    assert answer.json() == {
+        "type": "urn:lumigraph:problem:name-taken",
+        "title": "Name taken",
+        "status": 409,
+        "detail": "It is.",
+        "instance": "/taken",
+        "rival": "b.txt",
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nowhere", 404),
+        ("PUT", "/jobs/1", 405),
+        ("GET", "/full", 507),
+        ("GET", "/quota", 507),
+        ("GET", "/database", 507),
+        ("GET", "/io", 500),
+        ("GET", "/wrong", 500),
+    ],
+)
+def test_other_errors(client: TestClient, method: str, path: str, status: int) -> None:
+    answer = client.request(method, path)
+    assert answer.status_code == answer.json()["status"] == status
+    assert answer.headers["content-type"] == MEDIA_TYPE
+    assert "secret" not in answer.text
+    assert ("allow" in answer.headers) == (status == 405)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "where", "field"),
+    [
+        ("/jobs/1", {"settings": {"steps": "many-secret"}}, "body", "$.settings.steps"),
+        ("/jobs/1", {"settings": {"steps": 1}, "views": [1, "secret"]}, "body", "$.views[1]"),
+        ("/jobs/1", {}, "body", "$.settings"),
+        ("/jobs/secret", {"settings": {"steps": 1}}, "path", "$.number"),
+    ],
+)
+def test_a_refused_field_is_named(client: TestClient, path: str, body: object, where: str, field: str) -> None:
+    answer = client.post(path, json=body)
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert (error["where"], error["path"]) == (where, field)
+    assert field in answer.json()["detail"]
+    assert "secret" not in answer.text.replace(path, "")
+
+
+def test_broken_json_is_a_problem_too(client: TestClient) -> None:
+    answer = client.post("/jobs/1", content=b"{", headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.headers["content-type"]) == (422, MEDIA_TYPE)
+
+
+def test_the_document_names_the_shape(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    assert {"ProblemDetails", "FieldError"} <= set(schemas)
+    answers = document["paths"]["/jobs/{number}"]["post"]["responses"]
+    assert {"200", "401", "403", "404", "422", "500"} == set(answers)
+    assert answers["422"]["content"] == {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
