@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -33,7 +34,7 @@ from lumigraph.wire.events import Event, Made, Note, Progress, Snapshot, to_line
 from lumigraph.wire.jobs import Job
 
 LOOK = 0.2  # seconds between looks at what is to be done
-TELL = 0.25  # seconds between two tellings of new progress
+TELL = 0.2  # seconds between two tellings of new progress, at least
 ALIVE = 2.5  # seconds after which it is told again although nothing is new
 PATIENCE = 30.0  # seconds to wait until the worker of a lost attempt is gone
 LONGEST_ERROR = 4000  # characters
@@ -50,7 +51,7 @@ class Teller:
         self.word: Word = "go"
         self._store, self._job = store, job
         self._beat, self._told = Beat(), Beat(stage="")
-        self._ended = threading.Event()
+        self._ended, self._news = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="teller", daemon=True)
         self._thread.start()
 
@@ -63,18 +64,23 @@ class Teller:
             self._beat = Beat(b.stage, b.done, b.total, b.unit, b.seconds_left, event.text, b.saves)
         elif isinstance(event, Snapshot):
             self._beat = Beat(b.stage, b.done, b.total, b.unit, b.seconds_left, b.message, b.saves + 1)
+        self._news.set()
 
     def end(self) -> None:
         """Say the last word and stop, so that nothing is told after the job's end."""
         self._ended.set()
+        self._news.set()
         self._thread.join()
 
     def _run(self) -> None:
-        told_at = time.monotonic()
-        while not self._ended.wait(LOOK):
+        told_at = -math.inf
+        while not self._ended.is_set():
+            self._news.wait(LOOK)  # the first of many is told at once, the rest of them together
+            self._ended.wait(max(0.0, told_at + TELL - time.monotonic()))
+            self._news.clear()
             new, since = self._beat, time.monotonic() - told_at
             try:
-                if (new != self._told and since >= TELL) or since >= ALIVE:
+                if new != self._told or since >= ALIVE:
                     self._hear(self._store.beat(self._job.id, self._job.attempt, new))
                     self._told, told_at = new, time.monotonic()
                 else:

@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "server": {"jobs", "wire"},
     "client": {"wire"},
     "worker": {"studio", "jobs", "wire", "scene.errors"},
-    "cli": {"studio", "server", "client", "wire", "scene.errors"},
+    "cli": {"studio", "server", "jobs", "client", "wire", "scene.errors"},
     "__main__": {"cli"},
 }
 WITHOUT_TORCH = {"wire", "jobs", "server", "client"}

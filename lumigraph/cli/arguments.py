@@ -175,6 +175,19 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     command.add_argument("--points", action="store_true", help="a plain point cloud: centres and colours alone")
     _quiet(command)
 
+    command = add("up", run.up, "the studio as a server: projects, jobs, an HTTP API", UP)
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
+    command.add_argument("--port", type=int, default=7007, metavar="N", help="(default: 7007; 0 takes a free one)")
+    command.add_argument("--data", metavar="DIR", help="folder of everything it keeps (default: the platform's place)")
+    command.add_argument("--database", metavar="URL", help="PostgreSQL instead of a file in the data folder")
+    for flag, metavar, told in (
+        ("--allow-host", "HOST:PORT", "a further name that it is reached by, as behind a proxy"),
+        ("--allow-origin", "URL", "another web origin that may use the API"),
+        ("--hook-host", "HOST:PORT", "may be told when a job has ended"),
+    ):
+        command.add_argument(flag, action="append", default=[], metavar=metavar, help=f"{told}; may be repeated")
+    _quiet(command)
+
     command = add("info", run.info, "versions, device, what is installed", INFO)
     command.add_argument("--short", action="store_true", help="only what is known without loading anything")
     return parser, commands
@@ -238,6 +251,15 @@ Writes a run for other programs, in the capture's own axes and scale.
 examples:
   lumigraph export run -o scene.ply              gaussians, for splat viewers
   lumigraph export run -o points.ply --points    a point cloud, for everything else
+"""
+UP = """\
+Starts the studio as a server and prints its address with the token that opens it. It keeps projects and jobs in one
+data folder; whatever happens to it, the next start goes on. What it understands: ADDRESS/openapi.json.
+
+examples:
+  lumigraph up
+  lumigraph up --port 8080 --data /srv/lumigraph
+  lumigraph up --allow-host studio.example.org      behind a proxy that speaks TLS, see docs/deployment.md
 """
 INFO = """\
 Says which versions are installed, what this machine computes with, and what each missing extra would add.

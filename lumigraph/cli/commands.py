@@ -94,6 +94,30 @@ def export(args: Args) -> int:
     return 0
 
 
+def up(args: Args) -> int:
+    from pathlib import Path
+
+    from lumigraph.jobs.folder import InUseError
+    from lumigraph.jobs.migrate import TooNewError
+    from lumigraph.server import serving
+    from lumigraph.server.app import Settings
+
+    settings = Settings(
+        data=Path(args.data) if args.data else serving.default_data(),
+        host=args.host,
+        port=args.port,
+        database=args.database,
+        hosts=tuple(args.allow_host),
+        origins=tuple(args.allow_origin),
+        hook_hosts=tuple(args.hook_host),
+    )
+    try:
+        serving.up(settings, args.quiet)
+    except (serving.UpError, InUseError, TooNewError, ValueError) as error:
+        raise LumigraphError(str(error)) from error
+    return 0
+
+
 def info(args: Args) -> int:
     from lumigraph.studio import machine
 

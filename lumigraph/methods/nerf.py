@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, cast
+from typing import Annotated, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,7 @@ from lumigraph.methods.train import Budget
 from lumigraph.scene.cameras import Cameras, Rays, pixel_grid, rays
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import RunError
+from lumigraph.scene.field import Within
 from lumigraph.scene.images import Image
 
 NAME = "nerf"
@@ -64,19 +65,19 @@ class Config:
     seed: of all that is drawn at random
     """
 
-    frequencies: int = 10
-    view_frequencies: int = 4
-    width: int = 0
-    depth: int = 8
-    coarse: int = 0
-    fine: int = 0
-    rays: int = 0
-    lr: float = 0.0
-    lr_end: float = 0.1
+    frequencies: Annotated[int, Within(0, 32)] = 10
+    view_frequencies: Annotated[int, Within(0, 16)] = 4
+    width: Annotated[int, Within(0, 4096)] = 0
+    depth: Annotated[int, Within(1, 64)] = 8
+    coarse: Annotated[int, Within(0, 4096)] = 0
+    fine: Annotated[int, Within(0, 4096)] = 0
+    rays: Annotated[int, Within(0, 1048576)] = 0
+    lr: Annotated[float, Within(0, 1)] = 0.0
+    lr_end: Annotated[float, Within(0, 1)] = 0.1
     space: Literal["auto", "box", "ndc", "contracted"] = "auto"
     background: Literal["auto", "white", "black", "learned"] = "auto"
     checkpoint: bool = False
-    piece: int = 1 << 13
+    piece: Annotated[int, Within(1, 16777216)] = 1 << 13
     seed: int = 0
 
 

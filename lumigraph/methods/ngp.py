@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from lumigraph.methods.train import Budget
 from lumigraph.scene.cameras import Cameras, Rays, pixel_grid, project, rays
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import RunError
+from lumigraph.scene.field import Within
 from lumigraph.scene.images import Image
 
 NAME = "ngp"
@@ -61,20 +62,20 @@ class Config:
     seed: of all that is drawn at random
     """
 
-    log2_entries: int = 17
-    coarsest: int = 16
-    finest: int = 1024
-    samples: int = 1 << 15
-    lr: float = 1e-2
-    lr_end: float = 0.03
-    lr_decay_from: float = 0.3
-    decay: float = 0.0
-    cells: int = 64
-    cubes: int = 0
-    fineness: int = 512
-    sparse: float = 0.01
-    distortion: float = 0.0
-    depth: float = 0.0
+    log2_entries: Annotated[int, Within(4, 24)] = 17
+    coarsest: Annotated[int, Within(2, 1024)] = 16
+    finest: Annotated[int, Within(2, 65536)] = 1024
+    samples: Annotated[int, Within(256, 4194304)] = 1 << 15
+    lr: Annotated[float, Within(0, 1)] = 1e-2
+    lr_end: Annotated[float, Within(0, 1)] = 0.03
+    lr_decay_from: Annotated[float, Within(0, 1)] = 0.3
+    decay: Annotated[float, Within(0)] = 0.0
+    cells: Annotated[int, Within(4, 512)] = 64
+    cubes: Annotated[int, Within(0, 12)] = 0
+    fineness: Annotated[int, Within(8, 65536)] = 512
+    sparse: Annotated[float, Within(0)] = 0.01
+    distortion: Annotated[float, Within(0)] = 0.0
+    depth: Annotated[float, Within(0)] = 0.0
     exposure: bool = False
     background: Literal["random", "white"] = "random"
     seed: int = 0

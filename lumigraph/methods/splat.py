@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from lumigraph.scene.assets import Splats
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import RunError
+from lumigraph.scene.field import Within
 from lumigraph.scene.images import Image, area_downscale, photo_over
 
 NAME = "splat"
@@ -64,26 +65,26 @@ class Config:
     seed: of all that is drawn at random
     """
 
-    cap: int = 0
-    sh_degree: int = 3
-    start_points: int = 10_000
-    lr_mean: float = 5e-4
-    lr_mean_end: float = 0.01
-    lr_scale: float = 2.5e-2
-    lr_quat: float = 4e-3
-    lr_opacity: float = 5e-2
-    lr_colour: float = 8e-3
-    lr_sh: float = 0.25
-    lr_end: float = 0.3
-    lr_decay_from: float = 0.5
-    ssim: float = 0.2
-    square: float = 0.4
+    cap: Annotated[int, Within(0, 50000000)] = 0
+    sh_degree: Annotated[int, Within(0, 3)] = 3
+    start_points: Annotated[int, Within(1, 10000000)] = 10_000
+    lr_mean: Annotated[float, Within(0, 1)] = 5e-4
+    lr_mean_end: Annotated[float, Within(0, 1)] = 0.01
+    lr_scale: Annotated[float, Within(0, 1)] = 2.5e-2
+    lr_quat: Annotated[float, Within(0, 1)] = 4e-3
+    lr_opacity: Annotated[float, Within(0, 1)] = 5e-2
+    lr_colour: Annotated[float, Within(0, 1)] = 8e-3
+    lr_sh: Annotated[float, Within(0, 1)] = 0.25
+    lr_end: Annotated[float, Within(0, 1)] = 0.3
+    lr_decay_from: Annotated[float, Within(0, 1)] = 0.5
+    ssim: Annotated[float, Within(0, 1)] = 0.2
+    square: Annotated[float, Within(0, 1)] = 0.4
     densify: Literal["error", "gradient", "mixed"] = "error"
-    densify_every: int = 50
-    densify_until: float = 0.7
-    prune_opacity: float = 0.01
-    fade: float = 0.002
-    coarse: float = 0.25
+    densify_every: Annotated[int, Within(1, 1000000)] = 50
+    densify_until: Annotated[float, Within(0, 1)] = 0.7
+    prune_opacity: Annotated[float, Within(0, 1)] = 0.01
+    fade: Annotated[float, Within(0, 1)] = 0.002
+    coarse: Annotated[float, Within(0, 1)] = 0.25
     background: Literal["white", "black"] = "white"
     backdrop: bool = True
     exposure: bool = False

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.images import Image
+
+
+@dataclass(frozen=True)
+class Within:
+    """The bounds of a number in a method's Config: `Annotated[int, Within(1, 8)]`."""
+
+    low: float = -math.inf
+    high: float = math.inf
 
 
 class Field(Protocol):

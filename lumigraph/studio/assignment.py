@@ -59,7 +59,7 @@ def verb_of(asked: ask.Asked, place: Place) -> Verb:
             out.parent.mkdir(exist_ok=True)
             return verbs.pose(resources.PoseRequest(source=source_of(place.project), out=out, **given))
         case ask.TrainJob():
-            return verbs.train(_training(asked, place))
+            return _trained(verbs.train(_training(asked, place)))
         case ask.EvaluateJob():
             return verbs.evaluate(resources.EvaluateRequest(run=run_of(place, asked.run), device=asked.device))
         case ask.RenderJob():
@@ -135,6 +135,12 @@ def _rendering(asked: ask.RenderJob, place: Place) -> resources.RenderRequest:
     given = asked.model_dump(include={"size", "frames", "fps", "output", "device"})
     name = f"{asked.output}.{asked.form}"
     return resources.RenderRequest(run=run_of(place, asked.run), out=place.made / name, path=path, **given)
+
+
+def _trained(verb: Verb) -> Verb:
+    run = yield from verb
+    card = run.field_card()
+    return {"run": run.path.name} | ({"steps": card.step, "seconds": round(card.seconds, 3)} if card else {})
 
 
 def _nothing() -> Verb:

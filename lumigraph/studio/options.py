@@ -1,7 +1,8 @@
 """A method's settings: the fields of its Config dataclass, read from text by their types.
 
-Understood types: bool, int, float, str, Literal[...], tuples of these, and each of them `| None`. The documentation
-of a field is `field(metadata={"doc": ...})`, or a line `name: text` in the docstring of the class.
+Understood types: bool, int, float, str, Literal[...], tuples of these, and each of them `| None`; a number may be
+bounded, `Annotated[int, Within(1, 8)]`. The documentation of a field is `field(metadata={"doc": ...})`, or a line
+`name: text` in the docstring of the class.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
-from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from lumigraph.scene.errors import RunError
+from lumigraph.scene.field import Within
 
 NONE = type(None)
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -34,7 +36,7 @@ class Setting:
 
 def settings(config: type[Any]) -> list[Setting]:
     """The settings of a Config class, in the order of its fields."""
-    hints = get_type_hints(config)
+    hints = get_type_hints(config, include_extras=True)
     found = []
     for field in fields(config):
         if not field.init:
@@ -47,8 +49,36 @@ def settings(config: type[Any]) -> list[Setting]:
 
 
 def schema(config: type[Any]) -> list[dict[str, object]]:
-    """The settings as plain data, from which forms and checks are made elsewhere."""
-    return [{"name": s.name, "kind": s.kind, "default": s.default, "doc": s.doc} for s in settings(config)]
+    """The settings as plain data, from which forms and checks are made elsewhere: `form` is JSON Schema."""
+    return [
+        {"name": s.name, "kind": s.kind, "default": s.default, "doc": s.doc, "form": form(s.hint)}
+        for s in settings(config)
+    ]
+
+
+def form(hint: Any) -> dict[str, Any]:
+    """A type as JSON Schema."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        low, high = range_of(hint)
+        bounds = {"minimum": low, "maximum": high}
+        return {**form(args[0]), **{name: x for name, x in bounds.items() if math.isfinite(x)}}
+    if origin in (Union, types.UnionType):
+        return {"anyOf": [form(arg) for arg in args]}
+    if origin is Literal:
+        return {"enum": list(args)}
+    if origin is tuple:
+        bounds = {} if args[1:] == (...,) else {"minItems": len(args), "maxItems": len(args)}
+        return {"type": "array", "items": form(args[0]), **bounds}
+    return {"type": {bool: "boolean", int: "integer", float: "number", str: "string", NONE: "null"}[hint]}
+
+
+def range_of(hint: Any) -> tuple[float, float]:
+    """Of an annotated number, `Annotated[int, Within(1, 8)]`."""
+    for mark in hint.__metadata__:
+        if isinstance(mark, Within):
+            return mark.low, mark.high
+    return -math.inf, math.inf
 
 
 def resolve(config: type[Any], given: Mapping[str, object]) -> Any:
@@ -74,6 +104,12 @@ def resolve(config: type[Any], given: Mapping[str, object]) -> Any:
 def parse(hint: Any, value: object) -> object:
     """`value` (text, or what JSON gave) as the type `hint`. Raises ValueError."""
     origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        parsed = parse(args[0], value)
+        low, high = range_of(hint)
+        if not low <= cast(float, parsed) <= high:
+            raise ValueError(value)
+        return parsed
     if origin in (Union, types.UnionType):
         return _first_of(args, value)
     if origin is Literal:
@@ -107,6 +143,10 @@ def parse(hint: Any, value: object) -> object:
 def describe(hint: Any) -> str:
     """The type in a reader's words: `int`, `a|b`, `float or none`, `float,float,float`."""
     origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        low, high = range_of(hint)
+        bounds = f" from {low:g}" * math.isfinite(low) + f" to {high:g}" * math.isfinite(high)
+        return describe(args[0]) + bounds
     if origin in (Union, types.UnionType):
         return " or ".join(describe(arg) for arg in args)
     if origin is Literal:
