@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import logging
-import os
 import stat
 import time
 from collections.abc import Iterator
@@ -391,5 +390,5 @@ def test_another_token_takes_effect_at_once(tmp_path: Path) -> None:
     assert new != old
     assert client.get("/thing", headers=bearer).status_code == client.get("/thing", headers=cookie).status_code == 401
     assert client.get("/thing", headers={"authorization": f"Bearer {new}"}).status_code == 200
-    os.unlink(path)
+    path.unlink()
     assert client.get("/thing", headers={"authorization": f"Bearer {new}"}).status_code == 401

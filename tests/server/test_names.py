@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from lumigraph.server import below
-from lumigraph.server.names import PART_BYTES, PARTS, parts_of, suffix_of
+from lumigraph.server.names import PART_BYTES, parts_of, suffix_of
 from lumigraph.server.problems import Problem
 from tests.server.serving import application
 
@@ -137,7 +137,7 @@ def trap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient,
 
     def noted(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         descriptor = real(path, flags, mode, dir_fd=dir_fd)
-        opened.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        opened.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
         return descriptor
 
     patch = pytest.MonkeyPatch()
