@@ -27,6 +27,7 @@ from lumigraph.server.limits import Limits
 
 TOKEN = "of-a-benchmark-only"
 BLOCK = os.urandom(1 << 20)
+PHOTOS = 500
 BLOCKS = 954  # 1 GB, of 10^9 bytes, and a little
 
 
@@ -59,6 +60,11 @@ def rows(repeats: int = 3) -> Iterator[dict[str, object]]:
                         "peak_rss_mb": round(peak_rss(server.pid), 1),
                         "peak_rss_growth_mb": round(peak_rss(server.pid) - before, 1),
                     }
+                for case, send in (("tus, 500 photos of 1 MB", tus), ("PUT, 500 photos of 1 MB", put)):
+                    start = time.perf_counter()
+                    for i in range(PHOTOS):
+                        send(port, f"{case[:3]}/{i:04}.bin", 1)
+                    yield {"case": case, "photos_per_second": round(PHOTOS / (time.perf_counter() - start))}
             finally:
                 server.terminate()
 

@@ -131,7 +131,6 @@ class StreamedRoute(APIRoute):
                 problem = understood(error)
                 if problem is None or request._stream_consumed or request.method not in ("POST", "PUT", "PATCH"):
                     raise
-                problem.headers = {**(problem.headers or {}), "connection": "close"}
                 return Lingering(answer(problem, request.url.path))
 
         return handle
@@ -144,7 +143,7 @@ class Lingering(Response):
         super().__init__()
         self.inner = inner
         self.status_code = inner.status_code
-        self.raw_headers = inner.raw_headers
+        self.raw_headers = [*inner.raw_headers, (b"connection", b"close")]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

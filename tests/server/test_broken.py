@@ -149,15 +149,37 @@ def test_an_endless_body_ends(data: Path) -> None:
     assert list((data / "p" / "uploads").iterdir()) == []
 
 
-def test_too_much_is_refused_before_it_comes(data: Path) -> None:
+@pytest.mark.parametrize("expect", ["", "Expect: 100-continue\r\n"])
+def test_too_much_is_refused_before_it_comes(data: Path, expect: str) -> None:
     """The answer arrives although the body never does."""
     with served(application(data, Limits(free_bytes=0, file_bytes=1000))) as url:
         address = httpx.URL(url)
         with socket.create_connection((address.host, address.port)) as connection:
-            connection.sendall(f"PUT {FILES}/a.txt HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000000\r\n\r\n".encode())
+            length = f"Content-Length: 10000000000\r\n{expect}\r\n"
+            connection.sendall(f"PUT {FILES}/a.txt HTTP/1.1\r\nHost: x\r\n{length}".encode())
             connection.settimeout(5)
             answer = connection.recv(4096)
         assert b" 413 " in answer.split(b"\r\n")[0] and b"application/problem+json" in answer
+
+
+def test_a_download_that_nobody_reads_ends(url: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (data / "p" / "files").mkdir()
+    with (data / "p" / "files" / "a.bin").open("wb") as file:
+        file.truncate(4 << 30)  # sparse
+    reads: list[int] = []
+    real = os.pread
+
+    def read(descriptor: int, count: int, at: int) -> bytes:
+        reads.append(at)
+        return real(descriptor, count, at)
+
+    monkeypatch.setattr(os, "pread", read)
+    with httpx.stream("GET", f"{url}{FILES}/a.bin") as answer:
+        next(answer.iter_raw(1 << 20))
+    time.sleep(0.2)
+    before = len(reads)
+    time.sleep(0.2)
+    assert len(reads) == before < 200
 
 
 def test_many_at_once(url: str, data: Path) -> None:

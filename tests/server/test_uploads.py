@@ -337,7 +337,8 @@ def test_what_is_forgotten_is_swept(client: TestClient, data: Path) -> None:
     for path, days in ((folder / old, 8), (folder / f"{old}.json", 8), (folder / f"{new}.json", 8), (orphan, 1)):
         path.touch()
         os.utime(path, (time.time() - 86_400 * days,) * 2)
-    declare(client, "c.txt", 4)
+    with TestClient(application(data)) as started_again:
+        declare(started_again, "c.txt", 4)
     names = {path.name for path in folder.iterdir()}
     assert {new, f"{new}.json"} <= names
     assert not names & {old, f"{old}.json", orphan.name}
