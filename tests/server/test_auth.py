@@ -312,21 +312,25 @@ def test_a_body_comes_in_time() -> None:
         assert answer.status_code == 408
 
 
-@pytest.mark.parametrize("path", ["/json", "/projects/p/uploads"])
-@pytest.mark.parametrize("key", ["", f"Authorization: Bearer {TOKEN}\r\n"])
-def test_a_refusal_does_not_wait_for_the_body(path: str, key: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "key", "status"),
+    [
+        ("/json", "", b"401"),
+        ("/json", f"Authorization: Bearer {TOKEN}\r\n", b"413"),
+        ("/projects/p/uploads", "", b"401"),
+    ],
+)
+def test_a_refusal_does_not_wait_for_the_body(path: str, key: str, status: bytes) -> None:
     bound = free_socket()
     port = bound.getsockname()[1]
     with (
         served(Guard(inside(), TOKEN, allowed_hosts("127.0.0.1", port), body_seconds=0.2), bound),
         socket.create_connection(("127.0.0.1", port), timeout=1.5) as connection,
     ):
-        if key and path != "/json":
-            return  # that body is taken
         lines = f"POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\n{key}Content-Length: 99999999\r\n\r\nxx"
         connection.sendall(lines.encode())
         answer = connection.recv(4096).split(b"\r\n\r\n")[0]
-        assert answer.split()[1] == (b"413" if key else b"401")
+        assert answer.split()[1] == status
         assert b"connection: close" in answer
 
 
