@@ -21,6 +21,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from email.utils import formatdate
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -257,7 +258,9 @@ async def receive(
     expected = checksum(request) if request is not None else None
     descriptor, declared = await asyncio.to_thread(open_partial, root, upload, at)
     try:
-        sink = Sink(descriptor, at, declared.length, limits, digest=expected[0] if expected else None)
+        suffix = names.suffix_of(names.parts_of(declared.name))
+        begins = partial(contents.check_head, suffix=suffix)
+        sink = Sink(descriptor, at, declared.length, limits, begins, digest=expected[0] if expected else None)
         verified = expected is None
         try:
             if request is not None:
@@ -270,6 +273,10 @@ async def receive(
             if not verified:
                 os.ftruncate(descriptor, at)
         await asyncio.to_thread(os.fsync, descriptor)  # an offset that was told is on the disk
+    except Problem as problem:
+        if problem.status_code == 415:  # it begins like another kind of file: nothing to go on with
+            await asyncio.to_thread(abandon, root, upload, ledger)
+        raise
     finally:
         os.close(descriptor)
     if sink.at == declared.length:
@@ -320,12 +327,12 @@ def state(root: Path, upload: str) -> tuple[Declared, int | None]:
     try:
         with below.folder(root, (shelf.UPLOADS,)) as folder:
             declared = read_declaration(folder, upload)
-            partial = below.status(folder, upload)
+            came = below.status(folder, upload)
     except FileNotFoundError:
         raise no_such_upload() from None
-    if partial is None and not declared.done:
+    if came is None and not declared.done:
         raise no_such_upload()
-    return declared, None if partial is None else partial.st_size
+    return declared, None if came is None else came.st_size
 
 
 def open_partial(root: Path, upload: str, at: int) -> tuple[int, Declared]:
@@ -402,10 +409,10 @@ def count(root: Path) -> tuple[int, int]:
         size, many = size + status.st_size, many + 1
     with contextlib.suppress(FileNotFoundError), below.folder(root, (shelf.UPLOADS,)) as folder:
         for name in below.listing(folder):
-            partial = below.status(folder, name) if ID.fullmatch(name) else None
-            if partial is not None:
+            status_there = below.status(folder, name) if ID.fullmatch(name) else None
+            if status_there is not None:
                 declared = 0
                 with contextlib.suppress(Problem):
                     declared = read_declaration(folder, name).length
-                size, many = size + max(declared, partial.st_size), many + 1
+                size, many = size + max(declared, status_there.st_size), many + 1
     return size, many

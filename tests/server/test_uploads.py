@@ -244,6 +244,17 @@ def test_what_it_is_not(client: TestClient, data: Path) -> None:
     assert client.put(f"{FILES}/a.png", content=pictures.png(4000, 3000)).status_code == 201
 
 
+def test_what_it_is_not_is_seen_at_its_beginning(data: Path) -> None:
+    """Not after the last of many gigabytes; and what was kept for it is free again."""
+    client = limited(data, project_bytes=30_000_000_000)
+    where = declare(client, "film.mp4", 20_000_000_000).headers["location"]
+    sent = client.patch(where, headers={**BODY, "upload-offset": "0"}, content=b"<html>" * 100)
+    assert sent.status_code == 415
+    assert client.head(where, headers=TUS).status_code == 404
+    assert left(data) == []
+    assert declare(client, "film.mp4", 20_000_000_000).status_code == 201
+
+
 def test_a_zip_stays_closed(client: TestClient, data: Path) -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
