@@ -23,6 +23,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lumigraph.server.pour import Lingering
 from lumigraph.server.problems import Problem, answer
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -113,7 +114,7 @@ class Guard:
         try:
             answered = self.check(scope, headers, given)
         except Problem as problem:
-            answered = answer(problem, scope["path"])
+            answered = refusal(scope, problem)
         if scope["type"] == "websocket":
             if answered is None:
                 await self.app(scope, receive, send)
@@ -194,7 +195,6 @@ class Guard:
             413,
             "Body too large",
             f"At most {self.body_bytes:,} bytes are taken here; files go to /uploads.",
-            {"connection": "close"},
         )
         started, came, more = False, 0, True
 
@@ -206,9 +206,7 @@ class Guard:
                 async with asyncio.timeout(self.body_seconds):
                     message = await receive()
             except TimeoutError:
-                raise Problem(
-                    408, "Body too slow", "The rest of the body did not come.", {"connection": "close"}
-                ) from None
+                raise Problem(408, "Body too slow", "The rest of the body did not come.") from None
             if message["type"] == "http.request":
                 came += len(message.get("body", b""))
                 more = message.get("more_body", False)
@@ -229,7 +227,13 @@ class Guard:
         except Problem as problem:
             if started:
                 raise
-            await answer(problem, scope["path"])(scope, receive, noted)
+            await refusal(scope, problem)(scope, receive, noted)
+
+
+def refusal(scope: Scope, problem: Problem) -> Response:
+    """The problem; and, where a body may be on its way that nobody will read, the end of the connection."""
+    refused = answer(problem, scope["path"])
+    return refused if scope.get("method", "GET") in SAFE_METHODS else Lingering(refused)
 
 
 def take_token(scope: Scope) -> str | None:

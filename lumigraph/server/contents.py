@@ -63,7 +63,12 @@ def check(descriptor: int, suffix: str, pixels: int) -> None:
     def read(at: int, count: int) -> bytes:
         return os.pread(descriptor, count, at)
 
-    head = read(0, HEAD)
+    check_head(read(0, HEAD), suffix)
+    check_size(suffix, read, pixels)
+
+
+def check_head(head: bytes, suffix: str) -> None:
+    """Raises Problem 415 where a file that begins like this is not what `suffix` says. At least 16 bytes, or all."""
     found = looks_like(head)
     wanted = KINDS.get(suffix, "")
     if wanted and found != wanted:
@@ -73,7 +78,6 @@ def check(descriptor: int, suffix: str, pixels: int) -> None:
         raise unlike(suffix, "it is not text in UTF-8")
     if suffix == "json" and head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] not in (b"{", b"["):
         raise unlike(suffix, "it begins with neither { nor [")
-    check_size(suffix, read, pixels)
 
 
 def check_size(suffix: str, read: Read, pixels: int) -> None:

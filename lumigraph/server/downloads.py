@@ -155,10 +155,23 @@ class Sent(Response):
         with self.file:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             at = self.start if scope["method"] != "HEAD" else self.end
-            while at < self.end:
-                piece = await asyncio.to_thread(os.pread, self.file.fileno(), min(PIECE, self.end - at), at)
-                if not piece:
-                    raise RuntimeError("a file became shorter while it was sent")  # cuts the connection
-                at += len(piece)
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            gone = asyncio.ensure_future(left(receive))  # nobody says so to those who send
+            try:
+                await self.pieces(at, gone, send)
+            finally:
+                gone.cancel()
             await send({"type": "http.response.body", "body": b""})
+
+    async def pieces(self, at: int, gone: asyncio.Future[None], send: Send) -> None:
+        while at < self.end and not gone.done():
+            piece = await asyncio.to_thread(os.pread, self.file.fileno(), min(PIECE, self.end - at), at)
+            if not piece:
+                raise RuntimeError("a file became shorter while it was sent")  # cuts the connection
+            at += len(piece)
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+
+async def left(receive: Receive) -> None:
+    """Returns when the client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

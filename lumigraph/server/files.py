@@ -77,7 +77,7 @@ def router(root_of: Callable[[str], Path], limits: Limits, ledger: Ledger) -> AP
                 return shelf.place(root, folder, partial, parts, overwrite)
 
         try:
-            sink = Sink(descriptor, 0, limits.file_bytes, limits, grow)
+            sink = Sink(descriptor, 0, limits.file_bytes, limits, lambda head: contents.check_head(head, suffix), grow)
             await pour(request, sink, Turn())
             stored, replaced = await asyncio.to_thread(finish)
         except BaseException:

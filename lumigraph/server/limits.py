@@ -45,6 +45,7 @@ class Ledger:
         self.count = count
         self.stale_seconds = stale_seconds
         self._used: dict[Path, _Used] = {}
+        self._tidied: dict[Path, float] = {}
         self._lock = threading.Lock()
 
     def take(self, root: Path, size: int, files: int = 0) -> None:
@@ -63,6 +64,16 @@ class Ledger:
             used = self._current(root)
             used.bytes -= size
             used.files -= files
+
+    def due(self, root: Path, seconds: float = 60.0) -> bool:
+        """Whether it is time to tidy up there: the first time that anybody asks, then once in so many seconds."""
+        now = time.monotonic()
+        with self._lock:
+            last = self._tidied.get(root)
+            if last is not None and now - last < seconds:
+                return False
+            self._tidied[root] = now
+            return True
 
     def _current(self, root: Path) -> _Used:
         now = time.monotonic()

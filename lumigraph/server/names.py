@@ -72,4 +72,4 @@ def suffix_of(parts: Parts) -> str:
 
 def key(part: str) -> str:
     """Equal for names that some file system would take for the same."""
-    return unicodedata.normalize("NFC", part.casefold())
+    return part.lower() if part.isascii() else unicodedata.normalize("NFC", part.casefold())

@@ -17,10 +17,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from lumigraph.server.contents import HEAD
 from lumigraph.server.limits import Limits, check_free
 from lumigraph.server.problems import Problem, answer, understood
 
 PIECE = 2 << 20  # bytes handed to the disk at once; three of them are in memory for each upload
+SHOWN = 64  # bytes; a file whose first piece is shorter is looked at when it is complete
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 32 << 20
 
@@ -32,7 +34,8 @@ class Digest(Protocol):
 
 class Sink:
     """An open file that grows from byte `at` to at most byte `most`. `grow(count)` is asked before bytes are added, and
-    may refuse. Raises Problem 413 or 507, or OSError; what was written until then stays."""
+    may refuse; so may `begins(bytes)`, which is shown the first piece of a file, since a film that is none should not
+    have to come to its end. Raises Problem 413 or 507, or OSError; what was written until then stays."""
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class Sink:
         at: int,
         most: int,
         limits: Limits,
+        begins: Callable[[bytes], None],
         grow: Callable[[int], None] = lambda count: None,
         digest: Digest | None = None,
     ) -> None:
@@ -47,6 +51,7 @@ class Sink:
         self.at = at
         self.most = most
         self.limits = limits
+        self.begins = begins
         self.grow = grow
         self.digest = digest
 
@@ -55,6 +60,8 @@ class Sink:
         pieces.clear()
         if self.at + len(data) > self.most:
             raise Problem(413, "More than was declared", f"The file ends at byte {self.most:,}; more bytes came.")
+        if self.at == 0 and len(data) >= SHOWN:
+            self.begins(data[:HEAD])
         check_free(self.descriptor, len(data), self.limits)
         self.grow(len(data))
         if self.digest is not None:
@@ -131,7 +138,6 @@ class StreamedRoute(APIRoute):
                 problem = understood(error)
                 if problem is None or request._stream_consumed or request.method not in ("POST", "PUT", "PATCH"):
                     raise
-                problem.headers = {**(problem.headers or {}), "connection": "close"}
                 return Lingering(answer(problem, request.url.path))
 
         return handle
@@ -144,7 +150,7 @@ class Lingering(Response):
         super().__init__()
         self.inner = inner
         self.status_code = inner.status_code
-        self.raw_headers = inner.raw_headers
+        self.raw_headers = [*inner.raw_headers, (b"connection", b"close")]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

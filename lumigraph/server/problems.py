@@ -3,7 +3,7 @@
 Routes raise `Problem`; `install(app)` answers it, and whatever else can go wrong, in that shape. A person reads `title`
 and `detail`; a program compares `type`, which is made of the title and therefore stays as long as the title does.
 Nothing about the inside of the server is told: an unforeseen error goes to the log, with its traceback, and to the
-client as a bare 500.
+client as a bare 500. A WebSocket is closed with 4000 + the status.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import errno
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -20,8 +21,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
+from starlette.websockets import WebSocket
 
 MEDIA_TYPE = "application/problem+json"
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -135,12 +137,15 @@ def field_errors(error: RequestValidationError) -> Iterator[FieldError]:
 def install(app: FastAPI) -> None:
     """Have every error of `app` answered in this shape, and its schema named in the OpenAPI document."""
 
-    async def handle(request: Request, error: Exception) -> Response:
+    async def handle(connection: HTTPConnection, error: Exception) -> Response:
         problem = understood(error)
         if problem is None:
-            log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+            log.error("%s failed", connection.url.path, exc_info=error)
             problem = Problem(500, "", "The server failed at this; its log says how.")
-        return answer(problem, request.url.path)
+        if isinstance(connection, WebSocket):
+            with suppress(RuntimeError):  # it is closed already
+                await connection.close(4000 + problem.status_code, problem.title[:100])
+        return answer(problem, connection.url.path)
 
     for kind in (HTTPException, RequestValidationError, OSError, Exception):
         app.add_exception_handler(kind, handle)

@@ -79,8 +79,9 @@ def find_rival(folder: int, parts: Parts, depth: int, overwrite: bool) -> str | 
     Names that differ only in case are one name on some systems: a capture must not fall apart on its way there.
     """
     part, last = parts[depth], depth == len(parts) - 1
+    wanted = key(part)
     for other in below.listing(folder):
-        if key(other) != key(part):
+        if key(other) != wanted:
             continue
         status = below.status(folder, other)
         if status is None:
@@ -110,7 +111,6 @@ def place(root: Path, uploads: int, partial: str, parts: Parts, overwrite: bool)
             if rival is not None and rival != parts[-1]:
                 below.remove(folder, rival)
             os.fsync(folder)
-            os.fsync(uploads)
             status = below.status(folder, parts[-1])
     if status is None:
         raise Problem(409, "Name taken", "The file was removed the moment it arrived.")

@@ -21,6 +21,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from email.utils import formatdate
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +40,7 @@ BODY = "application/offset+octet-stream"
 ALGORITHMS = {"sha1": hashlib.sha1, "sha256": hashlib.sha256}
 ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
-ORPHAN_SECONDS = 3600.0  # bytes without a declaration: what a killed server left of a PUT
+KEPT_SECONDS = 3600.0  # half of a pair: the note about a file that is done, or what a killed server left of a PUT
 WAIT_SECONDS = 10.0
 
 
@@ -257,7 +258,9 @@ async def receive(
     expected = checksum(request) if request is not None else None
     descriptor, declared = await asyncio.to_thread(open_partial, root, upload, at)
     try:
-        sink = Sink(descriptor, at, declared.length, limits, digest=expected[0] if expected else None)
+        suffix = names.suffix_of(names.parts_of(declared.name))
+        begins = partial(contents.check_head, suffix=suffix)
+        sink = Sink(descriptor, at, declared.length, limits, begins, digest=expected[0] if expected else None)
         verified = expected is None
         try:
             if request is not None:
@@ -270,6 +273,10 @@ async def receive(
             if not verified:
                 os.ftruncate(descriptor, at)
         await asyncio.to_thread(os.fsync, descriptor)  # an offset that was told is on the disk
+    except Problem as problem:
+        if problem.status_code == 415:  # it begins like another kind of file: nothing to go on with
+            await asyncio.to_thread(abandon, root, upload, ledger)
+        raise
     finally:
         os.close(descriptor)
     if sink.at == declared.length:
@@ -282,7 +289,8 @@ def begin(root: Path, upload: str, declared: Declared, ledger: Ledger) -> None:
     parts = names.parts_of(declared.name)
     shelf.check_free_name(root, parts, declared.overwrite)
     with below.folder(root, (shelf.UPLOADS,), make=True) as folder:
-        sweep(folder, ledger.limits.expire_seconds)
+        if ledger.due(root):
+            sweep(folder, ledger.limits.expire_seconds)
         check_free(folder, declared.length, ledger.limits)
         ledger.take(root, declared.length, 1)
         try:
@@ -295,16 +303,14 @@ def begin(root: Path, upload: str, declared: Declared, ledger: Ledger) -> None:
 
 
 def write_declaration(folder: int, upload: str, declared: Declared) -> None:
-    """Written beside and renamed; synced, as is the folder."""
+    """Written beside and renamed. Not synced: what a power cut takes of it costs a client a new start, and no file."""
     beside = f"{upload}.json.new"
     descriptor = below.file(folder, beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         os.write(descriptor, declared.model_dump_json().encode())
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
     os.rename(beside, f"{upload}.json", src_dir_fd=folder, dst_dir_fd=folder)
-    os.fsync(folder)
 
 
 def read_declaration(folder: int, upload: str) -> Declared:
@@ -321,12 +327,12 @@ def state(root: Path, upload: str) -> tuple[Declared, int | None]:
     try:
         with below.folder(root, (shelf.UPLOADS,)) as folder:
             declared = read_declaration(folder, upload)
-            partial = below.status(folder, upload)
+            came = below.status(folder, upload)
     except FileNotFoundError:
         raise no_such_upload() from None
-    if partial is None and not declared.done:
+    if came is None and not declared.done:
         raise no_such_upload()
-    return declared, None if partial is None else partial.st_size
+    return declared, None if came is None else came.st_size
 
 
 def open_partial(root: Path, upload: str, at: int) -> tuple[int, Declared]:
@@ -384,17 +390,15 @@ def abandon(root: Path, upload: str, ledger: Ledger) -> None:
 
 
 def sweep(folder: int, seconds: float) -> None:
-    """Remove uploads that nobody has gone on with for that long, and what a killed server left of others."""
-    now = time.time()
-    for name in below.listing(folder):
-        status = below.status(folder, name)
-        if status is None:
-            continue
-        orphan = ("." not in name and not below.exists(folder, f"{name}.json")) or name.endswith(".new")
-        age = now - status.st_mtime
-        if name.endswith(".json") and (bytes_there := below.status(folder, name.removesuffix(".json"))):
-            age = min(age, now - bytes_there.st_mtime)  # the declaration lives as long as its bytes come
-        if age > (ORPHAN_SECONDS if orphan else seconds):
+    """Remove uploads that nobody has gone on with for that long, and sooner what a killed server left of others, and
+    the notes about files that have their place."""
+    present = set(below.listing(folder))
+    for name in present:
+        upload = name.partition(".")[0]
+        unfinished = {upload, f"{upload}.json"} <= present and not name.endswith(".new")
+        pair = (upload, f"{upload}.json") if unfinished else (name,)
+        found = [status for one in pair if (status := below.status(folder, one)) is not None]
+        if found and time.time() - max(one.st_mtime for one in found) > (seconds if unfinished else KEPT_SECONDS):
             below.remove(folder, name)
 
 
@@ -405,10 +409,10 @@ def count(root: Path) -> tuple[int, int]:
         size, many = size + status.st_size, many + 1
     with contextlib.suppress(FileNotFoundError), below.folder(root, (shelf.UPLOADS,)) as folder:
         for name in below.listing(folder):
-            status_or_none = below.status(folder, name)
-            if ID.fullmatch(name) and status_or_none is not None:
+            status_there = below.status(folder, name) if ID.fullmatch(name) else None
+            if status_there is not None:
                 declared = 0
                 with contextlib.suppress(Problem):
                     declared = read_declaration(folder, name).length
-                size, many = size + max(declared, status_or_none.st_size), many + 1
+                size, many = size + max(declared, status_there.st_size), many + 1
     return size, many

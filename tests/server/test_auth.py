@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import socket
 import stat
 import time
 from collections.abc import Iterator
@@ -55,10 +56,10 @@ def inside() -> FastAPI:
         return sum([len(piece) async for piece in request.stream()])
 
     @app.websocket("/live")
-    async def live(socket: WebSocket) -> None:
-        await socket.accept()
-        await socket.send_text("in")
-        await socket.close()
+    async def live(connection: WebSocket) -> None:
+        await connection.accept()
+        await connection.send_text("in")
+        await connection.close()
 
     return app
 
@@ -311,6 +312,28 @@ def test_a_body_comes_in_time() -> None:
         assert answer.status_code == 408
 
 
+@pytest.mark.parametrize(
+    ("path", "key", "status"),
+    [
+        ("/json", "", b"401"),
+        ("/json", f"Authorization: Bearer {TOKEN}\r\n", b"413"),
+        ("/projects/p/uploads", "", b"401"),
+    ],
+)
+def test_a_refusal_does_not_wait_for_the_body(path: str, key: str, status: bytes) -> None:
+    bound = free_socket()
+    port = bound.getsockname()[1]
+    with (
+        served(Guard(inside(), TOKEN, allowed_hosts("127.0.0.1", port), body_seconds=0.2), bound),
+        socket.create_connection(("127.0.0.1", port), timeout=1.5) as connection,
+    ):
+        lines = f"POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\n{key}Content-Length: 99999999\r\n\r\nxx"
+        connection.sendall(lines.encode())
+        answer = connection.recv(4096).split(b"\r\n\r\n")[0]
+        assert answer.split()[1] == status
+        assert b"connection: close" in answer
+
+
 # -- a real server ---------------------------------------------------------------------------------------------------
 
 
@@ -323,8 +346,8 @@ def test_the_token_stays_out_of_the_log(caplog: pytest.LogCaptureFixture) -> Non
             httpx.get(f"{url}/thing?{query}")
             httpx.post(f"{url}/thing?{query}")
         live = url.replace("http", "ws") + "/live"
-        with connect(f"{live}?token={TOKEN}") as socket:
-            assert socket.recv() == "in"
+        with connect(f"{live}?token={TOKEN}") as opened:
+            assert opened.recv() == "in"
         with pytest.raises(InvalidStatus) as refused:
             connect(f"{live}?token=wrong-token-of-someone")
         assert refused.value.response.status_code == 403

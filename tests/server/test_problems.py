@@ -5,9 +5,10 @@ import sqlite3
 from collections.abc import Callable
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, WebSocket
 from pydantic import BaseModel
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from lumigraph.server import problems
 from lumigraph.server.problems import MEDIA_TYPE, Problem, documented
@@ -30,6 +31,12 @@ def client() -> TestClient:
     @app.post("/jobs/{number}", responses=documented(404))
     def job(number: int, body: Body) -> int:
         return number
+
+    @app.websocket("/live")
+    async def live(socket: WebSocket, early: bool = False) -> None:
+        if not early:
+            await socket.accept()
+        raise Problem(404, "No such job", "There is none.")
 
     def failing(path: str, error: Callable[[], Exception]) -> None:
         @app.get(path)
@@ -101,6 +108,14 @@ def test_a_refused_field_is_named(client: TestClient, path: str, body: object, w
     assert (error["where"], error["path"]) == (where, field)
     assert field in answer.json()["detail"]
     assert "secret" not in answer.text.replace(path, "")
+
+
+def test_a_websocket_is_closed_with_it(client: TestClient) -> None:
+    with client.websocket_connect("/live") as socket, pytest.raises(WebSocketDisconnect) as closed:
+        socket.receive_text()
+    assert (closed.value.code, closed.value.reason) == (4404, "No such job")
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/live?early=true"):
+        pass
 
 
 def test_broken_json_is_a_problem_too(client: TestClient) -> None:

@@ -1,0 +1,199 @@
+"""Files out, by RFC 9110: validators, single ranges, and what is not served."""
+
+import os
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+from starlette.testclient import TestClient
+
+from lumigraph.server import problems
+from lumigraph.server.downloads import INLINE, disposition, send_file
+
+BYTES = bytes(range(256)) * 10  # 2560
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "film.mp4").write_bytes(BYTES)
+    (tmp_path / "empty.bin").write_bytes(b"")
+    (tmp_path / "page.html").write_text("<script>alert(1)</script>")
+    return tmp_path
+
+
+@pytest.fixture
+def out(folder: Path) -> TestClient:
+    app = FastAPI()
+    problems.install(app)
+
+    @app.api_route("/{name:path}", methods=["GET", "HEAD"])
+    def get(request: Request, name: str, inline: bool = False, sha256: str | None = None) -> Response:
+        return send_file(request, folder, name, inline=inline, sha256=sha256)
+
+    return TestClient(app, raise_server_exceptions=False)
+
+
+def test_a_whole_file(out: TestClient) -> None:
+    answer = out.get("/a/film.mp4")
+    assert (answer.status_code, answer.content) == (200, BYTES)
+    told = answer.headers
+    assert told["content-length"] == "2560"
+    assert told["accept-ranges"] == "bytes"
+    assert told["etag"].startswith('"') and not told["etag"].startswith("W/")
+    assert told["content-type"] == "application/octet-stream"
+    assert told["content-disposition"] == 'attachment; filename="film.mp4"'
+    assert told["x-content-type-options"] == "nosniff"
+    assert told["content-security-policy"] == "sandbox"
+    head = out.head("/a/film.mp4")
+    assert (head.status_code, head.content) == (200, b"")
+    assert dict(head.headers) == dict(told)
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "last"),
+    [
+        ("bytes=0-0", 0, 0),
+        ("bytes=0-", 0, 2559),
+        ("bytes=10-19", 10, 19),
+        ("bytes=2559-", 2559, 2559),
+        ("bytes=2000-9999", 2000, 2559),
+        ("bytes=2000-999999999999999999", 2000, 2559),
+        ("bytes=-1", 2559, 2559),
+        ("bytes=-9999", 0, 2559),
+        ("BYTES=1-2", 1, 2),
+        ("bytes= 1-2", 1, 2),
+    ],
+)
+def test_a_range(out: TestClient, asked: str, first: int, last: int) -> None:
+    answer = out.get("/a/film.mp4", headers={"range": asked})
+    assert answer.status_code == 206
+    assert answer.content == BYTES[first : last + 1]
+    assert answer.headers["content-range"] == f"bytes {first}-{last}/2560"
+    assert answer.headers["content-length"] == str(last + 1 - first)
+
+
+@pytest.mark.parametrize("asked", ["bytes=2560-", "bytes=9999-10000", "bytes=-0"])
+def test_a_range_beyond_the_end(out: TestClient, asked: str) -> None:
+    answer = out.get("/a/film.mp4", headers={"range": asked})
+    assert answer.status_code == 416
+    assert answer.headers["content-range"] == "bytes */2560"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "bytes=0-1,5-6",
+        "bytes=" + ",".join(f"{i}-{i}" for i in range(10_000)),
+        "bytes=" + "0-," * 1_000,
+        "bytes=5-4",
+        "bytes=-",
+        "bytes=a-b",
+        "bytes=١-٢",
+        "bytes=1-2-3",
+        "bytes=+1-2",
+        "bytes=0x1-2",
+        "lines=1-2",
+        "1-2",
+        "",
+        "bytes=" + "9" * 200 + "-",
+    ],
+)
+def test_no_single_range_is_the_whole_file(out: TestClient, asked: str) -> None:
+    answer = out.get("/a/film.mp4", headers={"range": asked.encode()})
+    assert (answer.status_code, answer.content) == (200, BYTES)
+
+
+def test_two_range_headers_are_none(out: TestClient) -> None:
+    assert out.get("/a/film.mp4", headers=[("range", "bytes=0-1"), ("range", "bytes=2-3")]).status_code == 200
+
+
+def test_head_has_no_ranges(out: TestClient) -> None:
+    assert out.head("/a/film.mp4", headers={"range": "bytes=0-1"}).status_code == 200
+
+
+def test_an_empty_file(out: TestClient) -> None:
+    assert out.get("/empty.bin").content == b""
+    assert out.get("/empty.bin", headers={"range": "bytes=0-"}).status_code == 416
+    assert out.get("/empty.bin", headers={"range": "bytes=-5"}).status_code == 200
+
+
+def test_if_none_match(out: TestClient) -> None:
+    tag = out.get("/a/film.mp4").headers["etag"]
+    for same in (tag, f"W/{tag}", f'"x", {tag}', "*"):
+        answer = out.get("/a/film.mp4", headers={"if-none-match": same, "range": "bytes=0-1"})
+        assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag)
+        assert out.head("/a/film.mp4", headers={"if-none-match": same}).status_code == 304
+    modified = out.get("/a/film.mp4").headers["last-modified"]
+    other = out.get("/a/film.mp4", headers={"if-none-match": '"x"', "if-modified-since": modified})
+    assert other.status_code == 200  # the ETag decides
+
+
+def test_if_modified_since(out: TestClient) -> None:
+    modified = out.get("/a/film.mp4").headers["last-modified"]
+    assert out.get("/a/film.mp4", headers={"if-modified-since": modified}).status_code == 304
+    for other in ("Thu, 01 Jan 1970 00:00:00 GMT", "yesterday", "", "Thu, 01 Jan 99999 00:00:00 GMT"):
+        assert out.get("/a/film.mp4", headers={"if-modified-since": other}).status_code == 200
+
+
+def test_if_range(out: TestClient) -> None:
+    told = out.get("/a/film.mp4").headers
+    for right in (told["etag"], told["last-modified"]):
+        assert out.get("/a/film.mp4", headers={"range": "bytes=0-1", "if-range": right}).status_code == 206
+    for wrong in ('"x"', f"W/{told['etag']}", "Thu, 01 Jan 1970 00:00:00 GMT", ""):
+        whole = out.get("/a/film.mp4", headers={"range": "bytes=0-1", "if-range": wrong})
+        assert (whole.status_code, whole.content) == (200, BYTES)
+
+
+def test_the_etag_changes_with_the_bytes(out: TestClient, folder: Path) -> None:
+    before = out.get("/a/film.mp4").headers["etag"]
+    (folder / "new").write_bytes(BYTES)
+    (folder / "new").replace(folder / "a" / "film.mp4")
+    assert out.get("/a/film.mp4").headers["etag"] != before
+    assert out.get("/a/film.mp4?sha256=abc").headers["etag"] == '"abc"'
+
+
+def test_only_harmless_kinds_are_shown(out: TestClient, folder: Path) -> None:
+    for suffix, kind in INLINE.items():
+        (folder / f"a.{suffix}").write_bytes(b"x")
+        told = out.get(f"/a.{suffix}?inline=true").headers
+        assert (told["content-type"], told["content-disposition"].split(";")[0]) == (kind, "inline")
+    page = out.get("/page.html?inline=true").headers
+    assert page["content-type"] == "application/octet-stream"
+    assert page["content-disposition"].startswith("attachment")
+
+
+@pytest.mark.parametrize("name", ["nothing", "a", "a/nothing", "a%2f..%2fempty.bin", "..%2fx", "empty.bin/x", ".", ""])
+def test_what_is_not_there(out: TestClient, name: str) -> None:
+    assert out.get(f"/{name}").status_code in (404, 409)
+
+
+def test_links_are_not_followed(out: TestClient, folder: Path) -> None:
+    (folder / "link.bin").symlink_to(folder / "empty.bin")
+    (folder / "b").symlink_to(folder / "a")
+    assert out.get("/link.bin").status_code == 409
+    assert out.get("/b/film.mp4").status_code == 409
+
+
+def test_beyond_two_gigabytes(out: TestClient, folder: Path) -> None:
+    with (folder / "large.bin").open("wb") as file:
+        file.truncate(5 << 30)  # sparse
+        os.pwrite(file.fileno(), b"here", 3 << 30)
+    answer = out.get("/large.bin", headers={"range": f"bytes={3 << 30}-{(3 << 30) + 3}"})
+    assert answer.content == b"here"
+    assert out.head("/large.bin").headers["content-length"] == str(5 << 30)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.jpg", 'attachment; filename="a.jpg"'),
+        ("a b.jpg", "attachment; filename=\"a b.jpg\"; filename*=UTF-8''a%20b.jpg"),
+        ("é.jpg", "attachment; filename=\"_.jpg\"; filename*=UTF-8''%C3%A9.jpg"),
+        ('a"\r\nx: y.jpg', "attachment; filename=\"a___x_ y.jpg\"; filename*=UTF-8''a%22%0D%0Ax%3A%20y.jpg"),
+        ("../a.jpg", 'attachment; filename="a.jpg"'),
+    ],
+)
+def test_disposition(name: str, expected: str) -> None:
+    assert disposition(name, "attachment") == expected

@@ -1,0 +1,399 @@
+"""The tus protocol and the plain routes, request by request; what breaks in the middle is in test_broken."""
+
+import base64
+import hashlib
+import io
+import os
+import time
+import zipfile
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from lumigraph.server import below, shelf, uploads
+from lumigraph.server.limits import Ledger, Limits
+from lumigraph.server.problems import MEDIA_TYPE
+from tests.server import pictures
+from tests.server.serving import application
+
+TUS = {"tus-resumable": "1.0.0"}
+BODY = {**TUS, "content-type": "application/offset+octet-stream"}
+UPLOADS = "/projects/p/uploads"
+FILES = "/projects/p/files"
+
+
+def metadata(name: str) -> dict[str, str]:
+    return {"upload-metadata": f"filename {base64.b64encode(name.encode()).decode()},filetype {'dGV4dA=='}"}
+
+
+def declare(client: TestClient, name: str, length: int, **more: str) -> httpx.Response:
+    query = "?overwrite=true" if more.pop("overwrite", "") else ""
+    return client.post(UPLOADS + query, headers={**TUS, **metadata(name), "upload-length": str(length), **more})
+
+
+def left(data: Path) -> list[str]:
+    """What lies in uploads/ beside the declarations of what is done."""
+    folder = data / "p" / "uploads"
+    return sorted(one.name for one in folder.iterdir() if one.suffix != ".json") if folder.is_dir() else []
+
+
+def test_what_the_server_can(client: TestClient) -> None:
+    answer = client.options(UPLOADS)
+    assert answer.status_code == 204
+    told = answer.headers
+    assert (told["tus-version"], told["tus-resumable"]) == ("1.0.0", "1.0.0")
+    assert set(told["tus-extension"].split(",")) >= {"creation", "creation-with-upload", "termination", "checksum"}
+    assert told["tus-max-size"] == str(Limits().file_bytes)
+    assert told["tus-checksum-algorithm"] == "sha1,sha256"
+
+
+def test_piece_by_piece(client: TestClient, data: Path) -> None:
+    begun = declare(client, "a/b.txt", 10)
+    assert begun.status_code == 201
+    where = begun.headers["location"]
+    assert where.startswith(UPLOADS + "/")
+    assert "upload-expires" in begun.headers
+    for offset, piece in ((0, b"0123"), (4, b""), (4, b"456789")):
+        head = client.head(where, headers=TUS)
+        assert (head.headers["upload-offset"], head.headers["upload-length"]) == (str(offset), "10")
+        assert head.headers["cache-control"] == "no-store"
+        assert head.headers["upload-metadata"].startswith("filename ")
+        assert not (data / "p" / "files").exists()
+        answer = client.patch(where, headers={**BODY, "upload-offset": str(offset)}, content=piece)
+        assert (answer.status_code, answer.headers["upload-offset"]) == (204, str(offset + len(piece)))
+    assert (data / "p" / "files" / "a" / "b.txt").read_bytes() == b"0123456789"
+    assert left(data) == []
+    done = client.head(where, headers=TUS)  # for a client that lost the last answer
+    assert (done.status_code, done.headers["upload-offset"]) == (200, "10")
+    late = client.patch(where, headers={**BODY, "upload-offset": "10"}, content=b"")
+    assert late.status_code == 404
+
+
+def test_with_the_first_bytes(client: TestClient, data: Path) -> None:
+    headers = {**BODY, **metadata("a.txt"), "upload-length": "4"}
+    half = client.post(UPLOADS, headers=headers, content=b"01")
+    assert (half.status_code, half.headers["upload-offset"]) == (201, "2")
+    whole = client.post(UPLOADS, headers={**headers, **metadata("b.txt")}, content=b"0123")
+    assert (whole.status_code, whole.headers["upload-offset"]) == (201, "4")
+    assert (data / "p" / "files" / "b.txt").read_bytes() == b"0123"
+    assert declare(client, "empty.txt", 0).status_code == 201
+    assert (data / "p" / "files" / "empty.txt").read_bytes() == b""
+
+
+def test_terminate(client: TestClient, data: Path) -> None:
+    where = declare(client, "a.txt", 4).headers["location"]
+    client.patch(where, headers={**BODY, "upload-offset": "0"}, content=b"01")
+    assert client.delete(where, headers=TUS).status_code == 204
+    assert list((data / "p" / "uploads").iterdir()) == []
+    for answer in (client.head(where, headers=TUS), client.delete(where, headers=TUS)):
+        assert answer.status_code == 404
+        assert answer.headers["tus-resumable"] == "1.0.0"
+
+
+def test_clients_that_can_only_post(client: TestClient, data: Path) -> None:
+    where = declare(client, "a.txt", 2).headers["location"]
+    patch = {**BODY, "upload-offset": "0", "x-http-method-override": "PATCH"}
+    assert client.post(where, headers=patch, content=b"01").headers["upload-offset"] == "2"
+    assert client.post(where, headers={**TUS, "x-http-method-override": "DELETE"}).status_code == 204
+    assert client.post(where, headers=TUS).status_code == 405
+    assert (data / "p" / "files" / "a.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"tus-resumable": "0.2.2"}, 412),
+        ({"upload-length": "-1"}, 400),
+        ({"upload-length": "1e9"}, 400),
+        ({"upload-length": ""}, 400),
+        ({"upload-length": "9" * 30}, 400),
+        ({"upload-length": "10000000000000"}, 413),
+        ({"upload-defer-length": "1"}, 400),
+        ({"upload-metadata": "filename ***"}, 400),
+        ({"upload-metadata": "filename /w=="}, 400),
+        ({"upload-metadata": "filetype YQ=="}, 400),
+        ({"upload-metadata": "x YQ==," * 1000}, 400),
+        (metadata("../a.txt"), 422),
+        (metadata("a.exe"), 415),
+    ],
+)
+def test_declarations_that_are_refused(client: TestClient, data: Path, headers: dict[str, str], status: int) -> None:
+    answer = client.post(UPLOADS, headers={**TUS, **metadata("a.txt"), "upload-length": "4", **headers})
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == MEDIA_TYPE
+    assert answer.headers["tus-resumable"] == "1.0.0"
+    assert left(data) == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        ({"content-type": "application/octet-stream"}, b"", 415),
+        ({"upload-offset": "x"}, b"", 400),
+        ({"upload-offset": "1"}, b"01", 409),
+        ({}, b"01234", 413),
+        ({"tus-resumable": "2.0.0"}, b"", 412),
+        ({"upload-checksum": "md5 AAAA"}, b"01", 400),
+        ({"upload-checksum": "sha1 *"}, b"01", 400),
+        ({"upload-checksum": "sha1 AAAA"}, b"01", 460),
+    ],
+)
+def test_pieces_that_are_refused(
+    client: TestClient, data: Path, headers: dict[str, str], body: bytes, status: int
+) -> None:
+    where = declare(client, "a.txt", 4).headers["location"]
+    answer = client.patch(where, headers={**BODY, "upload-offset": "0", **headers}, content=body)
+    assert answer.status_code == status, answer.text
+    assert client.head(where, headers=TUS).headers["upload-offset"] == "0"
+    assert client.patch(where, headers={**BODY, "upload-offset": "0"}, content=b"0123").status_code == 204
+
+
+@pytest.mark.parametrize("algorithm", ["sha1", "sha256"])
+def test_checksums(client: TestClient, algorithm: str) -> None:
+    where = declare(client, "a.txt", 4).headers["location"]
+    good = f"{algorithm} {base64.b64encode(hashlib.new(algorithm, b'01').digest()).decode()}"
+    for offset, status in ((0, 204), (2, 460)):
+        headers = {**BODY, "upload-offset": str(offset), "upload-checksum": good}
+        assert client.patch(where, headers=headers, content=b"01" if offset == 0 else b"23").status_code == status
+    assert client.head(where, headers=TUS).headers["upload-offset"] == "2"
+
+
+@pytest.mark.parametrize(
+    "upload", ["x", "..", "0" * 32, "0" * 31 + "g", "0" * 32 + ".json", "%2e%2e", "0" * 32 + "%00"]
+)
+def test_unknown_uploads(client: TestClient, upload: str) -> None:
+    where = f"{UPLOADS}/{upload}"
+    answers = [client.head(where, headers=TUS), client.delete(where, headers=TUS)]
+    answers.append(client.patch(where, headers={**BODY, "upload-offset": "0"}, content=b"x"))
+    assert all(answer.status_code in (404, 405) for answer in answers), answers
+
+
+def test_an_upload_belongs_to_its_project(client: TestClient, data: Path) -> None:
+    (data / "q").mkdir()
+    where = declare(client, "a.txt", 4).headers["location"]
+    assert client.head(where.replace("/p/", "/q/"), headers=TUS).status_code == 404
+
+
+# -- plain routes ----------------------------------------------------------------------------------------------------
+
+
+def test_put_list_get_delete(client: TestClient, data: Path) -> None:
+    assert client.get(FILES).json() == []
+    answer = client.put(f"{FILES}/b/c.txt", content=b"hello")
+    assert answer.status_code == 201
+    stored = answer.json()
+    assert (stored["name"], stored["bytes"]) == ("b/c.txt", 5)
+    assert stored["etag"] == answer.headers["etag"]
+    client.put(f"{FILES}/a.txt", content=iter([b"he", b"llo"]))
+    assert [one["name"] for one in client.get(FILES).json()] == ["a.txt", "b/c.txt"]
+    got = client.get(f"{FILES}/b/c.txt")
+    assert (got.content, got.headers["etag"]) == (b"hello", stored["etag"])
+    assert got.headers["content-disposition"].startswith("attachment")
+    assert client.head(f"{FILES}/b/c.txt").headers["content-length"] == "5"
+    assert client.delete(f"{FILES}/b/c.txt").status_code == 204
+    assert client.delete(f"{FILES}/b/c.txt").status_code == 404
+    assert client.get(f"{FILES}/b/c.txt").status_code == 404
+    assert [one.name for one in (data / "p" / "files").iterdir()] == ["a.txt"]  # the empty folder is gone too
+    assert left(data) == []
+
+
+@pytest.mark.parametrize("other", ["a/b.txt", "a/B.TXT", "A/b.txt", "A/c.txt", "a.txt/c.txt", "a"])
+def test_a_name_is_taken_once(client: TestClient, data: Path, other: str) -> None:
+    """Also where only some systems would think so."""
+    client.put(f"{FILES}/a/b.txt", content=b"first")
+    client.put(f"{FILES}/a.txt", content=b"first")
+    name = other if other != "a" else "a/b.txt/c.txt"
+    for answer in (client.put(f"{FILES}/{name}", content=b"second"), declare(client, name, 6)):
+        assert answer.status_code == 409, answer.text
+    assert (data / "p" / "files" / "a" / "b.txt").read_bytes() == b"first"
+    assert left(data) == []
+
+
+def test_overwrite(client: TestClient, data: Path) -> None:
+    client.put(f"{FILES}/a.txt", content=b"first")
+    answer = client.put(f"{FILES}/A.txt?overwrite=true", content=b"second")
+    assert answer.status_code == 200
+    assert [one["name"] for one in client.get(FILES).json()] == ["A.txt"]
+    where = declare(client, "A.txt", 5, overwrite="yes").headers["location"]
+    assert client.patch(where, headers={**BODY, "upload-offset": "0"}, content=b"third").status_code == 204
+    assert (data / "p" / "files" / "A.txt").read_bytes() == b"third"
+    assert client.put(f"{FILES}/A.txt/b.txt?overwrite=true", content=b"x").status_code == 409
+
+
+def test_a_name_taken_meanwhile(client: TestClient, data: Path) -> None:
+    where = declare(client, "a.txt", 5).headers["location"]
+    client.put(f"{FILES}/a.txt", content=b"first")
+    assert client.patch(where, headers={**BODY, "upload-offset": "0"}, content=b"other").status_code == 409
+    assert (data / "p" / "files" / "a.txt").read_bytes() == b"first"
+    assert left(data) == []
+
+
+def test_what_it_is_not(client: TestClient, data: Path) -> None:
+    bomb = pictures.png(40_000, 30_000)
+    for name, content, status in (("a.png", bomb, 413), ("a.jpg", bomb, 415), ("a.png", b"<svg>", 415)):
+        put = client.put(f"{FILES}/{name}", content=content)
+        where = declare(client, name, len(content)).headers["location"]
+        sent = client.patch(where, headers={**BODY, "upload-offset": "0"}, content=content)
+        assert put.status_code == sent.status_code == status, put.text
+        assert client.head(where, headers=TUS).status_code == 404
+    assert client.get(FILES).json() == []
+    assert left(data) == []
+    assert client.put(f"{FILES}/a.png", content=pictures.png(4000, 3000)).status_code == 201
+
+
+def test_what_it_is_not_is_seen_at_its_beginning(data: Path) -> None:
+    """Not after the last of many gigabytes; and what was kept for it is free again."""
+    client = limited(data, project_bytes=30_000_000_000)
+    where = declare(client, "film.mp4", 20_000_000_000).headers["location"]
+    sent = client.patch(where, headers={**BODY, "upload-offset": "0"}, content=b"<html>" * 100)
+    assert sent.status_code == 415
+    assert client.head(where, headers=TUS).status_code == 404
+    assert left(data) == []
+    assert declare(client, "film.mp4", 20_000_000_000).status_code == 201
+
+
+def test_a_zip_stays_closed(client: TestClient, data: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("../../evil.txt", "x")
+        archive.writestr("bomb.bin", b"\0" * 20_000_000)
+    assert client.put(f"{FILES}/a.zip", content=packed.getvalue()).status_code == 201
+    assert [str(one.relative_to(data)) for one in sorted(data.rglob("*"))] == [
+        "p",
+        "p/files",
+        "p/files/a.zip",
+        "p/uploads",
+    ]
+
+
+# -- limits ----------------------------------------------------------------------------------------------------------
+
+
+def limited(data: Path, **bounds: int) -> TestClient:
+    return TestClient(application(data, Limits(**{"free_bytes": 0, **bounds})), raise_server_exceptions=False)
+
+
+def test_a_file_too_large(data: Path) -> None:
+    client = limited(data, file_bytes=1000)
+    answer = declare(client, "a.txt", 10_000_000_000)
+    assert (answer.status_code, answer.headers["tus-max-size"]) == (413, "1000")
+    assert client.put(f"{FILES}/a.txt", content=b"x" * 1001).status_code == 413
+    assert client.put(f"{FILES}/a.txt", content=iter([b"x" * 600] * 2)).status_code == 413
+    assert client.put(f"{FILES}/a.txt", content=b"x" * 1000).status_code == 201
+    assert left(data) == []
+
+
+def test_a_project_too_large(data: Path) -> None:
+    client = limited(data, project_bytes=1000)
+    assert client.put(f"{FILES}/a.txt", content=b"x" * 600).status_code == 201
+    assert client.put(f"{FILES}/b.txt", content=b"x" * 600).status_code == 413
+    assert client.put(f"{FILES}/b.txt", content=iter([b"x" * 300] * 2)).status_code == 413
+    assert declare(client, "b.txt", 401).status_code == 413
+    where = declare(client, "b.txt", 400).headers["location"]  # kept for it
+    assert client.put(f"{FILES}/c.txt", content=b"x").status_code == 413
+    client.delete(where, headers=TUS)
+    assert client.put(f"{FILES}/c.txt", content=b"x").status_code == 201
+    client.delete(f"{FILES}/a.txt")
+    assert client.put(f"{FILES}/b.txt", content=b"x" * 999).status_code == 201
+
+
+def test_too_many_files(data: Path) -> None:
+    client = limited(data, project_files=2)
+    assert client.put(f"{FILES}/a.txt", content=b"x").status_code == 201
+    where = declare(client, "b.txt", 1).headers["location"]
+    assert declare(client, "c.txt", 1).status_code == client.put(f"{FILES}/c.txt", content=b"x").status_code == 413
+    client.delete(where, headers=TUS)
+    assert client.put(f"{FILES}/c.txt", content=b"x").status_code == 201
+
+
+def test_the_disk_keeps_some_room(data: Path) -> None:
+    disk = os.statvfs(data)
+    client = limited(data, free_bytes=disk.f_bavail * disk.f_frsize - 500_000_000, file_bytes=10**13)
+    assert declare(client, "a.txt", 2_000_000_000).status_code == 507
+    full = limited(data, free_bytes=10**15)
+    assert full.put(f"{FILES}/a.txt", content=b"x").status_code == 507
+    assert full.get(FILES).status_code == 200
+    assert left(data) == []
+
+
+def test_the_ledger_agrees_with_the_disk(client: TestClient, data: Path) -> None:
+    client.put(f"{FILES}/a/a.txt", content=b"x" * 10)
+    client.put(f"{FILES}/b.txt", content=b"x" * 20)
+    client.put(f"{FILES}/b.txt?overwrite=true", content=b"x" * 30)
+    declare(client, "c.txt", 100)
+    declare(client, "d.txt", 2, **{"content-type": "application/offset+octet-stream"})
+    assert uploads.count(data / "p") == (142, 4)
+    counted: list[Path] = []
+
+    def count(root: Path) -> tuple[int, int]:
+        counted.append(root)
+        return 5, 1
+
+    ledger = Ledger(Limits(project_bytes=10), count, stale_seconds=60)
+    for _ in range(3):
+        ledger.take(data, 1, 1)
+    ledger.give_back(data, 3, 3)
+    ledger.take(data, 5)
+    assert counted == [data]
+
+
+def test_what_is_forgotten_is_swept(client: TestClient, data: Path) -> None:
+    old = declare(client, "a.txt", 4).headers["location"].rpartition("/")[2]
+    new = declare(client, "b.txt", 4).headers["location"].rpartition("/")[2]
+    folder = data / "p" / "uploads"
+    orphan = folder / ("0" * 32)
+    for path, days in ((folder / old, 8), (folder / f"{old}.json", 8), (folder / f"{new}.json", 8), (orphan, 1)):
+        path.touch()
+        os.utime(path, (time.time() - 86_400 * days,) * 2)
+    with TestClient(application(data)) as started_again:
+        declare(started_again, "c.txt", 4)
+    names = {path.name for path in folder.iterdir()}
+    assert {new, f"{new}.json"} <= names
+    assert not names & {old, f"{old}.json", orphan.name}
+
+
+# -- the document ----------------------------------------------------------------------------------------------------
+
+
+def test_every_status_is_documented(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    patch = document["paths"]["/projects/{project}/uploads/{upload}"]["patch"]["responses"]
+    assert {
+        "204",
+        "400",
+        "401",
+        "403",
+        "404",
+        "408",
+        "409",
+        "412",
+        "413",
+        "415",
+        "422",
+        "423",
+        "460",
+        "500",
+        "507",
+    } == set(patch)
+    assert "StoredFile" in document["components"]["schemas"]
+
+
+def test_the_rooms_fit_any_prefix(data: Path) -> None:
+    app = FastAPI()
+    app.include_router(uploads.router(lambda project: data / project, Limits(free_bytes=0)), prefix="/api/v1")
+    with TestClient(app) as client:
+        answer = client.post("/api/v1" + UPLOADS, headers={**TUS, **metadata("a.txt"), "upload-length": "4"})
+        assert answer.headers["location"].startswith("/api/v1/projects/p/uploads/")
+
+
+def test_two_servers_do_not_write_one_file(client: TestClient, data: Path) -> None:
+    where = declare(client, "a.txt", 4).headers["location"]
+    with below.folder(data / "p", (shelf.UPLOADS,)) as folder:
+        other = below.file(folder, where.rpartition("/")[2], os.O_RDWR)
+    shelf.lock(other)
+    assert client.patch(where, headers={**BODY, "upload-offset": "0"}, content=b"0123").status_code == 423
+    os.close(other)
+    assert client.patch(where, headers={**BODY, "upload-offset": "0"}, content=b"0123").status_code == 204
