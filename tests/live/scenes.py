@@ -13,9 +13,7 @@ from lumigraph.live.session import Session
 from lumigraph.methods.splat import SplatField, load
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.images import Image
-from lumigraph.wire.live import Camera
-
-CAMERA = Camera(position=(3.0, -1.2, -3.2), look_at=(0.0, 0.0, 0.0), up=(0.0, -1.0, 0.0), fov=40.0)
+from tests.live.camera import CAMERA
 
 
 def splats(count: int = 300, seed: int = 0) -> SplatField:

@@ -12,7 +12,8 @@ from lumigraph.scene import poses
 from lumigraph.scene.cameras import Cameras, project
 from lumigraph.scene.errors import RunError
 from lumigraph.scene.images import to_uint8
-from tests.live.scenes import CAMERA, Plain, splats
+from tests.live.camera import CAMERA
+from tests.live.scenes import Plain, splats
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -20,7 +21,9 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def decoded(data: bytes) -> np.ndarray:
-    return cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert bgr is not None
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
 def test_the_jpeg_shows_what_the_field_renders() -> None:

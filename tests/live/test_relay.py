@@ -37,7 +37,7 @@ from lumigraph.wire.live import (
     read_reply,
     unpack_frame,
 )
-from tests.live.scenes import CAMERA, splats, write
+from tests.live.scenes import splats, write
 from tests.live.test_frames import decoded, psnr
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +47,10 @@ Answer = Frame | Done | Error | Hello
 
 def renderer(run_path: str) -> list[str]:
     return [sys.executable, "-m", "tests.live.scenes", str(Path(run_path) / "field.safetensors")]
+
+
+def greeter(run_path: str) -> list[str]:
+    return [sys.executable, "-m", "tests.live.greeter", run_path]
 
 
 class Viewer:
@@ -63,7 +67,8 @@ class Viewer:
             return read_reply(message)
         header, self.picture = unpack_frame(message)
         if acknowledge and header.id is None:
-            await self.say(Ack(frame=header.frame))
+            with contextlib.suppress(ConnectionClosed):  # there may still be something to read
+                await self.say(Ack(frame=header.frame))
         return header
 
     async def until(self, wanted: Callable[[Answer], bool]) -> Answer:
@@ -104,11 +109,17 @@ class Studio:
             yield Viewer(socket)
 
 
-def with_studio(folder: Path, test: Callable[[Studio], Awaitable[None]], **limits: float) -> None:
+def with_studio(
+    folder: Path,
+    test: Callable[[Studio], Awaitable[None]],
+    command: Callable[[str], list[str]] = renderer,
+    linger: float = 30.0,
+    patience: float = 30.0,  # seconds: only the test of patience runs out of it
+) -> None:
     """Run `test` beside a server on a free port."""
 
     async def main() -> None:
-        sessions = LiveSessions(renderer, **limits)  # type: ignore[arg-type]
+        sessions = LiveSessions(command, linger=linger, patience=patience)
 
         async def live(websocket: WebSocket) -> None:
             await websocket.accept()
@@ -224,7 +235,7 @@ async def a_scene_that_is_learned_further(runs: Path, viewer: Viewer) -> None:
     write(newer, runs / "a" / "field.safetensors")
     header = await viewer.sharp()
     expected = Painter(newer).paint(header.camera, (160, 120), "rgb").numpy()
-    assert header.camera.position == (0, 0, -6)
+    assert header.camera.position == (0.0, 0.0, -6.0)
     assert psnr(decoded(viewer.picture), expected) > 30
 
 
@@ -291,7 +302,7 @@ def test_so_many_processes_and_no_more(runs: Path) -> None:
                 assert isinstance(await third.next(), Hello)
             assert {Path(run).name for run in studio.sessions.processes} == {"a", "c"}
 
-    with_studio(runs, test)
+    with_studio(runs, test, greeter)
 
 
 def test_the_process_ends_after_its_last_viewer(runs: Path) -> None:
@@ -305,18 +316,14 @@ def test_the_process_ends_after_its_last_viewer(runs: Path) -> None:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
 
-    with_studio(runs, test, linger=0.05)
+    with_studio(runs, test, greeter, linger=0.05)
 
 
 @pytest.mark.parametrize("command", [["/no/such/program"], [sys.executable, "-c", "raise SystemExit(3)"]])
-def test_a_process_that_does_not_start_is_told(
-    runs: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
-) -> None:
-    monkeypatch.setitem(globals(), "renderer", lambda run_path: command)
-
+def test_a_process_that_does_not_start_is_told(runs: Path, command: list[str]) -> None:
     async def test(studio: Studio) -> None:
         async with studio.viewer() as viewer:
             assert (await viewer.error()).code == "ended"
             assert await viewer.closed() == CLOSED_ENDED
 
-    with_studio(runs, test)
+    with_studio(runs, test, lambda run_path: command)

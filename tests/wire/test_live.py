@@ -10,6 +10,7 @@ from lumigraph.wire.live import (
     LARGEST_COMMAND,
     Ack,
     Camera,
+    Command,
     Done,
     Error,
     FlyTo,
@@ -25,7 +26,7 @@ from lumigraph.wire.live import (
 from lumigraph.wire.pipe import Down, Joined, Left, Ready, Said, Up, down, length_of, read_down, read_up, up
 
 HERE, THERE = (1.0, 2.0, 3.0), (0.0, 0.0, 0.5)
-COMMANDS = [
+COMMANDS: list[Command] = [
     Move(position=HERE, look_at=THERE, up=(0, 1, 0), fov=50, seq=7, id="a"),
     Move(position=HERE, look_at=THERE),
     FlyTo(position=HERE, look_at=THERE, duration=2.5, easing="linear"),
