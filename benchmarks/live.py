@@ -122,8 +122,10 @@ async def _watch(address: str, act: Callable[[Send], Awaitable[None]]) -> list[_
         reading = asyncio.create_task(read())
         await greeted
         send.frames, send.shown = frames, shown  # type: ignore[attr-defined]
-        await act(send)
-        reading.cancel()
+        try:
+            await act(send)
+        finally:
+            reading.cancel()
     return frames
 
 

@@ -22,17 +22,19 @@ class Painter:
     """Pictures of one field. The scale of depth is that of the first picture of depth, and stays."""
 
     def __init__(self, field: Field, over_white: bool = False) -> None:
-        self.field = field
-        self.background = torch.ones(3, device=field.box.device) if over_white else None
         self.showing = Showing()
+        self.over_white = over_white
+        self.replace(field)
 
     def replace(self, field: Field) -> None:
         """Another state of the same scene."""
         self.field = field
+        self.box = field.box  # some fields look through all that they hold to say it
+        self.background = torch.ones(3, device=self.box.device) if self.over_white else None
 
     def paint(self, camera: Camera, size: tuple[int, int], output: Output) -> Tensor:
         """uint8 (H, W, 3) on the CPU. Raises RunError where the field does not render what is asked for."""
-        cameras = cameras_of(camera, size).to(self.field.box.device)
+        cameras = cameras_of(camera, size).to(self.box.device)
         with torch.no_grad():
             return self.showing(self.field.render(cameras, self.background), cameras, output)
 

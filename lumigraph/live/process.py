@@ -180,8 +180,9 @@ class _Loop:
             field = self.load()
             if self.painter is None:
                 self.painter = Painter(field, self.over_white)
-            self.painter.replace(field)
-            box = field.box.double().cpu().tolist()
+            else:
+                self.painter.replace(field)
+            box = self.painter.box.double().cpu().tolist()
         except Exception as error:  # whatever is wrong with a scene, the session lives on until a better one comes
             self._to_all("no_scene", _sentence(error, "the scene cannot be read"))
             return

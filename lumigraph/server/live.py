@@ -189,6 +189,7 @@ class _Session:
                     for viewer in self.viewers.values():
                         viewer.say(body.decode())
                 elif one is not None:
+                    one.greeted = True  # that is the first thing which it hears from there
                     one.say(body.decode() if envelope.text else body)
         except (asyncio.IncompleteReadError, OSError):
             pass
@@ -280,7 +281,7 @@ class _Viewer:
         self.replies: deque[str | bytes] = deque()
         self.newest: tuple[int, bytes] | None = None  # the one place where a frame waits
         self.unacknowledged: deque[tuple[int, float]] = deque()  # frames and when they were sent
-        self.greeted = False  # frames come after the first word
+        self.greeted = False  # frames come after the renderer's first word
         self.closing: Close | None = None
         self.changed = asyncio.Event()
         self.room = asyncio.Event()
@@ -361,7 +362,6 @@ class _Viewer:
                 self.room.set()
                 if not await self._sent(reply):
                     return CLOSED_SLOW, "messages were not read"
-                self.greeted = True
             if self.closing is not None:
                 return self.closing
             if self.greeted and self.newest is not None and len(self.unacknowledged) < UNACKNOWLEDGED:

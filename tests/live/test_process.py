@@ -154,9 +154,9 @@ def test_what_fails_is_said_once_and_the_view_lives_on() -> None:
         for z in range(5, 8):
             renderer.say(Move(position=(0, 0, -z), look_at=(0, 0, 0)))
             renderer.say(RenderFrame(position=(0, 0, -z), look_at=(0, 0, 0), id=str(z)))
-            viewer, error, _ = renderer.next()  # the one for all is not said again
-            assert isinstance(error, Error)
-            assert (viewer, error.id, error.code) == (1, str(z), "render_failed")
+            viewer, answer, _ = renderer.next()  # the one for all is not said again
+            assert isinstance(answer, Error)
+            assert (viewer, answer.id, answer.code) == (1, str(z), "render_failed")
         field.trouble = ""
         renderer.say(Move(position=(0, 0, -9), look_at=(0, 0, 0)))
         assert renderer.sharp()[0].camera.position == (0.0, 0.0, -9.0)
