@@ -190,7 +190,7 @@ def test_a_scene_that_is_not_there_yet_comes_when_it_is() -> None:
         there.set()
         _, hello, _ = renderer.until(lambda answer: isinstance(answer, Hello))
         assert isinstance(hello, Hello)
-        assert hello.box == ((-1, -1, -1), (1, 1, 1))
+        assert hello.box == ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
         assert renderer.sharp()[0].output == "rgb"
 
 
