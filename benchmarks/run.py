@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import fields, kernels, peak, poses, training, uploads
+from benchmarks import fields, kernels, live, peak, poses, training, uploads
 from lumigraph.studio.machine import cores, cpu_model
 
 ROOT = Path(__file__).parent.parent
@@ -49,7 +49,10 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Benchmarks of Lumigraph.")
     parser.add_argument(
-        "--only", nargs="+", choices=("peak", "kernels", "fields", "training", "poses", "uploads"), help="default: all"
+        "--only",
+        nargs="+",
+        choices=("peak", "kernels", "fields", "live", "training", "poses", "uploads"),
+        help="default: all",
     )
     parser.add_argument("--scenes", nargs="+", choices=SCENES, default=SCENES, help="of training, poses; default: all")
     parser.add_argument("--seconds", nargs="+", type=float, default=[30.0, 60.0], help="budgets of training")
@@ -65,6 +68,7 @@ def suites(args: argparse.Namespace) -> dict[str, Callable[[], Iterator[Row]]]:
         "peak": peak.rows,
         "kernels": kernels.rows,
         "fields": fields.rows,
+        "live": live.rows,
         "training": partial(training.rows, args.data, trained, args.seconds, args.methods),
         "poses": partial(poses.rows, args.data, posed),
         "uploads": uploads.rows,

@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Annotated
 
-import cv2
 import torch
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 from pydantic import Field as Bounded
@@ -17,15 +16,14 @@ from lumigraph.scene import poses
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import RunError
 from lumigraph.scene.field import Field
-from lumigraph.scene.images import to_uint8, write_png
-from lumigraph.scene.surface import normals_of
+from lumigraph.scene.images import write_png
+from lumigraph.scene.showing import Showing
 from lumigraph.studio.project import Run
 from lumigraph.studio.training import load_field
 from lumigraph.studio.video import mp4_writer
 from lumigraph.wire.events import Event, Made, Note, Progress
 from lumigraph.wire.resources import Output, RenderRequest
 
-SOLID = 0.5  # coverage from which on a pixel has a depth
 FRAMES = 180  # six seconds at 30 frames a second
 PATH_FILE_LIMIT = 16 << 20  # bytes
 Point = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
@@ -116,43 +114,16 @@ def resized(cameras: Cameras, size: tuple[int, int]) -> Cameras:
 def frames(field: Field, cameras: Cameras, over_white: bool, output: Output = "rgb") -> Iterator[Tensor]:
     """uint8 (H, W, 3) pictures, one after another: a film need not fit into memory.
 
-    Depth is bright where it is near, on a scale that the first picture sets; normals are (n + 1) / 2 in the world's
-    axes. Both are black where there is nothing. Raises RunError where the method does not render what is asked for.
+    As `Showing` shows them. Raises RunError where the method does not render what is asked for.
     """
     device = field.box.device
     background = torch.ones(3, device=device) if over_white else None
-    scale: tuple[float, float] | None = None
+    showing = Showing()
     for camera in cameras:
         camera = camera.to(device)
         with torch.no_grad():
             image = field.render(camera, background)
-        if output == "rgb":
-            yield to_uint8(image.rgb[0]).cpu()
-            continue
-        plane = image.alpha if output == "alpha" else image.depth
-        if plane is None:
-            raise RunError(f"this run's method does not render {'depth' if output == 'normal' else output}")
-        solid = torch.ones_like(plane) if image.alpha is None else image.alpha
-        if output == "alpha":
-            yield to_uint8(plane[0].expand(-1, -1, 3)).cpu()
-        elif output == "normal":
-            yield to_uint8((normals_of(plane, camera)[0] + 1) / 2 * (solid[0] > SOLID)).cpu()
-        else:
-            nearness = 1 / plane[0].clamp(min=1e-6)
-            scale = scale or _range(nearness[solid[0] > SOLID])
-            shown = ((nearness - scale[0]) / (scale[1] - scale[0])).clamp(0, 1) * (solid[0] > SOLID)
-            coloured = cv2.applyColorMap(to_uint8(shown).cpu().numpy(), cv2.COLORMAP_TURBO)
-            rgb = torch.from_numpy(cv2.cvtColor(coloured, cv2.COLOR_BGR2RGB))
-            yield rgb * (solid[0] > SOLID).cpu()
-
-
-def _range(values: Tensor) -> tuple[float, float]:
-    """The values between which all but the outermost hundredths lie."""
-    if not len(values):
-        return 0.0, 1.0
-    kept = values.sort().values
-    low, high = float(kept[len(kept) // 100]), float(kept[-1 - len(kept) // 100])
-    return low, high if high > low else low + 1.0
+        yield showing(image, camera, output)
 
 
 def _film(

@@ -1,0 +1,60 @@
+"""Small scenes for live views, and a process that renders one: `python -m tests.live.scenes FILE.safetensors`."""
+
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from benchmarks.scenes import blob, pack
+from lumigraph.live.process import inherited, serve
+from lumigraph.live.session import Session
+from lumigraph.methods.splat import SplatField, load
+from lumigraph.scene.cameras import Cameras
+from lumigraph.scene.images import Image
+from tests.live.camera import CAMERA
+
+
+def splats(count: int = 300, seed: int = 0) -> SplatField:
+    params, rest = pack(blob(count, (640, 480), seed=seed, radius=60.0))
+    return SplatField(params, rest, 3)
+
+
+def write(field: SplatField, path: Path) -> None:
+    beside = path.with_suffix(".new")
+    save_file(field.state(), beside)
+    beside.rename(path)
+
+
+class Plain:
+    """A field of one colour, which can be told to fail. It has no depth."""
+
+    def __init__(self, colour: tuple[float, float, float] = (1.0, 0.0, 0.0)) -> None:
+        self.colour, self.trouble = colour, ""
+        self.box = torch.tensor([[-1.0, -1, -1], [1, 1, 1]])
+
+    def render(self, cameras: Cameras, background: Tensor | None = None) -> Image:
+        if self.trouble:
+            raise RuntimeError(self.trouble)
+        width, height = cameras.size(0)
+        return Image(torch.tensor(self.colour).expand(1, height, width, 3))
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+
+def main(path: Path) -> None:
+    seen = 0.0
+
+    def read() -> SplatField:
+        nonlocal seen
+        seen = path.stat().st_mtime
+        return load(load_file(path))
+
+    session = Session(CAMERA, (160, 120), method="splat")
+    serve(inherited(), read, lambda: path.stat().st_mtime != seen, session, look_every=0.05)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
