@@ -1,4 +1,5 @@
-"""One attempt of one job: `python -m lumigraph.worker DATA JOB ATTEMPT`, started by an executor.
+"""One attempt of one job: `python -m lumigraph.worker DATA JOB ATTEMPT`, started by an executor. (The other processes
+that compute for a server begin here too: `--describe` says what the methods offer, `--live RUN` shows a run.)
 
 The main thread pulls the verb. A second one tells the table how far it is and hears what is to be done: go on, stop, be
 set aside, or that another attempt has taken over. A third waits for the end of the server, which is the end of this
@@ -220,6 +221,11 @@ def _ended(told: bool) -> int:
 def main() -> int:
     if sys.argv[1:] == ["--describe"]:
         print(json.dumps(describe()))
+        return 0
+    if sys.argv[1:2] == ["--live"]:
+        from lumigraph.studio.viewing import view
+
+        view(Path(sys.argv[2]))
         return 0
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     die_with_the_server()

@@ -28,7 +28,7 @@ def router(root_of: Callable[[str], Path], limits: Limits, ledger: Ledger) -> AP
     made = APIRouter(prefix="/files", route_class=StreamedRoute)
     Root = Annotated[Path, Depends(root_of)]
 
-    @made.get("", summary="The files of a project", responses=documented(404))
+    @made.get("", summary="The files of a project", responses=documented(404, 409))
     def listed(root: Root) -> list[StoredFile]:
         return shelf.listing(root)
 

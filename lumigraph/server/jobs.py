@@ -52,6 +52,7 @@ EXAMPLES = {
     "train": {"value": {"verb": "train", "method": "splat", "seconds": 60}},
     "export": {"value": {"verb": "export", "form": "ply"}},
 }
+LONGEST_LOG = 1_000_000  # bytes that are shown
 ALL_CORES = 4096  # more than any machine has: the job takes what there is
 
 
@@ -182,14 +183,20 @@ def events(
 
 
 @router.get(
-    "/jobs/{job}/log", response_class=Response, responses={**documented(404), 200: {"content": {"text/plain": {}}}}
+    "/jobs/{job}/log",
+    response_class=Response,
+    responses={**documented(404), 200: {"description": "text", "content": {"text/plain": {}}}},
 )
-def log(job: JobId, service: Known, request: Request) -> Response:
-    """What its workers printed."""
+def log(job: JobId, service: Known) -> Response:
+    """What its workers printed: the last megabyte of it."""
     found(service.store.job, job)
-    if not (service.folder.job(job) / "log.txt").exists():
-        return Response("", media_type="text/plain")
-    return send_file(request, service.folder.path, f"jobs/{job}/log.txt", filename=f"{job}.txt")
+    try:
+        with (service.folder.job(job) / "log.txt").open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - LONGEST_LOG))
+            text = file.read(LONGEST_LOG)
+    except FileNotFoundError:
+        text = b""
+    return Response(text, media_type="text/plain")
 
 
 @router.get("/jobs/{job}/artifacts", responses=documented(404))

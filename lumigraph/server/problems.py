@@ -166,5 +166,5 @@ def install(app: FastAPI) -> None:
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For `responses=` of a route: the given statuses and those that every route can give."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
-    everywhere = (401, 403, 422, 500)
+    everywhere = (400, 401, 403, 408, 413, 422, 500)
     return {n: {"description": phrase(n), "content": content} for n in sorted({*statuses, *everywhere})}

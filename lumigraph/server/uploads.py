@@ -109,7 +109,7 @@ def router(folder_of: Callable[[str], Path], limits: Limits | None = None) -> AP
             del turns[root, upload]
             turn.over.set()
 
-    @tus.options("", status_code=204, summary="What the upload protocol offers here", responses=documented(404))
+    @tus.options("", status_code=204, summary="What the upload protocol offers here", responses=documented(404, 409))
     async def options(root: Root) -> Response:
         headers = {"tus-version": VERSION, "tus-extension": EXTENSIONS, "tus-max-size": str(bounds.file_bytes)}
         return Response(status_code=204, headers={**headers, "tus-checksum-algorithm": ",".join(ALGORITHMS)})
@@ -136,7 +136,7 @@ def router(folder_of: Callable[[str], Path], limits: Limits | None = None) -> AP
         return Response(status_code=201, headers=headers)
 
     @tus.head(
-        "/{upload}", response_class=Response, summary="How far an upload has come", responses=documented(404, 412)
+        "/{upload}", response_class=Response, summary="How far an upload has come", responses=documented(404, 409, 412)
     )
     async def head(root: Root, upload: str) -> Response:
         async with turn_at(root, upload):
@@ -173,7 +173,7 @@ def router(folder_of: Callable[[str], Path], limits: Limits | None = None) -> AP
         status_code=204,
         response_class=Response,
         summary="Give an upload up",
-        responses=documented(404, 412, 423),
+        responses=documented(404, 409, 412, 423),
     )
     async def terminate(root: Root, upload: str) -> Response:
         async with turn_at(root, upload):

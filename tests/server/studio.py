@@ -1,0 +1,81 @@
+"""A real server in its own process, as a person starts it; to be stopped, killed and started again."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+
+from lumigraph.client import Client
+
+ROOT = Path(__file__).parents[2]
+UP = re.compile(r"Lumigraph is up: (http://\S+)/\?token=(\S+)")
+
+
+class Studio:
+    """`lumigraph up` on a data folder, at a port that it keeps."""
+
+    def __init__(self, data: Path, *more: str, port: int = 0) -> None:
+        self.data, self._more, self.port = data, more, port
+        self.url = self.token = ""
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "lumigraph", "up", "--data", str(self.data), "--port", str(self.port), "-q"]
+        self.data.mkdir(parents=True, exist_ok=True)
+        with (self.data.parent / f"{self.data.name}.log").open("a") as log:
+            self.process = subprocess.Popen(
+                [*command, *self._more], stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT
+            )
+        assert self.process.stdout is not None
+        found = UP.match(self.process.stdout.readline())
+        assert found, self.log()
+        self.url, self.token = found.groups()
+        self.port = int(self.url.rpartition(":")[2])
+        for _ in range(1000):
+            try:
+                httpx.get(f"{self.url}/healthz").raise_for_status()
+                return
+            except httpx.TransportError:
+                time.sleep(0.01)
+
+    def log(self) -> str:
+        return (self.data.parent / f"{self.data.name}.log").read_text()
+
+    def client(self, patience: float = 120.0) -> Client:
+        return Client(self.url, self.token, patience)
+
+    def http(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {self.token}"}, timeout=30)
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes at work on jobs."""
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            try:
+                command = child.cmdline()
+            except psutil.Error:
+                continue
+            if "lumigraph.worker" in command and str(self.data) in command:
+                found.append(child)
+        return found
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+def resident_megabytes(pid: int) -> float:
+    return psutil.Process(pid).memory_info().rss / 1e6 if os.name == "posix" else 0.0

@@ -1,0 +1,375 @@
+"""The whole server as programs meet it: over the network, from outside its process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import websockets.sync.client
+from plyfile import PlyData
+from websockets.exceptions import InvalidStatus
+
+from lumigraph.client import AsyncClient, Client, ClientError, JobError
+from lumigraph.wire import jobs as wire
+from lumigraph.wire.events import Made, Progress
+from tests.server.studio import ROOT, Studio, resident_megabytes
+from tests.studio.conftest import make_capture
+
+FOX = ROOT.parent / "shared" / "data" / "fox"
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    studio = Studio(tmp_path_factory.mktemp("studio") / "data", "--hook-host", "127.0.0.1:7999")
+    yield studio
+    studio.stop()
+
+
+@pytest.fixture(scope="module")
+def client(studio: Studio) -> Iterator[Client]:
+    with studio.client() as client:
+        yield client
+
+
+def routes(http: httpx.Client) -> list[tuple[str, str]]:
+    """(method, path) of all that the server documents, ids filled in."""
+    paths = http.get("/openapi.json").json()["paths"]
+    return [
+        (method.upper(), re.sub(r"\{\w+\}", "a" * 16, path))
+        for path, methods in paths.items()
+        for method in methods
+        if method in ("get", "post", "put", "patch", "delete", "head", "options")
+    ]
+
+
+SOCKETS = ("/api/v1/events", f"/api/v1/projects/{'a' * 16}/runs/{'a' * 16}/live")
+
+
+def test_every_door_is_shut_without_the_token(studio: Studio) -> None:
+    with studio.http() as http:
+        every = routes(http)
+    assert len(every) > 25
+    with httpx.Client(base_url=studio.url) as stranger:
+        for method, path in every:
+            answered = stranger.request(method, path)
+            assert answered.status_code == (200 if path == "/healthz" else 401), (method, path)
+        assert stranger.get("/openapi.json").status_code == 401
+
+
+@pytest.mark.parametrize("header", [{"host": "evil.example"}, {"origin": "http://evil.example"}, {"origin": "null"}])
+def test_every_door_is_shut_to_a_foreign_host_or_origin(studio: Studio, header: dict[str, str]) -> None:
+    with studio.http() as http:
+        for method, path in routes(http):
+            assert http.request(method, path, headers=header).status_code == 403, (method, path)
+    for path in SOCKETS:
+        headers = {"authorization": f"Bearer {studio.token}", **header}
+        with (
+            pytest.raises(InvalidStatus, match="40[03]"),  # this client sends a second Host beside its own
+            websockets.sync.client.connect(studio.url.replace("http", "ws") + path, additional_headers=headers),
+        ):
+            pass
+
+
+@pytest.mark.parametrize("path", SOCKETS)
+def test_sockets_are_shut_without_the_token(studio: Studio, path: str) -> None:
+    with (
+        pytest.raises(InvalidStatus, match="403"),
+        websockets.sync.client.connect(studio.url.replace("http", "ws") + path),
+    ):
+        pass
+
+
+def test_what_the_server_says_of_itself_is_what_it_does(studio: Studio) -> None:
+    """Schemathesis, from outside: no 5xx, nothing that the OpenAPI document does not promise."""
+    checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+    command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{studio.url}/openapi.json"]
+    options = ["--url", studio.url, "--header", f"Authorization: Bearer {studio.token}", "--checks", checks]
+    options += ["--max-examples", "6", "--generation-deterministic", "--no-color"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, cwd=studio.data.parent)
+    assert done.returncode == 0, done.stdout[-6000:]
+
+
+def test_it_starts_small(studio: Studio) -> None:
+    assert resident_megabytes(studio.process.pid) < 150  # a hundred when idle; others have used it here
+
+
+def test_a_job_from_asked_to_downloaded(client: Client, tmp_path: Path) -> None:
+    project = client.projects.create("made up")
+    events = list(project.sample(views=3, size=(32, 32)).follow())
+    assert any(isinstance(event, Progress) for event in events)
+    assert any(isinstance(event, Made) for event in events)
+    names = [file["name"] for file in client._ask("GET", f"/api/v1/projects/{project.id}/files").json()]
+    assert {"images/000.png", "transforms.json"} <= set(names)
+
+
+def test_what_a_method_does_not_know_is_named(studio: Studio, client: Client) -> None:
+    project = client.projects.create("wrong")
+    for asked, field in (
+        ({"settings": {"cap": -1}}, "$.settings.cap"),
+        ({"settings": {"cap": True}}, "$.settings.cap"),
+        ({"settings": {"capp": 1}}, "$.settings.capp"),
+        ({"method": "foo"}, "$.method"),
+    ):
+        with studio.http() as http:
+            answered = http.post(f"/api/v1/projects/{project.id}/jobs", json={"verb": "train", **asked})
+        assert answered.status_code == 422
+        assert answered.headers["content-type"] == "application/problem+json"
+        assert [error["path"] for error in answered.json()["errors"]] == [field]
+
+
+def test_a_request_that_is_sent_twice_is_one_job(studio: Studio, client: Client) -> None:
+    project = client.projects.create("twice")
+    with studio.http() as http:
+        path, headers = f"/api/v1/projects/{project.id}/jobs", {"idempotency-key": "k"}
+        one = http.post(path, json={"verb": "check"}, headers=headers)
+        two = http.post(path, json={"verb": "check"}, headers=headers)
+        other = http.post(path, json={"verb": "check", "steps": 3}, headers=headers)
+    assert one.status_code == two.status_code == 202
+    assert one.json()["id"] == two.json()["id"]
+    assert one.headers["location"] == f"/api/v1/jobs/{one.json()['id']}"
+    assert other.status_code == 409
+
+
+def test_a_job_that_fails_says_why(client: Client) -> None:
+    with pytest.raises(JobError, match="this project has no photos yet; upload some first"):
+        client.projects.create("empty").pose().wait()
+
+
+def test_the_socket_tells_everything_once_then_what_changes(studio: Studio, client: Client) -> None:
+    project = client.projects.create("followed")
+    url, headers = studio.url.replace("http", "ws") + "/api/v1/events", {"authorization": f"Bearer {studio.token}"}
+    with websockets.sync.client.connect(url, additional_headers=headers, max_size=None) as socket:
+        first = wire.Snapshot.model_validate_json(socket.recv())
+        assert project.id in {one.id for one in first.projects}
+        job = project.ask(wire.CheckJob(steps=20, pause=0.02))
+        seen: list[wire.Job] = []
+        while not seen or seen[-1].state != "succeeded":
+            change = wire.Change.model_validate_json(socket.recv(timeout=30))
+            seen += [one for one in change.jobs if one.id == job.id]
+    assert [one.seq for one in seen] == sorted(one.seq for one in seen)
+    assert [one.done for one in seen] == sorted(one.done for one in seen)
+    with websockets.sync.client.connect(f"{url}?since={first.seq}", additional_headers=headers) as socket:
+        again = wire.Change.model_validate_json(socket.recv())
+    assert {one.id for one in again.jobs} >= {job.id}
+    assert project.id not in {one.id for one in again.projects}
+
+
+def test_cancel_pause_and_resume_over_http(client: Client) -> None:
+    project = client.projects.create("hands on")
+    job = project.ask(wire.CheckJob(steps=400, pause=0.01))
+    while not job.refresh().done:
+        time.sleep(0.02)
+    job.pause()
+    while job.refresh().state != "queued":
+        time.sleep(0.02)
+    done = job.state.done
+    job.resume()
+    while job.refresh().done <= done:
+        time.sleep(0.02)
+    job.cancel()
+    with pytest.raises(JobError, match="has cancelled"):
+        job.wait()
+    with pytest.raises(ClientError, match="has cancelled already") as refused:
+        job.resume()
+    assert refused.value.status == 409
+
+
+def test_the_bin(client: Client) -> None:
+    project = client.projects.create("to be deleted")
+    job = project.ask(wire.CheckJob(steps=10_000, pause=0.01))
+    project.delete()
+    with pytest.raises(JobError):
+        job.wait()
+    assert project.id not in {one.id for one in client.projects.list()}
+    with pytest.raises(ClientError, match="in the bin"):
+        project.ask(wire.CheckJob())
+    client._ask("POST", f"/api/v1/projects/{project.id}/restore")
+    assert project.ask(wire.CheckJob()).wait().state.state == "succeeded"
+
+
+def test_files_that_vanish_under_a_project(studio: Studio, client: Client, tmp_path: Path) -> None:
+    project = client.projects.create("robbed")
+    job = project.ask(wire.SampleJob(views=3, size=(32, 32))).wait()
+    shutil.rmtree(studio.data / "projects" / project.id)
+    with pytest.raises(JobError, match="photos"):
+        project.train(seconds=1).wait()
+    for artifact in job.artifacts():
+        with pytest.raises(ClientError) as refused:
+            client._ask("GET", f"/api/v1/artifacts/{artifact.id}")
+        assert refused.value.status == 404
+
+
+def test_a_hook_is_told_and_signed(studio: Studio, client: Client) -> None:
+    told: list[tuple[dict[str, str], bytes]] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append((dict(self.headers), self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(500 if len(told) == 1 else 204)  # tried again
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 7999), Hook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    project = client.projects.create("hooked")
+    with studio.http() as http:
+        path = f"/api/v1/projects/{project.id}/jobs"
+        job = http.post(path, json={"verb": "check"}, params={"hook": "http://127.0.0.1:7999/done"}).json()
+        refused = http.post(path, json={"verb": "check"}, params={"hook": "http://169.254.169.254/latest"})
+    assert refused.status_code == 422
+    end = time.monotonic() + 30
+    while len(told) < 2 and time.monotonic() < end:
+        time.sleep(0.05)
+    server.shutdown()
+    headers, body = told[1]
+    assert json.loads(body)["id"] == job["id"]
+    import hashlib
+    import hmac
+
+    expected = hmac.new(studio.token.encode(), body, hashlib.sha256).hexdigest()
+    assert {key.lower(): value for key, value in headers.items()}["x-lumigraph-signature"] == f"sha256={expected}"
+
+
+def test_the_same_by_async(studio: Studio) -> None:
+    async def story() -> list[str]:
+        async with AsyncClient(studio.url, studio.token) as client:
+            project = await client.projects.create("async")
+            job = await project.ask(wire.CheckJob(steps=5))
+            kinds = [event.kind async for event in job.follow()]
+            return [job.state.state, *kinds]
+
+    state, *kinds = asyncio.run(story())
+    assert state == "succeeded"
+    assert "snapshot" in kinds
+
+
+def test_a_second_server_on_the_same_folder_is_refused(studio: Studio) -> None:
+    command = [sys.executable, "-m", "lumigraph", "up", "--data", str(studio.data), "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith(f"is in use by the server at {studio.url}")
+
+
+def test_a_port_that_is_taken_is_said(studio: Studio, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lumigraph", "up", "--data", str(tmp_path), "--port", str(studio.port)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=30)
+    assert (done.returncode, "choose another --port" in done.stderr) == (1, True)
+
+
+def test_metrics_for_prometheus(studio: Studio) -> None:
+    with studio.http() as http:
+        text = http.get("/metrics").text
+    assert re.search(r'lumigraph_jobs\{state="succeeded",verb="check"\} \d', text)
+    assert "lumigraph_http_seconds_bucket" in text
+
+
+def test_a_full_disk_is_said_and_passes(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(small)], capture_output=True).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        studio = Studio(small / "data")
+        with studio.client(patience=5) as client:
+            project = client.projects.create("p")
+            job = project.ask(wire.CheckJob(steps=200, pause=0.02, save_every=5))
+            while not job.refresh().done:
+                time.sleep(0.02)
+            ballast = small / "ballast"
+            with pytest.raises(OSError, match="No space left"), ballast.open("wb", buffering=0) as file:
+                while True:
+                    file.write(b"0" * 4096)
+            with pytest.raises(ClientError) as refused:
+                for _ in range(200):
+                    client.projects.create("more" * 40)
+            assert refused.value.status == 507
+            assert client._ask("GET", "/healthz").json()["status"] == "ok"
+            ballast.unlink()
+            assert job.wait().state.result == {"sum": 20100}
+            client.projects.create("room again")
+        assert studio.stop() == 0
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+def test_a_run_as_the_server_renders_it(studio: Studio, client: Client, tmp_path: Path) -> None:
+    from lumigraph.wire.live import unpack_frame
+
+    project = client.projects.create("live")
+    project.upload(make_capture(tmp_path / "capture", 10))
+    run = project.train(seconds=1).wait().state.result["run"]  # type: ignore[index, call-overload]
+    url = f"{studio.url.replace('http', 'ws')}/api/v1/projects/{project.id}/runs/{run}/live"
+    headers = {"authorization": f"Bearer {studio.token}"}
+    with websockets.sync.client.connect(url, additional_headers=headers, max_size=None) as socket:
+        hello = json.loads(socket.recv(timeout=60))
+        assert (hello["kind"], hello["method"]) == ("hello", "splat")
+        while not isinstance(message := socket.recv(timeout=60), bytes):
+            pass
+        header, picture = unpack_frame(message)
+        assert picture[:2] == b"\xff\xd8"
+        assert header.width >= 16
+
+
+def story(studio: Studio, photos: Path, out: Path, seconds: float, kills: int) -> str:
+    """examples/remote-scan, while its server and workers are killed."""
+    script = ROOT / "examples" / "remote-scan" / "remote_scan.py"
+    command = [sys.executable, str(script), studio.url, studio.token, str(photos), str(out), str(seconds)]
+    chance = random.Random(3)
+    with (out.parent / "said.txt").open("w+") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, cwd=ROOT)
+        done = {"worker": 0, "server": 0}
+        while process.poll() is None:
+            time.sleep(chance.uniform(1.0, 2.0))
+            workers = studio.workers()
+            if sum(done.values()) >= kills or not workers:
+                continue
+            if sum(done.values()) % 2:
+                studio.kill()
+                studio.start()
+                done["server"] += 1
+            else:
+                chance.choice(workers).kill()
+                done["worker"] += 1
+        said.seek(0)
+        text = said.read()
+    assert process.returncode == 0, text[-3000:] + studio.log()[-3000:]
+    assert done["worker"] >= 1, text
+    assert done["server"] >= 1, text
+    return text
+
+
+def judge(out: Path, text: str, least: float) -> None:
+    found = re.search(r"held-out views: ([\d.]+) dB", text)
+    assert found, text[-2000:]
+    assert float(found.group(1)) > least
+    assert len(PlyData.read(out / "scene.ply")["vertex"]) > 100
+    assert {"scene.ply", "rgb.mp4", "report.html", "evaluation.json"} <= {path.name for path in out.iterdir()}
+
+
+def test_from_photos_to_a_scene_while_server_and_workers_are_killed(tmp_path: Path) -> None:
+    if not FOX.exists():
+        pytest.skip("the photos of the fox are not here")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for path in sorted((FOX / "images").glob("*.jpg"))[::2]:
+        shutil.copy(path, photos)
+    studio = Studio(tmp_path / "data")
+    try:
+        judge(tmp_path / "out", story(studio, photos, tmp_path / "out", seconds=12, kills=8), least=18)
+    finally:
+        studio.stop()
