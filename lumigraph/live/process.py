@@ -48,9 +48,9 @@ def serve(
     """Show what `load` gives to whoever is connected, from the session's camera on. Returns when the socket closes.
 
     `changed` says whether `load` would give something newer than it did last. Both are called by the thread that
-    renders, `changed` every `look_every` seconds while somebody watches. What `load` raises is told to viewers; until it
-    has succeeded once it is tried again, and then `over_white` says what is behind the scene. Raises ValueError where
-    what comes is not cut into messages.
+    renders, `changed` every `look_every` seconds while somebody watches. What `load` raises is told to viewers; it is
+    tried again until it has succeeded once, and then `over_white` says what is behind the scene. Raises ValueError
+    where what comes is not cut into messages.
     """
     loop = _Loop(connection, load, changed, session, over_white, clock, look_every)
     renderer = threading.Thread(target=loop.render, name="render", daemon=True)
