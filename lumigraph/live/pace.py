@@ -25,7 +25,7 @@ class Pace:
 
     coarse_seconds: float = 1 / 20  # while the camera moves: 15 frames a second with room for the way to the screen
     sharp_seconds: float = 2.0  # at rest: for so long at most nobody can move the camera
-    moving: int = SCALES.index(1 / 4)  # the level while the camera moves; at first nothing is known
+    moving: int = SCALES.index(1 / 8)  # the level while the camera moves; at first nothing is known
     measured: list[float] = field(default_factory=list)  # seconds a pixel of the last two pictures
 
     @property
@@ -38,8 +38,13 @@ class Pace:
         finest = self._finest(full, 0.8 * self.coarse_seconds)  # a margin, so that it does not swing between two
         if finest < self.moving:
             self.moving -= 1
-        elif self._expected(full, self.moving) > self.coarse_seconds:
+        elif self.expected(scaled(full, self.moving)) > self.coarse_seconds:
             self.moving = finest
+
+    def expected(self, picture: Size) -> float:
+        """Seconds for a `picture` of (width, height); 0 while nothing is known."""
+        # The quicker of the last two: one that was held up by something else is no reason to become coarse.
+        return min(self.measured, default=0.0) * picture[0] * picture[1]
 
     def resting(self, full: Size) -> int:
         """The finest level that is affordable at rest."""
@@ -47,9 +52,4 @@ class Pace:
 
     def _finest(self, full: Size, seconds: float) -> int:
         levels = range(len(SCALES))
-        return next((i for i in levels if self._expected(full, i) <= seconds), len(SCALES) - 1)
-
-    def _expected(self, full: Size, level: int) -> float:
-        width, height = scaled(full, level)
-        # The quicker of the last two: one that was held up by something else is no reason to become coarse.
-        return min(self.measured, default=0.0) * width * height
+        return next((i for i in levels if self.expected(scaled(full, i)) <= seconds), len(SCALES) - 1)

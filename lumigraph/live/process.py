@@ -41,15 +41,16 @@ def serve(
     changed: Callable[[], bool],
     session: Session,
     *,
-    over_white: bool = False,
+    over_white: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
     look_every: float = LOOK_EVERY,
 ) -> None:
     """Show what `load` gives to whoever is connected, from the session's camera on. Returns when the socket closes.
 
     `changed` says whether `load` would give something newer than it did last. Both are called by the thread that
-    renders, `changed` every `look_every` seconds while somebody watches. Raises ValueError where what comes is not cut
-    into messages.
+    renders, `changed` every `look_every` seconds while somebody watches. What `load` raises is told to viewers; it is
+    tried again until it has succeeded once, and then `over_white` says what is behind the scene. Raises ValueError
+    where what comes is not cut into messages.
     """
     loop = _Loop(connection, load, changed, session, over_white, clock, look_every)
     renderer = threading.Thread(target=loop.render, name="render", daemon=True)
@@ -73,7 +74,7 @@ class _Loop:
         load: Callable[[], Field],
         changed: Callable[[], bool],
         session: Session,
-        over_white: bool,
+        over_white: Callable[[], bool],
         clock: Callable[[], float],
         look_every: float,
     ) -> None:
@@ -179,7 +180,7 @@ class _Loop:
                 return
             field = self.load()
             if self.painter is None:
-                self.painter = Painter(field, self.over_white)
+                self.painter = Painter(field, self.over_white())
             else:
                 self.painter.replace(field)
             box = self.painter.box.double().cpu().tolist()

@@ -19,6 +19,7 @@ from lumigraph.wire.live import Camera, Done, Error, FlyTo, Hello, Move, Output,
 
 REST = 0.15  # seconds without a new camera
 FRAME = 1 / 30  # seconds between two frames for all, at least
+LONGEST = 60.0  # seconds that one viewer's request may take: nobody sees anything new meanwhile
 Size = tuple[int, int]
 
 
@@ -132,9 +133,11 @@ class Session:
         """The picture to render now. Those for all and those for single askers take turns."""
         self._advance(now)
         for_all = self._for_all(now)
-        if self._asked and not (for_all is not None and self._all_in_turn):
-            self._all_in_turn = True
-            return self._for_one(now)
+        while self._asked and not (for_all is not None and self._all_in_turn):
+            for_one = self._for_one(now)
+            if for_one is not None:
+                self._all_in_turn = True
+                return for_one
         if for_all is not None:
             self._all_in_turn, self._ready, self._begun = False, False, now
         return for_all
@@ -174,10 +177,16 @@ class Session:
             return True
         return scaled(self.size, self.pace.resting(self.size)) > self._sharp
 
-    def _for_one(self, now: float) -> Work:
+    def _for_one(self, now: float) -> Work | None:
+        """The answer to the one who has waited longest; None where it would keep all others waiting for too long."""
         viewer = next(iter(self._asked))
         asked = self._asked.pop(viewer)
         camera, size, output = self._completed(asked), asked.size or self.size, asked.output or self.output
+        seconds = self.pace.expected(size)
+        if seconds > LONGEST:
+            said = f"{size[0]}x{size[1]} pixels would take about {seconds:.0f} s of everybody; ask for fewer"
+            self._say(viewer, Error(id=asked.id, code="render_failed", message=said))
+            return None
         return Work(camera, size, output, sharp=True, begun=now, asker=viewer, id=asked.id)
 
     def _advance(self, now: float) -> None:

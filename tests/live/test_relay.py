@@ -319,6 +319,23 @@ def test_the_process_ends_after_its_last_viewer(runs: Path) -> None:
     with_studio(runs, test, greeter, linger=0.05)
 
 
+def test_a_process_that_does_not_end_is_ended(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that neither reads nor writes, and does not care that its socket closed."""
+    monkeypatch.setattr("lumigraph.server.live.GOODBYE", 0.05)
+    pids: list[int] = []
+
+    async def test(studio: Studio) -> None:
+        async with studio.viewer():
+            while not studio.sessions.processes:
+                await asyncio.sleep(0.01)
+            pids.extend(studio.sessions.processes.values())
+        await studio.sessions.close()
+        with pytest.raises(ProcessLookupError):
+            os.kill(pids[0], 0)
+
+    with_studio(runs, test, lambda run_path: ["sleep", "1000"])
+
+
 @pytest.mark.parametrize("command", [["/no/such/program"], [sys.executable, "-c", "raise SystemExit(3)"]])
 def test_a_process_that_does_not_start_is_told(runs: Path, command: list[str]) -> None:
     async def test(studio: Studio) -> None:

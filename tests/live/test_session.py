@@ -52,7 +52,7 @@ def test_the_first_picture_is_coarse_and_the_next_sharp() -> None:
     )
     work = session.work(0.0)
     assert work is not None
-    assert (work.size, work.sharp, work.camera) == ((160, 120), False, CAMERA)
+    assert (work.size, work.sharp, work.camera) == ((80, 60), False, CAMERA)
     give(session, work)
     work = session.work(0.0)
     assert work is not None
@@ -197,6 +197,21 @@ def test_an_asker_has_one_request_at_a_time() -> None:
     work = session.work(0.0)
     assert work is not None
     assert work.id == "2"
+
+
+def test_a_request_that_would_hold_up_everybody_is_refused() -> None:
+    session = resting()
+    session.pace = Pace(measured=[5e-6])  # seconds a pixel
+    asked = RenderFrame(position=(9, 0, 0), look_at=(0, 0, 9), size=(4096, 4096), id="huge")
+    session.take(1, asked, 0.0)
+    session.take(2, asked.model_copy(update={"size": (640, 480), "id": "fine"}), 0.0)
+    work = session.work(0.0)
+    assert work is not None
+    assert work.id == "fine"
+    ((viewer, error),) = session.replies
+    assert isinstance(error, Error)
+    assert (viewer, error.id, error.code) == (1, "huge", "render_failed")
+    assert "about 84 s" in error.message
 
 
 def test_askers_and_the_others_take_turns() -> None:
