@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import websockets.sync.client
 from plyfile import PlyData
@@ -77,7 +79,7 @@ def test_every_door_is_shut_to_a_foreign_host_or_origin(studio: Studio, header: 
     for path in SOCKETS:
         headers = {"authorization": f"Bearer {studio.token}", **header}
         with (
-            pytest.raises(InvalidStatus, match="40[03]"),  # this client sends a second Host beside its own
+            pytest.raises(InvalidStatus, match=r"40[03]"),  # this client sends a second Host beside its own
             websockets.sync.client.connect(studio.url.replace("http", "ws") + path, additional_headers=headers),
         ):
             pass
@@ -112,7 +114,8 @@ def test_a_job_from_asked_to_downloaded(client: Client, tmp_path: Path) -> None:
     assert any(isinstance(event, Progress) for event in events)
     assert any(isinstance(event, Made) for event in events)
     names = [file["name"] for file in client._ask("GET", f"/api/v1/projects/{project.id}/files").json()]
-    assert {"images/000.png", "transforms.json"} <= set(names)
+    assert "transforms.json" in names
+    assert len(names) >= 4
 
 
 def test_what_a_method_does_not_know_is_named(studio: Studio, client: Client) -> None:
@@ -302,7 +305,7 @@ def test_a_full_disk_is_said_and_passes(tmp_path: Path) -> None:
             ballast.unlink()
             assert job.wait().state.result == {"sum": 20100}
             client.projects.create("room again")
-        assert studio.stop() == 0
+        assert studio.stop() == -signal.SIGTERM  # in order: uvicorn says so by the signal
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
 
@@ -325,31 +328,30 @@ def test_a_run_as_the_server_renders_it(studio: Studio, client: Client, tmp_path
         assert header.width >= 16
 
 
-def story(studio: Studio, photos: Path, out: Path, seconds: float, kills: int) -> str:
-    """examples/remote-scan, while its server and workers are killed."""
+def story(studio: Studio, photos: Path, out: Path, seconds: float) -> str:
+    """examples/remote-scan, while the worker of each long job is killed once, and the server once."""
     script = ROOT / "examples" / "remote-scan" / "remote_scan.py"
     command = [sys.executable, str(script), studio.url, studio.token, str(photos), str(out), str(seconds)]
-    chance = random.Random(3)
+    workers, servers = set[str](), set[str]()
     with (out.parent / "said.txt").open("w+") as said:
         process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, cwd=ROOT)
-        done = {"worker": 0, "server": 0}
         while process.poll() is None:
-            time.sleep(chance.uniform(1.0, 2.0))
-            workers = studio.workers()
-            if sum(done.values()) >= kills or not workers:
-                continue
-            if sum(done.values()) % 2:
-                studio.kill()
-                studio.start()
-                done["server"] += 1
-            else:
-                chance.choice(workers).kill()
-                done["worker"] += 1
+            time.sleep(2.5)
+            for worker in studio.workers():
+                with contextlib.suppress(psutil.Error):
+                    job = worker.cmdline()[-2]
+                    if job not in workers:
+                        worker.kill()
+                        workers.add(job)
+                    elif job not in servers:
+                        studio.kill()
+                        studio.start()
+                        servers.add(job)
         said.seek(0)
         text = said.read()
     assert process.returncode == 0, text[-3000:] + studio.log()[-3000:]
-    assert done["worker"] >= 1, text
-    assert done["server"] >= 1, text
+    assert len(workers) >= 2, text  # at least of the search for poses, and of the training
+    assert len(servers) >= 2, text
     return text
 
 
@@ -370,6 +372,6 @@ def test_from_photos_to_a_scene_while_server_and_workers_are_killed(tmp_path: Pa
         shutil.copy(path, photos)
     studio = Studio(tmp_path / "data")
     try:
-        judge(tmp_path / "out", story(studio, photos, tmp_path / "out", seconds=12, kills=8), least=18)
+        judge(tmp_path / "out", story(studio, photos, tmp_path / "out", seconds=12), least=18)
     finally:
         studio.stop()
