@@ -40,8 +40,16 @@ def up(settings: Settings, quiet: bool = False) -> None:
         token = read_or_make_token(folder.token)
         log_plainly(quiet)
         app = build(settings)
-        told = {"ws_max_size": MESSAGE, "timeout_graceful_shutdown": GOODBYE, "server_header": False}
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", **told)  # type: ignore[arg-type]
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            server_header=False,
+            timeout_graceful_shutdown=GOODBYE,
+            ws_max_size=MESSAGE,
+            ws_per_message_deflate=False,  # pictures are compressed already
+        )
         print(f"Lumigraph is up: {address}/?token={token}", flush=True)
         uvicorn.Server(config).run(sockets=[listening])
 

@@ -23,7 +23,6 @@ def view(path: Path) -> None:
     width, height = cameras.size(first)
     scale = min(1.0, LARGEST / max(width, height))
     size = (max(16, round(width * scale)), max(16, round(height * scale)))
-    card = run.field_card()
     session = Session(first_camera(cameras, first), size, method=run.config.method)
     shown = (0, 0)
 
@@ -40,4 +39,8 @@ def view(path: Path) -> None:
         shown = stamp()
         return load_field(run, "auto")[0]
 
-    serve(inherited(), load, lambda: stamp() != shown, session, over_white=card is not None and card.over_white)
+    def over_white() -> bool:
+        card = run.field_card()
+        return card is not None and card.over_white
+
+    serve(inherited(), load, lambda: stamp() != shown, session, over_white=over_white)
