@@ -8,8 +8,9 @@ SOURCES := $(wildcard lumigraph/kernels/csrc/*)
 SAMPLE := demo/sample
 PHOTOS ?= $(SAMPLE)/images
 SECONDS ?= 60
+KILLS ?= 1000
 
-.PHONY: help setup native demo test check format bench clean
+.PHONY: help setup native demo test check format bench soak clean
 
 help:
 	@echo 'make setup     Python packages into .venv, the kernels compiled in place'
@@ -18,6 +19,7 @@ help:
 	@echo 'make check     ruff, mypy --strict, clang-format'
 	@echo 'make format    let ruff and clang-format rewrite the sources'
 	@echo 'make bench     kernels, training and poses, timed; appends to benchmarks/results'
+	@echo 'make soak      kills workers and servers 1000 times, then looks whether anything was lost   [KILLS=1000]'
 	@echo 'make clean     forget what was compiled'
 
 setup: .venv/installed build/native/installed
@@ -65,6 +67,9 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(SOURCES)
+
+soak: setup
+	$(BIN)/python -m tests.jobs.soak --kills $(KILLS)
 
 bench: setup
 	$(BIN)/python -m benchmarks.run

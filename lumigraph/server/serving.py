@@ -58,9 +58,13 @@ def bound(host: str, port: int) -> socket.socket:
     """A socket that listens there, taken before anything is started."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host.strip("[]"), port), family=family, backlog=256)
+        listening = socket.create_server((host.strip("[]"), port), family=family, backlog=256)
     except OSError as error:
         raise UpError(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port") from error
+    # Connections inherit this. asyncio asks it only of sockets that say they are TCP, and ours does not; without it the
+    # body of an answer waits 40 ms for the acknowledgement of its header.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def address_of(settings: Settings) -> str:

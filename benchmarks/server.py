@@ -1,0 +1,95 @@
+"""The server as its users feel it: how soon it is up, how much memory it takes when idle, how fast it answers while
+jobs take all cores, how soon news arrive, how many jobs it gets through."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import websockets.sync.client
+
+from lumigraph.wire import jobs as wire
+from tests.server.studio import Studio, resident_megabytes
+
+GETS, EMPTY, LISTENED = 400, 60, 40
+
+
+def rows() -> Iterator[dict[str, object]]:
+    with tempfile.TemporaryDirectory(prefix="server-") as name:
+        yield {"case": "start to /healthz", "seconds": round(statistics.median(starts(Path(name))), 2)}
+        studio = Studio(Path(name) / "data")
+        try:
+            time.sleep(8)  # the worker that describes the methods has gone
+            yield {"case": "idle", "rss_mb": round(resident_megabytes(studio.process.pid), 1)}
+            yield {"case": "GET, idle", **gets(studio)}
+            with studio.client() as client:
+                project = client.projects.create("busy")
+                project.sample(views=40, size=(320, 240)).wait()
+                training = project.train(seconds=60)
+                while training.refresh().stage != "train":
+                    time.sleep(0.1)
+                yield {"case": "GET while a job trains", **gets(studio)}
+                training.cancel()
+                while training.refresh().state == "running":
+                    time.sleep(0.1)
+                yield {"case": "a job's step to its listener", **news(studio, project.id)}
+                start = time.perf_counter()
+                for job in [project.ask(wire.CheckJob()) for _ in range(EMPTY)]:
+                    job.wait()
+                yield {"case": "jobs that do nothing", "per_minute": round(60 * EMPTY / (time.perf_counter() - start))}
+        finally:
+            studio.stop()
+
+
+def starts(folder: Path) -> list[float]:
+    """Seconds of three starts, the first of which makes the data folder."""
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        studio = Studio(folder / "started")
+        seconds.append(time.perf_counter() - start)
+        studio.stop()
+    return seconds
+
+
+def gets(studio: Studio) -> dict[str, object]:
+    with studio.http() as http:
+        path = "/api/v1/projects"
+        return spread([seconds(http, path) for _ in range(GETS)])
+
+
+def seconds(http: httpx.Client, path: str) -> float:
+    start = time.perf_counter()
+    http.get(path).raise_for_status()
+    return time.perf_counter() - start
+
+
+def news(studio: Studio, project: str) -> dict[str, object]:
+    """From a step's end, which the job writes down beside, to the message about it. Steps are rare: each is told."""
+    url, headers = studio.url.replace("http", "ws") + "/api/v1/events", {"authorization": f"Bearer {studio.token}"}
+    late = []
+    with (
+        studio.client() as client,
+        websockets.sync.client.connect(url, additional_headers=headers, max_size=None) as socket,
+    ):
+        job = client.projects.get(project).ask(wire.CheckJob(steps=LISTENED, pause=0.5, save_every=1))
+        file = studio.data / "jobs" / job.id / "count.json"
+        while True:
+            change = wire.Change.model_validate_json(socket.recv().replace('"snapshot"', '"change"'))  # type: ignore[arg-type]
+            told = next((one for one in change.jobs if one.id == job.id), None)
+            if told is not None and told.done:
+                late.append(time.time() - file.stat().st_mtime)
+            if told is not None and told.state in wire.ENDED:
+                return spread(late[:-1])
+
+
+def spread(found: list[float]) -> dict[str, object]:
+    ordered = sorted(1e3 * one for one in found)
+    return {
+        f"p{percent}_ms": round(ordered[min(len(ordered) - 1, len(ordered) * percent // 100)], 1)
+        for percent in (50, 95, 99)
+    }
