@@ -49,7 +49,7 @@ ACCEPTED = {
 }
 EXAMPLES = {
     "pose": {"value": {"verb": "pose"}},
-    "train": {"value": {"verb": "train", "method": "splat", "seconds": 60}},
+    "train": {"value": {"verb": "train", "seconds": 60}},
     "export": {"value": {"verb": "export", "form": "ply"}},
 }
 LONGEST_LOG = 1_000_000  # bytes that are shown
