@@ -220,6 +220,7 @@ def _ended(told: bool) -> int:
 
 def main() -> int:
     if sys.argv[1:] == ["--describe"]:
+        os.nice(NICE)
         print(json.dumps(describe()))
         return 0
     if sys.argv[1:2] == ["--live"]:

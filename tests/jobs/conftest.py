@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -65,12 +66,13 @@ def programs_of_postgres() -> Path | None:
         return max((p.parent for p in Path("/usr/lib/postgresql").glob("*/bin/initdb")), default=None)
 
     if find() is None and os.name == "posix" and os.getuid() == 0 and shutil.which("apt-get"):
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": 300}
         install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "postgresql"]
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        if subprocess.run(install, env=environment, **quiet).returncode:  # type: ignore[call-overload]
-            subprocess.run(["apt-get", "update", "-q"], **quiet)  # type: ignore[call-overload]
-            subprocess.run(install, env=environment, **quiet)  # type: ignore[call-overload]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if subprocess.run(install, env=environment, **quiet).returncode:  # type: ignore[call-overload]
+                subprocess.run(["apt-get", "update", "-q"], **quiet)  # type: ignore[call-overload]
+                subprocess.run(install, env=environment, **quiet)  # type: ignore[call-overload]
     return find()
 
 
