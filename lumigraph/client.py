@@ -153,12 +153,11 @@ class Project:
     # ---- files
 
     def upload(self, *paths: str | Path) -> list[str]:
-        """Files, and all files of folders, by their names below them; returns those names. What is there already, byte
-        for byte, is not sent again."""
+        """Files, and all files of folders, by their names below them; returns those names. An upload that breaks goes
+        on where it was; a file of the same name is replaced."""
         names = []
         for path in map(Path, paths):
-            files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-            for file in files:
+            for file in shown_files(path) if path.is_dir() else [path]:
                 name = file.relative_to(path).as_posix() if path.is_dir() else file.name
                 self._upload(file, name)
                 names.append(name)
@@ -335,6 +334,15 @@ class Job:
     def _post(self, what: str) -> wire.Job:
         self.state = wire.Job.model_validate_json(self._client._ask("POST", f"{API}/jobs/{self.id}/{what}").content)
         return self.state
+
+
+def shown_files(folder: Path) -> list[Path]:
+    """All files below it, but for what hides behind a dot."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
 
 
 def download(client: Client, artifact: wire.Artifact, path: Path) -> Path:

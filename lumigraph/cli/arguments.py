@@ -110,6 +110,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     _posing(command)
     _learning(command)
     command.add_argument("--overwrite", action="store_true", help="start again, forgetting what RUN holds")
+    command.add_argument("--remote", metavar="URL", help="let a server do it: the address that `lumigraph up` prints")
 
     command = add("sample", run.sample, "photos of a made-up scene, rendered here", SAMPLE)
     command.add_argument("out", metavar="OUT", help="folder to make")
@@ -201,6 +202,7 @@ examples:
   lumigraph scan photos/ -o scene
   lumigraph scan video.mp4 -o scene --frames 120 --seconds 300
   lumigraph scan capture/ -o scene         a folder that has poses already
+  lumigraph scan photos/ -o scene --remote 'http://127.0.0.1:7007/?token=...'     on a server
 """
 SAMPLE = """\
 Renders photos of a made-up scene: something to try everything with. Nothing is downloaded. The photos lie in

@@ -21,6 +21,8 @@ Args = argparse.Namespace
 
 
 def scan(args: Args) -> int:
+    if args.remote:
+        return scan_remotely(args)
     from lumigraph.studio import verbs
     from lumigraph.wire.resources import ScanRequest
 
@@ -28,6 +30,30 @@ def scan(args: Args) -> int:
     evaluation = follow(verbs.scan(request), args)
     print_evaluation(evaluation)
     return 0
+
+
+def scan_remotely(args: Args) -> int:
+    from pathlib import Path
+
+    from lumigraph.cli import remote
+    from lumigraph.studio import catalogue
+    from lumigraph.wire.jobs import PoseJob, TrainJob
+
+    learned = learning(args)
+    learned["settings"] = {name: _json(value) for name, value in learned["settings"].items()}
+    train = ask(TrainJob, args, **learned)
+    posed = catalogue.reader_for(Path(args.source)) is not None
+    pose = None if posed else ask(PoseJob, args, "frames", "allow_partial")
+    print_evaluation(follow(remote.scan(args.remote, Path(args.source), Path(args.out), pose, train), args))
+    return 0
+
+
+def _json(text: str) -> Any:
+    """A setting as JSON has it: a number where it reads like one."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def sample(args: Args) -> int:

@@ -6,6 +6,7 @@ python -m tests.jobs.soak --kills 1000      make soak
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import signal
@@ -22,7 +23,7 @@ from sqlalchemy import text
 
 from lumigraph.jobs.database import Database
 from lumigraph.jobs.migrate import migrate
-from lumigraph.jobs.store import Order, Store
+from lumigraph.jobs.store import MOST_CRASHES, Order, Store
 from lumigraph.wire.jobs import CheckJob, Job
 
 STEPS, PAUSE, SAVE_EVERY = 60, 0.02, 5
@@ -95,7 +96,8 @@ class Soak:
             self._acknowledged += [job.id for job in self._store.submit(self._project, [order])]
 
     def _kill_worker(self) -> None:
-        workers = psutil.Process(self._server.pid).children()
+        """Not one whose job has crashed as often as is allowed: one more, and it would rightly fail."""
+        workers = [one for one, job in self._workers() if self._store.job(job).crashes < MOST_CRASHES]
         if not workers:
             return
         killed = self._chance.choice(workers)
@@ -103,6 +105,16 @@ class Soak:
         killed.kill()
         self.report.workers += 1
         self._wait_for_progress(before)
+
+    def _workers(self) -> list[tuple[psutil.Process, str]]:
+        """The processes at work, and their jobs."""
+        found = []
+        for process in psutil.Process(self._server.pid).children():
+            with contextlib.suppress(psutil.Error):
+                command = process.cmdline()
+                if "lumigraph.worker" in command:
+                    found.append((process, command[-2]))
+        return found
 
     def _kill_server(self) -> None:
         before = self._progress()
@@ -118,14 +130,19 @@ class Soak:
         self._server = self._start()
         self._wait_for_progress(before, less=checked)
 
-    def _progress(self) -> set[tuple[str, int, float]]:
-        return {(job.id, job.attempt, job.done) for job in self._store.jobs(self._project, limit=50)}
+    def _progress(self) -> dict[str, tuple[int, float]]:
+        """(attempt, steps done) of the newest jobs."""
+        return {job.id: (job.attempt, job.done) for job in self._store.jobs(self._project, limit=50)}
 
-    def _wait_for_progress(self, before: set[tuple[str, int, float]], less: float = 0.0) -> None:
-        """Until a job says more than it had said, by an attempt that began after the kill."""
-        attempts = {(job_id, attempt) for job_id, attempt, _ in before}
+    def _wait_for_progress(self, before: dict[str, tuple[int, float]], less: float = 0.0) -> None:
+        """Until an attempt that began after the kill says how far it is."""
         started = time.monotonic()
-        while not any(done > 0 and (i, attempt) not in attempts for i, attempt, done in self._progress()):
+
+        def began_and_told(job_id: str, attempt: int, done: float) -> bool:
+            was, had = before.get(job_id, (0, 0.0))
+            return attempt > was and done != had
+
+        while not any(began_and_told(job_id, *now) for job_id, now in self._progress().items()):
             self._ask()
             if time.monotonic() - started > PATIENCE:
                 self.report.wrong.append("no progress after a kill")

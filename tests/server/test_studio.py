@@ -24,6 +24,7 @@ import websockets.sync.client
 from plyfile import PlyData
 from websockets.exceptions import InvalidStatus
 
+from lumigraph.cli.main import main
 from lumigraph.client import AsyncClient, Client, ClientError, JobError
 from lumigraph.wire import jobs as wire
 from lumigraph.wire.events import Made, Progress
@@ -326,6 +327,22 @@ def test_a_run_as_the_server_renders_it(studio: Studio, client: Client, tmp_path
         header, picture = unpack_frame(message)
         assert picture[:2] == b"\xff\xd8"
         assert header.width >= 16
+
+
+def test_a_scan_on_a_server_from_the_command_line(
+    studio: Studio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capture, out = make_capture(tmp_path / "capture", 10), tmp_path / "out"
+    address = f"{studio.url}/?token={studio.token}"
+    command = ["scan", str(capture), "-o", str(out), "--seconds", "1", "--set", "cap=300", "--remote", address, "-q"]
+    assert main(command) == 0
+    assert "PSNR" in capsys.readouterr().out
+    assert len(PlyData.read(out / "scene.ply")["vertex"]) <= 300
+    (out / "scene.ply").unlink()
+    assert main(command) == 0  # nothing is done again, and what is missing is fetched
+    assert (out / "scene.ply").exists()
+    assert main([*command[:-2], studio.url]) == 1
+    assert "wants the address that `lumigraph up` prints" in capsys.readouterr().err
 
 
 def story(studio: Studio, photos: Path, out: Path, seconds: float) -> str:
