@@ -9,6 +9,7 @@ process and all that it started.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -19,7 +20,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ LOOK = 0.2  # seconds between looks at what is to be done
 TELL = 0.2  # seconds between two tellings of new progress, at least
 ALIVE = 2.5  # seconds after which it is told again although nothing is new
 PATIENCE = 30.0  # seconds to wait until the worker of a lost attempt is gone
+FULL = 5.0  # seconds to wait before a job that found the disk full is tried again
 LONGEST_ERROR = 4000  # characters
 NICE = 10  # so that the server answers while jobs take all cores
 FENCED = 86  # exit code: another attempt has taken over
@@ -139,22 +141,37 @@ def pull(job: Job, place: assignment.Place, store: Store, folder: DataFolder) ->
             else:
                 verb.close()  # saves
                 teller.end()
-                if teller.word == "cancel":
-                    return _ended(store.finish(job.id, job.attempt, "cancelled"))
-                return _ended(store.set_aside(job.id, job.attempt))
+                return put_back(job, store, teller.word)
         files = [kept(folder, place, event) for event in made if Path(event.path).is_file()]
     except LumigraphError as error:
+        said = str(error)[:LONGEST_ERROR]
         teller.end()
-        return _ended(store.finish(job.id, job.attempt, "failed", error=str(error)[:LONGEST_ERROR]))
+        return until_told(lambda: store.finish(job.id, job.attempt, "failed", error=said))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        teller.tell(Note(text="the disk is full; waiting for room", level="warning"))
+        until = time.monotonic() + FULL
+        while teller.word == "go" and not stopped and time.monotonic() < until:
+            time.sleep(LOOK)
+        teller.end()
+        return put_back(job, store, teller.word)
     teller.end()
-    return _ended(finished(store, job, result, files))
+    return until_told(lambda: store.finish(job.id, job.attempt, "succeeded", result=result, files=files))
 
 
-def finished(store: Store, job: Job, result: Any, files: list[File]) -> bool:
-    """Says that it succeeded, for as long as it takes: the work is done, and a full disk may pass."""
+def put_back(job: Job, store: Store, word: Word) -> int:
+    """Into the queue, where it is tried again or waits as it was told; or to its end, where it was to stop."""
+    if word == "cancel":
+        return until_told(lambda: store.finish(job.id, job.attempt, "cancelled"))
+    return until_told(lambda: store.set_aside(job.id, job.attempt))
+
+
+def until_told(write: Callable[[], bool]) -> int:
+    """Tells the table how it ended, for as long as it takes: the work is done, and a full disk may pass."""
     while True:
         try:
-            return store.finish(job.id, job.attempt, "succeeded", result=result, files=files)
+            return 0 if write() else FENCED
         except (OSError, DBAPIError) as error:
             log.warning("the end could not be told: %s", error)
             time.sleep(1.0)
@@ -212,10 +229,6 @@ def describe() -> dict[str, Any]:
 
     methods = {name: options.schema(catalogue.method(name).Config) for name in catalogue.methods()}
     return {"methods": methods, "default": catalogue.DEFAULT_METHOD, "formats": catalogue.suffixes()}
-
-
-def _ended(told: bool) -> int:
-    return 0 if told else FENCED
 
 
 def main() -> int:
