@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 from sqlalchemy import inspect, text
@@ -23,7 +25,7 @@ def migrate(database: Database) -> None:
     if found is not None and found > HEAD:
         raise TooNewError(f"the database is at revision {found}, and this version knows {HEAD}; install a newer one")
     if found is not None and database.sqlite:
-        _back_up(database, found)
+        back_up(database, found)
 
     from alembic import command
     from alembic.config import Config
@@ -42,9 +44,11 @@ def revision_of(database: Database) -> str | None:
         return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
-def _back_up(database: Database, revision: str) -> None:
+def back_up(database: Database, revision: str) -> Path:
+    """A copy of a SQLite database beside it, also while others write."""
     file = Path(str(database.url.database))
     copy = file.with_name(f"{file.stem}-{revision}{file.suffix}")
     copy.unlink(missing_ok=True)
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("VACUUM INTO ?", (str(copy),))
+    with contextlib.closing(sqlite3.connect(file)) as connection:  # not the engine's: it would begin a transaction
+        connection.execute("VACUUM INTO ?", (str(copy),))
+    return copy

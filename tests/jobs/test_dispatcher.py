@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -190,6 +191,35 @@ def test_what_a_worker_leaves_behind_ends_with_it(tmp_path: Path) -> None:
     child = int((tmp_path / "child").read_text())
     engine.until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
     engine.close()
+
+
+ORPHAN = """
+import subprocess, sys, time
+from lumigraph.worker import die_with_the_server
+die_with_the_server()
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_worker_and_what_it_started_end_with_the_server(engine: Engine) -> None:
+    read, write = os.pipe()  # what the server holds: its end is the end of the server
+    worker = subprocess.Popen(
+        [sys.executable, "-c", ORPHAN],
+        env={**os.environ, "LUMIGRAPH_PARENT": str(read)},
+        pass_fds=(read,),
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert worker.stdout is not None
+    child = int(worker.stdout.readline())
+    assert worker.poll() is None
+    os.close(write)
+    assert worker.wait(PATIENCE) == -signal.SIGKILL
+    engine.until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+    os.close(read)
 
 
 def test_stopping_saves_and_the_next_start_goes_on(tmp_path: Path) -> None:

@@ -40,6 +40,16 @@ def test_a_migrated_database_is_what_the_tables_say(database: Database) -> None:
     migrations.migrate(database)  # again: nothing to do
 
 
+def test_a_copy_is_made_before_an_older_database_is_changed(store: Store, database: Database) -> None:
+    if not database.sqlite:
+        return  # a server of databases has its own ways
+    [job] = ask(store)
+    copy = Database(f"sqlite:///{migrations.back_up(database, '0000')}")
+    assert Store(copy).job(job.id) == job
+    assert migrations.revision_of(copy) == migrations.HEAD
+    copy.close()
+
+
 def test_a_database_of_a_later_version_is_left_alone(database: Database) -> None:
     with database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
