@@ -76,10 +76,11 @@ def news(studio: Studio, project: str) -> dict[str, object]:
         studio.client() as client,
         websockets.sync.client.connect(url, additional_headers=headers, max_size=None) as socket,
     ):
+        socket.recv()  # all that was before
         job = client.projects.get(project).ask(wire.CheckJob(steps=LISTENED, pause=0.5, save_every=1))
         file = studio.data / "jobs" / job.id / "count.json"
         while True:
-            change = wire.Change.model_validate_json(socket.recv().replace('"snapshot"', '"change"'))  # type: ignore[arg-type]
+            change = wire.Change.model_validate_json(socket.recv())
             told = next((one for one in change.jobs if one.id == job.id), None)
             if told is not None and told.done:
                 late.append(time.time() - file.stat().st_mtime)

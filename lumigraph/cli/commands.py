@@ -42,6 +42,8 @@ def scan_remotely(args: Args) -> int:
     learned = learning(args)
     learned["settings"] = {name: _json(value) for name, value in learned["settings"].items()}
     train = ask(TrainJob, args, **learned)
+    if args.overwrite:
+        (Path(args.out) / remote.MEMORY).unlink(missing_ok=True)
     posed = catalogue.reader_for(Path(args.source)) is not None
     pose = None if posed else ask(PoseJob, args, "frames", "allow_partial")
     print_evaluation(follow(remote.scan(args.remote, Path(args.source), Path(args.out), pose, train), args))

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
+from websockets.exceptions import WebSocketException
+
 from lumigraph.client import Client, ClientError, Job, JobError
 from lumigraph.scene.errors import LumigraphError, RunError
 from lumigraph.wire.events import Event, Made, Note
@@ -34,9 +37,7 @@ def scan(address: str, source: Path, out: Path, pose: PoseJob | None, train: Tra
             return (yield from _followed(jobs, out))
     except (ClientError, JobError) as error:
         raise RunError(str(error)) from error
-    except OSError:
-        raise
-    except Exception as error:  # the transport's own errors, of two libraries
+    except (httpx.HTTPError, WebSocketException) as error:
         raise LumigraphError(f"the server at {parts.netloc} cannot be reached: {error}") from error
 
 
