@@ -182,7 +182,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     command.add_argument("--data", metavar="DIR", help="folder of everything it keeps (default: the platform's place)")
     command.add_argument("--database", metavar="URL", help="PostgreSQL instead of a file in the data folder")
     for flag, metavar, told in (
-        ("--allow-host", "HOST:PORT", "a further name that it is reached by, as behind a proxy"),
+        ("--url", "URL", "a further address that people reach it by, as that of a proxy before it"),
         ("--allow-origin", "URL", "another web origin that may use the API"),
         ("--hook-host", "HOST:PORT", "may be told when a job has ended"),
     ):
@@ -261,7 +261,7 @@ data folder; whatever happens to it, the next start goes on. What it understands
 examples:
   lumigraph up
   lumigraph up --port 8080 --data /srv/lumigraph
-  lumigraph up --allow-host studio.example.org      behind a proxy that speaks TLS, see docs/deployment.md
+  lumigraph up --url https://studio.example.org      behind a proxy that speaks TLS, see docs/deployment.md
 """
 INFO = """\
 Says which versions are installed, what this machine computes with, and what each missing extra would add.

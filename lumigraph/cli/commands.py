@@ -135,7 +135,7 @@ def up(args: Args) -> int:
         host=args.host,
         port=args.port,
         database=args.database,
-        hosts=tuple(args.allow_host),
+        urls=tuple(args.url),
         origins=tuple(args.allow_origin),
         hook_hosts=tuple(args.hook_host),
     )

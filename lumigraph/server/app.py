@@ -62,7 +62,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 7007
     database: str | None = None
-    hosts: tuple[str, ...] = ()  # further Host headers to answer to, host:port
+    urls: tuple[str, ...] = ()  # by which it is reached besides, as behind a proxy
     origins: tuple[str, ...] = ()  # other web origins that may use the API
     hook_hosts: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
@@ -101,7 +101,7 @@ def build(settings: Settings) -> ASGIApp:
         app.include_router(router, prefix=API)
     app.include_router(uploads.router(service.project_folder, settings.limits), prefix=API)
     app.add_middleware(health.Timed)
-    hosts = allowed_hosts(settings.host, settings.port, settings.hosts)
+    hosts = allowed_hosts(settings.host, settings.port, settings.urls)
     return Guard(app, token, hosts, settings.origins)
 
 

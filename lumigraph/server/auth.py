@@ -16,8 +16,8 @@ import asyncio
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Collection, Iterable
-from urllib.parse import parse_qsl, urlencode
+from collections.abc import Callable, Collection, Iterable, Mapping
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import RedirectResponse, Response
@@ -28,7 +28,7 @@ from lumigraph.server.problems import Problem, answer
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 WILDCARDS = frozenset({"", "0.0.0.0", "::", "[::]"})
-DEFAULT_PORTS = {"http": "80", "ws": "80", "https": "443", "wss": "443"}
+DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 # Paths whose bodies are streamed to disk, and counted there.
 STREAMED = re.compile(r"(/[^/]+)*/projects/[^/]+/(uploads|files)(/.*)?", re.DOTALL)
@@ -53,16 +53,23 @@ TOLD = (
 LOGIN = "Open the link that the server printed at its start, or send the header 'Authorization: Bearer TOKEN'."
 
 
-def allowed_hosts(host: str, port: int, more: Iterable[str] = ()) -> frozenset[str]:
-    """Host headers to accept for a server bound to `host`:`port`: the loopback names, its own, and `more` (each
-    host:port as a browser would send it). A wildcard address names nobody: say in `more` how it is reached."""
+def allowed_hosts(host: str, port: int, urls: Iterable[str] = ()) -> dict[str, str]:
+    """Host headers to accept, each with the scheme that browsers reach it by. A server bound to `host`:`port` has the
+    loopback names and its own; `urls` are further ones, as of a proxy before it: https://studio.example.org. A wildcard
+    address names nobody. Raises ValueError where something is not the URL of a server."""
     names = {"localhost", "127.0.0.1", "[::1]"}
     if host not in WILDCARDS:
         names.add(f"[{host}]" if ":" in host and not host.startswith("[") else host)
-    found = {f"{name}:{port}" for name in names} | set(more)
-    if port in (80, 443):  # browsers leave the usual port out
-        found |= names
-    return frozenset(name.lower() for name in found)
+    found = {f"{name}:{port}".lower(): "http" for name in names}
+    if port == 80:  # browsers leave the usual port out
+        found |= {name.lower(): "http" for name in names}
+    for url in urls:
+        parts = urlsplit(url.rstrip("/"))
+        plain = url.rstrip("/") == f"{parts.scheme}://{parts.netloc}" and parts.hostname and "@" not in parts.netloc
+        if parts.scheme not in DEFAULT_PORTS or not plain:
+            raise ValueError(f"{url!r} is not the address of a server; it looks like https://studio.example.org")
+        found[parts.netloc.lower().removesuffix(f":{DEFAULT_PORTS[parts.scheme]}")] = parts.scheme
+    return found
 
 
 def cookie_name(host: str, scheme: str) -> str:
@@ -78,15 +85,15 @@ def cookie_value(token: str) -> str:
 
 class Guard:
     """Pure ASGI middleware. `token` is the secret or gives it (an empty one lets nobody in); `hosts` are exact Host
-    headers; `origins` are other web origins that may use the interface with a bearer token (scheme://host[:port]);
-    `open_paths` need no token, yet a right Host. Bodies outside `streamed` paths end at `body_bytes`, with 413, or
-    after `body_seconds` without a byte, with 408."""
+    headers in lower case, each with its scheme; `origins` are other web origins (scheme://host[:port]) that may use the
+    interface with a bearer token; `open_paths` need no token, yet a right Host. Bodies outside `streamed` paths end at
+    `body_bytes`, with 413, or after `body_seconds` without a byte, with 408."""
 
     def __init__(
         self,
         app: ASGIApp,
         token: str | Callable[[], str],
-        hosts: Collection[str],
+        hosts: Mapping[str, str],
         origins: Collection[str] = (),
         open_paths: Collection[str] = ("/healthz",),
         *,
@@ -98,7 +105,7 @@ class Guard:
             raise ValueError("hosts and origins are exact: * and null are not taken")
         self.app = app
         self.token: Callable[[], str] = token if callable(token) else lambda: token
-        self.hosts = frozenset(host.lower() for host in hosts)
+        self.hosts = dict(hosts)
         self.origins = frozenset(origin.lower().rstrip("/") for origin in origins)
         self.open_paths = frozenset(open_paths)
         self.body_bytes = body_bytes
@@ -137,7 +144,8 @@ class Guard:
     def check(self, scope: Scope, headers: Headers, given: str | None) -> Response | None:
         """None: come in. A response: that is all you get. Raises Problem where the door stays shut."""
         host = self.right_host(headers)
-        origin = self.right_origin(scope, headers, host)
+        scope["scheme"] = self.hosts[host].replace("http", "ws") if scope["type"] == "websocket" else self.hosts[host]
+        origin = self.right_origin(headers, host)
         method = scope.get("method", "GET")  # a WebSocket begins as a GET
         if method == "OPTIONS" and origin in self.origins and "access-control-request-method" in headers:
             allow = {"access-control-allow-methods": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}
@@ -156,7 +164,7 @@ class Guard:
         bearer = [value[7:].strip() for value in headers.getlist("authorization") if value[:7].lower() == "bearer "]
         if len(bearer) == 1 and same(bearer[0], token):
             return None
-        name = cookie_name(host, scope["scheme"])
+        name = cookie_name(host, self.hosts[host])
         if token and any(same(value, cookie_value(token)) for value in cookies(headers, name)):
             sent_by_us(scope, method, headers, origin)
             return None
@@ -168,14 +176,13 @@ class Guard:
             raise Problem(403, "Host not allowed", "This server does not answer to that name.")
         return hosts[0].lower()
 
-    def right_origin(self, scope: Scope, headers: Headers, host: str) -> str | None:
+    def right_origin(self, headers: Headers, host: str) -> str | None:
         """The Origin where there is one; raises where it is neither ours nor configured. 'null' is nobody's."""
         found = headers.getlist("origin")
         if not found:
             return None
-        scheme = {"ws": "http", "wss": "https"}.get(scope["scheme"], scope["scheme"])
         origin = found[0].lower()
-        if len(found) > 1 or (origin != f"{scheme}://{host}" and origin not in self.origins):
+        if len(found) > 1 or (origin != f"{self.hosts[host]}://{host}" and origin not in self.origins):
             raise Problem(403, "Origin not allowed", "Pages of that origin may not use this server.")
         return origin
 

@@ -46,11 +46,13 @@ def up(settings: Settings, quiet: bool = False) -> None:
             access_log=False,
             lifespan="on",
             server_header=False,
+            proxy_headers=False,  # what is in front of us stands in settings.urls
             timeout_graceful_shutdown=GOODBYE,
             ws_max_size=MESSAGE,
             ws_per_message_deflate=False,  # pictures are compressed already
         )
-        print(f"Lumigraph is up: {address}/?token={token}", flush=True)
+        for url in (address, *settings.urls):
+            print(f"Lumigraph is up: {url.rstrip('/')}/?token={token}", flush=True)
         uvicorn.Server(config).run(sockets=[listening])
 
 

@@ -6,7 +6,6 @@ python -m tests.jobs.soak --kills 1000      make soak
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import random
 import signal
@@ -25,27 +24,34 @@ from lumigraph.jobs.database import Database
 from lumigraph.jobs.migrate import migrate
 from lumigraph.jobs.store import MOST_CRASHES, Order, Store
 from lumigraph.wire.jobs import CheckJob, Job
+from tests.jobs.workers import at_work, nurseries
 
 STEPS, PAUSE, SAVE_EVERY = 60, 0.02, 5
 EXPECTED = STEPS * (STEPS + 1) // 2
 ALIVE = 4  # jobs at once
-SERVERS = 0.15  # of all kills
+SERVERS, NURSERIES = 0.15, 0.05  # of all kills
 PATIENCE = 60.0
 
 
 @dataclass
 class Report:
     workers: int = 0
+    nurseries: int = 0  # each with all its workers
     servers: int = 0
     asked: int = 0
     back: list[float] = field(default_factory=list)  # seconds from a kill to new progress
     wrong: list[str] = field(default_factory=list)
 
+    @property
+    def kills(self) -> int:
+        return self.workers + self.nurseries + self.servers
+
     def __str__(self) -> str:
         back = sorted(self.back)
         late = back[int(0.95 * (len(back) - 1))] if back else 0.0
         return (
-            f"{self.workers} workers and {self.servers} servers killed, {self.asked} jobs: {len(self.wrong)} wrong; "
+            f"{self.workers} workers, {self.nurseries} nurseries and {self.servers} servers killed, "
+            f"{self.asked} jobs: {len(self.wrong)} wrong; "
             f"back at work after {statistics.median(back or [0.0]):.2f} s (median), {late:.2f} s (95 %), "
             f"{max(back or [0.0]):.2f} s (longest)"
         )
@@ -64,11 +70,14 @@ class Soak:
     def run(self, seconds: float, kills: int) -> Report:
         """Until either is reached."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end and self.report.workers + self.report.servers < kills:
+        while time.monotonic() < end and self.report.kills < kills:
             self._ask()
             time.sleep(self._chance.uniform(0.02, 0.4))
-            if self._chance.random() < SERVERS:
+            chance = self._chance.random()
+            if chance < SERVERS:
                 self._kill_server()
+            elif chance < SERVERS + NURSERIES:
+                self._kill_nursery()
             else:
                 self._kill_worker()
         self._finish()
@@ -96,25 +105,30 @@ class Soak:
             self._acknowledged += [job.id for job in self._store.submit(self._project, [order])]
 
     def _kill_worker(self) -> None:
-        """Not one whose job has crashed as often as is allowed: one more, and it would rightly fail."""
-        workers = [one for one, job in self._workers() if self._store.job(job).crashes < MOST_CRASHES]
-        if not workers:
-            return
-        killed = self._chance.choice(workers)
+        workers = [one for one, job in self._workers() if self._spared(job)]
+        if workers:
+            self.report.workers += 1
+            self._kill(self._chance.choice(workers))
+
+    def _kill_nursery(self) -> None:
+        found = nurseries(self._server.pid)
+        if found and all(self._spared(job) for _, job in self._workers()):
+            self.report.nurseries += 1
+            self._kill(found[0])
+
+    def _spared(self, job: str) -> bool:
+        """Not killed as often in a row as is allowed: one more, and the job would rightly fail."""
+        return self._store.job(job).crashes < MOST_CRASHES
+
+    def _kill(self, process: psutil.Process) -> None:
         before = self._progress()
-        killed.kill()
-        self.report.workers += 1
+        process.kill()
         self._wait_for_progress(before)
 
     def _workers(self) -> list[tuple[psutil.Process, str]]:
         """The processes at work, and their jobs."""
-        found = []
-        for process in psutil.Process(self._server.pid).children():
-            with contextlib.suppress(psutil.Error):
-                command = process.cmdline()
-                if "lumigraph.worker" in command:
-                    found.append((process, command[-2]))
-        return found
+        ids = [job.id for job in self._jobs()]
+        return [(one, job) for one, mark in at_work(self._server.pid) for job in ids if job.startswith(mark)]
 
     def _kill_server(self) -> None:
         before = self._progress()

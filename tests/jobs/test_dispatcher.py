@@ -17,18 +17,19 @@ import pytest
 from lumigraph.jobs import dispatcher as dispatching
 from lumigraph.jobs.database import Database
 from lumigraph.jobs.dispatcher import Dispatcher
-from lumigraph.jobs.executors.local import LocalExecutor
+from lumigraph.jobs.executors.local import WORKER, LocalExecutor
 from lumigraph.jobs.folder import DataFolder, InUseError, file_system_of
 from lumigraph.jobs.migrate import migrate
 from lumigraph.jobs.store import Order, Store
 from lumigraph.wire.events import Snapshot, from_line
 from lumigraph.wire.jobs import CheckJob, Job
+from tests.jobs.workers import at_work, nurseries
 
 PATIENCE = 60.0
 
 
 class Engine:
-    def __init__(self, path: Path, command: list[str] | None = None) -> None:
+    def __init__(self, path: Path, worker: str = WORKER) -> None:
         self.folder = DataFolder(path)
         for name in ("projects", "jobs"):
             (path / name).mkdir(exist_ok=True)
@@ -36,7 +37,7 @@ class Engine:
         self.database = Database(url)
         migrate(self.database)
         self.store = Store(self.database)
-        self.executor = LocalExecutor(self.folder, url, command or [])
+        self.executor = LocalExecutor(self.folder, url, worker)
         self.executor.cores = 2
         self.dispatcher = Dispatcher(self.store, self.executor, first_wait=0.01)
         self.project = self.store.create_project("p").id
@@ -57,8 +58,7 @@ class Engine:
         found: list[psutil.Process] = []
 
         def look() -> bool:
-            marks = [job.id]
-            found[:] = [p for p in psutil.Process().children() if p.is_running() and marks[0] in _command(p)]
+            found[:] = [process for process, mark in at_work(os.getpid()) if job.id.startswith(mark)]
             return bool(found)
 
         self.until(look)
@@ -68,13 +68,6 @@ class Engine:
         self.dispatcher.stop()
         self.executor.close()
         self.database.close()
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
 
 
 @pytest.fixture
@@ -117,7 +110,7 @@ def test_what_fails_says_why(engine: Engine) -> None:
 
 
 def test_a_poisonous_job_fails_after_four_crashes(tmp_path: Path) -> None:
-    engine = Engine(tmp_path, [sys.executable, "-c", "import os; os.kill(os.getpid(), 11)"])
+    engine = Engine(tmp_path, "tests.jobs.workers:poisonous")
     engine.dispatcher.start()
     [job] = engine.ask(Order(CheckJob()))
     engine.until(lambda: state(engine, job) == "failed")
@@ -151,20 +144,11 @@ def test_pause_and_resume(engine: Engine) -> None:
     assert engine.store.job(job.id).crashes == 0
 
 
-DEAF = """
-import signal, subprocess, sys, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-open(sys.argv[1] + "/child", "w").write(str(child.pid))
-time.sleep(600)
-"""
-
-
 def test_a_worker_that_does_not_listen_is_ended_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatching, "GRACE", 0.3)
-    engine = Engine(tmp_path, [sys.executable, "-c", DEAF])
+    engine = Engine(tmp_path, "tests.jobs.workers:deaf")
     engine.dispatcher.start()
     [job] = engine.ask(Order(CheckJob()))
     note = tmp_path / "child"
@@ -176,15 +160,8 @@ def test_a_worker_that_does_not_listen_is_ended_with_its_children(
     engine.close()
 
 
-LEAKY = """
-import subprocess, sys
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-open(sys.argv[1] + "/child", "w").write(str(child.pid))
-"""
-
-
 def test_what_a_worker_leaves_behind_ends_with_it(tmp_path: Path) -> None:
-    engine = Engine(tmp_path, [sys.executable, "-c", LEAKY])
+    engine = Engine(tmp_path, "tests.jobs.workers:leaky")
     engine.dispatcher.start()
     [job] = engine.ask(Order(CheckJob()))
     engine.until(lambda: state(engine, job) == "failed")  # it said nothing, four times
@@ -220,6 +197,37 @@ def test_a_worker_and_what_it_started_end_with_the_server(engine: Engine) -> Non
     assert worker.wait(PATIENCE) == -signal.SIGKILL
     engine.until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
     os.close(read)
+
+
+def test_a_killed_nursery_takes_its_workers_along_and_their_jobs_go_on(engine: Engine) -> None:
+    jobs = engine.ask(*(Order(CheckJob(steps=100, pause=0.02, save_every=5)) for _ in range(2)))
+    engine.until(lambda: all(engine.store.job(job.id).done >= 10 for job in jobs))
+    workers = [engine.worker(job) for job in jobs]
+    [nursery] = nurseries(os.getpid())
+    nursery.kill()
+    engine.until(lambda: all(state(engine, job) == "succeeded" for job in jobs))
+    assert [engine.store.job(job.id).result for job in jobs] == 2 * [{"sum": 5050}]
+    assert [engine.store.job(job.id).attempt for job in jobs] == [2, 2]
+    assert not any(worker.is_running() for worker in workers)
+
+
+def test_the_nursery_ends_when_nothing_is_to_be_done(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lumigraph.jobs.executors.local.UNUSED", 0.3)
+    for _ in range(2):
+        [job] = engine.ask(Order(CheckJob()))
+        engine.until(lambda: state(engine, job) == "succeeded")  # noqa: B023
+        engine.until(lambda: not nurseries(os.getpid()))
+
+
+def test_a_log_that_cannot_be_written_is_that_jobs_fault_alone(engine: Engine) -> None:
+    [running] = engine.ask(Order(CheckJob(steps=100, pause=0.02, save_every=5)))
+    engine.until(lambda: engine.store.job(running.id).done >= 5)
+    order = Order(CheckJob())
+    (engine.folder.job(order.id) / "log.txt").mkdir(parents=True)
+    engine.ask(order)
+    engine.until(lambda: "no worker could be started" in str(engine.store.job(order.id).error))
+    engine.until(lambda: state(engine, running) == "succeeded")
+    assert engine.store.job(running.id).attempt == 1
 
 
 def test_stopping_saves_and_the_next_start_goes_on(tmp_path: Path) -> None:

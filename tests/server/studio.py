@@ -14,6 +14,7 @@ import httpx
 import psutil
 
 from lumigraph.client import Client
+from tests.jobs.workers import at_work
 
 ROOT = Path(__file__).parents[2]
 UP = re.compile(r"Lumigraph is up: (http://\S+)/\?token=(\S+)")
@@ -55,17 +56,9 @@ class Studio:
     def http(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {self.token}"}, timeout=30)
 
-    def workers(self) -> list[psutil.Process]:
-        """The processes at work on jobs."""
-        found = []
-        for child in psutil.Process(self.process.pid).children():
-            try:
-                command = child.cmdline()
-            except psutil.Error:
-                continue
-            if "lumigraph.worker" in command and str(self.data) in command:
-                found.append(child)
-        return found
+    def workers(self) -> list[tuple[psutil.Process, str]]:
+        """The processes at work, and the beginning of the id of the job of each."""
+        return at_work(self.process.pid)
 
     def kill(self) -> None:
         self.process.kill()

@@ -8,6 +8,7 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -25,6 +26,7 @@ from tests.server.serving import free_socket, served
 
 TOKEN = "a-secret-of-some-length-0123456789"
 HOST = "localhost:7007"
+HOSTED = {HOST: "http"}
 OURS = "http://localhost:7007"
 FRIEND = "https://friend.example"
 COOKIE = {"cookie": f"lumigraph-7007={cookie_value(TOKEN)}"}
@@ -210,14 +212,16 @@ def test_a_link_with_the_token_becomes_a_cookie(guarded: TestClient) -> None:
     assert guarded.post(f"/thing?token={TOKEN}").status_code == 401
 
 
-def test_over_https_the_cookie_is_secure() -> None:
-    guard = Guard(inside(), TOKEN, allowed_hosts("studio.example", 443))
-    with TestClient(guard, base_url="https://studio.example", follow_redirects=False) as client:
+def test_behind_a_proxy_that_speaks_tls_the_cookie_is_secure() -> None:
+    guard = Guard(inside(), TOKEN, allowed_hosts("127.0.0.1", 7007, ["https://studio.example"]))
+    with TestClient(guard, base_url="http://studio.example", follow_redirects=False) as client:
         answer = client.get(f"/thing?token={TOKEN}")
         assert "; Secure" in answer.headers["set-cookie"]
         assert answer.headers["set-cookie"].startswith("lumigraph-443=")
-        assert client.post("/thing", headers={"origin": "https://studio.example"}).status_code == 200
-        assert client.post("/thing", headers={"origin": "http://studio.example"}).status_code == 403
+        client.cookies.clear()  # the proxy would hand it on; this client keeps it from a plain connection
+        cookie = {"cookie": answer.headers["set-cookie"].partition(";")[0]}
+        assert client.post("/thing", headers={"origin": "https://studio.example", **cookie}).status_code == 200
+        assert client.post("/thing", headers={"origin": "http://studio.example", **cookie}).status_code == 403
 
 
 @pytest.mark.parametrize("path", ["//evil.example/", "/\\evil.example/", "///evil.example/"])
@@ -240,14 +244,14 @@ def test_preflight_is_answered_to_configured_origins_only(guarded: TestClient) -
         assert "access-control-allow-origin" not in refused.headers
 
 
-@pytest.mark.parametrize("bad", [{"origins": ["*"]}, {"origins": ["null"]}, {"hosts": ["*"]}])
-def test_wildcards_are_not_taken(bad: dict[str, list[str]]) -> None:
+@pytest.mark.parametrize("bad", [{"origins": ["*"]}, {"origins": ["null"]}, {"hosts": {"*": "http"}}])
+def test_wildcards_are_not_taken(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="exact"):
-        Guard(inside(), TOKEN, **{"hosts": [HOST], **bad})
+        Guard(inside(), TOKEN, **{"hosts": HOSTED, **bad})
 
 
 def test_an_empty_token_lets_nobody_in() -> None:
-    client = TestClient(Guard(inside(), "", [HOST]), base_url=OURS)
+    client = TestClient(Guard(inside(), "", HOSTED), base_url=OURS)
     for headers in ({}, {"authorization": "Bearer "}, {"cookie": f"lumigraph-7007={cookie_value('')}"}):
         assert client.get("/thing", headers=headers).status_code == 401
     assert client.get("/thing?token=").status_code == 401
@@ -276,7 +280,18 @@ def test_errors_have_the_headers_too(guarded: TestClient) -> None:
     ],
 )
 def test_allowed_hosts(host: str, port: int, expected: set[str]) -> None:
-    assert allowed_hosts(host, port) == expected
+    assert allowed_hosts(host, port) == dict.fromkeys(expected, "http")
+
+
+def test_addresses_of_a_proxy() -> None:
+    found = allowed_hosts("127.0.0.1", 7007, ["https://Studio.example/", "http://box:8080", "https://s.example:443"])
+    assert {"studio.example": "https", "box:8080": "http", "s.example": "https"}.items() <= found.items()
+
+
+@pytest.mark.parametrize("url", ["studio.example", "ftp://studio.example", "https://", "https://a/b", "https://u@a"])
+def test_what_is_not_an_address(url: str) -> None:
+    with pytest.raises(ValueError, match="not the address of a server"):
+        allowed_hosts("127.0.0.1", 7007, [url])
 
 
 def test_cookie_names_keep_ports_apart() -> None:
@@ -408,7 +423,7 @@ def test_an_unsound_token_file_is_refused(tmp_path: Path) -> None:
 def test_another_token_takes_effect_at_once(tmp_path: Path) -> None:
     path = tmp_path / "token"
     old = read_or_make_token(path)
-    client = TestClient(Guard(inside(), token_file(path), [HOST]), base_url=OURS)
+    client = TestClient(Guard(inside(), token_file(path), HOSTED), base_url=OURS)
     bearer = {"authorization": f"Bearer {old}"}
     cookie = {"cookie": f"lumigraph-7007={cookie_value(old)}"}
     assert client.get("/thing", headers=bearer).status_code == client.get("/thing", headers=cookie).status_code == 200

@@ -354,9 +354,8 @@ def story(studio: Studio, photos: Path, out: Path, seconds: float) -> str:
         process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, cwd=ROOT)
         while process.poll() is None:
             time.sleep(2.5)
-            for worker in studio.workers():
+            for worker, job in studio.workers():
                 with contextlib.suppress(psutil.Error):
-                    job = worker.cmdline()[-2]
                     if job not in workers:
                         worker.kill()
                         workers.add(job)
