@@ -12,10 +12,11 @@ from pathlib import Path
 import httpx
 import websockets.sync.client
 
+from lumigraph.client import Project
 from lumigraph.wire import jobs as wire
 from tests.server.studio import Studio, resident_megabytes
 
-GETS, EMPTY, LISTENED = 400, 60, 40
+GETS, EMPTY, LISTENED, CANCELLED = 400, 60, 40, 20
 
 
 def rows() -> Iterator[dict[str, object]]:
@@ -37,6 +38,7 @@ def rows() -> Iterator[dict[str, object]]:
                 while training.refresh().state == "running":
                     time.sleep(0.1)
                 yield {"case": "a job's step to its listener", **news(studio, project.id)}
+                yield {"case": "cancel until the job has stopped", **cancels(studio, project)}
                 start = time.perf_counter()
                 for job in [project.ask(wire.CheckJob()) for _ in range(EMPTY)]:
                     job.wait()
@@ -86,6 +88,22 @@ def news(studio: Studio, project: str) -> dict[str, object]:
                 late.append(time.time() - file.stat().st_mtime)
             if told is not None and told.state in wire.ENDED:
                 return spread(late[:-1])
+
+
+def cancels(studio: Studio, project: Project) -> dict[str, object]:
+    """From the request to the table's word that the worker has saved and stopped."""
+    late = []
+    with studio.client() as client:
+        for _ in range(CANCELLED):
+            job = client.projects.get(project.id).ask(wire.CheckJob(steps=10_000, pause=0.01))
+            while not job.refresh().done:
+                time.sleep(0.02)
+            start = time.perf_counter()
+            job.cancel()
+            while job.refresh().state == "running":
+                time.sleep(0.005)
+            late.append(time.perf_counter() - start)
+    return spread(late)
 
 
 def spread(found: list[float]) -> dict[str, object]:

@@ -243,8 +243,16 @@ class Project:
         return [Job(self._client, wire.Job.model_validate(one)) for one in found]
 
     def delete(self) -> None:
-        """Into the bin, from where the server can restore it."""
+        """Into the bin; its jobs are cancelled."""
         self._client._ask("DELETE", f"{API}/projects/{self.id}")
+
+    def restore(self) -> None:
+        """Out of the bin."""
+        self._client._ask("POST", f"{API}/projects/{self.id}/restore")
+
+    def purge(self) -> None:
+        """Out of the bin and off the server's disk, for good."""
+        self._client._ask("DELETE", f"{API}/projects/{self.id}/forever")
 
 
 class Job:
@@ -438,6 +446,12 @@ class AsyncProject:
 
     async def delete(self) -> None:
         await asyncio.to_thread(self._project.delete)
+
+    async def restore(self) -> None:
+        await asyncio.to_thread(self._project.restore)
+
+    async def purge(self) -> None:
+        await asyncio.to_thread(self._project.purge)
 
 
 class AsyncJob:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Select, and_, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, and_, delete, exists, func, insert, select, update
 
 from lumigraph.jobs.database import Database
 from lumigraph.jobs.tables import artifact, job, need, project
@@ -121,6 +121,22 @@ class Store:
                 changes["deleted"] = time.time() if deleted else None
             found = update(project).where(project.c.id == project_id).values(changes).returning(project)
             return _project(_one(connection, found, "project"))
+
+    def forget_project(self, project_id: str) -> None:
+        """Everything about it, for good. Raises ConflictError where it is not in the bin, or a job still runs."""
+        with self.database.write() as (connection, _):
+            found = _one(connection, select(project.c.deleted).where(project.c.id == project_id), "project")
+            if found.deleted is None:
+                raise ConflictError("only a project in the bin can be removed for good")
+            if connection.execute(
+                select(job.c.id).where(job.c.project == project_id, job.c.state == "running")
+            ).first():
+                raise ConflictError("a job of this project is still being stopped; try again in some seconds")
+            its = select(job.c.id).where(job.c.project == project_id)
+            connection.execute(delete(need).where(need.c.job.in_(its)))
+            connection.execute(delete(artifact).where(artifact.c.project == project_id))
+            connection.execute(delete(job).where(job.c.project == project_id))
+            connection.execute(delete(project).where(project.c.id == project_id))
 
     # ---- asking for jobs
 

@@ -20,7 +20,7 @@ from lumigraph.jobs.executors.local import LocalExecutor
 from lumigraph.jobs.folder import DataFolder
 from lumigraph.jobs.migrate import migrate
 from lumigraph.jobs.store import Store
-from lumigraph.server import catalogue, events, health, hooks, jobs, problems, projects, uploads
+from lumigraph.server import catalogue, events, health, hooks, jobs, problems, projects, purging, uploads
 from lumigraph.server.auth import Guard, allowed_hosts
 from lumigraph.server.feed import Feed
 from lumigraph.server.limits import Limits
@@ -74,6 +74,7 @@ def build(settings: Settings) -> ASGIApp:
     url = settings.database or folder.database_url()
     store = Store(Database(url))
     migrate(store.database)
+    purging.finish(folder, store)
     executor = LocalExecutor(folder, url)
     service = Service(
         folder=folder,

@@ -124,7 +124,7 @@ class Guard:
             answered = refusal(scope, problem)
         if scope["type"] == "websocket":
             if answered is None:
-                await self.app(scope, receive, send)
+                await self.app(scope, receive, self.while_valid(send))
             else:
                 await send({"type": "websocket.close", "code": 1008, "reason": ""})  # before accept: a 403
             return
@@ -140,6 +140,18 @@ class Guard:
             await self.app(scope, receive, send_with_headers)
         else:
             await self.limited(scope, headers, receive, send_with_headers)
+
+    def while_valid(self, send: Send) -> Send:
+        """For a socket, which may be open for days: another token ends it with its next message."""
+        token = self.token()
+
+        async def checked(message: Message) -> None:
+            if self.token() != token:
+                await send({"type": "websocket.close", "code": 1008, "reason": "another token is needed"})
+                raise ConnectionError("the token has changed")  # which the application takes for a lost connection
+            await send(message)
+
+        return checked
 
     def check(self, scope: Scope, headers: Headers, given: str | None) -> Response | None:
         """None: come in. A response: that is all you get. Raises Problem where the door stays shut."""

@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from lumigraph.jobs.store import NotFoundError
+from lumigraph.jobs.store import ConflictError, NotFoundError
+from lumigraph.server import purging
 from lumigraph.server.problems import Problem, documented
 from lumigraph.server.service import Service, service_of
 from lumigraph.wire.jobs import Project
@@ -62,6 +63,17 @@ def bin_it(project: ProjectId, service: Known) -> Project:
     for job in service.store.jobs(project, states=["queued", "running"]):
         service.store.cancel(job.id)
     return _changed(service, project, deleted=True)
+
+
+@router.delete("/projects/{project}/forever", status_code=204, responses=documented(404, 409, 507))
+def purge(project: ProjectId, service: Known) -> None:
+    """Out of the bin and off the disk, with all its jobs and files. Nothing brings them back."""
+    try:
+        purging.purge(service.folder, service.store, project)
+    except NotFoundError as error:
+        raise Problem(404, "No such project", str(error)) from error
+    except ConflictError as error:
+        raise Problem(409, "Not to be removed now", str(error)) from error
 
 
 @router.post("/projects/{project}/restore", responses=documented(404, 507))

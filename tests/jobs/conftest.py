@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from sqlalchemy import text
 from lumigraph.jobs.database import Database
 from lumigraph.jobs.migrate import migrate
 from lumigraph.jobs.store import Store
+from tests.debian import installed
 
 
 class Postgres:
@@ -60,20 +60,10 @@ def postgres() -> Iterator[Postgres]:
 
 
 def programs_of_postgres() -> Path | None:
-    """Where they are, after installing them where that is allowed: Debian, as root."""
-
     def find() -> Path | None:
         return max((p.parent for p in Path("/usr/lib/postgresql").glob("*/bin/initdb")), default=None)
 
-    if find() is None and os.name == "posix" and os.getuid() == 0 and shutil.which("apt-get"):
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": 300}
-        install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "postgresql"]
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            if subprocess.run(install, env=environment, **quiet).returncode:  # type: ignore[call-overload]
-                subprocess.run(["apt-get", "update", "-q"], **quiet)  # type: ignore[call-overload]
-                subprocess.run(install, env=environment, **quiet)  # type: ignore[call-overload]
-    return find()
+    return installed("postgresql", find)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

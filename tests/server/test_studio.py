@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -191,7 +192,7 @@ def test_cancel_pause_and_resume_over_http(client: Client) -> None:
     assert refused.value.status == 409
 
 
-def test_the_bin(client: Client) -> None:
+def test_the_bin(studio: Studio, client: Client, tmp_path: Path) -> None:
     project = client.projects.create("to be deleted")
     job = project.ask(wire.CheckJob(steps=10_000, pause=0.01))
     project.delete()
@@ -200,8 +201,62 @@ def test_the_bin(client: Client) -> None:
     assert project.id not in {one.id for one in client.projects.list()}
     with pytest.raises(ClientError, match="in the bin"):
         project.ask(wire.CheckJob())
-    client._ask("POST", f"/api/v1/projects/{project.id}/restore")
-    assert project.ask(wire.CheckJob()).wait().state.state == "succeeded"
+    with pytest.raises(ClientError, match="only a project in the bin"):
+        client.projects.create("kept").purge()
+    project.restore()
+    again = project.ask(wire.CheckJob()).wait()
+    photo = tmp_path / "notes.txt"
+    photo.write_text("of somebody")
+    project.upload(photo)
+    project.delete()
+    project.purge()
+    with pytest.raises(ClientError) as refused:
+        project.restore()
+    assert refused.value.status == 404
+    for kept in (studio.data / "projects" / project.id, studio.data / "jobs" / job.id, studio.data / "jobs" / again.id):
+        assert not kept.exists()
+    assert not list((studio.data / "projects").glob("*.gone"))
+
+
+def test_an_archive_that_attacks_is_a_failed_job(studio: Studio, client: Client, tmp_path: Path) -> None:
+    bomb, slip = tmp_path / "bomb.zip", tmp_path / "slip.zip"
+    with (
+        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("a.png", "w", force_zip64=True) as file,
+    ):
+        for _ in range(1200):
+            file.write(bytes(1 << 20))
+    with zipfile.ZipFile(slip, "w") as archive:
+        archive.writestr("../../../../slipped.jpg", b"out")
+        archive.writestr("/slipped.jpg", b"out")
+    for attack in (bomb, slip):
+        project = client.projects.create(attack.stem)
+        project.upload(attack)
+        with pytest.raises(JobError) as failed:
+            project.pose().wait()
+        assert attack.name in str(failed.value)
+    assert not list(studio.data.parent.rglob("slipped.jpg"))
+    room = sum(path.stat().st_size for path in (studio.data / "projects").rglob("*") if path.is_file())
+    assert room < 100 << 20
+
+
+def test_another_token_ends_open_sockets(tmp_path: Path) -> None:
+    studio = Studio(tmp_path / "data")
+    url, headers = studio.url.replace("http", "ws") + "/api/v1/events", {"authorization": f"Bearer {studio.token}"}
+    with websockets.sync.client.connect(url, additional_headers=headers, max_size=None) as socket:
+        socket.recv(timeout=30)
+        (studio.data / "token").write_text("another-token-of-enough-letters\n")
+        with Client(studio.url, "another-token-of-enough-letters") as client:
+            client.projects.create("news that the old token must not hear")
+        with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
+            socket.recv(timeout=30)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1008
+    with pytest.raises(ClientError) as refused:
+        studio.client().projects.list()
+    assert refused.value.status == 401
+    studio.stop()
+    assert "Traceback" not in studio.log()
 
 
 def test_files_that_vanish_under_a_project(studio: Studio, client: Client, tmp_path: Path) -> None:
