@@ -35,6 +35,7 @@ READERS = {
 }
 FORMATS = {
     "ply": "lumigraph.formats.ply",
+    "spz": "lumigraph.formats.spz",
 }
 
 
