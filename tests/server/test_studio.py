@@ -27,6 +27,7 @@ from websockets.exceptions import InvalidStatus
 
 from lumigraph.cli.main import main
 from lumigraph.client import AsyncClient, Client, ClientError, JobError
+from lumigraph.studio import catalogue, options
 from lumigraph.wire import jobs as wire
 from lumigraph.wire.events import Made, Progress
 from tests.server.studio import ROOT, Studio, resident_megabytes
@@ -133,6 +134,29 @@ def test_what_a_method_does_not_know_is_named(studio: Studio, client: Client) ->
         assert answered.status_code == 422
         assert answered.headers["content-type"] == "application/problem+json"
         assert [error["path"] for error in answered.json()["errors"]] == [field]
+
+
+def test_methods_and_formats_are_those_of_the_catalogue(client: Client) -> None:
+    methods = client._ask("GET", "/api/v1/methods").json()
+    assert [one["name"] for one in methods] == list(catalogue.methods())
+    assert [one["name"] for one in methods if one["default"]] == [catalogue.DEFAULT_METHOD]
+    for one in methods:
+        config = catalogue.method(one["name"]).Config
+        assert [setting["name"] for setting in one["settings"]] == [s.name for s in options.settings(config)]
+        assert all(setting["doc"] for setting in one["settings"])
+    formats = client._ask("GET", "/api/v1/formats").json()
+    assert {f".{one['form']}" for one in formats} == set(catalogue.suffixes())
+
+
+def test_bounds_of_a_setting_are_those_that_jobs_are_held_to(client: Client) -> None:
+    project = client.projects.create("bounds")
+    for method in client._ask("GET", "/api/v1/methods").json():
+        for setting in method["settings"]:
+            top = setting["form"].get("maximum")
+            if top is not None:
+                asked = {"method": method["name"], "settings": {setting["name"]: top + 1}, "seconds": 1.0}
+                with pytest.raises(ClientError, match=setting["name"]):
+                    project.train(**asked)
 
 
 def test_a_request_that_is_sent_twice_is_one_job(studio: Studio, client: Client) -> None:

@@ -1,0 +1,42 @@
+"""What this installation offers: methods with the form of their settings, and formats."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from lumigraph.server.catalogue import Setting
+from lumigraph.server.problems import documented
+from lumigraph.server.projects import Known
+
+router = APIRouter(tags=["offers"])
+
+
+class MethodOffer(BaseModel):
+    """A way of learning a scene. `form` of a setting is JSON Schema."""
+
+    name: str
+    default: bool = Field(description="taken where a job names none")
+    settings: list[Setting]
+
+
+class FormatOffer(BaseModel):
+    """A file that `export` can write."""
+
+    form: str = Field(description="as a job names it, and the file's suffix", examples=["ply"])
+
+
+@router.get("/methods", responses=documented(503))
+def methods(service: Known) -> list[MethodOffer]:
+    """Every method with its settings. The first answer after a start may take some seconds."""
+    described = service.catalogue.get()
+    return [
+        MethodOffer(name=name, default=name == described.default, settings=settings)
+        for name, settings in described.methods.items()
+    ]
+
+
+@router.get("/formats", responses=documented(503))
+def formats(service: Known) -> list[FormatOffer]:
+    """Every format that a run can be exported to."""
+    return [FormatOffer(form=suffix.removeprefix(".")) for suffix in service.catalogue.get().formats]

@@ -1,0 +1,26 @@
+import './design/tokens.css';
+
+import { QueryClient, QueryClientProvider } from '@tanstack/react-query';
+import { StrictMode } from 'react';
+import { createRoot } from 'react-dom/client';
+
+import { listen } from './api/events';
+import { App } from './App';
+import { Toasts } from './design/Toasts';
+import { followSystemTheme } from './design/theme';
+
+followSystemTheme();
+listen();
+
+const queries = new QueryClient({ defaultOptions: { queries: { staleTime: 10_000, retry: 1 } } });
+const root = document.getElementById('root');
+if (!root) throw new Error('the page has no root');
+
+createRoot(root).render(
+  <StrictMode>
+    <QueryClientProvider client={queries}>
+      <App />
+      <Toasts />
+    </QueryClientProvider>
+  </StrictMode>,
+);
