@@ -19,6 +19,8 @@ from lumigraph.wire.events import Event, Metrics, Note, Progress, Snapshot
 LOOK_VIEWS = 4  # held-out views that a look during training renders
 LOOK_SHARE = 0.1  # of the time that looks may take: some methods render slowly
 TELL_EVERY = 0.2  # seconds between Progress events
+FIRST_SAVE = 2.0  # seconds: somebody waits to see whether anything comes of it; each later pause is twice as long
+SAVE_SHARE = 0.05  # of the time that those early saves may take
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,14 @@ def train(
 
     A step whose loss is not a number must have changed nothing: RunError then, and what was good is saved.
 
+    The first save comes early and the pauses between them double up to `save_every`, where saving is quick.
     Seconds are those inside `step`: neither looks, nor saves, nor a consumer that pauses count. Closing the generator,
     an interrupt or an error saves first, if anything was learned since the last save.
     """
     step, seconds = done
     saved, looked, told = seconds, seconds, 0.0
     unsaved, pause = False, look_every
+    save_pause = min(FIRST_SAVE, save_every)
     glance = held_out.select(range(0, len(held_out), max(1, len(held_out) // LOOK_VIEWS))[:LOOK_VIEWS])
     stats: dict[str, float] = {}
     try:
@@ -83,9 +87,12 @@ def train(
                 seen = _look(training.field, glance)
                 pause = max(look_every, (time.perf_counter() - began) / LOOK_SHARE)
                 yield Metrics(step=step, seconds=seconds, values={**stats, **seen})
-            if seconds - saved > save_every:
-                saved, unsaved = seconds, False
-                yield from _snapshot(save, training, step, seconds)
+            if seconds - saved > save_pause:
+                saved, unsaved, began = seconds, False, time.perf_counter()
+                path = save(training, step, seconds)
+                save_pause = min(save_every, max(2 * save_pause, (time.perf_counter() - began) / SAVE_SHARE))
+                if path is not None:
+                    yield Snapshot(step=step, path=path)
         yield _progress(budget, step, seconds)
         yield Metrics(step=step, seconds=seconds, values={**stats, **_look(training.field, glance)})
     finally:
@@ -133,11 +140,3 @@ def _progress(budget: Budget, step: int, seconds: float) -> Progress:
     return Progress(
         stage="train", done=min(seconds, total), total=total, unit="s", seconds_left=max(total - seconds, 0.0)
     )
-
-
-def _snapshot(
-    save: Callable[[Training, int, float], str | None], training: Training, step: int, seconds: float
-) -> Iterator[Event]:
-    path = save(training, step, seconds)
-    if path is not None:
-        yield Snapshot(step=step, path=path)

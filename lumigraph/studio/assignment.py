@@ -4,13 +4,16 @@
     PROJECT/captures/JOB/    the poses that a job found
     PROJECT/runs/JOB/        the run that a job trained
     PROJECT/made/JOB/ATT/    what else jobs made
+    PROJECT/shown/           the newest capture for a browser; a run's is in RUN/shown/
 
+What a browser shows is made on the way, before an event tells of it; where that fails, the job goes on with a warning.
 Every verb is safe to repeat: an attempt that follows a lost one goes on with what that one saved.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +23,12 @@ from lumigraph.scene.errors import CaptureError, LumigraphError, RunError
 from lumigraph.studio import catalogue
 from lumigraph.wire import jobs as ask
 from lumigraph.wire import resources
-from lumigraph.wire.events import Event
+from lumigraph.wire.events import Event, Note, Snapshot
 
+SHOWN = "shown"
 Verb = Generator[Event, None, Any]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,13 +61,15 @@ def verb_of(asked: ask.Asked, place: Place) -> Verb:
             given = asked.model_dump(exclude={"verb"})
             out = place.project / "captures" / place.id
             if out.exists():  # a lost attempt had finished it: captures take their place whole
-                return _nothing()
+                return _posed(_nothing(), place)
             out.parent.mkdir(exist_ok=True)
-            return verbs.pose(resources.PoseRequest(source=source_of(place.project), out=out, **given))
+            return _posed(verbs.pose(resources.PoseRequest(source=source_of(place.project), out=out, **given)), place)
         case ask.TrainJob():
-            return _trained(verbs.train(_training(asked, place)))
+            training = _training(asked, place)
+            return _trained(verbs.train(training), place, training)
         case ask.EvaluateJob():
-            return verbs.evaluate(resources.EvaluateRequest(run=run_of(place, asked.run), device=asked.device))
+            judging = resources.EvaluateRequest(run=run_of(place, asked.run), device=asked.device)
+            return _evaluated(verbs.evaluate(judging), judging)
         case ask.RenderJob():
             return verbs.render(_rendering(asked, place))
         case ask.ExportJob():
@@ -137,10 +145,88 @@ def _rendering(asked: ask.RenderJob, place: Place) -> resources.RenderRequest:
     return resources.RenderRequest(run=run_of(place, asked.run), out=place.made / name, path=path, **given)
 
 
-def _trained(verb: Verb) -> Verb:
-    run = yield from verb
+def _posed(verb: Verb, place: Place) -> Verb:
+    result = yield from verb
+    yield from _capture_shown(place)
+    return result
+
+
+def _trained(verb: Verb, place: Place, asked: resources.TrainRequest) -> Verb:
+    """The training, its scene shown as it grows."""
+    yield from _capture_shown(place)
+    showing = _Showing(asked)
+    try:
+        while True:
+            try:
+                event = next(verb)
+            except StopIteration as end:
+                run = end.value
+                break
+            if isinstance(event, Snapshot):
+                yield from showing.show()
+            yield event
+    except GeneratorExit:  # stopped by a person, who wants to see how far it came
+        verb.close()
+        for note in showing.show(last=True):
+            log.warning(note.text)
+        raise
+    finally:
+        verb.close()
+    yield from showing.show(last=True)
     card = run.field_card()
     return {"run": run.path.name} | ({"steps": card.step, "seconds": round(card.seconds, 3)} if card else {})
+
+
+def _evaluated(verb: Verb, asked: resources.EvaluateRequest) -> Verb:
+    from lumigraph.studio import showing
+
+    evaluation = yield from verb
+    yield from _or_a_note(showing.show_evaluation(asked.run, asked.device))
+    return evaluation
+
+
+class _Showing:
+    """Shows a run that is being trained, whenever that is cheap enough; the `last` time in any case."""
+
+    def __init__(self, asked: resources.TrainRequest) -> None:
+        self._asked = asked
+        self._show: Any = None
+
+    def show(self, last: bool = False) -> list[Note]:
+        """What went wrong, if anything did."""
+        from lumigraph.studio.showing import RunShow
+
+        try:
+            if self._show is None:
+                self._show = RunShow(self._asked.out, self._asked.device)
+            if last or self._show.due():
+                self._show.show()
+        except Exception as error:
+            return [_cannot_show(error)]
+        return []
+
+
+def _capture_shown(place: Place) -> Verb:
+    """The newest capture of the project, unless it is shown already."""
+    from lumigraph.studio import showing
+
+    source = capture_of(place.project)
+    job = None if source == place.project / "files" else source.name
+    if not showing.is_shown(source, place.project / SHOWN, job):
+        yield from _or_a_note(showing.show_capture(source, place.project / SHOWN, job))
+
+
+def _or_a_note(events: Generator[Event, None, None]) -> Verb:
+    """The same events; an error becomes a warning: what is only shown must not cost what was computed."""
+    try:
+        yield from events
+    except Exception as error:
+        yield _cannot_show(error)
+
+
+def _cannot_show(error: Exception) -> Note:
+    log.warning("nothing to show", exc_info=error)
+    return Note(text=f"the pictures for the browser could not be made: {error}", level="warning")
 
 
 def _nothing() -> Verb:

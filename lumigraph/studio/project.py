@@ -6,6 +6,7 @@
     field.safetensors    the field as last saved: all that render, evaluate and export read
     events.jsonl         what happened, one event a line
     evaluation.json report.html renders/
+    shown/               pictures and a packed scene for a browser, where a server trained it
     cache/               prepared photos, which can be made again
     capture/ scan.json   the poses that `scan` found, and for which photos
 
@@ -38,11 +39,11 @@ from lumigraph.wire.resources import Scalar
 
 CONFIG, CAMERAS, FIELD, LOG = "config.json", "cameras.safetensors", "field.safetensors", "events.jsonl"
 CHECKPOINTS, LATEST = "checkpoint", "latest.json"
-EVALUATION, REPORT, RENDERS = "evaluation.json", "report.html", "renders"
+EVALUATION, REPORT, RENDERS, SHOWN = "evaluation.json", "report.html", "renders", "shown"
 CACHE, CAPTURE, SCAN = "cache", "capture", "scan.json"
 TURNTABLE, SCENE = "turntable.mp4", "scene.ply"
 # What a new training makes stale, in the order of removal: first what counts the checkpoints, last what makes a run.
-MADE = (FIELD, EVALUATION, REPORT, RENDERS, TURNTABLE, SCENE, LOG, CAMERAS)
+MADE = (FIELD, EVALUATION, REPORT, RENDERS, SHOWN, TURNTABLE, SCENE, LOG, CAMERAS)
 STALE = (f"{CHECKPOINTS}/{LATEST}", CHECKPOINTS, *MADE, CONFIG)
 KEPT = (CACHE, CAPTURE, SCAN)
 CHECKPOINTS_KEPT = 2

@@ -1,0 +1,209 @@
+"""What a browser gets to see of captures and runs: complete, true to what was trained, and never in a job's way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from lumigraph.captures.sample import render_sample
+from lumigraph.formats import ply, spz
+from lumigraph.scene.assets import Points
+from lumigraph.scene.cameras import project
+from lumigraph.studio import assignment, showing, training
+from lumigraph.studio.assignment import Place
+from lumigraph.studio.project import Run
+from lumigraph.wire import jobs as ask
+from lumigraph.wire.events import Event, Note, Snapshot
+from lumigraph.wire.shown import ShownCapture, ShownEvaluation, ShownRun
+from tests.studio.conftest import PHOTOS, SIZE
+
+
+def place_of(folder: Path, job: str = "a" * 16) -> Place:
+    place = Place(folder / "project", folder / "jobs" / job, folder / "project" / "made" / job / "a1")
+    for path in (place.project, place.job, place.made):
+        path.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def done(asked: ask.Asked, place: Place) -> tuple[list[Event], Any]:
+    verb, events = assignment.verb_of(asked, place), []
+    while True:
+        try:
+            events.append(next(verb))
+        except StopIteration as end:
+            return events, end.value
+
+
+def warnings(events: list[Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, Note) and event.level == "warning"]
+
+
+@pytest.fixture
+def posed(tmp_path: Path, capture: Path) -> Place:
+    """A project into which a posed capture was uploaded."""
+    place = place_of(tmp_path)
+    shutil.copytree(capture, place.project / "files")
+    return place
+
+
+def test_a_training_is_shown_as_it_grows(posed: Place) -> None:
+    asked = ask.TrainJob(seconds=6, settings={"cap": 2000})
+    verb = assignment.verb_of(asked, posed)
+    shown = posed.project / "runs" / posed.id / "shown"
+    steps = []
+    for event in verb:
+        if isinstance(event, Snapshot):
+            steps.append((event.step, json.loads((shown / "index.json").read_bytes())["step"]))
+    assert len(steps) >= 2
+    assert steps[0][0] == steps[0][1], "the first snapshot is told of when it can be seen"
+    index = ShownRun.model_validate_json((shown / "index.json").read_bytes())
+    card = Run(shown.parent).field_card()
+    assert card is not None
+    assert (index.step, index.finished, index.method) == (card.step, True, card.method)
+    assert index.scene is not None
+    assert len(spz.read(shown / index.scene)) == index.count
+    assert index.bytes == (shown / index.scene).stat().st_size
+    assert [view.name for view in index.views] == ["000.png", "008.png"]
+    judged = {view["name"]: view["psnr"] for view in done(ask.EvaluateJob(), posed)[1]["per_view"]}
+    for view in index.views:  # photos this small are shown in full size
+        assert view.psnr == pytest.approx(judged[view.name], abs=0.01)
+        for name in (view.photo, view.render):
+            with Image.open(shown / name) as picture:
+                assert (picture.format, picture.size) == ("JPEG", SIZE)
+    assert len(list(shown.glob("scene-*.spz"))) == 2
+    assert not list(shown.glob("*.tmp-*"))
+
+
+def test_the_capture_is_shown_before_the_training(posed: Place) -> None:
+    verb = assignment.verb_of(ask.TrainJob(steps=5), posed)
+    while not isinstance(next(verb), Snapshot):
+        pass
+    verb.close()
+    folder = posed.project / "shown"
+    shown = ShownCapture.model_validate_json((folder / "capture.json").read_bytes())
+    assert (shown.job, shown.rejected, shown.points) == (None, [], None)
+    assert [image.name for image in shown.images] == [f"{i:03d}.png" for i in range(PHOTOS)]
+    assert [image.held_out for image in shown.images] == [i % 8 == 0 for i in range(PHOTOS)]
+    assert shown.up[2] > 0.9
+    for image in shown.images:
+        assert (image.width, image.height) == SIZE
+        with Image.open(folder / image.thumb) as picture:
+            assert picture.size == SIZE
+    stamp = (folder / "capture.json").stat().st_mtime_ns
+    done(ask.TrainJob(steps=5), posed)
+    assert (folder / "capture.json").stat().st_mtime_ns == stamp, "it is not made again"
+    time.sleep(0.01)
+    (posed.project / "files" / "transforms.json").touch()
+    done(ask.TrainJob(steps=5), posed)
+    assert (folder / "capture.json").stat().st_mtime_ns > stamp, "other poses are shown"
+
+
+def test_thumbnails_points_and_cameras_belong_together(tmp_path: Path) -> None:
+    source = tmp_path / "sample"
+    for _ in render_sample(source, views=6, size=(400, 300), seed=0):
+        pass
+    for _ in showing.show_capture(source, tmp_path / "shown", "b" * 16):
+        pass
+    shown = ShownCapture.model_validate_json((tmp_path / "shown" / "capture.json").read_bytes())
+    assert shown.job == "b" * 16
+    with Image.open(tmp_path / "shown" / shown.images[0].thumb) as picture:
+        assert picture.size == (320, 240)
+    if shown.points is not None:
+        points = ply.read(tmp_path / "shown" / shown.points)
+        assert isinstance(points, Points) and len(points) > 0
+
+
+def test_photos_that_found_no_place_are_named(tmp_path: Path, capture: Path) -> None:
+    source = tmp_path / "posed"
+    shutil.copytree(capture, source)
+    (source / "pose.json").write_text(json.dumps({"not_registered": ["blurred.jpg"]}))
+    for _ in showing.show_capture(source, tmp_path / "shown"):
+        pass
+    shown = ShownCapture.model_validate_json((tmp_path / "shown" / "capture.json").read_bytes())
+    assert [(one.name, one.reason) for one in shown.rejected] == [("blurred.jpg", showing.NOT_JOINED)]
+
+
+def test_the_first_camera_sees_the_scene(posed: Place) -> None:
+    done(ask.TrainJob(steps=150, settings={"cap": 500}), posed)
+    run = Run(posed.project / "runs" / posed.id)
+    start = ShownRun.model_validate_json((run.path / "shown" / "index.json").read_bytes()).start
+    cameras, held_out = run.cameras()
+    off = (cameras.positions[held_out] - torch.tensor(start.position)).norm(dim=1)
+    chosen = cameras[held_out][int(off.argmin())]
+    assert off.min() < 1e-4
+    pixels, depth = project(chosen, torch.tensor([start.look_at]))
+    assert depth.item() > 0
+    assert ((pixels[0, 0] - chosen.centre[0]).abs() < 0.01).all()
+    assert 1 <= start.fov <= 170
+
+
+def test_an_evaluation_is_shown_worst_first(posed: Place) -> None:
+    done(ask.TrainJob(steps=100, settings={"cap": 500}), posed)
+    _, evaluation = done(ask.EvaluateJob(), posed)
+    shown_in = posed.project / "runs" / posed.id / "shown"
+    shown = ShownEvaluation.model_validate_json((shown_in / "evaluation.json").read_bytes())
+    assert (shown.psnr, shown.ssim, shown.total) == (evaluation["psnr"], evaluation["ssim"], 2)
+    values = [view.psnr for view in shown.views]
+    assert values == sorted(values, key=lambda value: value or 0)
+    for view in shown.views:
+        for name in (view.photo, view.render):
+            with Image.open(shown_in / name) as picture:
+                assert picture.size == SIZE
+
+
+def test_a_method_without_gaussians_is_shown_by_its_renders(posed: Place, tiny: None) -> None:
+    del tiny
+    done(ask.TrainJob(method="ngp", steps=20), posed)
+    index = ShownRun.model_validate_json((posed.project / "runs" / posed.id / "shown" / "index.json").read_bytes())
+    assert (index.scene, index.count, index.bytes) == (None, None, None)
+    assert len(index.views) >= 1
+
+
+def test_what_cannot_be_shown_costs_no_job(posed: Place) -> None:
+    (posed.project / "shown").write_text("in the way")
+    events, result = done(ask.TrainJob(steps=20, settings={"cap": 500}), posed)
+    assert result["steps"] == 20
+    assert [text for text in warnings(events) if "for the browser" in text]
+    shown = posed.project / "runs" / posed.id / "shown"
+    shutil.rmtree(shown)
+    shown.write_text("in the way")
+    events, result = done(ask.EvaluateJob(), posed)
+    assert result["views"] == 2
+    assert len([text for text in warnings(events) if "for the browser" in text]) == 1
+
+
+def test_a_stopped_training_shows_how_far_it_came(posed: Place, tiny: None) -> None:
+    del tiny
+    verb = assignment.verb_of(ask.TrainJob(method="tiny", seconds=60, settings={"pause": 0.01}), posed)
+    for _ in range(30):
+        next(verb)
+    verb.close()
+    run = Run(posed.project / "runs" / posed.id)
+    card = run.field_card()
+    assert card is not None and card.step > 0
+    assert json.loads((run.path / "shown" / "index.json").read_bytes())["step"] == card.step
+
+
+def test_early_saves_come_soon_and_then_less_often(posed: Place, tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    del tiny
+    monkeypatch.setattr(training, "SAVE_EVERY", 0.8)
+    monkeypatch.setattr("lumigraph.methods.train.FIRST_SAVE", 0.1)
+    monkeypatch.setattr("lumigraph.methods.train.SAVE_SHARE", 1.0)
+    verb = assignment.verb_of(ask.TrainJob(method="tiny", seconds=4, settings={"pause": 0.01}), posed)
+    run, at = posed.project / "runs" / posed.id, []
+    for event in verb:
+        if isinstance(event, Snapshot):
+            card = Run(run).field_card()
+            assert card is not None
+            at.append(card.seconds)
+    pauses = [b - a for a, b in zip([0.0, *at], at, strict=False)]
+    assert at[0] < 0.3
+    assert pauses[1] > 1.5 * pauses[0]
+    assert max(pauses) < 1.2
