@@ -20,7 +20,7 @@ from lumigraph.jobs.executors.local import LocalExecutor
 from lumigraph.jobs.folder import DataFolder
 from lumigraph.jobs.migrate import migrate
 from lumigraph.jobs.store import Store
-from lumigraph.server import catalogue, events, health, hooks, jobs, offers, problems, projects, purging, uploads
+from lumigraph.server import catalogue, events, health, hooks, jobs, offers, problems, projects, purging, shown, uploads
 from lumigraph.server.auth import Guard, allowed_hosts
 from lumigraph.server.feed import Feed
 from lumigraph.server.limits import Limits
@@ -98,7 +98,7 @@ def build(settings: Settings) -> ASGIApp:
     app.state.service = service
     problems.install(app)
     app.include_router(health.router)
-    for router in (projects.router, jobs.router, offers.router, events.router, live):
+    for router in (projects.router, jobs.router, shown.router, offers.router, events.router, live):
         app.include_router(router, prefix=API)
     app.include_router(uploads.router(service.project_folder, settings.limits), prefix=API)
     app.add_middleware(health.Timed)

@@ -28,6 +28,7 @@ INLINE = {
     "jpg": "image/jpeg",
     "jpeg": "image/jpeg",
     "png": "image/png",
+    "webp": "image/webp",
     "mp4": "video/mp4",
     "json": "application/json",
     "ply": "application/octet-stream",
