@@ -108,7 +108,7 @@ def show_capture(source: Path, folder: Path, job: str | None = None) -> Generato
         _write_points(points, folder / POINTS)
     shown = ShownCapture(
         job=job,
-        box=_box(_around(cameras) if points is None else points.xyz),
+        box=_around(cameras) if points is None else _box(points.xyz),
         up=_vector(up_direction(cameras)),
         images=images,
         rejected=_rejected(source),
@@ -165,9 +165,10 @@ def _rejected(source: Path) -> list[Rejected]:
     return [Rejected(name=str(name), reason=NOT_JOINED) for name in names]
 
 
-def _around(cameras: Cameras) -> Tensor:
-    """(N + 1, 3): what can be said of a place without points: where photos were taken, and what they look at."""
-    return torch.cat([cameras.positions, focus_point(cameras)[None].to(cameras.positions)])
+def _around(cameras: Cameras) -> Box:
+    """All that can be said of a place without points: where photos were taken, and what they look at."""
+    seen = torch.cat([cameras.positions, focus_point(cameras)[None].to(cameras.positions)])
+    return _corners(torch.stack([seen.amin(dim=0), seen.amax(dim=0)]))
 
 
 # ---- a run

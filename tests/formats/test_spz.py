@@ -16,7 +16,7 @@ from lumigraph.formats import spz
 from lumigraph.scene.assets import Points, Splats
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.poses import matrix_from_quaternion
-from tests.formats.test_ply import some_splats
+from tests.formats.test_ply import DATA, some_splats
 
 
 def covariances(log_scales: torch.Tensor, quats: torch.Tensor) -> torch.Tensor:
@@ -128,3 +128,15 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         file.write_bytes(data)
         with pytest.raises(FormatError):
             spz.read(file)
+
+
+def test_a_file_that_nobody_here_wrote() -> None:
+    file = DATA / "minimal-v2.spz"
+    if not file.exists():
+        pytest.skip("the files of others are not here")
+    other = gsply.read_spz(str(file))
+    ours = spz.read(file)
+    assert len(ours) == 4
+    assert np.abs(ours.means.numpy() - other.means).max() == 0
+    assert np.abs(ours.log_scales.numpy() - other.scales).max() < 1e-6
+    assert np.abs(ours.quats.numpy() - other.quats).max() < 1e-6
