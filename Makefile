@@ -10,20 +10,24 @@ PHOTOS ?= $(SAMPLE)/images
 SECONDS ?= 60
 KILLS ?= 1000
 
-.PHONY: help setup native demo test check format bench soak clean
+PAGES := $(shell find web/src web/public -type f 2>/dev/null) $(wildcard web/*.js web/*.ts web/*.json web/*.html)
+
+.PHONY: help setup native web demo test check format bench soak clean
 
 help:
 	@echo 'make setup     Python packages into .venv, the kernels compiled in place'
 	@echo 'make demo      photos of a made-up scene -> a 3D scene in demo/run   [PHOTOS=folder|zip|video] [SECONDS=60]'
+	@echo 'make web       the pages of the studio, by Node'
 	@echo 'make test      all tests'
-	@echo 'make check     ruff, mypy --strict, clang-format'
-	@echo 'make format    let ruff and clang-format rewrite the sources'
+	@echo 'make check     ruff, mypy --strict, clang-format, tsc, eslint, prettier'
+	@echo 'make format    let ruff, clang-format and prettier rewrite the sources'
 	@echo 'make bench     kernels, training and poses, timed; appends to benchmarks/results'
 	@echo 'make soak      kills workers and servers 1000 times, then looks whether anything was lost   [KILLS=1000]'
 	@echo 'make clean     forget what was compiled'
 
-setup: .venv/installed build/native/installed
+setup: .venv/installed build/native/installed lumigraph/server/static/index.html
 native: build/native/installed
+web: lumigraph/server/static/index.html
 
 # torch comes first, alone and pinned, so that nothing else decides its version. Where the index offers a CUDA build, that is
 # what arrives, gigabytes of it, and it works too: to save the room, install PyTorch's CPU build into .venv beforehand.
@@ -44,6 +48,14 @@ build/native/installed: CMakeLists.txt $(SOURCES) | .venv/installed
 	$(BIN)/cmake --install build/native --prefix .
 	touch $@
 
+# The studio's pages, by Node 20; a wheel carries them, so that nobody else needs it.
+web/node_modules/installed: web/package-lock.json
+	cd web && npm ci --no-audit --no-fund
+	touch $@
+
+lumigraph/server/static/index.html: web/node_modules/installed $(PAGES)
+	cd web && npm run build
+
 demo: setup
 ifeq ($(PHOTOS),$(SAMPLE)/images)
 	test -d $(PHOTOS) || $(BIN)/lumigraph sample $(SAMPLE)
@@ -62,11 +74,13 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict lumigraph
 	$(BIN)/clang-format --dry-run -Werror $(SOURCES)
+	cd web && npm run check
 
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(SOURCES)
+	cd web && npm run format
 
 soak: setup
 	$(BIN)/python -m tests.jobs.soak --kills $(KILLS)
@@ -75,4 +89,4 @@ bench: setup
 	$(BIN)/python -m benchmarks.run
 
 clean:
-	rm -rf build lumigraph/kernels/*.so
+	rm -rf build lumigraph/kernels/*.so lumigraph/server/static

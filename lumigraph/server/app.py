@@ -20,7 +20,20 @@ from lumigraph.jobs.executors.local import LocalExecutor
 from lumigraph.jobs.folder import DataFolder
 from lumigraph.jobs.migrate import migrate
 from lumigraph.jobs.store import Store
-from lumigraph.server import catalogue, events, health, hooks, jobs, offers, problems, projects, purging, shown, uploads
+from lumigraph.server import (
+    catalogue,
+    events,
+    health,
+    hooks,
+    jobs,
+    offers,
+    pages,
+    problems,
+    projects,
+    purging,
+    shown,
+    uploads,
+)
 from lumigraph.server.auth import Guard, allowed_hosts
 from lumigraph.server.feed import Feed
 from lumigraph.server.limits import Limits
@@ -101,6 +114,7 @@ def build(settings: Settings) -> ASGIApp:
     for router in (projects.router, jobs.router, shown.router, offers.router, events.router, live):
         app.include_router(router, prefix=API)
     app.include_router(uploads.router(service.project_folder, settings.limits), prefix=API)
+    app.include_router(pages.router)
     app.add_middleware(health.Timed)
     hosts = allowed_hosts(settings.host, settings.port, settings.urls)
     return Guard(app, token, hosts, settings.origins)

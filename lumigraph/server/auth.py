@@ -23,6 +23,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lumigraph.server.pages import login
 from lumigraph.server.pour import Lingering
 from lumigraph.server.problems import Problem, answer
 
@@ -121,7 +122,8 @@ class Guard:
         try:
             answered = self.check(scope, headers, given)
         except Problem as problem:
-            answered = refusal(scope, problem)
+            page = login(scope["path"], headers) if problem.status_code == 401 and reads(scope) else None
+            answered = page or refusal(scope, problem)
         if scope["type"] == "websocket":
             if answered is None:
                 await self.app(scope, receive, self.while_valid(send))
@@ -247,6 +249,10 @@ class Guard:
             if started:
                 raise
             await refusal(scope, problem)(scope, receive, noted)
+
+
+def reads(scope: Scope) -> bool:
+    return scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
 
 
 def refusal(scope: Scope, problem: Problem) -> Response:

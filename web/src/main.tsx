@@ -1,6 +1,7 @@
 import './design/tokens.css';
 
 import { QueryClient, QueryClientProvider } from '@tanstack/react-query';
+import { setNonce } from 'get-nonce';
 import { StrictMode } from 'react';
 import { createRoot } from 'react-dom/client';
 
@@ -9,6 +10,8 @@ import { App } from './App';
 import { Toasts } from './design/Toasts';
 import { followSystemTheme } from './design/theme';
 
+// Dialogs hold the page behind them still by a style of their own, which the page's policy knows by this word.
+setNonce(document.querySelector<HTMLMetaElement>('meta[name=nonce]')?.content ?? '');
 followSystemTheme();
 listen();
 
