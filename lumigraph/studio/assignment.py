@@ -208,12 +208,16 @@ class _Showing:
 
 def _capture_shown(place: Place) -> Verb:
     """The newest capture of the project, unless it is shown already."""
+    yield from _or_a_note(_showing_capture(place))
+
+
+def _showing_capture(place: Place) -> Generator[Event, None, None]:
     from lumigraph.studio import showing
 
     source = capture_of(place.project)
     job = None if source == place.project / "files" else source.name
     if not showing.is_shown(source, place.project / SHOWN, job):
-        yield from _or_a_note(showing.show_capture(source, place.project / SHOWN, job))
+        yield from showing.show_capture(source, place.project / SHOWN, job)
 
 
 def _or_a_note(events: Generator[Event, None, None]) -> Verb:

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,15 +15,19 @@ from PIL import Image
 
 from lumigraph.captures.sample import render_sample
 from lumigraph.formats import ply, spz
+from lumigraph.methods import train as loop
 from lumigraph.scene.assets import Points
-from lumigraph.scene.cameras import project
-from lumigraph.studio import assignment, showing, training
+from lumigraph.scene.cameras import Cameras, project
+from lumigraph.scene.capture import ArrayPhotos, Capture
+from lumigraph.scene.field import Training
+from lumigraph.studio import assignment, showing
 from lumigraph.studio.assignment import Place
 from lumigraph.studio.project import Run
 from lumigraph.wire import jobs as ask
 from lumigraph.wire.events import Event, Note, Snapshot
 from lumigraph.wire.shown import ShownCapture, ShownEvaluation, ShownRun
 from tests.studio.conftest import PHOTOS, SIZE
+from tests.studio.tiny import TinyField
 
 
 def place_of(folder: Path, job: str = "a" * 16) -> Place:
@@ -191,19 +196,37 @@ def test_a_stopped_training_shows_how_far_it_came(posed: Place, tiny: None) -> N
     assert json.loads((run.path / "shown" / "index.json").read_bytes())["step"] == card.step
 
 
-def test_early_saves_come_soon_and_then_less_often(posed: Place, tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    del tiny
-    monkeypatch.setattr(training, "SAVE_EVERY", 0.8)
-    monkeypatch.setattr("lumigraph.methods.train.FIRST_SAVE", 0.1)
-    monkeypatch.setattr("lumigraph.methods.train.SAVE_SHARE", 1.0)
-    verb = assignment.verb_of(ask.TrainJob(method="tiny", seconds=4, settings={"pause": 0.01}), posed)
-    run, at = posed.project / "runs" / posed.id, []
-    for event in verb:
-        if isinstance(event, Snapshot):
-            card = Run(run).field_card()
-            assert card is not None
-            at.append(card.seconds)
-    pauses = [b - a for a, b in zip([0.0, *at], at, strict=False)]
-    assert at[0] < 0.3
-    assert pauses[1] > 1.5 * pauses[0]
-    assert max(pauses) < 1.2
+def test_saves_come_soon_and_then_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that only steps and saves move."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+
+    class Steady:
+        field = TinyField(torch.zeros(10, 3))
+
+        def step(self, i: int, progress: float) -> dict[str, float]:
+            clock.now += 0.25
+            return {}
+
+        def state(self) -> dict[str, torch.Tensor]:
+            return {}
+
+    def saved_at(cost: float) -> list[float]:
+        clock.now, saved = 0.0, []
+
+        def save(training: Training, step: int, seconds: float) -> None:
+            clock.now += cost
+            saved.append(seconds)
+
+        nothing = Capture(
+            Cameras(torch.zeros(0, 3, 4), torch.zeros(0, 2), torch.zeros(0, 2), torch.zeros(0, 2, dtype=torch.int64)),
+            ArrayPhotos([]),
+            (),
+            torch.zeros(0, dtype=torch.bool),
+        )
+        for _ in loop.train(Steady(), nothing, loop.Budget(seconds=100), look_every=1e9, save=save, save_every=20):
+            pass
+        return saved
+
+    assert saved_at(1 / 64) == [2.25, 6.5, 14.75, 31.0, 51.25, 71.5, 91.75, 100.0]
+    assert saved_at(0.5) == [2.25, 12.5, 32.75, 53.0, 73.25, 93.5, 100.0]  # ten seconds, for saves to take a twentieth
