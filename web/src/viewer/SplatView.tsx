@@ -1,0 +1,76 @@
+// The scene in this browser: splats drawn by Spark, a frame whenever something changed and none otherwise.
+
+import { Canvas, useFrame, useThree } from '@react-three/fiber';
+import { useEffect, useState } from 'react';
+
+import type { ShownRun } from '../api/shown';
+import { middleOf, reachOf } from './camera';
+import type { Box } from './crop';
+import type { Eyes } from './eyes';
+import type { Rig } from './rig';
+import type { Look } from './splats';
+import { type Loading, SplatStage } from './stage';
+
+export interface SplatViewProps {
+  rig: Rig;
+  url: string;
+  name: string;
+  look: Look;
+  asleep: boolean; // something else is on the screen
+  crop: Box | null;
+  box: ShownRun['box'];
+  antialiased: boolean;
+  onLoading: (loading: Loading) => void;
+  onEyes: (eyes: Eyes | null) => void;
+}
+
+export default function SplatView(props: SplatViewProps) {
+  return (
+    <Canvas
+      className="absolute inset-0"
+      camera={props.rig.camera}
+      frameloop="demand"
+      flat
+      dpr={[1, 2]}
+      gl={{ antialias: false, alpha: true }}
+      aria-hidden
+    >
+      <Splats {...props} />
+    </Canvas>
+  );
+}
+
+function Splats({ rig, url, name, look, asleep, crop, box, antialiased, onLoading, onEyes }: SplatViewProps) {
+  const { gl, scene, invalidate } = useThree();
+  const [stage, setStage] = useState<SplatStage | null>(null);
+
+  useEffect(() => {
+    const made = new SplatStage(gl, scene, invalidate, onLoading, antialiased);
+    setStage(made);
+    return () => made.dispose();
+  }, [gl, scene, invalidate, onLoading, antialiased]);
+
+  useEffect(() => stage?.want(url, name), [stage, url, name]);
+  useEffect(() => stage?.look(look), [stage, look]);
+  useEffect(() => stage?.crop(crop), [stage, crop]);
+  useEffect(() => {
+    if (asleep) return;
+    invalidate();
+    return rig.listen(() => invalidate());
+  }, [rig, invalidate, asleep]);
+
+  useEffect(() => {
+    if (!stage || asleep) return;
+    onEyes({
+      pick: (x, y) => stage.pick(x, y, rig.camera),
+      draw: () => {
+        gl.render(scene, rig.camera); // a canvas keeps its picture only until it is on the screen
+        return gl.domElement;
+      },
+    });
+    return () => onEyes(null);
+  }, [stage, rig, gl, scene, asleep, onEyes]);
+
+  useFrame(() => stage?.stand(rig.camera, middleOf(box), reachOf(box)));
+  return null;
+}

@@ -1,0 +1,182 @@
+// The scene of one run, with all that can be done in front of it.
+
+import { lazy, Suspense, useCallback, useRef, useState } from 'react';
+
+import type { ShownRun } from '../api/shown';
+import { runFile } from '../api/shown';
+import { Meter } from '../design/Meter';
+import { say } from '../design/Toasts';
+import type { Box } from './crop';
+import { CropPanel } from './CropPanel';
+import type { Eyes } from './eyes';
+import { FilmDialog } from './FilmDialog';
+import type { Output } from './live';
+import { type Background, LookPanel, type Picture } from './LookPanel';
+import { MeasureLine } from './MeasureLine';
+import { MeasurePanel } from './MeasurePanel';
+import { PathStrip } from './PathStrip';
+import type { Rig } from './rig';
+import { ServerView } from './ServerView';
+import type { Look } from './splats';
+import type { Loading } from './stage';
+import { toggleFullScreen, Toolbar } from './Toolbar';
+import { useMeasure } from './useMeasure';
+import { usePath } from './usePath';
+import { useRig } from './useRig';
+import { Viewport } from './Viewport';
+
+const SplatView = lazy(() => import('./SplatView'));
+
+export interface StudioProps {
+  project: string;
+  run: string;
+  shown: ShownRun;
+  antialiased: boolean;
+}
+
+export function Studio(props: StudioProps) {
+  const rig = useRig(props.run, props.shown);
+  return rig && <Room {...props} rig={rig} />;
+}
+
+const canDraw = (() => {
+  let known: boolean | undefined;
+  return () => (known ??= document.createElement('canvas').getContext('webgl2') !== null);
+})();
+
+function Room({ project, run, shown, antialiased, rig }: StudioProps & { rig: Rig }) {
+  const here = shown.scene !== null && canDraw();
+  const [chosen, setChosen] = useState<Picture>('splats');
+  const picture: Picture = here || chosen.startsWith('server-') ? chosen : 'server-rgb';
+  const byServer = picture.startsWith('server-') ? (picture.slice('server-'.length) as Output) : null;
+  const [background, setBackground] = useState<Background>('black');
+  const [crop, setCrop] = useState<Box | null>(null);
+  const [loading, setLoading] = useState<Loading>({ state: 'loading', part: 0 });
+  const [words, setWords] = useState<string | null>(null);
+  const [eyes, setEyes] = useState<Eyes | null>(null);
+  const [filming, setFilming] = useState(false);
+  const measure = useMeasure(project);
+  const path = usePath(run, rig);
+  const screen = useRef<HTMLDivElement>(null);
+  const reset = () => rig.glide(shown.start);
+  const look = useCallback((now: Eyes | null) => setEyes(now), []);
+
+  const pick = (x: number, y: number) => {
+    const point = eyes?.pick(x, y);
+    if (point) measure.add(point);
+    else say('There is nothing solid at this place.');
+  };
+  const key = (name: string) => {
+    if (name === 'r') reset();
+    else if (name === 'f') toggleFullScreen(screen.current);
+    else return false;
+    return true;
+  };
+
+  return (
+    <div className="flex flex-1 flex-col lg:h-[calc(100dvh-9.5rem)] lg:min-h-120 lg:flex-row">
+      <div className="flex min-w-0 flex-1 flex-col">
+        <div ref={screen} className="relative h-[58dvh] min-h-80 lg:h-auto lg:flex-1">
+          <Viewport
+            rig={rig}
+            picking={measure.on && !byServer}
+            onPick={pick}
+            onKey={key}
+            className={`absolute inset-0 ${background === 'black' ? 'bg-black' : 'bg-white'}`}
+          >
+            {here && shown.scene && (
+              <div className={byServer ? 'invisible' : ''}>
+                <Suspense fallback={null}>
+                  <SplatView
+                    rig={rig}
+                    url={runFile(project, run, shown.scene)}
+                    name={shown.scene}
+                    look={byServer ? 'splats' : (picture as Look)}
+                    asleep={byServer !== null}
+                    crop={crop}
+                    box={shown.box}
+                    antialiased={antialiased}
+                    onLoading={setLoading}
+                    onEyes={look}
+                  />
+                </Suspense>
+              </div>
+            )}
+            {byServer && (
+              <ServerView
+                rig={rig}
+                project={project}
+                run={run}
+                output={byServer}
+                onWords={setWords}
+                onEyes={look}
+              />
+            )}
+            {measure.on && !byServer && <MeasureLine rig={rig} measure={measure} />}
+          </Viewport>
+          <Notice loading={byServer ? null : loading} words={byServer ? words : null} />
+          <Toolbar
+            rig={rig}
+            run={run}
+            eyes={eyes}
+            background={background}
+            screen={screen}
+            measuring={byServer ? null : measure.on}
+            onMeasure={measure.toggle}
+            onReset={reset}
+          />
+        </div>
+        <PathStrip path={path} onFilm={() => setFilming(true)} />
+      </div>
+      <aside
+        aria-label="Settings of the view"
+        className="flex flex-col gap-3 border-line p-3 lg:w-80 lg:overflow-y-auto lg:border-l"
+      >
+        {shown.scene !== null && !here && (
+          <p className="text-sm text-soft">
+            This browser has no WebGL 2, so the server draws the scene. Any current browser has it; it may be
+            switched off.
+          </p>
+        )}
+        <LookPanel
+          shown={here ? shown : { ...shown, scene: null }}
+          picture={picture}
+          onPicture={setChosen}
+          background={background}
+          onBackground={setBackground}
+        />
+        {!byServer && (
+          <>
+            <MeasurePanel measure={measure} />
+            <CropPanel box={shown.box} crop={crop} onCrop={setCrop} />
+          </>
+        )}
+      </aside>
+      <FilmDialog
+        project={project}
+        run={run}
+        keys={path.keys}
+        open={filming}
+        onClose={() => setFilming(false)}
+      />
+    </div>
+  );
+}
+
+/** What is being waited for, or went wrong, over the scene. */
+function Notice({ loading, words }: { loading: Loading | null; words: string | null }) {
+  const failed = loading?.state === 'failed' ? loading.text : null;
+  const text = words ?? failed ?? (loading?.state === 'loading' ? 'Fetching the scene …' : null);
+  if (text === null) return null;
+  return (
+    <div className="pointer-events-none absolute inset-x-4 top-1/3 flex justify-center">
+      <div
+        role={failed ? 'alert' : 'status'}
+        className="flex min-w-52 flex-col gap-2 rounded-card border border-line bg-surface px-4 py-3 text-center text-sm shadow-lg"
+      >
+        {failed ? `The scene cannot be shown. ${failed}` : text}
+        {loading?.state === 'loading' && <Meter value={loading.part || null} label={text} />}
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,125 @@
+// The buttons over the scene.
+
+import { Camera, Link2, Maximize, Minimize, Orbit, Plane, RotateCcw, Ruler } from 'lucide-react';
+import { type RefObject, useEffect, useState } from 'react';
+
+import { IconButton } from '../design/Button';
+import { complain, say } from '../design/Toasts';
+import { NARROWEST, WIDEST } from './camera';
+import { type Eyes, savePicture } from './eyes';
+import type { Rig } from './rig';
+import { useMoves, viewAddress } from './useRig';
+
+export function Toolbar({
+  rig,
+  run,
+  eyes,
+  background,
+  screen,
+  measuring,
+  onMeasure,
+  onReset,
+}: {
+  rig: Rig;
+  run: string;
+  eyes: Eyes | null;
+  background: string;
+  screen: RefObject<HTMLElement | null>;
+  measuring: boolean | null; // null: cannot be measured
+  onMeasure: () => void;
+  onReset: () => void;
+}) {
+  useMoves(rig);
+  const full = useFullScreen();
+  const copy = () =>
+    navigator.clipboard
+      .writeText(viewAddress(rig, run))
+      .then(() => say('The link to this view is copied.'))
+      .catch(() => say('The address bar now holds the link to this view.'));
+  const save = () => eyes && savePicture(eyes, background, `view-${run}.png`).catch(complain);
+  return (
+    <div
+      role="toolbar"
+      aria-label="Camera"
+      className="absolute inset-x-2 bottom-2 flex flex-wrap items-center justify-center gap-0.5 rounded-card border border-line bg-surface/95 p-1 shadow-lg sm:right-auto sm:left-1/2 sm:-translate-x-1/2 sm:flex-nowrap"
+    >
+      <IconButton
+        label="Orbit: turn about the scene"
+        active={rig.mode === 'orbit'}
+        onClick={() => (rig.mode = 'orbit')}
+      >
+        <Orbit className="size-4" />
+      </IconButton>
+      <IconButton
+        label="Fly: W A S D to move, E and Q up and down, drag to look, wheel for the pace"
+        active={rig.mode === 'fly'}
+        onClick={() => (rig.mode = 'fly')}
+      >
+        <Plane className="size-4" />
+      </IconButton>
+      <IconButton label="Back to the start (R)" onClick={onReset}>
+        <RotateCcw className="size-4" />
+      </IconButton>
+      <IconButton
+        label="Measure"
+        active={measuring === true}
+        disabled={measuring === null}
+        onClick={onMeasure}
+      >
+        <Ruler className="size-4" />
+      </IconButton>
+      <IconButton label="Save a picture" disabled={!eyes} onClick={() => void save()}>
+        <Camera className="size-4" />
+      </IconButton>
+      <IconButton label="Copy a link to this view" onClick={() => void copy()}>
+        <Link2 className="size-4" />
+      </IconButton>
+      <IconButton
+        label={full ? 'Leave full screen (F)' : 'Full screen (F)'}
+        onClick={() => toggleFullScreen(screen.current)}
+      >
+        {full ? <Minimize className="size-4" /> : <Maximize className="size-4" />}
+      </IconButton>
+      <FieldOfView rig={rig} />
+      {rig.mode === 'fly' && (
+        <span className="px-1 text-2xs text-soft tabular-nums" role="status">
+          pace {rig.fly.pace.toFixed(1)}
+        </span>
+      )}
+    </div>
+  );
+}
+
+function FieldOfView({ rig }: { rig: Rig }) {
+  const fov = Math.round(rig.camera.fov);
+  return (
+    <label className="flex items-center gap-1.5 px-1.5 text-2xs text-soft">
+      <span className="sr-only">Field of view in degrees</span>
+      <input
+        type="range"
+        min={NARROWEST}
+        max={WIDEST}
+        value={Math.min(WIDEST, Math.max(NARROWEST, fov))}
+        onChange={(event) => (rig.view = { ...rig.view, fov: Number(event.target.value) })}
+        className="w-20 accent-sun"
+        title="Field of view"
+      />
+      <span className="w-7 tabular-nums">{fov}°</span>
+    </label>
+  );
+}
+
+export function toggleFullScreen(element: HTMLElement | null): void {
+  const done = document.fullscreenElement ? document.exitFullscreen() : element?.requestFullscreen();
+  done?.catch(() => say('This browser does not allow full screen here.'));
+}
+
+function useFullScreen(): boolean {
+  const [full, setFull] = useState(false);
+  useEffect(() => {
+    const look = () => setFull(document.fullscreenElement !== null);
+    document.addEventListener('fullscreenchange', look);
+    return () => document.removeEventListener('fullscreenchange', look);
+  }, []);
+  return full;
+}

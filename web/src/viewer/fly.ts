@@ -1,0 +1,137 @@
+// Flying: drags turn the head, keys move the body, the wheel sets the pace; on glass, two fingers move.
+
+import { type PerspectiveCamera, Quaternion, Vector3 } from 'three';
+
+const TURN = 0.0035; // radians a pixel
+const KEY_TURN = 1.2; // radians a second
+const STEEPEST = 0.995; // sine of the angle up or down: straight up there is no left and right
+const FASTER = 4;
+
+/** The keys that move, and the ones that turn: by place on the keyboard, whatever is printed on them. */
+export const MOVES: Record<string, [right: number, up: number, forward: number]> = {
+  KeyW: [0, 0, 1],
+  KeyS: [0, 0, -1],
+  KeyA: [-1, 0, 0],
+  KeyD: [1, 0, 0],
+  KeyE: [0, 1, 0],
+  KeyQ: [0, -1, 0],
+};
+export const TURNS: Record<string, [right: number, up: number]> = {
+  ArrowLeft: [-1, 0],
+  ArrowRight: [1, 0],
+  ArrowUp: [0, 1],
+  ArrowDown: [0, -1],
+};
+
+export class Fly {
+  enabled = false;
+  pace: number; // of 1: a tenth of the scene a second
+  private readonly pointers = new Map<number, { x: number; y: number }>();
+  private element: HTMLElement | null = null;
+
+  constructor(
+    private readonly camera: PerspectiveCamera,
+    private readonly reach: number,
+    private readonly changed: () => void,
+  ) {
+    this.pace = 1;
+  }
+
+  connect(element: HTMLElement): void {
+    this.element = element;
+    element.addEventListener('pointerdown', this.down);
+    element.addEventListener('pointermove', this.move);
+    element.addEventListener('pointerup', this.up);
+    element.addEventListener('pointercancel', this.up);
+    element.addEventListener('wheel', this.wheel, { passive: false });
+  }
+
+  disconnect(): void {
+    this.element?.removeEventListener('pointerdown', this.down);
+    this.element?.removeEventListener('pointermove', this.move);
+    this.element?.removeEventListener('pointerup', this.up);
+    this.element?.removeEventListener('pointercancel', this.up);
+    this.element?.removeEventListener('wheel', this.wheel);
+    this.pointers.clear();
+    this.element = null;
+  }
+
+  /** What the keys that are down do within some seconds; whether it was anything. */
+  step(keys: ReadonlySet<string>, fast: boolean, seconds: number): boolean {
+    const way = new Vector3();
+    let [right, up] = [0, 0];
+    for (const key of keys) {
+      const move = MOVES[key];
+      const turn = TURNS[key];
+      if (move) way.add(new Vector3(...move));
+      if (turn) [right, up] = [right + turn[0], up + turn[1]];
+    }
+    if (way.lengthSq() === 0 && right === 0 && up === 0) return false;
+    this.go(way.multiplyScalar(0.1 * this.reach * this.pace * seconds * (fast ? FASTER : 1)));
+    this.turn(-right * KEY_TURN * seconds, up * KEY_TURN * seconds);
+    return true;
+  }
+
+  /** `way`: to the right, up and forward, as the camera sees it. */
+  private go(way: Vector3): void {
+    this.camera.position.add(new Vector3(way.x, way.y, -way.z).applyQuaternion(this.camera.quaternion));
+  }
+
+  /** Left about the world's up, then up, as far as there is still a left and right. */
+  private turn(left: number, up: number): void {
+    const axis = this.camera.up.clone().normalize();
+    const camera = this.camera;
+    camera.quaternion.premultiply(new Quaternion().setFromAxisAngle(axis, left));
+    const before = camera.quaternion.clone();
+    camera.quaternion.multiply(new Quaternion().setFromAxisAngle(new Vector3(1, 0, 0), up));
+    const steep = (turned: Quaternion) => new Vector3(0, 0, -1).applyQuaternion(turned).dot(axis);
+    const now = steep(camera.quaternion);
+    const over = new Vector3(0, 1, 0).applyQuaternion(camera.quaternion).dot(axis) < 0;
+    if ((Math.abs(now) > STEEPEST && Math.abs(now) > Math.abs(steep(before))) || over) {
+      camera.quaternion.copy(before);
+    }
+  }
+
+  private readonly down = (event: PointerEvent): void => {
+    if (!this.enabled) return;
+    this.element?.setPointerCapture(event.pointerId);
+    this.pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+  };
+
+  private readonly up = (event: PointerEvent): void => {
+    this.pointers.delete(event.pointerId);
+  };
+
+  private readonly move = (event: PointerEvent): void => {
+    const before = this.pointers.get(event.pointerId);
+    if (!this.enabled || !before) return;
+    const spread = this.spread();
+    const [x, y] = [event.clientX - before.x, event.clientY - before.y];
+    this.pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+    if (this.pointers.size === 1) this.turn(x * TURN, y * TURN);
+    else {
+      const closer = (this.spread() - spread) / this.height;
+      this.go(
+        new Vector3(-x / this.height / 2, y / this.height / 2, closer).multiplyScalar(this.reach * this.pace),
+      );
+    }
+    this.changed();
+  };
+
+  private readonly wheel = (event: WheelEvent): void => {
+    if (!this.enabled) return;
+    event.preventDefault();
+    this.pace = Math.min(20, Math.max(0.05, this.pace * Math.exp(-Math.sign(event.deltaY) * 0.15)));
+    this.changed();
+  };
+
+  private get height(): number {
+    return this.element?.clientHeight || 1;
+  }
+
+  /** How far two fingers lie apart, in pixels. */
+  private spread(): number {
+    const [a, b] = [...this.pointers.values()];
+    return a && b ? Math.hypot(a.x - b.x, a.y - b.y) : 0;
+  }
+}

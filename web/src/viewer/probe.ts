@@ -1,0 +1,15 @@
+// What tests of the whole page wait for: a picture is there, and of what.
+
+interface Probe {
+  splats: number; // drawn in the last frame
+  frames: number; // drawn since the page was opened
+  loaded: string | null; // the scene on the screen
+}
+
+declare global {
+  interface Window {
+    __viewer?: Probe;
+  }
+}
+
+export const probe: Probe = (window.__viewer ??= { splats: 0, frames: 0, loaded: null });
