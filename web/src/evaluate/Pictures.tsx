@@ -17,7 +17,7 @@ const PICTURE = 'absolute inset-0 size-full object-contain';
 
 export function PictureTabs(pictures: Pictures) {
   const [bright, brighten] = useState(4);
-  const [shape, setShape] = useState('4 / 3');
+  const [ratio, setRatio] = useState(4 / 3);
   const { photo, render, name } = pictures;
   return (
     <Tabs.Root defaultValue="Slider" className="flex min-w-0 flex-col gap-3">
@@ -33,15 +33,15 @@ export function PictureTabs(pictures: Pictures) {
         ))}
       </Tabs.List>
       <div
-        className="relative mx-auto max-h-[68dvh] w-full max-w-full overflow-hidden rounded-card bg-black"
-        style={{ aspectRatio: shape }}
+        className="relative mx-auto overflow-hidden rounded-card bg-black"
+        style={{ aspectRatio: ratio, width: `min(100%, ${68 * ratio}dvh)` }}
       >
         <img
           src={photo}
           alt=""
           className="hidden"
           onLoad={({ currentTarget: { naturalWidth, naturalHeight } }) =>
-            naturalHeight && setShape(`${naturalWidth} / ${naturalHeight}`)
+            naturalHeight && setRatio(naturalWidth / naturalHeight)
           }
         />
         <Tabs.Content value="Slider" className="absolute inset-0">

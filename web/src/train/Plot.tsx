@@ -64,7 +64,7 @@ function look(width: number, onCursor: (index: number | null) => void): UPlot.Op
   return {
     width,
     height: HEIGHT,
-    padding: [8, 8, 0, 0],
+    padding: [8, 20, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { fill: colour('--sun') } },
     scales: { x: { time: false } },

@@ -52,27 +52,35 @@ export function RunPanel({
 function State({ job }: { job: TrainingJob }) {
   const [opened, open] = useState(false);
   if (job.state === 'succeeded') return null;
-  const part = job.total ? job.done / job.total : null;
-  const words =
-    job.state === 'cancelled' ? 'Training was stopped. What it learned until then is kept.' : doing(job);
+  const stepping = job.state === 'running' && job.stage === 'train';
+  const reached = job.total ? job.done / job.total : null;
   return (
     <div className="flex flex-col gap-2 text-sm">
       <div className="flex flex-wrap items-center justify-between gap-x-4 gap-y-1">
-        <p className={job.state === 'failed' ? 'text-bad' : 'font-medium'}>{words}</p>
+        <p className={job.state === 'failed' ? 'text-bad' : 'font-medium'}>{stateOf(job)}</p>
         <p className="flex items-center gap-2 text-soft tabular-nums">
-          {job.state === 'running' && job.seconds_left !== null && `${duration(job.seconds_left)} left`}
+          {stepping && job.seconds_left !== null && `${duration(job.seconds_left)} left`}
           <Button small look="quiet" onClick={() => open(true)}>
             Details
           </Button>
         </p>
       </div>
       {atWork(job) && (
-        <Meter value={job.state === 'queued' && !job.done ? 0 : part} label="How far training has come" />
+        <Meter
+          value={stepping ? reached : job.state === 'queued' || job.paused ? 0 : null}
+          label="How far training has come"
+        />
       )}
       {job.message && atWork(job) && <p className="text-soft">{job.message}</p>}
       <JobDialog id={opened ? job.id : null} onClose={() => open(false)} />
     </div>
   );
+}
+
+function stateOf(job: TrainingJob): string {
+  if (job.state === 'cancelled') return 'Training was stopped. What it learned until then is kept.';
+  const ready = job.stage === 'train' || job.state !== 'running' || job.paused || job.cancelling;
+  return ready ? doing(job) : 'Getting the photos ready';
 }
 
 function Figures(props: {

@@ -41,7 +41,7 @@ export function StartPanel({
   };
   return (
     <Panel
-      title="Train"
+      title="How good should it be?"
       aside={
         onClose && (
           <Button small look="quiet" onClick={onClose}>
