@@ -1,0 +1,91 @@
+"""The whole way through the studio, by clicks in a real browser against a real server, whose worker is killed in it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from plyfile import PlyData
+
+from lumigraph.scene.cameras import Cameras
+from lumigraph.scene.poses import look_at
+from lumigraph.studio.project import Run
+from lumigraph.studio.training import load_field
+from tests.server.studio import ROOT, Studio
+from tests.web.conftest import WEB
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    studio = Studio(tmp_path_factory.mktemp("story") / "data")
+    yield studio
+    studio.stop()
+
+
+def test_from_photos_to_a_file(studio: Studio, chromium: Path, tmp_path: Path) -> None:
+    sample = tmp_path / "sample"
+    command = [str(ROOT / ".venv" / "bin" / "lumigraph"), "sample", str(sample), "--views", "40", "--size", "320x240"]
+    subprocess.run([*command, "--quiet"], check=True)
+    told = played(studio, chromium, sample / "images", tmp_path)
+    assert told[-1] == {"step": "end", "wrong": []}
+    project = next(one["project"] for one in told if one["step"] == "asked")
+    [train] = [job for job in studio.client().projects.get(project).jobs() if job.state.asked.verb == "train"]
+    assert train.state.attempt == 2  # the one that was killed, and the one that went on
+    assert len(PlyData.read(tmp_path / "scene.ply")["vertex"]) > 1000
+    run = studio.data / "projects" / project / "runs" / train.id
+    assert likeness(run, tmp_path / "canvas.png") > 20
+
+
+def played(studio: Studio, chromium: Path, photos: Path, out: Path) -> list[dict[str, Any]]:
+    """What the story told. Where it waits, the worker is killed."""
+    link = f"{studio.url}/?token={studio.token}"
+    command = ["node", str(WEB / "tests" / "story.mjs"), link, str(photos), str(out)]
+    environment = {**os.environ, "CHROMIUM": str(chromium)}
+    told = []
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as story:
+        assert story.stdin is not None
+        assert story.stdout is not None
+        for line in story.stdout:
+            told.append(json.loads(line))
+            print(line.strip())
+            if told[-1].get("wait"):
+                kill_worker(studio)
+                story.stdin.write("\n")
+                story.stdin.flush()
+    return told
+
+
+def kill_worker(studio: Studio) -> None:
+    end = time.monotonic() + 30
+    while not (workers := studio.workers()):
+        assert time.monotonic() < end, "nobody trains any more"
+        time.sleep(0.05)
+    workers[0][0].kill()
+
+
+def likeness(run: Path, canvas: Path) -> float:
+    """PSNR between what the browser drew at its first camera and what the field renders there."""
+    drawn = torch.from_numpy(np.array(Image.open(canvas).convert("RGB"))).float() / 255
+    start = json.loads((run / "shown" / "index.json").read_text())["start"]
+    height, width = drawn.shape[:2]
+    focal = height / 2 / math.tan(math.radians(start["fov"]) / 2)
+    pose = look_at(*(torch.tensor([start[name]]) for name in ("position", "look_at", "up")))
+    camera = Cameras(
+        pose, torch.tensor([[focal, focal]]), torch.tensor([[width / 2, height / 2]]), torch.tensor([[width, height]])
+    )
+    field, _ = load_field(Run(run), "cpu")
+    with torch.no_grad():
+        image = field.render(camera, None)
+    middle = slice(height // 4, 3 * height // 4), slice(width // 4, 3 * width // 4)  # no control lies over it
+    error = ((image.rgb[0].clamp(0, 1) - drawn)[middle] ** 2).mean()
+    return float(-10 * torch.log10(error))

@@ -1,0 +1,116 @@
+// A person's way through the studio, by clicks alone. `node story.mjs LINK PHOTOS OUT [WIDTHxHEIGHT]`
+//
+// Tells on stdout what it has come to, a line of JSON each; after a line with `wait` it goes on when a line comes in.
+
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+
+import { browser } from './browser.mjs';
+
+const [link, photos, out, size = '480x320'] = process.argv.slice(2);
+const [width, height] = size.split('x').map(Number);
+const LONG = 180_000; // ms, for what a busy machine computes
+const FEW = 6000; // gaussians: as many as a processor that plays graphics card draws in time
+
+const lines = createInterface({ input: process.stdin });
+const input = lines[Symbol.asyncIterator]();
+const tell = (what) => console.log(JSON.stringify(what));
+const hold = async (what) => {
+  tell({ ...what, wait: true });
+  await input.next();
+};
+
+const chromium = await browser();
+const context = await chromium.newContext({ viewport: { width, height: height + 480 }, acceptDownloads: true });
+const page = await context.newPage();
+const wrong = [];
+page.on('pageerror', (error) => wrong.push(`page: ${error.message}`));
+page.on('console', (message) => {
+  if (/Content.Security.Policy|Refused to/i.test(message.text())) wrong.push(message.text());
+});
+page.on('request', (request) => {
+  const url = new URL(request.url());
+  if (/^https?:$/.test(url.protocol) && url.origin !== new URL(link).origin) wrong.push(`asked ${url.origin}`);
+});
+// Small for the machine's sake: what is asked for stays the same but for the number of gaussians.
+await page.route('**/scan', async (route) => {
+  const asked = route.request().postDataJSON();
+  asked.train.settings = { cap: FEW };
+  await route.continue({ postData: JSON.stringify(asked) });
+});
+
+const room = (name) => page.getByRole('link', { name, exact: true }).click();
+const shot = (name) => page.screenshot({ path: join(out, `${name}.png`) });
+const activity = () => page.getByTestId('activity');
+
+try {
+  const start = Date.now();
+  await page.goto(link);
+  await page.getByRole('heading', { name: /Drop photos/ }).waitFor();
+  tell({ step: 'first paint', ms: Date.now() - start });
+
+  const files = readdirSync(photos).map((name) => join(photos, name));
+  await page.getByTestId('files').setInputFiles(files);
+  await page.getByRole('button', { name: 'Make the scene' }).waitFor({ timeout: LONG });
+  await shot('photos');
+  await page.getByText('Quick', { exact: false }).click();
+  await page.getByRole('button', { name: 'Make the scene' }).click();
+  await page.waitForURL(/\/train$/);
+  const project = /projects\/(\w+)/.exec(page.url())[1];
+  tell({ step: 'asked', project });
+
+  await activity().getByText(/^Training/).waitFor({ timeout: LONG });
+  await page.getByText('Photos it never saw', { exact: false }).first().waitFor({ timeout: LONG });
+  await shot('training');
+  await page.reload();
+  await activity().getByText(/^Training/).waitFor({ timeout: LONG });
+  tell({ step: 'reloaded in the middle of training' });
+
+  await room('View');
+  await page.waitForFunction(() => window.__viewer?.loaded && window.__viewer.splats > 100, null, { timeout: LONG });
+  const first = await page.evaluate(() => window.__viewer.loaded);
+  await shot('appearing');
+  await hold({ step: 'seen while it trains', scene: first });
+
+  // The worker has been killed meanwhile: it goes on, and a newer state takes the older one's place.
+  await page.waitForFunction((before) => window.__viewer?.loaded !== before, first, { timeout: LONG });
+  await page.waitForFunction(() => !document.querySelector('[data-testid=activity]'), null, { timeout: LONG });
+  await page.waitForTimeout(1500);
+  await page.locator('canvas').first().screenshot({ path: join(out, 'canvas.png') });
+  await shot('view');
+  tell({ step: 'finished', scene: await page.evaluate(() => window.__viewer.loaded) });
+
+  await room('Photos');
+  await page.locator('canvas').first().waitFor();
+  await page.waitForTimeout(1500);
+  await shot('cameras');
+
+  await room('Evaluate');
+  const line = page.getByRole('slider', { name: /Line between/ });
+  await line.waitFor({ timeout: LONG });
+  await line.press('ArrowLeft');
+  await shot('evaluate');
+
+  await room('Export');
+  await page.getByRole('button', { name: 'Make file' }).click();
+  const coming = page.waitForEvent('download', { timeout: LONG });
+  await page.getByRole('link', { name: /^Download/ }).first().click({ timeout: LONG });
+  await (await coming).saveAs(join(out, 'scene.ply'));
+  await shot('export');
+
+  await page.goto(new URL('/', link).href);
+  await page.getByRole('button', { name: /^More about/ }).click();
+  await page.getByRole('menuitem', { name: 'Delete' }).click();
+  await page.getByRole('button', { name: 'Undo' }).click();
+  await page.getByRole('button', { name: /^More about/ }).waitFor();
+  await shot('projects');
+  tell({ step: 'end', wrong });
+} catch (error) {
+  await shot('failed').catch(() => {});
+  tell({ step: 'failed', why: String(error), at: page.url(), wrong });
+  process.exitCode = 1;
+} finally {
+  lines.close();
+  await chromium.close();
+}
