@@ -128,7 +128,6 @@ function Progress({ job }: { job: Job }) {
       {atWork(job) && <Meter value={job.total ? job.done / job.total : null} label={doing(job)} />}
       {made && (
         <>
-          {/* eslint-disable-next-line jsx-a11y/media-has-caption -- there is no sound in it */}
           <video
             src={artifactFile(made.id)}
             controls

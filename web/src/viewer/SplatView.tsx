@@ -27,7 +27,6 @@ export interface SplatViewProps {
 export default function SplatView(props: SplatViewProps) {
   return (
     <Canvas
-      className="absolute inset-0"
       camera={props.rig.camera}
       frameloop="demand"
       flat

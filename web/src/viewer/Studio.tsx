@@ -1,6 +1,6 @@
 // The scene of one run, with all that can be done in front of it.
 
-import { lazy, Suspense, useCallback, useRef, useState } from 'react';
+import { lazy, Suspense, useRef, useState } from 'react';
 
 import type { ShownRun } from '../api/shown';
 import { runFile } from '../api/shown';
@@ -53,13 +53,14 @@ function Room({ project, run, shown, antialiased, rig }: StudioProps & { rig: Ri
   const [crop, setCrop] = useState<Box | null>(null);
   const [loading, setLoading] = useState<Loading>({ state: 'loading', part: 0 });
   const [words, setWords] = useState<string | null>(null);
-  const [eyes, setEyes] = useState<Eyes | null>(null);
+  const [splatEyes, setSplatEyes] = useState<Eyes | null>(null);
+  const [serverEyes, setServerEyes] = useState<Eyes | null>(null);
+  const eyes = byServer ? serverEyes : splatEyes;
   const [filming, setFilming] = useState(false);
   const measure = useMeasure(project);
   const path = usePath(run, rig);
   const screen = useRef<HTMLDivElement>(null);
   const reset = () => rig.glide(shown.start);
-  const look = useCallback((now: Eyes | null) => setEyes(now), []);
 
   const pick = (x: number, y: number) => {
     const point = eyes?.pick(x, y);
@@ -74,7 +75,7 @@ function Room({ project, run, shown, antialiased, rig }: StudioProps & { rig: Ri
   };
 
   return (
-    <div className="flex flex-1 flex-col lg:h-[calc(100dvh-9.5rem)] lg:min-h-120 lg:flex-row">
+    <div className="flex flex-1 flex-col lg:h-[calc(100dvh-9.5rem)] lg:min-h-120 lg:flex-none lg:flex-row">
       <div className="flex min-w-0 flex-1 flex-col">
         <div ref={screen} className="relative h-[58dvh] min-h-80 lg:h-auto lg:flex-1">
           <Viewport
@@ -85,7 +86,7 @@ function Room({ project, run, shown, antialiased, rig }: StudioProps & { rig: Ri
             className={`absolute inset-0 ${background === 'black' ? 'bg-black' : 'bg-white'}`}
           >
             {here && shown.scene && (
-              <div className={byServer ? 'invisible' : ''}>
+              <div className={`absolute inset-0 ${byServer ? 'invisible' : ''}`}>
                 <Suspense fallback={null}>
                   <SplatView
                     rig={rig}
@@ -97,7 +98,7 @@ function Room({ project, run, shown, antialiased, rig }: StudioProps & { rig: Ri
                     box={shown.box}
                     antialiased={antialiased}
                     onLoading={setLoading}
-                    onEyes={look}
+                    onEyes={setSplatEyes}
                   />
                 </Suspense>
               </div>
@@ -109,7 +110,7 @@ function Room({ project, run, shown, antialiased, rig }: StudioProps & { rig: Ri
                 run={run}
                 output={byServer}
                 onWords={setWords}
-                onEyes={look}
+                onEyes={setServerEyes}
               />
             )}
             {measure.on && !byServer && <MeasureLine rig={rig} measure={measure} />}

@@ -82,7 +82,7 @@ export function Toolbar({
       </IconButton>
       <FieldOfView rig={rig} />
       {rig.mode === 'fly' && (
-        <span className="px-1 text-2xs text-soft tabular-nums" role="status">
+        <span className="px-1 text-2xs whitespace-nowrap text-soft tabular-nums" role="status">
           pace {rig.fly.pace.toFixed(1)}
         </span>
       )}

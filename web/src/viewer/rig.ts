@@ -56,7 +56,7 @@ export class Rig {
     this.stop();
     cancelAnimationFrame(this.beat);
     this.beat = 0;
-    this.orbit.disconnect();
+    if (this.orbit.domElement) this.orbit.disconnect();
     this.fly.disconnect();
     this.keys.clear();
   }
@@ -142,7 +142,6 @@ export class Rig {
 
   dispose(): void {
     this.disconnect();
-    this.orbit.dispose();
     this.listeners.clear();
   }
 

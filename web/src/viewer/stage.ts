@@ -23,6 +23,8 @@ import { fetchSplats, type Look, Looks } from './splats';
 export type Loading =
   { state: 'loading'; part: number } | { state: 'ready' } | { state: 'failed'; text: string };
 
+const LONGEST_SORT = 3000; // ms
+
 export class SplatStage {
   private readonly spark: SparkRenderer;
   private readonly looks: Looks;
@@ -41,6 +43,7 @@ export class SplatStage {
     private readonly tell: (loading: Loading) => void,
     antialiased: boolean,
   ) {
+    forgive(gl, this.leaving.signal);
     this.spark = new SparkRenderer({ renderer: gl, onDirty: invalidate, enableLod: false });
     this.looks = new Looks(this.spark, antialiased);
     scene.add(this.spark);
@@ -100,8 +103,16 @@ export class SplatStage {
     this.scene.remove(this.spark);
     this.spark.geometry.dispose();
     this.spark.material.dispose();
-    this.spark.dispose();
+    void this.end();
     Object.assign(probe, { loaded: null, splats: 0 });
+  }
+
+  /** Spark's worker is ended between two sortings: one that is cut off is an error that nobody catches. */
+  private async end(): Promise<void> {
+    for (let waited = 0; this.spark.sorting && waited < LONGEST_SORT; waited += 100) {
+      await new Promise((done) => setTimeout(done, 100));
+    }
+    this.spark.dispose();
   }
 
   private get meshes(): SplatMesh[] {
@@ -152,4 +163,14 @@ export class SplatStage {
     frame.geometry.dispose();
     (frame.material as Material).dispose();
   }
+}
+
+/** A canvas that goes away takes with it what Spark is just reading from it; that is no error then. */
+function forgive(gl: WebGLRenderer, leaving: AbortSignal): void {
+  const read = gl.readRenderTargetPixelsAsync.bind(gl);
+  gl.readRenderTargetPixelsAsync = (...what) =>
+    read(...what).catch((error: unknown) => {
+      if (!leaving.aborted) throw error;
+      return new Promise(() => undefined);
+    });
 }

@@ -1,0 +1,69 @@
+import { describe, expect, it } from 'vitest';
+
+import { between, fromHash, toHash, type View, worldFromCam } from './camera';
+import { cross, dot, length } from './vector';
+
+const view: View = { position: [0, 0, -2], look_at: [0, 0, 0], up: [0, -1, 0], fov: 50 };
+
+describe('worldFromCam', () => {
+  it('is the unit matrix with a position for a camera that looks along z with y down', () => {
+    expect(worldFromCam(view).map((row) => row.map((value) => value + 0))).toEqual([
+      [1, 0, 0, 0],
+      [0, 1, 0, 0],
+      [0, 0, 1, -2],
+    ]);
+  });
+
+  it('looks from +x to the middle with z up as computed by hand', () => {
+    const rows = worldFromCam({ position: [3, 0, 0], look_at: [0, 0, 0], up: [0, 0, 1] });
+    expect(rows.map((row) => row.map((value) => value + 0))).toEqual([
+      [0, 0, -1, 3],
+      [1, 0, 0, 0],
+      [0, -1, 0, 0],
+    ]);
+  });
+
+  it('is a rotation even where it looks straight along up', () => {
+    const rows = worldFromCam({ position: [0, 5, 0], look_at: [0, 0, 0], up: [0, 1, 0] });
+    const column = (i: number) => rows.map((row) => row[i]) as [number, number, number];
+    expect(cross(column(0), column(1)).map((value) => value + 0)).toEqual(
+      column(2).map((value) => value + 0),
+    );
+    expect(length(column(0))).toBeCloseTo(1);
+    expect(dot(column(0), column(1))).toBeCloseTo(0);
+  });
+});
+
+describe('the view in an address', () => {
+  it('comes back as it went in, to five digits', () => {
+    const there: View = {
+      ...view,
+      position: [1.234567, -0.00012345678, 1e4],
+      look_at: [0.1, 2, 3],
+      fov: 43.21,
+    };
+    const back = fromHash(toHash(there));
+    expect(back?.fov).toBeCloseTo(43.21);
+    [...there.position, ...there.look_at].forEach((value, i) =>
+      expect([...(back?.position ?? []), ...(back?.look_at ?? [])][i]).toBeCloseTo(value, 4),
+    );
+  });
+
+  it.each([
+    '',
+    '#',
+    '#view=',
+    '#view=1,2,3',
+    '#view=1,2,3,4,5,6,x',
+    '#view=1,2,3,1,2,3,50',
+    '#view=,,,,,,',
+    '#main',
+  ])('is none in %j', (hash) => expect(fromHash(hash)).toBeNull());
+});
+
+it('glides from one view to the other', () => {
+  const to: View = { ...view, position: [2, 0, 0], fov: 70 };
+  expect(between(view, to, 0)).toEqual(view);
+  expect(between(view, to, 1)).toEqual(to);
+  expect(between(view, to, 0.5).position).toEqual([1, 0, -1]);
+});
