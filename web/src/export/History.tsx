@@ -13,43 +13,48 @@ import { doing } from '../project/words';
 import { useJobs } from '../state/store';
 import { useArtifacts } from './artifacts';
 
-const MOST = 12; // entries before somebody asks for more
+const MADE: Job['asked']['verb'][] = ['export', 'render', 'compare'];
 
 type Entry = { created: number; id: string } & ({ file: Artifact } | { job: Job });
 
 export function History({ project }: { project: string }) {
   const [all, showAll] = useState(false);
   const files = useArtifacts(project);
-  const failed = useJobs(project).filter(
-    (job) => job.state === 'failed' && ['export', 'render', 'compare'].includes(job.asked.verb),
-  );
+  const jobs = useJobs(project);
+  const making = new Set(jobs.filter((job) => MADE.includes(job.asked.verb)).map((job) => job.id));
+  const wanted = all ? files : files.filter((file) => making.has(file.job));
+  const failed = jobs.filter((job) => job.state === 'failed' && making.has(job.id));
   const entries: Entry[] = [
-    ...files.map((file) => ({ file, created: file.created, id: file.id })),
+    ...wanted.map((file) => ({ file, created: file.created, id: file.id })),
     ...failed.map((job) => ({ job, created: job.finished ?? job.created, id: job.id })),
   ].sort((a, b) => b.created - a.created);
   return (
-    <Panel title="Made before">
+    <Panel
+      title="Made before"
+      aside={
+        <label className="flex items-center gap-2 text-xs text-soft">
+          <input
+            type="checkbox"
+            className="size-4 accent-sun"
+            checked={all}
+            onChange={(event) => showAll(event.target.checked)}
+          />
+          With runs and reports
+        </label>
+      }
+    >
       {entries.length === 0 ? (
         <p className="text-sm text-soft">Files and films that you make are kept here.</p>
       ) : (
         <ul className="-m-4 divide-y divide-line">
-          {entries
-            .slice(0, all ? undefined : MOST)
-            .map((entry) =>
-              'file' in entry ? (
-                <File key={entry.id} file={entry.file} />
-              ) : (
-                <Failure key={entry.id} job={entry.job} />
-              ),
-            )}
+          {entries.map((entry) =>
+            'file' in entry ? (
+              <File key={entry.id} file={entry.file} />
+            ) : (
+              <Failure key={entry.id} job={entry.job} />
+            ),
+          )}
         </ul>
-      )}
-      {entries.length > MOST && !all && (
-        <div className="mt-6 text-center">
-          <Button small look="quiet" onClick={() => showAll(true)}>
-            Show all {entries.length}
-          </Button>
-        </div>
       )}
     </Panel>
   );
@@ -72,7 +77,7 @@ function File({ file }: { file: Artifact }) {
       {iconOf(file.name)}
       <div className="min-w-0 flex-1">
         <p className="truncate font-medium">{file.name}</p>
-        <p className="truncate text-xs text-soft tabular-nums">
+        <p className="text-xs text-soft tabular-nums">
           {file.what} · {bytes(file.bytes)} · {ago(file.created)}
         </p>
       </div>

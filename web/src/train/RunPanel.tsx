@@ -35,12 +35,18 @@ export function RunPanel({
   const training = job !== undefined && atWork(job);
   return (
     <Panel
-      title={training ? 'Training now' : `Run${method ? `: ${methodName(method)}` : ''}`}
+      title={training ? 'Training' : `Run${method ? `: ${methodName(method)}` : ''}`}
       aside={job && <Controls job={job} />}
     >
       <div className="flex flex-col gap-6">
         {job && <State job={job} />}
-        <Figures points={points} summary={summary} count={shown?.count ?? null} training={training} />
+        {training && !points.length ? (
+          <p className="text-sm text-soft">
+            The first figures and pictures come after a few seconds of training.
+          </p>
+        ) : (
+          <Figures points={points} summary={summary} count={shown?.count ?? null} training={training} />
+        )}
         {shown && <Walk project={project} run={run} training={training} judged={summary?.psnr ?? null} />}
         <Curves points={points} />
         {shown && <LiveViews key={run} project={project} run={run} shown={shown} />}

@@ -1,7 +1,7 @@
 // From cameras to a scene.
 
 import { Camera } from 'lucide-react';
-import { useState } from 'react';
+import { useRef, useState } from 'react';
 import { Link } from 'wouter';
 
 import type { Job } from '../api/client';
@@ -24,6 +24,8 @@ export function TrainTab({ project }: TabProps) {
   const { runs, run, named, choose, isPending } = useChosenRun(project);
   const [beginning, begin] = useState(false);
   const [posed, setPosed] = useState(false);
+  const top = useRef<HTMLDivElement>(null);
+  const goUp = () => requestAnimationFrame(() => top.current?.scrollIntoView({ behavior: 'smooth' }));
   const finding = jobs.filter((job) => ['pose', 'sample'].includes(job.asked.verb) && atWork(job));
   const trainings = jobs.filter(isTraining);
   const busy = trainings.filter(atWork).map(runOf);
@@ -35,7 +37,7 @@ export function TrainTab({ project }: TabProps) {
     return <p className="p-8 text-center text-sm text-soft">One moment …</p>;
   if (!able) return <NoCameras project={project} onPosed={() => setPosed(true)} />;
   return (
-    <div className="mx-auto flex w-full max-w-6xl flex-col gap-6 p-4 sm:p-6">
+    <div ref={top} className="mx-auto flex w-full max-w-6xl flex-col gap-6 p-4 sm:p-6">
       {finding.map((job) => (
         <Finding key={job.id} job={job} />
       ))}
@@ -46,6 +48,7 @@ export function TrainTab({ project }: TabProps) {
           onStarted={(id) => {
             begin(false);
             choose(id);
+            goUp();
           }}
           onClose={!idle ? () => begin(false) : undefined}
         />
@@ -59,8 +62,14 @@ export function TrainTab({ project }: TabProps) {
           runs={runs}
           chosen={shown}
           busy={new Set(busy)}
-          onChoose={choose}
-          onNew={() => begin(true)}
+          onChoose={(id) => {
+            choose(id);
+            goUp();
+          }}
+          onNew={() => {
+            begin(true);
+            goUp();
+          }}
         />
       )}
     </div>
