@@ -71,8 +71,8 @@ def cover(project: ProjectId, service: Known, request: Request) -> Response:
 
 
 @router.get("/projects/{project}/capture", responses=documented(404, 409))
-def capture(project: ProjectId, service: Known) -> ShownCapture:
-    """Where the photos were taken, and what they look like. 404 until poses are known and shown."""
+def capture(project: ProjectId, service: Known) -> ShownCapture | None:
+    """Where the photos were taken, and what they look like. Null until poses are known and shown."""
     return _read(ShownCapture, _folder(service, project), SHOWN, "capture.json")
 
 
@@ -91,14 +91,14 @@ def runs(project: ProjectId, service: Known) -> list[RunSummary]:
 
 
 @router.get("/projects/{project}/runs/{run}/shown", responses=documented(404, 409))
-def run_shown(project: ProjectId, run: RunId, service: Known) -> ShownRun:
-    """A run as last saved. 404 before its first snapshot."""
+def run_shown(project: ProjectId, run: RunId, service: Known) -> ShownRun | None:
+    """A run as last saved. Null before its first snapshot."""
     return _read(ShownRun, _folder(service, project), RUNS, run, SHOWN, "index.json")
 
 
 @router.get("/projects/{project}/runs/{run}/shown/evaluation", responses=documented(404, 409))
-def evaluation_shown(project: ProjectId, run: RunId, service: Known) -> ShownEvaluation:
-    """How good a run is on views that it never saw, with their pictures. 404 before its evaluation."""
+def evaluation_shown(project: ProjectId, run: RunId, service: Known) -> ShownEvaluation | None:
+    """How good a run is on views that it never saw, with their pictures. Null before its evaluation."""
     return _read(ShownEvaluation, _folder(service, project), RUNS, run, SHOWN, "evaluation.json")
 
 
@@ -134,12 +134,9 @@ def _covers(folder: FilePath, service: Service, project: str) -> Iterator[tuple[
     for summary, shown in _runs(folder, service, project):
         if shown is not None and shown.views:
             yield folder / RUNS / summary.id / SHOWN, shown.views[0].render
-    try:
-        posed = _read(ShownCapture, folder, SHOWN, "capture.json")
-        if posed.images:
-            yield folder / SHOWN, posed.images[0].thumb
-    except Problem:
-        pass
+    posed = _read(ShownCapture, folder, SHOWN, "capture.json")
+    if posed is not None and posed.images:
+        yield folder / SHOWN, posed.images[0].thumb
     photos = (name for name, _ in _uploaded(folder) if name.rpartition(".")[2].lower() in PICTURES)
     first = min(photos, default=None)
     if first is not None:
@@ -212,12 +209,12 @@ def _bytes(folder: FilePath) -> int:
 # ---- reading
 
 
-def _read(model: type[Model], root: FilePath, *parts: str) -> Model:
-    """Raises Problem 404 where there is no such file or it is not what it should be, 409 where a link is in its way."""
+def _read(model: type[Model], root: FilePath, *parts: str) -> Model | None:
+    """None where there is no such file, or it is not what it should be. Raises Problem 409 where a link is in the way."""
     try:
         return model.model_validate_json(_content(root, *parts))
-    except (FileNotFoundError, ValidationError) as error:
-        raise Problem(404, "Nothing to show", f"There is no {parts[-1]} yet.") from error
+    except (FileNotFoundError, ValidationError):
+        return None
 
 
 def _json(root: FilePath, *parts: str) -> dict[str, Any] | None:

@@ -309,7 +309,7 @@ export interface paths {
         };
         /**
          * Capture
-         * @description Where the photos were taken, and what they look like. 404 until poses are known and shown.
+         * @description Where the photos were taken, and what they look like. Null until poses are known and shown.
          */
         get: operations["capture_api_v1_projects__project__capture_get"];
         put?: never;
@@ -529,7 +529,7 @@ export interface paths {
         };
         /**
          * Run Shown
-         * @description A run as last saved. 404 before its first snapshot.
+         * @description A run as last saved. Null before its first snapshot.
          */
         get: operations["run_shown_api_v1_projects__project__runs__run__shown_get"];
         put?: never;
@@ -549,7 +549,7 @@ export interface paths {
         };
         /**
          * Evaluation Shown
-         * @description How good a run is on views that it never saw, with their pictures. 404 before its evaluation.
+         * @description How good a run is on views that it never saw, with their pictures. Null before its evaluation.
          */
         get: operations["evaluation_shown_api_v1_projects__project__runs__run__shown_evaluation_get"];
         put?: never;
@@ -3513,7 +3513,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ShownCapture"];
+                    "application/json": components["schemas"]["ShownCapture"] | null;
                 };
             };
             /** @description Bad Request */
@@ -5095,7 +5095,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ShownRun"];
+                    "application/json": components["schemas"]["ShownRun"] | null;
                 };
             };
             /** @description Bad Request */
@@ -5201,7 +5201,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ShownEvaluation"];
+                    "application/json": components["schemas"]["ShownEvaluation"] | null;
                 };
             };
             /** @description Bad Request */

@@ -1,68 +1,17 @@
 // What workers leave for the eye: cameras and photos of a capture, the newest state of a run, its evaluation.
 
-import { useQuery } from '@tanstack/react-query';
+import { skipToken, useQuery } from '@tanstack/react-query';
 import { useEffect, useRef, useState } from 'react';
 
 import { atWork, useJobs } from '../state/store';
-import { API, http, type Job, Refusal, type Schema, told } from './client';
+import { API, http, type Job, type Schema, told } from './client';
 
 export type Vector = [number, number, number];
-
-export interface CaptureImage {
-  name: string;
-  thumb: string; // of `captureFile`
-  width: number;
-  height: number;
-  focal: [number, number];
-  centre: [number, number];
-  world_from_cam: number[][]; // three or four rows of four; the camera looks along +z, +y is down
-  held_out: boolean;
-}
-
-export interface Capture {
-  job: string | null;
-  box: [Vector, Vector];
-  up: Vector;
-  images: CaptureImage[];
-  rejected: { name: string; reason: string }[];
-  points: string | null; // a PLY, of `captureFile`
-}
-
-export interface RunSummary {
-  id: string; // that of the job which made it
-  method: string;
-  settings: Record<string, unknown>;
-  seconds: number | null; // the budget
-  steps: number | null;
-  step: number;
-  trained_seconds: number;
-  finished: boolean;
-  count: number | null; // gaussians
-  psnr: number | null;
-  ssim: number | null;
-  created: number;
-}
-
-export interface ShownRun {
-  method: string;
-  step: number;
-  seconds: number;
-  finished: boolean;
-  count: number | null;
-  scene: string | null; // an SPZ, of `runFile`; null for methods without gaussians
-  bytes: number | null;
-  box: [Vector, Vector];
-  up: Vector;
-  views: { name: string; photo: string; render: string; psnr: number | null }[]; // held out, of `runFile`
-  start: { position: Vector; look_at: Vector; up: Vector; fov: number }; // vertical, degrees
-}
-
-export interface ShownEvaluation {
-  psnr: number | null;
-  ssim: number | null;
-  views: { name: string; psnr: number | null; ssim: number | null; photo: string; render: string }[];
-}
-
+export type Capture = Schema['ShownCapture'];
+export type CaptureImage = Schema['PosedImage']; // the camera looks along +z, +y is down
+export type RunSummary = Schema['RunSummary'];
+export type ShownRun = Schema['ShownRun'];
+export type ShownEvaluation = Schema['ShownEvaluation'];
 export type JobEvent =
   Schema['Metrics'] | Schema['Note'] | Schema['Made'] | Schema['Snapshot'] | Schema['Progress'];
 
@@ -73,63 +22,78 @@ export const projectFile = (project: string, name: string) =>
   `${API}/projects/${project}/files/${name.split('/').map(encodeURIComponent).join('/')}`;
 export const artifactFile = (id: string) => `${API}/artifacts/${id}`;
 
-/** JSON of a path below the API; null where there is nothing yet (404). */
-async function look<T>(path: string): Promise<T | null> {
-  const answer = await fetch(`${API}${path}`);
-  if (answer.status === 404) return null;
-  if (!answer.ok) throw new Refusal(answer.status, answer.statusText, 'This cannot be shown right now.');
-  return (await answer.json()) as T;
-}
-
 /** Asked again whenever a job of these verbs has changed its state. */
 function useAfter<T>(
   project: string,
   verbs: Job['asked']['verb'][],
   key: string[],
-  path: string | null,
+  look: (() => Promise<T>) | null,
   every?: number,
 ) {
   const jobs = useJobs(project).filter((job) => verbs.includes(job.asked.verb));
   const mark = jobs.map((job) => `${job.id}${job.state}${job.attempt}`).join();
   return useQuery({
     queryKey: [...key, project, mark],
-    queryFn: () => look<T>(path ?? ''),
-    enabled: path !== null,
+    queryFn: look ?? skipToken,
     placeholderData: (before) => before,
     refetchInterval: every && jobs.some((job) => job.state === 'running') ? every : false,
   });
 }
 
+// The client's own types make lists of tuples, hence the `as`.
+const of = (project: string) => ({ params: { path: { project } } });
+
 export const useCapture = (project: string) =>
-  useAfter<Capture>(project, ['pose', 'sample', 'train'], ['capture'], `/projects/${project}/capture`, 4000);
+  useAfter(
+    project,
+    ['pose', 'sample', 'train'],
+    ['capture'],
+    () => told(http.GET('/api/v1/projects/{project}/capture', of(project))) as Promise<Capture | null>,
+    4000,
+  );
 
 export const useRuns = (project: string) =>
-  useAfter<RunSummary[]>(project, ['train', 'evaluate'], ['runs'], `/projects/${project}/runs`, 3000);
+  useAfter(
+    project,
+    ['train', 'evaluate'],
+    ['runs'],
+    () => told(http.GET('/api/v1/projects/{project}/runs', of(project))),
+    3000,
+  );
 
-/** The newest that a run has to show; looked for twice a second while it trains. */
+/** The newest that a run has to show; looked for every second while it trains. */
 export const useShownRun = (project: string, run: string | undefined) =>
-  useAfter<ShownRun>(
+  useAfter(
     project,
     ['train'],
     ['shown', run ?? ''],
-    run ? `/projects/${project}/runs/${run}/shown` : null,
+    run
+      ? () =>
+          told(
+            http.GET('/api/v1/projects/{project}/runs/{run}/shown', { params: { path: { project, run } } }),
+          ) as Promise<ShownRun | null>
+      : null,
     1000,
   );
 
 export const useEvaluation = (project: string, run: string | undefined) =>
-  useAfter<ShownEvaluation>(
+  useAfter(
     project,
     ['evaluate'],
     ['evaluation', run ?? ''],
-    run ? `/projects/${project}/runs/${run}/shown/evaluation` : null,
+    run
+      ? () =>
+          told(
+            http.GET('/api/v1/projects/{project}/runs/{run}/shown/evaluation', {
+              params: { path: { project, run } },
+            }),
+          )
+      : null,
   );
 
 export const useUsage = (project: string) =>
-  useAfter<{ files: number; photos: number; bytes: number }>(
-    project,
-    ['sample', 'pose', 'train', 'evaluate', 'render', 'export'],
-    ['usage'],
-    `/projects/${project}/usage`,
+  useAfter(project, ['sample', 'pose', 'train', 'evaluate', 'render', 'export'], ['usage'], () =>
+    told(http.GET('/api/v1/projects/{project}/usage', of(project))),
   );
 
 export const useMethods = () =>
