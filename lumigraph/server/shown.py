@@ -210,7 +210,7 @@ def _bytes(folder: FilePath) -> int:
 
 
 def _read(model: type[Model], root: FilePath, *parts: str) -> Model | None:
-    """None where there is no such file, or it is not what it should be. Raises Problem 409 where a link is in the way."""
+    """None where there is no such file, or it is not what it should be. Raises Problem 409 where a link lies there."""
     try:
         return model.model_validate_json(_content(root, *parts))
     except (FileNotFoundError, ValidationError):
