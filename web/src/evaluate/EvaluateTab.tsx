@@ -72,7 +72,7 @@ function Judging({ project, run, evaluation }: Props & { evaluation: ShownEvalua
         <Empty icon={<Gauge />} title="Not compared yet" action={button}>
           {job?.state === 'failed'
             ? doing(job)
-            : 'Some photos were kept back from training. Beside them one sees how good the scene really is.'}
+            : 'Some photos were kept back from training. They show how good the scene really is.'}
         </Empty>
       </Card>
     );

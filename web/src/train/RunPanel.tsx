@@ -73,7 +73,7 @@ function State({ job }: { job: TrainingJob }) {
       </div>
       {atWork(job) && (
         <Meter
-          value={stepping ? reached : job.state === 'queued' || job.paused ? 0 : null}
+          value={job.stage === 'train' ? reached : job.state === 'queued' || job.paused ? 0 : null}
           label="How far training has come"
         />
       )}
@@ -97,12 +97,13 @@ function Figures(props: {
 }) {
   const { points, summary, training } = props;
   const last = points.at(-1);
-  const step = last?.step ?? summary?.step;
-  const seconds = last?.seconds ?? summary?.trained_seconds;
+  const told = training ? undefined : summary; // of what was saved; the points may end before
+  const step = told?.step ?? last?.step;
+  const seconds = told?.trained_seconds ?? last?.seconds;
   const fast = training ? speed(points) : step && seconds ? step / seconds : null;
-  const gaussians = newest(points, 'gaussians') ?? props.count ?? summary?.count ?? null;
+  const gaussians = told?.count ?? newest(points, 'gaussians') ?? props.count;
   const loss = newest(points, 'loss');
-  const psnr = (training ? null : summary?.psnr) ?? newest(points, 'psnr');
+  const psnr = told?.psnr ?? newest(points, 'psnr');
   return (
     <dl className="grid grid-cols-2 gap-x-4 gap-y-5 sm:grid-cols-3 lg:grid-cols-6 [&_dd]:text-2xl [&_dd]:tracking-tight">
       <Figure name="PSNR">{decibel(psnr)}</Figure>
