@@ -16,7 +16,7 @@ PAGES := $(shell find web/src web/public -type f 2>/dev/null) $(wildcard web/*.j
 
 help:
 	@echo 'make setup     Python packages into .venv, the kernels compiled in place'
-	@echo 'make demo      photos of a made-up scene -> a 3D scene in demo/run   [PHOTOS=folder|zip|video] [SECONDS=60]'
+	@echo 'make demo      photos of a made-up scene -> a 3D scene, to be watched in a browser   [PHOTOS=folder|zip|video] [SECONDS=60]'
 	@echo 'make web       the pages of the studio, by Node'
 	@echo 'make test      all tests'
 	@echo 'make check     ruff, mypy --strict, clang-format, tsc, eslint, prettier'
@@ -60,13 +60,14 @@ demo: setup
 ifeq ($(PHOTOS),$(SAMPLE)/images)
 	test -d $(PHOTOS) || $(BIN)/lumigraph sample $(SAMPLE)
 endif
-	$(BIN)/lumigraph scan '$(PHOTOS)' -o demo/run --seconds $(SECONDS)
-	$(BIN)/lumigraph evaluate demo/run
+	$(BIN)/python examples/demo.py '$(PHOTOS)' --seconds $(SECONDS)
 	@echo 'demo/run/report.html    figures and held-out views beside their photos'
-	@echo 'demo/run/turntable.mp4  a flight around the scene'
+	@echo 'demo/run/rgb.mp4        a flight around the scene'
 	@echo 'demo/run/scene.ply      the gaussians, for any splat viewer'
+	@echo 'lumigraph up --data demo/studio      the same in a browser, to walk through'
 
 test: setup
+	cd web && npm test
 	$(BIN)/python -m pytest
 
 check: setup

@@ -50,7 +50,8 @@ def _asked(
         told = json.loads(memory.read_text())
         yield Note(text=f"going on with the project {told['project']}")
         return [client.job(job) for job in told["jobs"]]
-    project = client.projects.create(source.resolve().name)
+    named = source.resolve()
+    project = client.projects.create(named.parent.name if named.name == "images" else named.name)
     names = project.upload(source)
     yield Note(text=f"{len(names)} files are on the server")
     asked = {"pose": pose and pose.model_dump(), "train": train.model_dump(exclude_none=True)}

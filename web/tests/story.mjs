@@ -2,7 +2,8 @@
 //
 // Tells on stdout what it has come to, a line of JSON each; after a line with `wait` it goes on when a line comes in.
 
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
@@ -40,8 +41,24 @@ await page.route('**/scan', async (route) => {
   await route.continue({ postData: JSON.stringify(asked) });
 });
 
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core'), 'utf8');
+const THEMES = ['light', 'dark'];
+
+/** A picture of the page as it is, and whatever about it shuts somebody out. */
+async function shot(name) {
+  await page.screenshot({ path: join(out, `${name}.png`) });
+  for (const colorScheme of THEMES) {
+    await page.emulateMedia({ colorScheme });
+    await page.evaluate(axe);
+    const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
+    for (const one of violations) {
+      wrong.push(`${name}, ${colorScheme}: ${one.id}: ${one.nodes.map((node) => node.html.slice(0, 160)).join(' ')}`);
+    }
+  }
+  await page.emulateMedia({ colorScheme: 'light' });
+}
+
 const room = (name) => page.getByRole('link', { name, exact: true }).click();
-const shot = (name) => page.screenshot({ path: join(out, `${name}.png`) });
 const activity = () => page.getByTestId('activity');
 
 try {
