@@ -23,18 +23,24 @@ from lumigraph.server.problems import Problem
 
 PIECE = 1 << 20
 
-# What a browser may show in place. Nothing here can run a script.
+# What a browser may show in place. A page is one that jobs made: in its sandbox it belongs to no origin, its own script
+# runs, and nothing can be asked of anybody.
 INLINE = {
     "jpg": "image/jpeg",
     "jpeg": "image/jpeg",
     "png": "image/png",
     "webp": "image/webp",
     "mp4": "video/mp4",
+    "html": "text/html; charset=utf-8",
     "json": "application/json",
     "ply": "application/octet-stream",
     "spz": "application/octet-stream",
     "glb": "model/gltf-binary",
 }
+SANDBOX = "sandbox"
+PAGE_SANDBOX = (
+    "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+)
 ATTACHED = "application/octet-stream"
 ONE_RANGE = re.compile(r"bytes=\s*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))\s*", re.IGNORECASE | re.ASCII)
 FALLBACK = re.compile(r"[^A-Za-z0-9._ ()+,=@~!-]")
@@ -79,7 +85,7 @@ def send_file(
         "accept-ranges": "bytes",
         "cache-control": "private, no-cache",
         "x-content-type-options": "nosniff",
-        "content-security-policy": "sandbox",
+        "content-security-policy": PAGE_SANDBOX if shown and suffix == "html" else SANDBOX,
     }
     if unchanged(request, tag, int(status.st_mtime)):
         file.close()

@@ -159,9 +159,18 @@ def test_only_harmless_kinds_are_shown(out: TestClient, folder: Path) -> None:
         (folder / f"a.{suffix}").write_bytes(b"x")
         told = out.get(f"/a.{suffix}?inline=true").headers
         assert (told["content-type"], told["content-disposition"].split(";")[0]) == (kind, "inline")
-    page = out.get("/page.html?inline=true").headers
-    assert page["content-type"] == "application/octet-stream"
-    assert page["content-disposition"].startswith("attachment")
+    (folder / "a.svg").write_text("<svg onload='alert(1)'/>")
+    for name in ("/a.svg?inline=true", "/page.html"):
+        attached = out.get(name).headers
+        assert attached["content-type"] == "application/octet-stream"
+        assert attached["content-disposition"].startswith("attachment")
+
+
+def test_a_page_that_a_job_made_belongs_to_no_origin_and_asks_nobody(out: TestClient) -> None:
+    rules = [rule.strip() for rule in out.get("/page.html?inline=true").headers["content-security-policy"].split(";")]
+    assert rules[0] == "sandbox allow-scripts"  # and not allow-same-origin
+    assert "default-src 'none'" in rules
+    assert not any(rule.startswith(("connect-src", "form-action *", "frame-src")) for rule in rules)
 
 
 @pytest.mark.parametrize("name", ["nothing", "a", "a/nothing", "a%2f..%2fempty.bin", "..%2fx", "empty.bin/x", ".", ""])

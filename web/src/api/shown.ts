@@ -102,6 +102,7 @@ export const useMethods = () =>
 export const useFormats = () =>
   useQuery({ queryKey: ['formats'], queryFn: () => told(http.GET('/api/v1/formats')), staleTime: Infinity });
 
+const PAGE = 5000; // events in one answer
 const EVERY = 700; // ms between looks at what happened
 
 /** All that happened in a job, oldest first, growing while it runs. */
@@ -120,12 +121,14 @@ export function useJobEvents(job: Job | undefined): JobEvent[] {
       setEvents([]);
     }
     const more = async () => {
+      let full = false;
       try {
-        const query = { after: known.current.count };
+        const query = { after: known.current.count, limit: PAGE };
         const found = await told(
           http.GET('/api/v1/jobs/{job}/events', { params: { path: { job: id }, query } }),
         );
         if (stopped) return;
+        full = found.length === PAGE;
         if (found.length) {
           known.current.count += found.length;
           setEvents((before) => [...before, ...found]);
@@ -133,7 +136,8 @@ export function useJobEvents(job: Job | undefined): JobEvent[] {
       } catch {
         // The server is away; the socket says so, and this goes on when it is back.
       }
-      if (!stopped && working) timer = setTimeout(() => void more(), EVERY);
+      if (!stopped && full) void more();
+      else if (!stopped && working) timer = setTimeout(() => void more(), EVERY);
     };
     void more();
     return () => {

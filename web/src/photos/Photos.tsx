@@ -44,7 +44,7 @@ export function Photos({ project, files, capture, onChoose }: PhotosProps) {
                 <button type="button" className="block w-full text-left" onClick={() => onChoose(file.name)}>
                   <img
                     src={known ? captureFile(project, known.thumb) : projectFile(project, file.name)}
-                    alt={file.name}
+                    alt=""
                     loading="lazy"
                     decoding="async"
                     className="aspect-square w-full rounded-md bg-raised object-cover"

@@ -23,5 +23,6 @@ export function doing(job: Job): string {
   if (job.cancelling) return `${name}: stopping`;
   if (job.paused) return `${name}: paused`;
   if (job.state === 'queued') return `${name}: waiting`;
+  if (job.asked.verb === 'train' && job.stage !== 'train') return 'Getting the photos ready';
   return running;
 }
