@@ -1,11 +1,12 @@
 // The scene of one run, with all that can be done in front of it.
 
-import { lazy, Suspense, useRef, useState } from 'react';
+import { lazy, Suspense, useEffect, useRef, useState } from 'react';
 
 import type { ShownRun } from '../api/shown';
 import { runFile } from '../api/shown';
 import { Meter } from '../design/Meter';
 import { say } from '../design/Toasts';
+import { fitted, fromHash } from './camera';
 import type { Box } from './crop';
 import { CropPanel } from './CropPanel';
 import type { Eyes } from './eyes';
@@ -60,7 +61,10 @@ function Room({ project, run, shown, antialiased, rig }: StudioProps & { rig: Ri
   const measure = useMeasure(project);
   const path = usePath(run, rig);
   const screen = useRef<HTMLDivElement>(null);
-  const reset = () => rig.glide(shown.start);
+  const reset = () => rig.glide(fitted(shown.start, rig.camera.aspect));
+  useEffect(() => {
+    if (!fromHash(location.hash)) rig.view = fitted(rig.view, rig.camera.aspect);
+  }, [rig]);
 
   const pick = (x: number, y: number) => {
     const point = eyes?.pick(x, y);

@@ -8,15 +8,19 @@ import { type RunSummary, useRuns, useShownRun } from '../api/shown';
 import { Empty } from '../design/Card';
 import { ago } from '../lib/format';
 import type { TabProps } from '../project/ProjectPage';
+import { atWork, useJob } from '../state/store';
 import { Studio } from './Studio';
 
 export function ViewTab({ project }: TabProps) {
   const runs = useRuns(project);
   const [search, setSearch] = useSearchParams();
+  const asked = useJob(search.get('run') ?? undefined);
   if (runs.isPending) return <Waiting />;
   if (runs.isError) return <Empty title="The runs cannot be listed">{sentence(runs.error)}</Empty>;
   const newest = [...(runs.data ?? [])].sort((a, b) => b.created - a.created);
-  const run = newest.find((one) => one.id === search.get('run')) ?? newest[0];
+  const found = newest.find((one) => one.id === search.get('run'));
+  if (!found && asked?.project === project && atWork(asked)) return <OnItsWay />;
+  const run = found ?? newest[0];
   if (!run) return <Nothing project={project} />;
   const choose = (id: string) => setSearch({ run: id }, { replace: true });
   return (
@@ -31,14 +35,7 @@ function Scene({ project, run }: { project: string; run: RunSummary }) {
   const shown = useShownRun(project, run.id);
   if (shown.isPending) return <Waiting />;
   if (shown.isError) return <Empty title="This run cannot be shown">{sentence(shown.error)}</Empty>;
-  if (!shown.data) {
-    return (
-      <Empty icon={<Box />} title="The scene is on its way">
-        Training has begun. What it has learned appears here at the first saved state, and sharpens from then
-        on.
-      </Empty>
-    );
-  }
+  if (!shown.data) return <OnItsWay />;
   return (
     <Studio
       project={project}
@@ -69,6 +66,12 @@ function Runs({ runs, run, onChoose }: { runs: RunSummary[]; run: string; onChoo
     </label>
   );
 }
+
+const OnItsWay = () => (
+  <Empty icon={<Box />} title="The scene is on its way">
+    What the training has learned appears here at the first saved state, and sharpens from then on.
+  </Empty>
+);
 
 const Waiting = () => <p className="p-8 text-center text-sm text-soft">One moment …</p>;
 

@@ -28,7 +28,9 @@ export function Viewport({
     const element = area.current;
     if (!element) return;
     rig.connect(element);
-    const watch = new ResizeObserver(() => rig.resize(element.clientWidth, element.clientHeight));
+    const measure = () => rig.resize(element.clientWidth, element.clientHeight);
+    measure();
+    const watch = new ResizeObserver(measure);
     watch.observe(element);
     return () => {
       watch.disconnect();

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { between, fromHash, toHash, type View, worldFromCam } from './camera';
+import { between, fitted, fromHash, toHash, type View, worldFromCam } from './camera';
 import { cross, dot, length } from './vector';
 
 const view: View = { position: [0, 0, -2], look_at: [0, 0, 0], up: [0, -1, 0], fov: 50 };
@@ -66,4 +66,10 @@ it('glides from one view to the other', () => {
   expect(between(view, to, 0)).toEqual(view);
   expect(between(view, to, 1)).toEqual(to);
   expect(between(view, to, 0.5).position).toEqual([1, 0, -1]);
+});
+
+it('shows the same width on a narrow canvas as on one like a photo', () => {
+  const square = fitted({ ...view, fov: 90 }, 1);
+  expect(Math.tan((square.fov * Math.PI) / 360)).toBeCloseTo(4 / 3);
+  expect(fitted(view, 2)).toBe(view);
 });

@@ -70,3 +70,12 @@ export function between(a: View, b: View, t: number): View {
     fov: a.fov + (b.fov - a.fov) * t,
   };
 }
+
+const USUAL = 4 / 3; // the shape of photos
+
+/** On a canvas narrower than photos are, as much to the left and right as they show. */
+export function fitted<T extends Omit<View, 'up'>>(view: T, aspect: number): T {
+  if (aspect >= USUAL) return view;
+  const half = Math.tan((view.fov * Math.PI) / 360) * (USUAL / aspect);
+  return { ...view, fov: Math.min(WIDEST, (Math.atan(half) * 360) / Math.PI) };
+}

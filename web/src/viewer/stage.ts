@@ -33,6 +33,7 @@ export class SplatStage {
   private name: string | null = null;
   private wanted: { url: string; name: string } | null = null;
   private loading = false;
+  private before: number | null = null; // Spark's mark of what was on the screen when the scene came
   private box: Box | null = null;
   private frame: Box3Helper | null = null;
 
@@ -78,8 +79,7 @@ export class SplatStage {
     this.looks.stand(camera, centre, reach);
     probe.frames++;
     probe.splats = this.spark.activeSplats;
-    const sorted = this.spark.display.mappingVersion === this.spark.current.mappingVersion;
-    if (sorted && this.spark.activeSplats > 0) probe.loaded = this.name;
+    if (this.spark.display.mappingVersion !== this.before && probe.splats > 0) probe.loaded = this.name;
   }
 
   /** The point of the scene under a place on the canvas, -1..1 to the right and up. */
@@ -149,6 +149,7 @@ export class SplatStage {
     if (before) this.forget(before); // Spark draws its own copy until the new one is sorted
     this.mesh = mesh;
     this.name = name;
+    this.before = this.spark.display.mappingVersion;
     this.invalidate();
   }
 
