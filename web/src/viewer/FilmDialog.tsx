@@ -14,7 +14,7 @@ import { count } from '../lib/format';
 import { doing } from '../project/words';
 import { atWork, useJob, useJobs } from '../state/store';
 import { Choice } from './Choice';
-import { film, type KeyFrame } from './path';
+import { frames, type KeyFrame, knots } from './path';
 
 const SIZES = {
   photos: { label: 'As the photos', size: null },
@@ -67,15 +67,14 @@ function Question({
   const [size, setSize] = useState<Size>('photos');
   const [rate, setRate] = useState<Rate>('30');
   const fps = Number(rate);
-  const views = film(keys, fps);
+  const pictures = frames(keys, fps);
   const make = () =>
     ask(project, {
       verb: 'render',
       run,
       form: 'mp4',
-      // A view for each frame, so that the film takes the way that was seen here.
-      path: views.map(({ position, look_at, up }) => ({ position, look_at, up })),
-      frames: views.length,
+      path: knots(keys).map(({ position, look_at, up }) => ({ position, look_at, up })),
+      frames: pictures,
       fps,
       size: SIZES[size].size ? [...SIZES[size].size] : null,
     })
@@ -104,7 +103,7 @@ function Question({
         onChange={setRate}
       />
       <div className="flex items-center justify-between gap-3">
-        <p className="text-sm text-soft">{count(views.length)} frames</p>
+        <p className="text-sm text-soft">{count(pictures)} frames</p>
         <Button look="primary" disabled={busy} onClick={() => void make()}>
           {busy ? 'One is being made' : 'Make the film'}
         </Button>

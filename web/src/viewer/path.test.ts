@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 
 import type { Vector } from '../api/shown';
-import { duration, film, type KeyFrame, moments, moved, spline, viewAt } from './path';
+import { duration, frames, type KeyFrame, knots, moments, moved, spline, viewAt } from './path';
+import { distance } from './vector';
 
 const key = (id: string, position: Vector, seconds: number, fov = 50): KeyFrame => ({
   id,
@@ -65,17 +66,28 @@ describe('the way through key frames', () => {
 });
 
 describe('a film', () => {
-  it('has a view for each frame, from the first key frame to the last', () => {
-    const views = film(keys, 10);
-    expect(views).toHaveLength(61);
+  it('takes the way at even times, from the first key frame to the last', () => {
+    const views = knots(keys);
+    expect(views).toHaveLength(49);
     expect(views[0]?.position).toEqual([0, 0, 5]);
-    expect(views[60]?.position).toEqual([-5, 0, 0]);
-    views[10]?.position.forEach((value, i) => expect(value).toBeCloseTo([5, 1, 0][i] as number));
+    expect(views[48]?.position).toEqual([-5, 0, 0]);
+    views[8]?.position.forEach((value, i) => expect(value).toBeCloseTo([5, 1, 0][i] as number));
   });
 
-  it('of one key frame is a picture, and never more than a server takes', () => {
-    expect(film(keys.slice(0, 1), 30)).toHaveLength(1);
-    expect(film([key('a', [0, 0, 1], 5000), key('b', [0, 0, 2], 1)], 60)).toHaveLength(10_000);
+  it('is where the way is between two of them as well, to a five-hundredth of its size', () => {
+    const views = knots(keys).map((view) => view.position);
+    const even = views.map((_, i) => i / 8);
+    for (const time of [0.06, 1.06, 2.44, 5.9]) {
+      expect(distance(spline(views, even, time), viewAt(keys, time).position)).toBeLessThan(10 / 500);
+    }
+  });
+
+  it('has so many pictures as its seconds say, and never more than a server takes', () => {
+    expect(frames(keys, 10)).toBe(61);
+    expect(frames(keys.slice(0, 1), 30)).toBe(1);
+    const long = [key('a', [0, 0, 1], 5000), key('b', [0, 0, 2], 1)];
+    expect(frames(long, 60)).toBe(10_000);
+    expect(knots(long)).toHaveLength(600);
   });
 });
 

@@ -73,13 +73,28 @@ export function viewAt(keys: KeyFrame[], time: number): View {
   };
 }
 
-/** A view for every picture of a film, the first and the last key frame included. */
-export function film(keys: KeyFrame[], fps: number): View[] {
+/** How many pictures a film of this path has. */
+export const frames = (keys: KeyFrame[], fps: number): number =>
+  keys.length < 2 ? keys.length : Math.min(MOST_FRAMES, Math.max(2, Math.round(duration(keys) * fps) + 1));
+
+const KNOTS = 8; // a second
+const MOST_KNOTS = 600; // the list travels with all news of the job
+
+/**
+ * Views at even times, close enough that a spline through them is the way itself: a server that knows nothing of
+ * seconds between key frames takes it at the same pace.
+ */
+export function knots(keys: KeyFrame[]): View[] {
   if (keys.length < 2) return keys.map((key) => key.view);
   const whole = duration(keys);
-  const count = Math.min(MOST_FRAMES, Math.max(2, Math.round(whole * fps) + 1));
-  return Array.from({ length: count }, (_, i) => viewAt(keys, (whole * i) / (count - 1)));
+  const count = Math.min(MOST_KNOTS, Math.max(2, Math.ceil(whole * KNOTS) + 1));
+  return Array.from({ length: count }, (_, i) => rounded(viewAt(keys, (whole * i) / (count - 1))));
 }
+
+const rounded = (view: View): View => {
+  const short = (a: Vector) => a.map((value) => Number(value.toPrecision(6))) as Vector;
+  return { ...view, position: short(view.position), look_at: short(view.look_at), up: short(view.up) };
+};
 
 export const moved = (keys: KeyFrame[], from: number, to: number): KeyFrame[] => {
   const one = keys[from];
