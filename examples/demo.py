@@ -29,7 +29,9 @@ def main() -> int:
     asked.out.mkdir(exist_ok=True)
     watched = sys.stdout.isatty()
     server = subprocess.Popen(
-        [*LUMIGRAPH, "up", "--port", "0", "--data", str(asked.out / "studio"), "--quiet"], stdout=subprocess.PIPE, text=True
+        [*LUMIGRAPH, "up", "--port", "0", "--data", str(asked.out / "studio"), "--quiet"],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert server.stdout is not None

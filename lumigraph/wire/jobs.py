@@ -67,6 +67,7 @@ class KeyFrame(Request):
     position: Vector
     look_at: Vector
     up: Vector | None = None
+    fov: Annotated[float, Field(ge=1, le=170, description="vertical, degrees; that of the photos")] | None = None
 
 
 class RenderJob(Request):

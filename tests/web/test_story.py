@@ -43,7 +43,8 @@ def test_from_photos_to_a_file(studio: Studio, chromium: Path, tmp_path: Path) -
     assert train.state.attempt == 2  # the one that was killed, and the one that went on
     assert len(PlyData.read(tmp_path / "scene.ply")["vertex"]) > 1000
     run = studio.data / "projects" / project / "runs" / train.id
-    assert likeness(run, tmp_path / "canvas.png") > 20
+    view = next(one["view"] for one in told if one["step"] == "finished")
+    assert likeness(run, [float(number) for number in view.partition("=")[2].split(",")], tmp_path / "canvas.png") > 25
 
 
 def played(studio: Studio, chromium: Path, photos: Path, out: Path) -> list[dict[str, Any]]:
@@ -73,13 +74,13 @@ def kill_worker(studio: Studio) -> None:
     workers[0][0].kill()
 
 
-def likeness(run: Path, canvas: Path) -> float:
-    """PSNR between what the browser drew at its first camera and what the field renders there."""
+def likeness(run: Path, view: list[float], canvas: Path) -> float:
+    """PSNR between what the browser drew and what the field renders from there. `view`: position, look_at, fov."""
     drawn = torch.from_numpy(np.array(Image.open(canvas).convert("RGB"))).float() / 255
-    start = json.loads((run / "shown" / "index.json").read_text())["start"]
+    up = torch.tensor(json.loads((run / "shown" / "index.json").read_text())["up"])
     height, width = drawn.shape[:2]
-    focal = height / 2 / math.tan(math.radians(start["fov"]) / 2)
-    pose = look_at(*(torch.tensor([start[name]]) for name in ("position", "look_at", "up")))
+    focal = height / 2 / math.tan(math.radians(view[6]) / 2)
+    pose = look_at(torch.tensor([view[:3]]), torch.tensor([view[3:6]]), up[None])
     camera = Cameras(
         pose, torch.tensor([[focal, focal]]), torch.tensor([[width / 2, height / 2]]), torch.tensor([[width, height]])
     )

@@ -23,7 +23,11 @@ const hold = async (what) => {
 };
 
 const chromium = await browser();
-const context = await chromium.newContext({ viewport: { width, height: height + 480 }, acceptDownloads: true });
+const context = await chromium.newContext({
+  viewport: { width, height: height + 480 },
+  acceptDownloads: true,
+  reducedMotion: 'reduce',
+});
 const page = await context.newPage();
 const wrong = [];
 page.on('pageerror', (error) => wrong.push(`page: ${error.message}`));
@@ -32,7 +36,8 @@ page.on('console', (message) => {
 });
 page.on('request', (request) => {
   const url = new URL(request.url());
-  if (/^https?:$/.test(url.protocol) && url.origin !== new URL(link).origin) wrong.push(`asked ${url.origin}`);
+  if (/^https?:$/.test(url.protocol) && url.origin !== new URL(link).origin)
+    wrong.push(`asked ${url.origin}`);
 });
 // Small for the machine's sake: what is asked for stays the same but for the number of gaussians.
 await page.route('**/scan', async (route) => {
@@ -49,10 +54,15 @@ async function shot(name) {
   await page.screenshot({ path: join(out, `${name}.png`) });
   for (const colorScheme of THEMES) {
     await page.emulateMedia({ colorScheme });
+    await page.waitForTimeout(150); // colours have changed
     await page.evaluate(axe);
-    const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
+    const { violations } = await page.evaluate(() =>
+      window.axe.run(document, { resultTypes: ['violations'] }),
+    );
     for (const one of violations) {
-      wrong.push(`${name}, ${colorScheme}: ${one.id}: ${one.nodes.map((node) => node.html.slice(0, 160)).join(' ')}`);
+      wrong.push(
+        `${name}, ${colorScheme}: ${one.id}: ${one.nodes.map((node) => node.html.slice(0, 160)).join(' ')}`,
+      );
     }
   }
   await page.emulateMedia({ colorScheme: 'light' });
@@ -77,26 +87,42 @@ try {
   const project = /projects\/(\w+)/.exec(page.url())[1];
   tell({ step: 'asked', project });
 
-  await activity().getByText(/^Training/).waitFor({ timeout: LONG });
+  await activity()
+    .getByText(/^Training/)
+    .waitFor({ timeout: LONG });
   await page.getByText('Photos it never saw', { exact: false }).first().waitFor({ timeout: LONG });
   await shot('training');
   await page.reload();
-  await activity().getByText(/^Training/).waitFor({ timeout: LONG });
+  await activity()
+    .getByText(/^Training/)
+    .waitFor({ timeout: LONG });
   tell({ step: 'reloaded in the middle of training' });
 
   await room('View');
-  await page.waitForFunction(() => window.__viewer?.loaded && window.__viewer.splats > 100, null, { timeout: LONG });
+  await page.waitForFunction(() => window.__viewer?.loaded && window.__viewer.splats > 100, null, {
+    timeout: LONG,
+  });
   const first = await page.evaluate(() => window.__viewer.loaded);
   await shot('appearing');
   await hold({ step: 'seen while it trains', scene: first });
 
   // The worker has been killed meanwhile: it goes on, and a newer state takes the older one's place.
   await page.waitForFunction((before) => window.__viewer?.loaded !== before, first, { timeout: LONG });
-  await page.waitForFunction(() => !document.querySelector('[data-testid=activity]'), null, { timeout: LONG });
+  await page.waitForFunction(() => !document.querySelector('[data-testid=activity]'), null, {
+    timeout: LONG,
+  });
   await page.waitForTimeout(1500);
-  await page.locator('canvas').first().screenshot({ path: join(out, 'canvas.png') });
+  await page
+    .locator('canvas')
+    .first()
+    .screenshot({ path: join(out, 'canvas.png') });
   await shot('view');
-  tell({ step: 'finished', scene: await page.evaluate(() => window.__viewer.loaded) });
+  await page.getByRole('button', { name: 'Copy a link to this view' }).click();
+  tell({
+    step: 'finished',
+    scene: await page.evaluate(() => window.__viewer.loaded),
+    view: new URL(page.url()).hash,
+  });
 
   await room('Photos');
   await page.locator('canvas').first().waitFor();
@@ -112,7 +138,10 @@ try {
   await room('Export');
   await page.getByRole('button', { name: 'Make file' }).click();
   const coming = page.waitForEvent('download', { timeout: LONG });
-  await page.getByRole('link', { name: /^Download/ }).first().click({ timeout: LONG });
+  await page
+    .getByRole('link', { name: /^Download/ })
+    .first()
+    .click({ timeout: LONG });
   await (await coming).saveAs(join(out, 'scene.ply'));
   await shot('export');
 

@@ -957,6 +957,8 @@ export interface components {
         JsonValue: unknown;
         /** KeyFrame */
         KeyFrame: {
+            /** Fov */
+            fov?: number | null;
             /** Look At */
             look_at: [
                 number,

@@ -25,6 +25,7 @@ export function CaptureScene({ project, capture, chosen, onChoose }: SceneProps)
         frameloop="demand"
         dpr={[1, 2]}
         camera={{ position: eye, up, fov: 45, near: size / 500, far: size * 50 }}
+        role="img"
         aria-label="Cameras and points in space"
       >
         <OrbitControls makeDefault target={centre} />

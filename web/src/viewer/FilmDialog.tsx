@@ -73,7 +73,7 @@ function Question({
       verb: 'render',
       run,
       form: 'mp4',
-      path: knots(keys).map(({ position, look_at, up }) => ({ position, look_at, up })),
+      path: knots(keys).map(({ position, look_at, up, fov }) => ({ position, look_at, up, fov })),
       frames: pictures,
       fps,
       size: SIZES[size].size ? [...SIZES[size].size] : null,
