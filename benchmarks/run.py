@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import fields, kernels, live, peak, poses, server, training, uploads
+from benchmarks import fields, kernels, live, pages, peak, poses, server, training, uploads
 from lumigraph.studio.machine import cores, cpu_model
 
 ROOT = Path(__file__).parent.parent
@@ -51,7 +51,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         nargs="+",
-        choices=("peak", "kernels", "fields", "live", "training", "poses", "server", "uploads"),
+        choices=("peak", "kernels", "fields", "live", "training", "poses", "server", "uploads", "pages"),
         help="default: all",
     )
     parser.add_argument("--scenes", nargs="+", choices=SCENES, default=SCENES, help="of training, poses; default: all")
@@ -72,6 +72,7 @@ def suites(args: argparse.Namespace) -> dict[str, Callable[[], Iterator[Row]]]:
         "training": partial(training.rows, args.data, trained, args.seconds, args.methods),
         "poses": partial(poses.rows, args.data, posed),
         "server": server.rows,
+        "pages": pages.rows,
         "uploads": uploads.rows,
     }
     return {name: rows for name, rows in known.items() if args.only is None or name in args.only}
