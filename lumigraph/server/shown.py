@@ -27,7 +27,7 @@ ShownName = Annotated[str, Path(description="as the JSON beside it names it", ex
 Model = TypeVar("Model", bound=BaseModel)
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
-OF_A_STEP = re.compile(r"(scene|render-\d+)-\d{6,12}\.(spz|jpg)")  # what has this name once never changes
+OF_A_STEP = re.compile(r"(scene|first|render-\d+)-\d{6,12}\.(spz|jpg)")  # what has this name once never changes
 FOR_EVER = "private, max-age=31536000, immutable"
 MOST_JOBS = 1000
 

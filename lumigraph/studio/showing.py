@@ -60,6 +60,7 @@ FIRST_SIDE = 160  # of a method of which nobody knows yet how long it takes
 MOST_VIEWS = 4
 SECONDS = 0.6  # that the renders of a snapshot may take; slow methods are shown smaller
 SHARE = 0.25  # of the time since the last showing, that the next may take
+LARGE, FIRST = 400_000, 100_000  # gaussians: from where on a part comes first, and how large that is
 KEPT = 2  # steps whose files stay: a browser may still be fetching those of the one before
 JUDGED, SHARP = 100, 90  # views of an evaluation, and their quality
 SOLID = 0.1  # opacity of the gaussians that say where the scene is
@@ -203,8 +204,11 @@ class RunShow:
         self.folder.mkdir(exist_ok=True)
         sweep(self.folder)
         splats: Splats | None = field.splats() if hasattr(field, "splats") else None
-        scene, size = None, None
+        scene, first, size = None, None, None
         if splats is not None:
+            if len(splats) > LARGE:
+                first = f"first-{card.step:06d}.spz"
+                spz.write(_foremost(splats, FIRST), self.folder / first)
             scene = f"scene-{card.step:06d}.spz"
             spz.write(splats, self.folder / scene)
             size = (self.folder / scene).stat().st_size
@@ -216,6 +220,7 @@ class RunShow:
             finished=card.finished,
             count=None if splats is None else len(splats),
             scene=scene,
+            first=first,
             bytes=size,
             box=_box(solid) if len(solid) else _corners(field.box),
             up=_vector(up_direction(cameras)),
@@ -338,9 +343,15 @@ def _start(cameras: Cameras, held_out: Tensor, solid: Tensor) -> Start:
     return Start(**first_camera(cameras, best).model_dump())
 
 
+def _foremost(splats: Splats, count: int) -> Splats:
+    """Those that cover most of the scene: by opacity times the area of the larger two axes."""
+    area = splats.log_scales.sort(dim=1).values[:, 1:].sum(dim=1).exp()
+    return splats.select((torch.sigmoid(splats.logit_opacities) * area).topk(count).indices)
+
+
 def _prune(folder: Path) -> None:
     """The files of older steps go; by their time, since a run that goes on after a crash repeats steps."""
-    for pattern in ("scene-*.spz", *(f"render-{k}-*.jpg" for k in range(MOST_VIEWS))):
+    for pattern in ("scene-*.spz", "first-*.spz", *(f"render-{k}-*.jpg" for k in range(MOST_VIEWS))):
         newest = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime_ns, reverse=True)
         for old in newest[KEPT:]:
             old.unlink(missing_ok=True)

@@ -83,6 +83,9 @@ class ShownRun(_Shown):
     finished: bool
     count: Count | None = Field(description="of gaussians; null where the method has none")
     scene: str | None = Field(description="an SPZ of them")
+    first: str | None = Field(
+        default=None, description="of a large scene, an SPZ of what covers most of it, to begin with"
+    )
     bytes: Count | None = Field(description="of that file")
     box: Box
     up: Vector

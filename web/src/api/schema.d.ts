@@ -1513,6 +1513,11 @@ export interface components {
             count: number | null;
             /** Finished */
             finished: boolean;
+            /**
+             * First
+             * @description of a large scene, an SPZ of what covers most of it, to begin with
+             */
+            first?: string | null;
             /** Method */
             method: string;
             /**

@@ -15,6 +15,7 @@ export interface SplatViewProps {
   rig: Rig;
   url: string;
   name: string;
+  first: string | null;
   look: Look;
   asleep: boolean; // something else is on the screen
   crop: Box | null;
@@ -39,7 +40,19 @@ export default function SplatView(props: SplatViewProps) {
   );
 }
 
-function Splats({ rig, url, name, look, asleep, crop, box, antialiased, onLoading, onEyes }: SplatViewProps) {
+function Splats({
+  rig,
+  url,
+  name,
+  first,
+  look,
+  asleep,
+  crop,
+  box,
+  antialiased,
+  onLoading,
+  onEyes,
+}: SplatViewProps) {
   const { gl, scene, invalidate } = useThree();
   const [stage, setStage] = useState<SplatStage | null>(null);
 
@@ -49,7 +62,7 @@ function Splats({ rig, url, name, look, asleep, crop, box, antialiased, onLoadin
     return () => made.dispose();
   }, [gl, scene, invalidate, onLoading, antialiased]);
 
-  useEffect(() => stage?.want(url, name), [stage, url, name]);
+  useEffect(() => stage?.want({ url, name, first }), [stage, url, name, first]);
   useEffect(() => stage?.look(look), [stage, look]);
   useEffect(() => stage?.crop(crop), [stage, crop]);
   useEffect(() => {

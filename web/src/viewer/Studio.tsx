@@ -96,6 +96,7 @@ function Room({ project, run, shown, antialiased, rig }: StudioProps & { rig: Ri
                     rig={rig}
                     url={runFile(project, run, shown.scene)}
                     name={shown.scene}
+                    first={shown.first ? runFile(project, run, shown.first) : null}
                     look={byServer ? 'splats' : (picture as Look)}
                     asleep={byServer !== null}
                     crop={crop}

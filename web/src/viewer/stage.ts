@@ -23,6 +23,13 @@ import { fetchSplats, type Look, Looks } from './splats';
 export type Loading =
   { state: 'loading'; part: number } | { state: 'ready' } | { state: 'failed'; text: string };
 
+/** A scene; of a large one also the address of a part that is soon there, for an empty screen. */
+export interface Wanted {
+  url: string;
+  name: string;
+  first: string | null;
+}
+
 const LONGEST_SORT = 3000; // ms
 
 export class SplatStage {
@@ -31,7 +38,7 @@ export class SplatStage {
   private readonly leaving = new AbortController();
   private mesh: SplatMesh | null = null;
   private name: string | null = null;
-  private wanted: { url: string; name: string } | null = null;
+  private wanted: Wanted | null = null;
   private loading = false;
   private before: number | null = null; // Spark's mark of what was on the screen when the scene came
   private box: Box | null = null;
@@ -51,8 +58,8 @@ export class SplatStage {
   }
 
   /** Show this scene as soon as it is here; until then, what is shown stays. Of several, the newest. */
-  want(url: string, name: string): void {
-    this.wanted = { url, name };
+  want(wanted: Wanted): void {
+    this.wanted = wanted;
     if (!this.loading) void this.load();
   }
 
@@ -122,15 +129,10 @@ export class SplatStage {
   private async load(): Promise<void> {
     this.loading = true;
     while (this.wanted && this.wanted.name !== this.name) {
-      const { url, name } = this.wanted;
+      const { url, name, first } = this.wanted;
       try {
-        if (!this.mesh) this.tell({ state: 'loading', part: 0 });
-        const first = this.mesh === null;
-        const mesh = await fetchSplats(url, this.leaving.signal, (part) => {
-          if (first) this.tell({ state: 'loading', part });
-        });
-        this.swap(mesh, name);
-        this.tell({ state: 'ready' });
+        if (!this.mesh && first) await this.bring(first, `part of ${name}`);
+        await this.bring(url, name);
       } catch (error) {
         if (this.leaving.signal.aborted) break;
         if (this.wanted.name !== name) continue; // a newer one has taken its place on the server
@@ -140,6 +142,16 @@ export class SplatStage {
       }
     }
     this.loading = false;
+  }
+
+  private async bring(url: string, name: string): Promise<void> {
+    const empty = this.mesh === null;
+    if (empty) this.tell({ state: 'loading', part: 0 });
+    const mesh = await fetchSplats(url, this.leaving.signal, (part) => {
+      if (empty) this.tell({ state: 'loading', part });
+    });
+    this.swap(mesh, name);
+    this.tell({ state: 'ready' });
   }
 
   private swap(mesh: SplatMesh, name: string): void {
