@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from lumigraph.captures.sample import render_sample
 from lumigraph.formats import ply, spz
 from lumigraph.methods import train as loop
-from lumigraph.scene.assets import Points
+from lumigraph.scene.assets import Points, Splats
 from lumigraph.scene.cameras import Cameras, project
 from lumigraph.scene.capture import ArrayPhotos, Capture
 from lumigraph.scene.field import Training
@@ -84,6 +85,26 @@ def test_a_training_is_shown_as_it_grows(posed: Place) -> None:
                 assert (picture.format, picture.size) == ("JPEG", SIZE)
     assert len(list(shown.glob("scene-*.spz"))) == 2
     assert not list(shown.glob("*.tmp-*"))
+
+
+def test_of_a_large_scene_a_part_comes_first(posed: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(showing, "LARGE", 50)
+    monkeypatch.setattr(showing, "FIRST", 20)
+    done(ask.TrainJob(steps=2), posed)
+    folder = posed.project / "runs" / posed.id / "shown"
+    index = ShownRun.model_validate_json((folder / "index.json").read_bytes())
+    assert index.scene is not None
+    assert index.first is not None
+    whole, first = spz.read(folder / index.scene), spz.read(folder / index.first)
+    assert len(first) == 20 < len(whole)
+    assert torch.cdist(first.means, whole.means).min(dim=1).values.max() < 1e-3  # the same, within both files' steps
+
+    def cover(splats: Splats) -> Tensor:
+        scales = splats.log_scales.exp().sort(dim=1).values
+        return torch.sigmoid(splats.logit_opacities) * scales[:, 1] * scales[:, 2]
+
+    least, most = cover(first).min(), cover(whole).sort(descending=True).values[19]
+    torch.testing.assert_close(least, most, rtol=0.1, atol=0.0)  # the packed scales have steps of 6 %
 
 
 def test_the_capture_is_shown_before_the_training(posed: Place) -> None:
