@@ -45,6 +45,20 @@ def test_from_photos_to_a_file(studio: Studio, chromium: Path, tmp_path: Path) -
     run = studio.data / "projects" / project / "runs" / train.id
     view = next(one["view"] for one in told if one["step"] == "finished")
     assert likeness(run, [float(number) for number in view.partition("=")[2].split(",")], tmp_path / "canvas.png") > 25
+    assert likeness_to_photo(sample / "images" / "IMG_0012.jpg", tmp_path / "stood.png") > 15  # 12 some pixels aside
+
+
+def likeness_to_photo(photo: Path, canvas: Path) -> float:
+    """PSNR between what the browser drew from where a photo was taken and that photo, in the middle of both."""
+    drawn = Image.open(canvas).convert("RGB")
+    width, height = drawn.size
+    taken = Image.open(photo).convert("RGB")
+    taken = taken.resize((round(taken.width * height / taken.height), height))
+    left = (taken.width - width) / 2
+    pictures = [taken.crop((round(left), 0, round(left) + width, height)), drawn]
+    box = (width // 4, height // 4, 3 * width // 4, 3 * height // 4)
+    a, b = (np.asarray(picture.crop(box), dtype=np.float64) / 255 for picture in pictures)
+    return float(-10 * np.log10(((a - b) ** 2).mean()))
 
 
 def played(studio: Studio, chromium: Path, photos: Path, out: Path) -> list[dict[str, Any]]:

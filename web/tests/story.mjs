@@ -128,6 +128,14 @@ try {
   await page.locator('canvas').first().waitFor();
   await page.waitForTimeout(1500);
   await shot('cameras');
+  await page.getByRole('button', { name: 'IMG_0012.jpg' }).click();
+  await page.getByRole('link', { name: 'Stand here in the scene' }).click();
+  await page.waitForFunction(() => window.__viewer?.loaded, null, { timeout: LONG });
+  await page.waitForTimeout(1500);
+  await page
+    .locator('canvas')
+    .first()
+    .screenshot({ path: join(out, 'stood.png') });
 
   await room('Evaluate');
   const line = page.getByRole('slider', { name: /Line between/ });

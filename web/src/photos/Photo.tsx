@@ -1,6 +1,10 @@
-import { type Capture, captureFile, projectFile } from '../api/shown';
+import { Link } from 'wouter';
+
+import { type Capture, captureFile, projectFile, useRuns } from '../api/shown';
 import { Dialog } from '../design/Dialog';
+import { toHash } from '../viewer/camera';
 import { leaf } from './Photos';
+import { viewOf } from './stand';
 
 /** One photo, large. Frames of a video have no file of their own: of them there is the thumbnail alone. */
 export function Photo({
@@ -15,6 +19,7 @@ export function Photo({
   onClose: () => void;
 }) {
   const known = capture?.images.find((image) => image.name === name || leaf(image.name) === leaf(name ?? ''));
+  const runs = useRuns(project);
   const small = known ? captureFile(project, known.thumb) : undefined;
   return (
     <Dialog open={name !== null} onClose={onClose} title={name ?? ''} wide>
@@ -27,6 +32,16 @@ export function Photo({
             if (small && !event.currentTarget.src.endsWith(small)) event.currentTarget.src = small;
           }}
         />
+      )}
+      {known && capture && runs.data && runs.data.length > 0 && (
+        <p className="mt-3 text-center text-sm">
+          <Link
+            href={`/projects/${project}/view${toHash(viewOf(known, capture))}`}
+            className="font-medium text-sun-text hover:underline"
+          >
+            Stand here in the scene
+          </Link>
+        </p>
       )}
       {known && (
         <p className="mt-3 text-center text-xs text-soft">
