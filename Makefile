@@ -38,7 +38,7 @@ web: lumigraph/server/static/index.html
 	    { echo 'no venv could be made: on Debian, apt-get install python3-venv' >&2; exit 1; }
 	$(BIN)/pip install --no-deps torch==2.13.0
 	$(BIN)/pip install 'cmake>=3.18' ninja
-	$(BIN)/pip install --config-settings=wheel.cmake=false -e '.[dev,heic,postgres]'
+	$(BIN)/pip install --config-settings=wheel.cmake=false -e '.[dev,formats,heic,postgres]'
 	touch $@
 
 build/native/installed: CMakeLists.txt $(SOURCES) | .venv/installed

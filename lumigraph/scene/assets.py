@@ -1,10 +1,10 @@
-"""What can be taken away: gaussians and points, as tensors without a file format."""
+"""What can be taken away: gaussians, points and meshes, as tensors without a file format."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -113,6 +113,19 @@ class Points:
         """(N,) int64: how many images saw each point, None where nobody knows."""
         return None if self.seen_offsets is None else self.seen_offsets.diff()
 
+    def transformed(self, similarity: Similarity) -> Points:
+        """The points moved, turned and scaled."""
+        normals = self.normals
+        if normals is not None:
+            normals = normals @ similarity.rotation.to(normals).T
+        return replace(self, xyz=similarity.points(self.xyz), normals=normals)
+
+    def bounds(self) -> Tensor:
+        """(2, 3) smallest and largest coordinates. Raises ValueError where there are none."""
+        if not len(self):
+            raise ValueError("no points have no bounds")
+        return torch.stack([self.xyz.amin(dim=0), self.xyz.amax(dim=0)])
+
     def select(self, which: Tensor) -> Points:
         """Those of `which`: int64 indices (M,) or a bool mask (N,)."""
         which = which.nonzero()[:, 0] if which.dtype == torch.bool else which
@@ -136,6 +149,64 @@ class Points:
         renamed = number[self.seen_images.long()]
         kept = torch.cat([torch.zeros(1, dtype=torch.int64), (renamed >= 0).cumsum(0)])
         return Points(self.xyz, self.rgb, self.normals, kept[self.seen_offsets], renamed[renamed >= 0])
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """V vertices and F triangles, with what is known about their looks. Raises ValueError on wrong shapes or indices.
+
+    The corners of a triangle run counter-clockwise where it is seen from outside. A vertex on a seam of the texture is
+    there once for each side of the seam.
+    """
+
+    vertices: Tensor  # (V, 3) float32 world units
+    faces: Tensor  # (F, 3) int32 indices of vertices
+    normals: Tensor | None = None  # (V, 3) float32, unit, outwards
+    uv: Tensor | None = None  # (V, 2) float32: u * width, v * height are pixels of the texture, v from the top down
+    rgb: Tensor | None = None  # (V, 3) uint8 sRGB
+    texture: Tensor | None = None  # (H, W, 3) uint8 sRGB, the top row first; comes with uv
+
+    def __post_init__(self) -> None:
+        n = self.vertices.shape[0] if self.vertices.ndim else 0
+        wanted = {
+            "vertices": ((n, 3), torch.float32),
+            "normals": ((n, 3), torch.float32),
+            "uv": ((n, 2), torch.float32),
+            "rgb": ((n, 3), torch.uint8),
+        }
+        for name, (shape, dtype) in wanted.items():
+            tensor: Tensor | None = getattr(self, name)
+            if tensor is not None and (tuple(tensor.shape) != shape or tensor.dtype != dtype):
+                raise ValueError(f"{name} must be {shape} {dtype}, not {tuple(tensor.shape)} {tensor.dtype}")
+        if self.faces.ndim != 2 or self.faces.shape[1] != 3 or self.faces.dtype != torch.int32:
+            raise ValueError(f"faces must be (F, 3) int32, not {tuple(self.faces.shape)} {self.faces.dtype}")
+        if len(self.faces) and not (0 <= int(self.faces.min()) and int(self.faces.max()) < n):
+            raise ValueError(f"faces must name vertices 0 to {n - 1}")
+        if self.texture is not None:
+            if self.uv is None:
+                raise ValueError("a texture comes with uv")
+            if self.texture.ndim != 3 or self.texture.shape[2] != 3 or self.texture.dtype != torch.uint8:
+                raise ValueError(f"texture must be (H, W, 3) uint8, not {tuple(self.texture.shape)}")
+
+    def __len__(self) -> int:
+        """Triangles."""
+        return self.faces.shape[0]
+
+    def bounds(self) -> Tensor:
+        """(2, 3) smallest and largest coordinates of the vertices. Raises ValueError where there are none."""
+        if not len(self.vertices):
+            raise ValueError("no vertices have no bounds")
+        return torch.stack([self.vertices.amin(dim=0), self.vertices.amax(dim=0)])
+
+    def transformed(self, similarity: Similarity) -> Mesh:
+        """The mesh moved, turned and scaled."""
+        normals = self.normals
+        if normals is not None:
+            normals = normals @ similarity.rotation.to(normals).T
+        return replace(self, vertices=similarity.points(self.vertices), normals=normals)
+
+
+Asset = Splats | Points | Mesh
 
 
 def _check_table(offsets: Tensor, images: Tensor, n: int) -> None:

@@ -1,0 +1,62 @@
+"""What all formats do alike: open a file that nobody vouches for, write one that is whole or absent."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lumigraph.scene.errors import FormatError
+from lumigraph.scene.files import written_beside
+
+Array = npt.NDArray[Any]
+
+
+def opened(path: Path) -> BinaryIO:
+    """A regular file to read. Raises FormatError."""
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be opened ({error.strerror or error}); check the name") from error
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise FormatError(f"{path}: not a regular file; give the path of a {path.suffix or 'scene'} file")
+    return stream
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A file that becomes `path` when the block ends well. Raises FormatError where the disk refuses."""
+    try:
+        with written_beside(path) as stream:
+            yield stream
+    except OSError as error:
+        reason = error.strerror or error
+        raise FormatError(f"{path}: not written ({reason}); free some space or choose another folder") from error
+
+
+def array(tensor: torch.Tensor) -> Array:
+    """On the CPU, as it is."""
+    return tensor.detach().cpu().numpy()
+
+
+def tensor(values: Array, dtype: type[np.generic] = np.float32) -> torch.Tensor:
+    """A copy that nobody else writes to."""
+    return torch.from_numpy(np.array(values, dtype=dtype, order="C"))
+
+
+def check_finite(path: Path, **columns: Array) -> None:
+    """Raises FormatError where a row holds NaN or infinity: nobody could read it back."""
+    for name, values in columns.items():
+        rows = ~np.isfinite(values).reshape(len(values), -1).all(axis=1) if len(values) else np.zeros(0, bool)
+        if bad := int(rows.sum()):
+            raise FormatError(
+                f"{path}: not written, because {bad} of {len(values)} {name} hold NaN or infinity; remove them first"
+            )
