@@ -180,7 +180,7 @@ class Mesh:
                 raise ValueError(f"{name} must be {shape} {dtype}, not {tuple(tensor.shape)} {tensor.dtype}")
         if self.faces.ndim != 2 or self.faces.shape[1] != 3 or self.faces.dtype != torch.int32:
             raise ValueError(f"faces must be (F, 3) int32, not {tuple(self.faces.shape)} {self.faces.dtype}")
-        if len(self.faces) and not (0 <= int(self.faces.min()) and int(self.faces.max()) < n):
+        if len(self.faces) and not (int(self.faces.min()) >= 0 and int(self.faces.max()) < n):
             raise ValueError(f"faces must name vertices 0 to {n - 1}")
         if self.texture is not None:
             if self.uv is None:
