@@ -1,14 +1,29 @@
 // The buttons over the scene.
 
-import { Camera, Link2, Maximize, Minimize, Orbit, Plane, RotateCcw, Ruler } from 'lucide-react';
-import { type RefObject, useEffect, useState } from 'react';
+import { Camera, Footprints, Link2, Maximize, Minimize, Orbit, Plane, RotateCcw, Ruler } from 'lucide-react';
+import { type MouseEvent, type ReactNode, type RefObject, useEffect, useState } from 'react';
 
 import { IconButton } from '../design/Button';
 import { complain, say } from '../design/Toasts';
 import { NARROWEST, WIDEST } from './camera';
 import { type Eyes, savePicture } from './eyes';
-import type { Rig } from './rig';
+import type { Hands, Rig } from './rig';
 import { useMoves, viewAddress } from './useRig';
+
+const HANDS: { hands: Hands; label: string; icon: ReactNode }[] = [
+  { hands: 'orbit', label: 'Orbit: turn about the scene', icon: <Orbit className="size-4" /> },
+  {
+    hands: 'walk',
+    label:
+      'Walk: W A S D along the ground, E and Q to stand higher or lower, drag to look, wheel for the pace',
+    icon: <Footprints className="size-4" />,
+  },
+  {
+    hands: 'fly',
+    label: 'Fly: W A S D to where you look, E and Q up and down, drag to look, wheel for the pace',
+    icon: <Plane className="size-4" />,
+  },
+];
 
 export function Toolbar({
   rig,
@@ -31,6 +46,11 @@ export function Toolbar({
 }) {
   useMoves(rig);
   const full = useFullScreen();
+  const choose = (hands: Hands, event: MouseEvent) => {
+    rig.mode = hands;
+    // Whoever came by mouse wants to move now; whoever came by Tab is not thrown off the toolbar.
+    if (event.detail > 0) screen.current?.querySelector<HTMLElement>('[role=application]')?.focus();
+  };
   const copy = () =>
     navigator.clipboard
       .writeText(viewAddress(rig, run))
@@ -43,20 +63,18 @@ export function Toolbar({
       aria-label="Camera"
       className="absolute inset-x-2 bottom-2 flex flex-wrap items-center justify-center gap-0.5 rounded-card border border-line bg-surface/95 p-1 shadow-lg sm:right-auto sm:left-1/2 sm:-translate-x-1/2 sm:flex-nowrap"
     >
-      <IconButton
-        label="Orbit: turn about the scene"
-        active={rig.mode === 'orbit'}
-        onClick={() => (rig.mode = 'orbit')}
-      >
-        <Orbit className="size-4" />
-      </IconButton>
-      <IconButton
-        label="Fly: W A S D to move, E and Q up and down, drag to look, wheel for the pace"
-        active={rig.mode === 'fly'}
-        onClick={() => (rig.mode = 'fly')}
-      >
-        <Plane className="size-4" />
-      </IconButton>
+      <div role="group" aria-label="How to move" className="flex gap-0.5">
+        {HANDS.map(({ hands, label, icon }) => (
+          <IconButton
+            key={hands}
+            label={label}
+            active={rig.mode === hands}
+            onClick={(event) => choose(hands, event)}
+          >
+            {icon}
+          </IconButton>
+        ))}
+      </div>
       <IconButton label="Back to the start (R)" onClick={onReset}>
         <RotateCcw className="size-4" />
       </IconButton>
@@ -81,7 +99,7 @@ export function Toolbar({
         {full ? <Minimize className="size-4" /> : <Maximize className="size-4" />}
       </IconButton>
       <FieldOfView rig={rig} />
-      {rig.mode === 'fly' && (
+      {rig.mode !== 'orbit' && (
         <span className="px-1 text-2xs whitespace-nowrap text-soft tabular-nums" role="status">
           pace {rig.fly.pace.toFixed(1)}
         </span>

@@ -1,4 +1,7 @@
 // Flying: drags turn the head, keys move the body, the wheel sets the pace; on glass, two fingers move.
+//
+// Walking is flying in a plane: wherever the head points, the body goes along the ground, and stays as high as it is. Only
+// the keys for up and down change that.
 
 import { type PerspectiveCamera, Quaternion, Vector3 } from 'three';
 
@@ -15,6 +18,8 @@ export const MOVES: Record<string, [right: number, up: number, forward: number]>
   KeyD: [1, 0, 0],
   KeyE: [0, 1, 0],
   KeyQ: [0, -1, 0],
+  PageUp: [0, 1, 0],
+  PageDown: [0, -1, 0],
 };
 export const TURNS: Record<string, [right: number, up: number]> = {
   ArrowLeft: [-1, 0],
@@ -25,6 +30,7 @@ export const TURNS: Record<string, [right: number, up: number]> = {
 
 export class Fly {
   enabled = false;
+  walks = false;
   pace: number; // of 1: a tenth of the scene a second
   private readonly pointers = new Map<number, { x: number; y: number }>();
   private element: HTMLElement | null = null;
@@ -72,9 +78,18 @@ export class Fly {
     return true;
   }
 
-  /** `way`: to the right, up and forward, as the camera sees it. */
+  /** `way`: to the right, up and forward, as the camera sees it; of one who walks, as the ground has it. */
   private go(way: Vector3): void {
-    this.camera.position.add(new Vector3(way.x, way.y, -way.z).applyQuaternion(this.camera.quaternion));
+    const { position, quaternion } = this.camera;
+    if (!this.walks) {
+      position.add(new Vector3(way.x, way.y, -way.z).applyQuaternion(quaternion));
+      return;
+    }
+    // The camera never rolls, so its right is level even where it looks straight down, and what lies ahead follows.
+    const up = this.camera.up.clone().normalize();
+    const right = new Vector3(1, 0, 0).applyQuaternion(quaternion).projectOnPlane(up).normalize();
+    const ahead = new Vector3().crossVectors(up, right);
+    position.addScaledVector(right, way.x).addScaledVector(up, way.y).addScaledVector(ahead, way.z);
   }
 
   /** Left about the world's up, then up, as far as there is still a left and right. */
@@ -110,10 +125,11 @@ export class Fly {
     this.pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
     if (this.pointers.size === 1) this.turn(x * TURN, y * TURN);
     else {
+      // Fingers pull the world along; on the ground, down the glass is nearer.
+      const [right, over] = [-x / this.height / 2, y / this.height / 2];
       const closer = (this.spread() - spread) / this.height;
-      this.go(
-        new Vector3(-x / this.height / 2, y / this.height / 2, closer).multiplyScalar(this.reach * this.pace),
-      );
+      const way = this.walks ? new Vector3(right, 0, closer + over) : new Vector3(right, over, closer);
+      this.go(way.multiplyScalar(this.reach * this.pace));
     }
     this.changed();
   };

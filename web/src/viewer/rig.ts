@@ -7,7 +7,7 @@ import type { Vector } from '../api/shown';
 import { between, type View } from './camera';
 import { Fly, MOVES, TURNS } from './fly';
 
-export type Hands = 'orbit' | 'fly';
+export type Hands = 'orbit' | 'walk' | 'fly';
 
 const TURN = 1.4; // radians a second, by the arrow keys
 const ZOOM = 1.2; // of the distance, in the logarithm, a second
@@ -80,7 +80,8 @@ export class Rig {
   set mode(hands: Hands) {
     this.hands = hands;
     this.orbit.enabled = hands === 'orbit';
-    this.fly.enabled = hands === 'fly';
+    this.fly.enabled = hands !== 'orbit';
+    this.fly.walks = hands === 'walk';
     this.keys.clear();
     this.orbit.update();
     this.tell();
@@ -126,7 +127,7 @@ export class Rig {
 
   /** Whether the key means something here. */
   press(code: string, fast: boolean): boolean {
-    const known = code in TURNS || (this.hands === 'fly' ? code in MOVES : code in ZOOMS);
+    const known = code in TURNS || code in (this.hands === 'orbit' ? ZOOMS : MOVES);
     if (!known) return false;
     this.stop();
     this.fast = fast;
@@ -171,7 +172,7 @@ export class Rig {
       this.follow(this.play, seconds);
       return true;
     }
-    if (this.hands === 'fly') {
+    if (this.hands !== 'orbit') {
       if (!this.fly.step(this.keys, this.fast, seconds)) return false;
       this.flew();
       return true;
