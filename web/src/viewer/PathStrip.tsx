@@ -56,11 +56,21 @@ function Chip({ frame, index, last, path }: { frame: KeyFrame; index: number; la
       <div className="flex items-center rounded-lg border border-line bg-raised pr-0.5">
         <button
           type="button"
-          className="h-8 min-w-8 rounded-lg px-2 text-sm font-semibold tabular-nums hover:text-sun-text"
+          className="relative h-10 min-w-8 overflow-hidden rounded-lg text-sm font-semibold tabular-nums hover:text-sun-text focus-visible:outline-offset-0"
           aria-label={`Go to ${name}`}
+          title={`Go to ${name}`}
           onClick={() => path.show(frame.view)}
         >
-          {index + 1}
+          {frame.picture && (
+            <img src={frame.picture} alt={`Seen from ${name}`} width={60} height={40} draggable={false} />
+          )}
+          <span
+            className={
+              frame.picture ? 'absolute top-0 left-0 rounded-br-lg bg-surface/90 px-1.5 text-xs' : ''
+            }
+          >
+            {index + 1}
+          </span>
         </button>
         <IconButton
           label={`Move ${name} earlier`}

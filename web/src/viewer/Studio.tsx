@@ -59,7 +59,7 @@ function Room({ project, run, shown, antialiased, rig }: StudioProps & { rig: Ri
   const eyes = byServer ? serverEyes : splatEyes;
   const [filming, setFilming] = useState(false);
   const measure = useMeasure(project);
-  const path = usePath(run, rig);
+  const path = usePath(run, rig, eyes, background);
   const screen = useRef<HTMLDivElement>(null);
   const reset = () => rig.glide(fitted(shown.start, rig.camera.aspect));
   useEffect(() => {

@@ -51,11 +51,15 @@ export function Toolbar({
     // Whoever came by mouse wants to move now; whoever came by Tab is not thrown off the toolbar.
     if (event.detail > 0) screen.current?.querySelector<HTMLElement>('[role=application]')?.focus();
   };
-  const copy = () =>
-    navigator.clipboard
-      .writeText(viewAddress(rig, run))
-      .then(() => say('The link to this view is copied.'))
-      .catch(() => say('The address bar now holds the link to this view.'));
+  const copy = async () => {
+    const address = viewAddress(rig, run);
+    try {
+      await navigator.clipboard.writeText(address); // there is no clipboard for pages that came by plain HTTP
+      say('The link to this view is copied.');
+    } catch {
+      say('The address bar now holds the link to this view.');
+    }
+  };
   const save = () => eyes && savePicture(eyes, background, `view-${run}.png`).catch(complain);
   return (
     <div

@@ -7,6 +7,7 @@ import { distance } from './vector';
 const key = (id: string, position: Vector, seconds: number, fov = 50): KeyFrame => ({
   id,
   seconds,
+  picture: null,
   view: { position, look_at: [0, 0, 0], up: [0, 1, 0], fov },
 });
 const keys = [

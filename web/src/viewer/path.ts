@@ -8,6 +8,7 @@ export interface KeyFrame {
   id: string;
   view: View;
   seconds: number; // from here to the next one
+  picture: string | null; // what was seen from there: a small JPEG, as a data: URL
 }
 
 export const MOST_FRAMES = 10_000; // that the server takes

@@ -3,20 +3,12 @@
 import { useEffect, useState } from 'react';
 
 import type { View } from './camera';
+import { type Eyes, smallPicture } from './eyes';
+import { keepPath, readPath } from './keep';
 import { duration, type KeyFrame, moved, viewAt } from './path';
 import type { Rig } from './rig';
 
-const KEY = (run: string) => `lumigraph.path.${run}`;
 const SECONDS = 2;
-
-function read(run: string): KeyFrame[] {
-  try {
-    const kept = JSON.parse(localStorage.getItem(KEY(run)) ?? '[]') as KeyFrame[];
-    return Array.isArray(kept) ? kept.filter((key) => key.view?.position?.length === 3) : [];
-  } catch {
-    return [];
-  }
-}
 
 export interface Path {
   keys: KeyFrame[];
@@ -31,14 +23,18 @@ export interface Path {
   stop: () => void;
 }
 
-export function usePath(run: string, rig: Rig): Path {
-  const [keys, setKeys] = useState(() => read(run));
+export function usePath(run: string, rig: Rig, eyes: Eyes | null, background: string): Path {
+  const [keys, setKeys] = useState(() => readPath(run));
   const [playing, setPlaying] = useState<number | null>(null);
-  useEffect(() => localStorage.setItem(KEY(run), JSON.stringify(keys)), [run, keys]);
+  useEffect(() => keepPath(run, keys), [run, keys]);
+  const add = () => {
+    const picture = eyes && smallPicture(eyes, background);
+    setKeys([...keys, { id: newId(), view: rig.view, seconds: SECONDS, picture }]);
+  };
   return {
     keys,
     playing,
-    add: () => setKeys([...keys, { id: crypto.randomUUID(), view: rig.view, seconds: SECONDS }]),
+    add,
     remove: (id) => setKeys(keys.filter((key) => key.id !== id)),
     move: (index, to) => setKeys(moved(keys, index, to)),
     time: (id, seconds) => setKeys(keys.map((key) => (key.id === id ? { ...key, seconds } : key))),
@@ -54,3 +50,7 @@ export function usePath(run: string, rig: Rig): Path {
     stop: rig.stop,
   };
 }
+
+/** As random as needed to tell key frames apart, also where a page came by plain HTTP and has no `randomUUID`. */
+const newId = (): string =>
+  [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
