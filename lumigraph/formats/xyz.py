@@ -1,0 +1,196 @@
+"""Points as plain text, a line each: `x y z`, then `r g b` (whole, 0 to 255), then `nx ny nz`.
+
+Nobody ever fixed this format. Reading takes what is met in the wild: blanks, tabs, commas or semicolons in between,
+lines of remarks (`#`, `//`), a line of names or of the count before the first point, an intensity as the fourth and
+last column (left out), colours and normals in either order. Of three further columns, whole numbers from 0 to 255 are
+colours and unit vectors are normals; what is both is told apart by the decimal points that we give normals.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from lumigraph.formats.files import array, check_finite, opened, tensor, writing
+from lumigraph.scene.assets import Asset, Points
+from lumigraph.scene.errors import FormatError
+
+NAME = "XYZ text"
+SUFFIXES = (".xyz",)
+HOLDS: tuple[type, ...] = (Points,)
+UP = "+z"
+METRES = None
+
+CHUNK_BYTES = 1 << 20  # of text in flight
+CHUNK_ROWS = 1 << 14
+LINE_LIMIT = 1 << 12
+FIRST_LINES = 100  # among which the first point must be
+COLUMNS = (3, 4, 6, 9)
+SEPARATORS = bytes.maketrans(b",;\t", b"   ")
+REMARKS = (b"#", b"//")
+UNIT_TOLERANCE = 0.02  # of the length of a normal that was written with two decimals
+
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What follows the colours.
+
+    normals: write the normals of points that have them
+    """
+
+    normals: bool = False
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write(asset: Asset, path: Path, options: Options = Options()) -> None:
+    """Write atomically; positions have the digits with which 32-bit floats come back bit for bit.
+
+    Raises FormatError for anything but points, where there are none, for NaN and infinity, and when the disk refuses.
+    """
+    path = Path(path)
+    if not isinstance(asset, Points):
+        raise FormatError(f"{path}: XYZ holds points; choose .ply for gaussians, and .glb or .obj for a mesh")
+    if not len(asset):
+        raise FormatError(f"{path}: not written, because there are no points; an empty file says nothing")
+    columns, layout = [array(asset.xyz)], "%.9g %.9g %.9g"
+    if asset.rgb is not None:
+        columns, layout = [*columns, array(asset.rgb)], f"{layout} %d %d %d"
+    if asset.normals is not None and options.normals:
+        columns, layout = [*columns, array(asset.normals)], f"{layout} %.6f %.6f %.6f"
+    check_finite(path, points=columns[0], normals=columns[-1])
+    with writing(path) as stream:
+        for first in range(0, len(asset), CHUNK_ROWS):
+            lists = [axis for part in columns for axis in part[first : first + CHUNK_ROWS].T.tolist()]
+            rows = f"{layout}\n" * len(lists[0])  # one formatting of many rows is several times as fast as many of one
+            stream.write((rows % tuple(chain.from_iterable(zip(*lists, strict=True)))).encode("ascii"))
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read(path: Path) -> Points:
+    """The points of a text file. Raises FormatError naming the line for anything that is not finite numbers.
+
+    Memory: about ten bytes for each byte of the file at most, where the numbers have one digit.
+    """
+    path = Path(path)
+    with opened(path) as stream:
+        columns, decimal, line = _first_point(stream, path)
+        values = np.concatenate(list(_tables(stream, columns, line, path)))
+    check_single(path, values[:, :3].min(axis=0), values[:, :3].max(axis=0))
+    rgb, normals = None, None
+    for start in range(3, columns - 2, 3):
+        part = values[:, start : start + 3]
+        whole = bool(((part >= 0) & (part <= 255) & (np.floor(part) == part)).all())
+        length = np.linalg.norm(part, axis=1)
+        unit = bool(((np.abs(length - 1) < UNIT_TOLERANCE) | (length == 0)).all())
+        if rgb is None and whole and not (unit and decimal[start]):
+            rgb = tensor(part, np.uint8)
+        elif normals is None and unit:
+            normals = tensor(part)
+        else:
+            raise FormatError(
+                f"{path}: columns {start + 1} to {start + 3} are neither colours (whole, 0 to 255) nor normals (of unit"
+                " length); save the file as x y z r g b"
+            )
+    return Points(tensor(values[:, :3]), rgb, normals)
+
+
+def check_single(path: Path, low: Doubles, high: Doubles) -> None:
+    """FormatError where points within `low` and `high` (3,) lie so far from the origin that 32-bit floats, which
+    everything here computes with, would move them by more than a ten thousandth of their extent."""
+    far = float(np.abs([low, high]).max())
+    if far > float(np.finfo(np.float32).max):
+        raise FormatError(f"{path}: a coordinate of {far:.3g}, which is too large; scale the points down")
+    step = float(np.spacing(np.float32(far)))
+    if step > 1e-4 * float((high - low).max()) > 0:
+        raise FormatError(
+            f"{path}: the points lie around {far:.7g}, where 32-bit floats have steps of {step:.2g}; subtract an offset"
+            " from the coordinates first (CloudCompare proposes one as it opens the file)"
+        )
+
+
+def _first_point(stream: BinaryIO, path: Path) -> tuple[int, list[bool], int]:
+    """(columns, which of the first point's are spelt with a decimal point, lines before it); the stream stands at it.
+
+    Lines of remarks are passed over, and one line in front that is no point: names, or the count.
+    """
+    skipped = False
+    for line in range(FIRST_LINES):
+        start = stream.tell()
+        text = stream.readline(LINE_LIMIT + 1)
+        if not text:
+            raise FormatError(f"{path}: holds no points; it was cut short, or is something else")
+        if len(text) > LINE_LIMIT:
+            raise FormatError(f"{path}: line {line + 1}: longer than {LINE_LIMIT} bytes; this is no text with points")
+        words = text.translate(SEPARATORS).split()
+        if not words or text.lstrip().startswith(REMARKS):
+            continue
+        if len(words) in COLUMNS and all(_is_number(word) for word in words):
+            stream.seek(start)
+            return len(words), [b"." in word for word in words], line
+        if skipped or (len(words) > 1 and any(_is_number(word) for word in words)):
+            raise FormatError(
+                f"{path}: line {line + 1}: {_shown(text)} is not x y z with or without r g b and a normal; save"
+                " the file as x y z r g b"
+            )
+        skipped = True
+    raise FormatError(f"{path}: no point in the first {FIRST_LINES} lines; save the file as x y z r g b")
+
+
+def _shown(text: bytes) -> str:
+    return repr(text[:40].decode("latin-1").strip())
+
+
+def _is_number(word: bytes) -> bool:
+    try:
+        return math.isfinite(float(word)) and b"_" not in word
+    except ValueError:
+        return False
+
+
+def _tables(stream: BinaryIO, columns: int, line: int, path: Path) -> Iterator[Doubles]:
+    """(N, columns) finite, for about a megabyte of text each; `line` lines came before."""
+    size, rest = os.fstat(stream.fileno()).st_size, b""
+    while data := stream.read(CHUNK_BYTES):
+        end = len(data) if stream.tell() >= size else data.rfind(b"\n") + 1
+        if not end:
+            raise FormatError(f"{path}: line {line + 1}: longer than {CHUNK_BYTES} bytes; the file is damaged")
+        text, rest = rest + data[:end], data[end:]
+        yield _table(text, columns, line, path)
+        line += text.count(b"\n")
+
+
+def _table(text: bytes, columns: int, line: int, path: Path) -> Doubles:
+    lines = text.translate(SEPARATORS)
+    if any(mark in lines for mark in REMARKS):
+        lines = b"\n".join(b"" if each.lstrip().startswith(REMARKS) else each for each in lines.split(b"\n"))
+    if not lines.strip():
+        return np.empty((0, columns))
+    try:
+        values = np.loadtxt(io.StringIO(lines.decode("latin-1")), comments=None, ndmin=2)
+        if values.shape[1] == columns and np.isfinite(values).all():
+            return values
+    except ValueError:
+        pass
+    for number, each in enumerate(lines.split(b"\n"), start=line + 1):
+        words = each.split()
+        if words and not (len(words) == columns and all(_is_number(word) for word in words)):
+            raise FormatError(
+                f"{path}: line {number}: {_shown(each)} is not {columns} finite numbers, as the first"
+                " point is; correct or remove the line"
+            )
+    raise FormatError(f"{path}: line {line + 1} or after: not {columns} finite numbers a line; save the file again")
