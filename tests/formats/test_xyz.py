@@ -138,7 +138,7 @@ def test_damage_far_into_the_file_is_said_with_its_line(tmp_path: Path) -> None:
 
 
 def test_memory_stays_within_the_size_of_the_file(tmp_path: Path) -> None:
-    said(tmp_path / "a.xyz", "0 0 1\n" * 500_000)
+    said(tmp_path / "a.xyz", "0 0 1\n" * 200_000)
     tracemalloc.start()
     xyz.read(tmp_path / "a.xyz")
     peak = tracemalloc.get_traced_memory()[1]
@@ -153,7 +153,7 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
         xyz.read(tmp_path)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.one_of(
         st.binary(max_size=200),
