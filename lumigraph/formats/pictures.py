@@ -57,10 +57,10 @@ def decoded(data: bytes | memoryview, where: str, most: int = MAX_PIXELS) -> tor
         raise FormatError(f"{where}: the texture is damaged ({error}); fetch the file again") from error
 
 
-def loaded(path: Path) -> torch.Tensor:
+def loaded(path: Path, most: int = MAX_PIXELS) -> torch.Tensor:
     """(H, W, 3) uint8 of a picture file. Raises FormatError."""
     with opened(path) as stream:
-        return decoded(stream.read(), str(path))
+        return decoded(stream.read(), str(path), most)
 
 
 def beside(path: Path, name: str) -> Path:
