@@ -46,10 +46,13 @@ def read(path: Path) -> Splats | Points | Mesh:
     if not kinds:
         raise FormatError(f"{path}: its scene holds no triangles, points or gaussians, so there is nothing to show")
     if len(kinds) > 1:
-        raise FormatError(
-            f"{path}: mixes {' and '.join(sorted(kinds))}, which are read one at a time; export them apart"
-        )
-    return {"gaussians": _splats, "points": _points, "triangles": _mesh}[kinds.pop()](file, parts)
+        mixed = " and ".join(sorted(kinds))
+        raise FormatError(f"{path}: mixes {mixed}, of which one kind at a time is read; export them apart")
+    if "gaussians" in kinds:
+        return _splats(file, parts)
+    if "points" in kinds:
+        return _points(file, parts)
+    return _mesh(file, parts)
 
 
 def _kind(primitive: Item) -> str:
