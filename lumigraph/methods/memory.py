@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from pathlib import Path
 
 import torch
@@ -22,6 +24,17 @@ def fitting(count: int, what: str, bytes_each: float, device: str, remedy: str) 
             return take, [note] if take < count else []
     need = f"{count // 2:,} {what} a step need about {_size(count // 2 * bytes_each)}"
     raise RunError(f"{need} of memory and {_size(free)} are free; {remedy}")
+
+
+def taken(device: torch.device) -> float:
+    """Bytes that this process holds on a device now, in the main memory for "cpu"."""
+    if device.type == "cuda":
+        return float(torch.cuda.memory_reserved(device))
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return float(pages * os.sysconf("SC_PAGE_SIZE"))
+    except (OSError, ValueError, IndexError):  # not Linux: the most it ever held, which is in kB or in bytes
+        return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
 
 
 def available(device: str) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from lumigraph.methods.memory import taken
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import RunError
 from lumigraph.scene.field import Field, Training
@@ -86,7 +87,9 @@ def train(
                 looked, began = seconds, time.perf_counter()
                 seen = _look(training.field, glance)
                 pause = max(look_every, (time.perf_counter() - began) / LOOK_SHARE)
-                yield Metrics(step=step, seconds=seconds, values={**stats, **seen})
+                yield Metrics(
+                    step=step, seconds=seconds, values={**stats, **seen, "memory": taken(training.field.box.device)}
+                )
             if seconds - saved > save_pause:
                 saved, unsaved, began = seconds, False, time.perf_counter()
                 path = save(training, step, seconds)
@@ -94,7 +97,8 @@ def train(
                 if path is not None:
                     yield Snapshot(step=step, path=path)
         yield _progress(budget, step, seconds)
-        yield Metrics(step=step, seconds=seconds, values={**stats, **_look(training.field, glance)})
+        seen = _look(training.field, glance)
+        yield Metrics(step=step, seconds=seconds, values={**stats, **seen, "memory": taken(training.field.box.device)})
     finally:
         if unsaved:
             path = save(training, step, seconds)
@@ -129,6 +133,13 @@ def _look(field: Field, glance: Capture) -> dict[str, float]:
         return {}
     values = [_judge(field, glance, i, structure=False)["psnr"] for i in range(len(glance))]
     return {"psnr": sum(values) / len(values)}
+
+
+def _metrics(training: Training, step: int, seconds: float, values: dict[str, float]) -> Metrics:
+    """`memory` is in bytes, of the device that trains."""
+    return Metrics(
+        step=step, seconds=seconds, values={**values, "memory": taken(torch.device(training.field.box.device))}
+    )
 
 
 def _progress(budget: Budget, step: int, seconds: float) -> Progress:

@@ -23,11 +23,11 @@ from lumigraph.wire.shown import RunSummary, ShownCapture, ShownEvaluation, Show
 
 SHOWN, RUNS = "shown", "runs"
 RunId = Annotated[str, Path(pattern=ID, description="id of a run, which is that of the job that began it")]
-ShownName = Annotated[str, Path(description="as the JSON beside it names it", examples=["scene-001200.spz"])]
+ShownName = Annotated[str, Path(description="as the JSON beside it names it", examples=["scene-0-001200.spz"])]
 Model = TypeVar("Model", bound=BaseModel)
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
-OF_A_STEP = re.compile(r"(scene|first|render-\d+)-\d{6,12}\.(spz|jpg)")  # what has this name once never changes
+OF_A_STEP = re.compile(r"(scene|render)-\d+-\d{6,12}\.(spz|jpg)")  # what has this name once never changes
 FOR_EVER = "private, max-age=31536000, immutable"
 MOST_JOBS = 1000
 

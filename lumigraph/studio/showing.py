@@ -1,7 +1,7 @@
 """What a browser gets to see: small files beside a capture and a run, which a server hands out as they are.
 
     PROJECT/shown/     capture.json, thumbs/0000.jpg .., points.ply
-    RUN/shown/         index.json, scene-001234.spz, photo-0.jpg, render-0-001234.jpg ..
+    RUN/shown/         index.json, scene-0-001234.spz, photo-0.jpg, render-0-001234.jpg ..
                        evaluation.json, views/3-photo.jpg, views/3-render.jpg ..
 
 The JSON, whose shapes are in wire/shown.py, is written last: what it names is there. All of it can be made again.
@@ -60,7 +60,9 @@ FIRST_SIDE = 160  # of a method of which nobody knows yet how long it takes
 MOST_VIEWS = 4
 SECONDS = 0.6  # that the renders of a snapshot may take; slow methods are shown smaller
 SHARE = 0.25  # of the time since the last showing, that the next may take
-LARGE, FIRST = 400_000, 100_000  # gaussians: from where on a part comes first, and how large that is
+# Gaussians: from where on a scene comes in parts, and how many the first and each other has. A browser is not to stand
+# still for longer than a fifth of a second while it takes one in.
+LARGE, FIRST, PART = 400_000, 100_000, 250_000
 KEPT = 2  # steps whose files stay: a browser may still be fetching those of the one before
 JUDGED, SHARP = 100, 90  # views of an evaluation, and their quality
 SOLID = 0.1  # opacity of the gaussians that say where the scene is
@@ -204,14 +206,7 @@ class RunShow:
         self.folder.mkdir(exist_ok=True)
         sweep(self.folder)
         splats: Splats | None = field.splats() if hasattr(field, "splats") else None
-        scene, first, size = None, None, None
-        if splats is not None:
-            if len(splats) > LARGE:
-                first = f"first-{card.step:06d}.spz"
-                spz.write(_foremost(splats, FIRST), self.folder / first)
-            scene = f"scene-{card.step:06d}.spz"
-            spz.write(splats, self.folder / scene)
-            size = (self.folder / scene).stat().st_size
+        parts = [] if splats is None else self._parts(splats, card.step)
         solid = _solid(splats)
         index = ShownRun(
             method=card.method,
@@ -219,9 +214,8 @@ class RunShow:
             seconds=card.seconds,
             finished=card.finished,
             count=None if splats is None else len(splats),
-            scene=scene,
-            first=first,
-            bytes=size,
+            parts=parts,
+            bytes=sum((self.folder / part).stat().st_size for part in parts) if parts else None,
             box=_box(solid) if len(solid) else _corners(field.box),
             up=_vector(up_direction(cameras)),
             views=self._views(field, card.step, card.over_white, splats is not None),
@@ -229,6 +223,17 @@ class RunShow:
         )
         _put(self.folder / INDEX, index.model_dump_json().encode())
         _prune(self.folder)
+
+    def _parts(self, splats: Splats, step: int) -> list[str]:
+        """The names of the files, in the order in which they are to be shown."""
+        chosen = _foremost(splats)
+
+        def write(k: int) -> str:
+            name = f"scene-{k}-{step:06d}.spz"
+            spz.write(splats if len(chosen) == 1 else splats.select(chosen[k]), self.folder / name)
+            return name
+
+        return list(in_order(write, range(len(chosen))))
 
     def _views(self, field: Field, step: int, over_white: bool, fast: bool) -> list[ShownView]:
         device, white = field.box.device, torch.ones(3)
@@ -343,18 +348,29 @@ def _start(cameras: Cameras, held_out: Tensor, solid: Tensor) -> Start:
     return Start(**first_camera(cameras, best).model_dump())
 
 
-def _foremost(splats: Splats, count: int) -> Splats:
-    """Those that cover most of the scene: by opacity times the area of the larger two axes."""
+def _foremost(splats: Splats) -> list[Tensor]:
+    """Indices of the gaussians of each part; first those that cover most of the scene: by opacity times the area of
+    the larger two axes."""
+    if len(splats) <= LARGE:
+        return [torch.arange(len(splats))]
     area = splats.log_scales.sort(dim=1).values[:, 1:].sum(dim=1).exp()
-    return splats.select((torch.sigmoid(splats.logit_opacities) * area).topk(count).indices)
+    order = (torch.sigmoid(splats.logit_opacities) * area).argsort(descending=True)
+    return [order[:FIRST], *order[FIRST:].split(PART)]
 
 
 def _prune(folder: Path) -> None:
     """The files of older steps go; by their time, since a run that goes on after a crash repeats steps."""
-    for pattern in ("scene-*.spz", "first-*.spz", *(f"render-{k}-*.jpg" for k in range(MOST_VIEWS))):
+    for pattern in ("scene-*.spz", "render-*.jpg"):
         newest = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        for old in newest[KEPT:]:
-            old.unlink(missing_ok=True)
+        kept = list(dict.fromkeys(map(_step_of, newest)))[:KEPT]
+        for path in newest:
+            if _step_of(path) not in kept:
+                path.unlink(missing_ok=True)
+
+
+def _step_of(path: Path) -> str:
+    """`scene-0-001234.spz` -> 001234."""
+    return path.stem.rpartition("-")[2]
 
 
 # ---- small parts

@@ -76,17 +76,16 @@ class Start(_Shown):
 class ShownRun(_Shown):
     """A run as last saved: its scene for a viewer of gaussians, and renders of views that it never saw."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     method: str
     step: Count
     seconds: FiniteFloat = Field(description="of training")
     finished: bool
     count: Count | None = Field(description="of gaussians; null where the method has none")
-    scene: str | None = Field(description="an SPZ of them")
-    first: str | None = Field(
-        default=None, description="of a large scene, an SPZ of what covers most of it, to begin with"
+    parts: list[str] = Field(
+        description="SPZs of them; of a large scene several, each a part of it, and what covers most of it first"
     )
-    bytes: Count | None = Field(description="of that file")
+    bytes: Count | None = Field(description="of these files")
     box: Box
     up: Vector
     views: list[ShownView]

@@ -139,7 +139,7 @@ def test_killed_again_and_again_it_ends_where_it_would_have(worker: Worker, undi
 SMALL = {
     "splat": ("cap=500",),
     "ngp": ("log2_entries=10", "samples=2048", "cells=16"),
-    "nerf": ("rays=64", "width=32"),
+    "nerf": ("rays=64", "width=32", "coarse=8", "fine=8"),
 }
 
 
@@ -147,7 +147,7 @@ SMALL = {
 def test_each_method_goes_on_from_where_it_was_killed(
     context: ForkServerContext, plugin: Path, capture: Path, tmp_path: Path, method: str
 ) -> None:
-    asked = ["-m", method, "--steps", "40", *(word for setting in SMALL[method] for word in ("--set", setting))]
+    asked = ["-m", method, "--steps", "16", *(word for setting in SMALL[method] for word in ("--set", setting))]
     (tmp_path / "alone").mkdir(), (tmp_path / "killed").mkdir()
     alone = Worker(context, plugin, capture, tmp_path / "alone", *asked)
     process = alone.start()
@@ -159,7 +159,7 @@ def test_each_method_goes_on_from_where_it_was_killed(
     worker.wait_for_a_checkpoint(process)
     process.kill()
     process.join()
-    assert 0 < loadable(worker.run) < 40
+    assert 0 < loadable(worker.run) < 16
     again = worker.start("--resume")
     again.join(PATIENCE)
     assert again.exitcode == 0, worker.log.read_text()

@@ -1503,7 +1503,7 @@ export interface components {
             ];
             /**
              * Bytes
-             * @description of that file
+             * @description of these files
              */
             bytes: number | null;
             /**
@@ -1513,18 +1513,13 @@ export interface components {
             count: number | null;
             /** Finished */
             finished: boolean;
-            /**
-             * First
-             * @description of a large scene, an SPZ of what covers most of it, to begin with
-             */
-            first?: string | null;
             /** Method */
             method: string;
             /**
-             * Scene
-             * @description an SPZ of them
+             * Parts
+             * @description SPZs of them; of a large scene several, each a part of it, and what covers most of it first
              */
-            scene: string | null;
+            parts: string[];
             /**
              * Seconds
              * @description of training
@@ -1541,10 +1536,10 @@ export interface components {
             ];
             /**
              * Version
-             * @default 1
+             * @default 2
              * @constant
              */
-            version?: 1;
+            version?: 2;
             /** Views */
             views: components["schemas"]["ShownView"][];
         };

@@ -23,7 +23,7 @@ export function Make({ project, run }: { project: string; run: RunSummary }) {
   const [wish, setWish] = useState<Wish>(NEW);
   const [made, setMade] = useState<string>();
   const formats = (useFormats().data ?? []).map((one) => one.form);
-  const flat = useShownRun(project, run.id).data?.scene === null;
+  const flat = useShownRun(project, run.id).data?.parts.length === 0;
   const asked = request(wish, run.id);
   const start = useMutation({
     mutationFn: () =>

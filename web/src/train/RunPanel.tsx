@@ -8,7 +8,7 @@ import { type RunSummary, useShownRun } from '../api/shown';
 import { Button } from '../design/Button';
 import { Figure, Panel } from '../design/Card';
 import { Meter } from '../design/Meter';
-import { count, decibel, duration } from '../lib/format';
+import { bytes, count, decibel, duration } from '../lib/format';
 import { Controls, JobDialog } from '../project/JobDialog';
 import { doing } from '../project/words';
 import { atWork } from '../state/store';
@@ -103,6 +103,7 @@ function Figures(props: {
   const fast = training ? speed(points) : step && seconds ? step / seconds : null;
   const gaussians = told?.count ?? newest(points, 'gaussians') ?? props.count;
   const loss = newest(points, 'loss');
+  const memory = training ? newest(points, 'memory') : null;
   const psnr = told?.psnr ?? newest(points, 'psnr');
   return (
     <dl className="grid grid-cols-2 gap-x-4 gap-y-5 sm:grid-cols-3 lg:grid-cols-6 [&_dd]:text-2xl [&_dd]:tracking-tight">
@@ -111,6 +112,7 @@ function Figures(props: {
       <Figure name="Speed">{fast ? `${fast < 10 ? fast.toFixed(1) : Math.round(fast)} steps/s` : '–'}</Figure>
       {gaussians !== null && <Figure name="Gaussians">{count(gaussians)}</Figure>}
       <Figure name="Loss">{loss === null ? '–' : loss.toFixed(4)}</Figure>
+      {memory !== null && <Figure name="Memory">{bytes(memory)}</Figure>}
       <Figure name="Training time">
         {seconds === null || seconds === undefined ? '–' : duration(seconds)}
       </Figure>

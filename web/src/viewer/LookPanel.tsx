@@ -1,5 +1,6 @@
 // What to see of the scene, and before what.
 
+import { Button } from '../design/Button';
 import { Panel } from '../design/Card';
 import { count, duration } from '../lib/format';
 import type { ShownRun } from '../api/shown';
@@ -10,12 +11,16 @@ export type Background = 'black' | 'white';
 
 export function LookPanel({
   shown,
+  left,
+  onAll,
   picture,
   onPicture,
   background,
   onBackground,
 }: {
   shown: ShownRun;
+  left: number; // parts of a large scene that are not drawn
+  onAll: () => void;
   picture: Picture;
   onPicture: (picture: Picture) => void;
   background: Background;
@@ -24,7 +29,7 @@ export function LookPanel({
   return (
     <Panel title="Picture">
       <div className="flex flex-col gap-4">
-        {shown.scene && (
+        {shown.parts.length > 0 && (
           <Choice
             name="Drawn by this browser"
             options={[
@@ -60,6 +65,15 @@ export function LookPanel({
           {duration(shown.seconds)}
           {shown.finished ? '' : ' so far'}
         </p>
+        {left > 0 && (
+          <p className="flex items-center justify-between gap-2 text-xs text-soft">
+            This device is slow with so many, so it draws what covers most: {shown.parts.length - left} of{' '}
+            {shown.parts.length} parts.
+            <Button small look="quiet" onClick={onAll}>
+              Draw all
+            </Button>
+          </p>
+        )}
       </div>
     </Panel>
   );

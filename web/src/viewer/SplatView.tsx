@@ -13,11 +13,11 @@ import { type Loading, SplatStage } from './stage';
 
 export interface SplatViewProps {
   rig: Rig;
-  url: string;
   name: string;
-  first: string | null;
+  parts: string[]; // addresses
   look: Look;
   asleep: boolean; // something else is on the screen
+  all: boolean; // of a large scene, however slow that is
   crop: Box | null;
   box: ShownRun['box'];
   antialiased: boolean;
@@ -42,11 +42,11 @@ export default function SplatView(props: SplatViewProps) {
 
 function Splats({
   rig,
-  url,
   name,
-  first,
+  parts,
   look,
   asleep,
+  all,
   crop,
   box,
   antialiased,
@@ -62,7 +62,11 @@ function Splats({
     return () => made.dispose();
   }, [gl, scene, invalidate, onLoading, antialiased]);
 
-  useEffect(() => stage?.want({ url, name, first }), [stage, url, name, first]);
+  // eslint-disable-next-line react-hooks/exhaustive-deps -- parts of one name are the same
+  useEffect(() => stage?.want({ name, parts }), [stage, name]);
+  useEffect(() => {
+    if (all) stage?.all();
+  }, [stage, all]);
   useEffect(() => stage?.look(look), [stage, look]);
   useEffect(() => stage?.crop(crop), [stage, crop]);
   useEffect(() => {

@@ -46,13 +46,14 @@ const canDraw = (() => {
 })();
 
 function Room({ project, run, shown, antialiased, rig }: StudioProps & { rig: Rig }) {
-  const here = shown.scene !== null && canDraw();
+  const here = shown.parts.length > 0 && canDraw();
   const [chosen, setChosen] = useState<Picture>('splats');
   const picture: Picture = here || chosen.startsWith('server-') ? chosen : 'server-rgb';
   const byServer = picture.startsWith('server-') ? (picture.slice('server-'.length) as Output) : null;
   const [background, setBackground] = useState<Background>('black');
   const [crop, setCrop] = useState<Box | null>(null);
   const [loading, setLoading] = useState<Loading>({ state: 'loading', part: 0 });
+  const [all, setAll] = useState(false);
   const [words, setWords] = useState<string | null>(null);
   const [splatEyes, setSplatEyes] = useState<Eyes | null>(null);
   const [serverEyes, setServerEyes] = useState<Eyes | null>(null);
@@ -89,14 +90,14 @@ function Room({ project, run, shown, antialiased, rig }: StudioProps & { rig: Ri
             onKey={key}
             className={`absolute inset-0 ${background === 'black' ? 'bg-black' : 'bg-white'}`}
           >
-            {here && shown.scene && (
+            {here && (
               <div className={`absolute inset-0 ${byServer ? 'invisible' : ''}`}>
                 <Suspense fallback={null}>
                   <SplatView
                     rig={rig}
-                    url={runFile(project, run, shown.scene)}
-                    name={shown.scene}
-                    first={shown.first ? runFile(project, run, shown.first) : null}
+                    name={`${run} ${shown.step} ${shown.parts[0]}`}
+                    parts={shown.parts.map((part) => runFile(project, run, part))}
+                    all={all}
                     look={byServer ? 'splats' : (picture as Look)}
                     asleep={byServer !== null}
                     crop={crop}
@@ -138,14 +139,16 @@ function Room({ project, run, shown, antialiased, rig }: StudioProps & { rig: Ri
         aria-label="Settings of the view"
         className="flex flex-col gap-3 border-line p-3 lg:w-80 lg:overflow-y-auto lg:border-l"
       >
-        {shown.scene !== null && !here && (
+        {shown.parts.length > 0 && !here && (
           <p className="text-sm text-soft">
             This browser has no WebGL 2, so the server draws the scene. Any current browser has it; it may be
             switched off.
           </p>
         )}
         <LookPanel
-          shown={here ? shown : { ...shown, scene: null }}
+          shown={here ? shown : { ...shown, parts: [] }}
+          left={loading.state === 'ready' ? loading.left : 0}
+          onAll={() => setAll(true)}
           picture={picture}
           onPicture={setChosen}
           background={background}

@@ -20,27 +20,32 @@ import { type Box, contains } from './crop';
 import { probe } from './probe';
 import { fetchSplats, type Look, Looks } from './splats';
 
+/** `left` parts of a large scene are not drawn, since this device is slow with those that are. */
 export type Loading =
-  { state: 'loading'; part: number } | { state: 'ready' } | { state: 'failed'; text: string };
+  { state: 'loading'; part: number } | { state: 'ready'; left: number } | { state: 'failed'; text: string };
 
-/** A scene; of a large one also the address of a part that is soon there, for an empty screen. */
+/** A scene: the addresses of its parts, what covers most of it first. */
 export interface Wanted {
-  url: string;
   name: string;
-  first: string | null;
+  parts: string[];
 }
 
 const LONGEST_SORT = 3000; // ms
+const SLOW = 800; // ms from a part's coming to its picture: a device that takes longer is given no more
 
 export class SplatStage {
   private readonly spark: SparkRenderer;
   private readonly looks: Looks;
   private readonly leaving = new AbortController();
-  private mesh: SplatMesh | null = null;
+  private readonly byProcessor: boolean; // one part more would keep the page waiting for seconds
+  private meshes: SplatMesh[] = []; // parts of one scene
   private name: string | null = null;
   private wanted: Wanted | null = null;
   private loading = false;
-  private before: number | null = null; // Spark's mark of what was on the screen when the scene came
+  private patient = false; // whoever looks wants all parts, however long that takes
+  private before: number | null = null; // Spark's mark of what was on the screen when the last part came
+  private since: number | null = null; // when that part was first drawn
+  private settled: (() => void) | null = null; // what waits for its picture, or for a newer scene
   private box: Box | null = null;
   private frame: Box3Helper | null = null;
 
@@ -52,6 +57,7 @@ export class SplatStage {
     antialiased: boolean,
   ) {
     forgive(gl, this.leaving.signal);
+    this.byProcessor = byProcessor(gl);
     this.spark = new SparkRenderer({ renderer: gl, onDirty: invalidate, enableLod: false });
     this.looks = new Looks(this.spark, antialiased);
     scene.add(this.spark);
@@ -60,7 +66,14 @@ export class SplatStage {
   /** Show this scene as soon as it is here; until then, what is shown stays. Of several, the newest. */
   want(wanted: Wanted): void {
     this.wanted = wanted;
+    this.settled?.();
     if (!this.loading) void this.load();
+  }
+
+  /** Draw all parts, on a slow device too. */
+  all(): void {
+    this.patient = true;
+    if (this.wanted) this.want({ ...this.wanted });
   }
 
   look(look: Look): void {
@@ -86,7 +99,10 @@ export class SplatStage {
     this.looks.stand(camera, centre, reach);
     probe.frames++;
     probe.splats = this.spark.activeSplats;
-    if (this.spark.display.mappingVersion !== this.before && probe.splats > 0) probe.loaded = this.name;
+    this.since ??= performance.now();
+    if (this.spark.display.mappingVersion === this.before || probe.splats === 0) return;
+    probe.loaded = this.name;
+    this.settled?.();
   }
 
   /** The point of the scene under a place on the canvas, -1..1 to the right and up. */
@@ -105,6 +121,7 @@ export class SplatStage {
   dispose(): void {
     this.leaving.abort();
     this.wanted = null;
+    this.settled?.();
     this.drop(this.frame);
     for (const mesh of this.meshes) this.forget(mesh);
     this.scene.remove(this.spark);
@@ -122,47 +139,71 @@ export class SplatStage {
     this.spark.dispose();
   }
 
-  private get meshes(): SplatMesh[] {
-    return this.mesh ? [this.mesh] : [];
-  }
-
   private async load(): Promise<void> {
     this.loading = true;
-    while (this.wanted && this.wanted.name !== this.name) {
-      const { url, name, first } = this.wanted;
+    for (let done: Wanted | null = null; this.wanted && this.wanted !== done;) {
+      done = this.wanted;
       try {
-        if (!this.mesh && first) await this.bring(first, `part of ${name}`);
-        await this.bring(url, name);
+        await this.bring(done);
       } catch (error) {
         if (this.leaving.signal.aborted) break;
-        if (this.wanted.name !== name) continue; // a newer one has taken its place on the server
-        this.wanted = null;
+        if (this.wanted !== done) continue; // a newer one has taken its place on the server
         // An older scene on the screen is better than words of a newer one that failed.
-        if (!this.mesh) this.tell({ state: 'failed', text: sentence(error) });
+        if (!this.meshes.length) this.tell({ state: 'failed', text: sentence(error) });
       }
     }
     this.loading = false;
   }
 
-  private async bring(url: string, name: string): Promise<void> {
-    const empty = this.mesh === null;
-    if (empty) this.tell({ state: 'loading', part: 0 });
-    const mesh = await fetchSplats(url, this.leaving.signal, (part) => {
-      if (empty) this.tell({ state: 'loading', part });
-    });
-    this.swap(mesh, name);
-    this.tell({ state: 'ready' });
+  /** Part after part. A scene on the screen gives way when as much of the newer one is here. */
+  private async bring(wanted: Wanted): Promise<void> {
+    const { name, parts } = wanted;
+    const empty = this.meshes.length === 0;
+    const same = this.name === name;
+    const enough = same ? 0 : Math.min(this.meshes.length, parts.length);
+    const fresh: SplatMesh[] = [];
+    try {
+      for (let i = same ? this.meshes.length : 0; i < parts.length; i++) {
+        if (empty && i === 0) this.tell({ state: 'loading', part: 0 });
+        fresh.push(
+          await fetchSplats(parts[i] as string, this.leaving.signal, (part) => {
+            if (empty && i === 0) this.tell({ state: 'loading', part });
+          }),
+        );
+        if (fresh.length < enough) continue;
+        this.show(fresh.splice(0), name);
+        this.tell({ state: 'ready', left: 0 });
+        if (i + 1 === parts.length || ((await this.inTime()) && this.wanted === wanted)) continue;
+        if (this.wanted === wanted) this.tell({ state: 'ready', left: parts.length - i - 1 });
+        return;
+      }
+    } finally {
+      for (const mesh of fresh) mesh.dispose();
+    }
   }
 
-  private swap(mesh: SplatMesh, name: string): void {
-    const before = this.mesh;
-    this.looks.dress(mesh);
-    this.scene.add(mesh);
-    if (before) this.forget(before); // Spark draws its own copy until the new one is sorted
-    this.mesh = mesh;
-    this.name = name;
+  /** Add to the scene on the screen, or put in its place. */
+  private show(fresh: SplatMesh[], name: string): void {
+    for (const mesh of fresh) {
+      this.looks.dress(mesh);
+      this.scene.add(mesh);
+    }
+    if (this.name === name) this.meshes.push(...fresh);
+    else {
+      for (const mesh of this.meshes) this.forget(mesh); // Spark draws its own copy until the new one is sorted
+      this.meshes = fresh;
+      this.name = name;
+    }
     this.before = this.spark.display.mappingVersion;
+    this.since = null;
     this.invalidate();
+  }
+
+  /** When what came last is on the screen: whether that went fast, or all is wanted anyway. */
+  private async inTime(): Promise<boolean> {
+    await new Promise<void>((done) => (this.settled = done));
+    this.settled = null;
+    return this.patient || (!this.byProcessor && performance.now() - (this.since ?? 0) < SLOW);
   }
 
   private forget(mesh: SplatMesh): void {
@@ -176,6 +217,14 @@ export class SplatStage {
     frame.geometry.dispose();
     (frame.material as Material).dispose();
   }
+}
+
+/** Whether WebGL is there, but no graphics card behind it. */
+function byProcessor(gl: WebGLRenderer): boolean {
+  const context = gl.getContext();
+  const says = context.getExtension('WEBGL_debug_renderer_info');
+  const name: unknown = context.getParameter(says ? says.UNMASKED_RENDERER_WEBGL : context.RENDERER);
+  return /swiftshader|llvmpipe|software|basic render/i.test(String(name));
 }
 
 /** A canvas that goes away takes with it what Spark is just reading from it; that is no error then. */
