@@ -69,8 +69,11 @@ def write(asset: Asset, path: Path, options: Options = Options()) -> None:
     if asset.rgb is not None:
         columns, layout = [*columns, array(asset.rgb)], f"{layout} %d %d %d"
     if asset.normals is not None and options.normals:
-        columns, layout = [*columns, array(asset.normals)], f"{layout} %.6f %.6f %.6f"
-    check_finite(path, points=columns[0], normals=columns[-1])
+        normals = array(asset.normals)
+        check_finite(path, normals=normals)
+        length = np.linalg.norm(normals, axis=1, keepdims=True)
+        columns, layout = [*columns, normals / np.maximum(length, 1e-30)], f"{layout} %.6f %.6f %.6f"
+    check_finite(path, points=columns[0])
     with writing(path) as stream:
         for first in range(0, len(asset), CHUNK_ROWS):
             lists = [axis for part in columns for axis in part[first : first + CHUNK_ROWS].T.tolist()]

@@ -42,10 +42,10 @@ def test_points_come_back_bit_for_bit(tmp_path: Path, count: int) -> None:
 
 @pytest.mark.parametrize("colours", [True, False])
 def test_normals_when_asked_for(tmp_path: Path, colours: bool) -> None:
-    points = unit_points()
+    points, longer = unit_points(), some_points()
     if not colours:
-        points = Points(points.xyz, None, points.normals)
-    xyz.write(points, tmp_path / "a.xyz", xyz.Options(normals=True))
+        points, longer = Points(points.xyz, None, points.normals), Points(longer.xyz, None, longer.normals)
+    xyz.write(longer, tmp_path / "a.xyz", xyz.Options(normals=True))  # of any length; they come back as directions
     back = xyz.read(tmp_path / "a.xyz")
     assert back.normals is not None and points.normals is not None and (back.rgb is not None) == colours
     assert (back.normals - points.normals).abs().max() < 1e-6
