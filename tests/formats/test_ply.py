@@ -183,14 +183,6 @@ def test_the_reference_file_reads_like_others_read_it(tmp_path: Path) -> None:
     assert rows[0] == rows[1]
 
 
-def test_a_compressed_file_is_refused_with_advice() -> None:
-    path = DATA / "biker.compressed.ply"
-    if not path.exists():
-        pytest.skip("the compressed splats of ../shared/data are not here")
-    with pytest.raises(FormatError, match=r"compressed.*splat-transform"):
-        ply.read(path)
-
-
 # --- spellings --------------------------------------------------------------------------------------------------------
 
 

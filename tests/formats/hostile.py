@@ -1,0 +1,77 @@
+"""Files that nobody vouches for: what any reader is put through, whatever its format.
+
+A reader may say FormatError, or read a scene of finite numbers. Anything else, and memory out of proportion, is a bug.
+"""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from lumigraph.scene.assets import Mesh, Points, Splats
+from lumigraph.scene.errors import FormatError
+
+Read = Callable[[Path], Splats | Points | Mesh]
+Edits = list[tuple[int, int, bytes]]
+
+SPARE = 48e6  # bytes that any reader may take for itself, whatever the size of the file
+
+# Bytes overwritten, cut out and put in, anywhere.
+edits = st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 40), st.binary(max_size=12)), min_size=1, max_size=6)
+calmly = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def edited(data: bytes, changes: Edits) -> bytes:
+    for place, cut, put in changes:
+        place %= len(data) + 1
+        data = data[:place] + put + data[place + cut :]
+    return data
+
+
+def damaged(data: bytes, cuts: int = 60, flips: int = 200) -> Iterator[bytes]:
+    """Cut short at many places, more of them near the beginning; with bits turned over; with runs of one value."""
+    draw = np.random.default_rng(0)
+    ends = {0, 1, 4, 15, 16, 17, len(data) - 1, *(len(data) * draw.random(cuts) ** 3).astype(int).tolist()}
+    for end in sorted(ends):
+        yield data[:end]
+    for _ in range(flips):
+        changed = bytearray(data)
+        for place in (len(data) * draw.random(draw.integers(1, 4)) ** 2).astype(int):
+            changed[place] ^= 1 << int(draw.integers(8))
+        yield bytes(changed)
+    for value in (0, 255):
+        for place in (len(data) * draw.random(10) ** 2).astype(int):
+            yield data[:place] + bytes([value]) * 8 + data[place + 8 :]
+    yield data + b"more"
+
+
+def read_or_refused(read: Read, path: Path) -> Splats | Points | Mesh | None:
+    """What was read, or None where FormatError said in one line, naming the file, why not."""
+    try:
+        asset = read(path)
+    except FormatError as error:
+        assert "\n" not in str(error) and path.name.split(".")[0] in str(error), error
+        return None
+    fields = [value for value in vars(asset).values() if value is not None and value.is_floating_point()]
+    assert all(value.isfinite().all() for value in fields)
+    return asset
+
+
+def assert_survives(read: Read, path: Path, files: Iterable[bytes], growth: float = 40) -> None:
+    """Each of `files`, written to `path`, is read or refused, in memory of `growth` times the largest of them."""
+    largest = 0
+    tracemalloc.start()
+    try:
+        for data in files:
+            path.write_bytes(data)
+            largest = max(largest, len(data))
+            read_or_refused(read, path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < SPARE + growth * largest, f"{peak / 1e6:.0f} MB for files of at most {largest} bytes"

@@ -1,0 +1,325 @@
+"""SOG: pixels where the format puts them, another reader agrees, hostile zips and pictures are refused in time."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import gsply.sog_reader
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from PIL import Image
+
+from lumigraph.formats import sog
+from lumigraph.formats.packing import morton_order
+from lumigraph.formats.palette import codebook, nearest_code, palette
+from lumigraph.scene.assets import Points, Splats
+from lumigraph.scene.errors import FormatError
+from tests.formats import hostile
+from tests.formats.test_ply import DATA, some_splats
+
+
+def in_order(splats: Splats) -> Splats:
+    return splats.select(torch.from_numpy(morton_order(splats.means.numpy())))
+
+
+def packed(path: Path, entries: dict[str, bytes], kind: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", kind) as bundle:
+        for name, data in entries.items():
+            bundle.writestr(name, data)
+    return path
+
+
+def entries_of(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as bundle:
+        return {name: bundle.read(name) for name in bundle.namelist()}
+
+
+def webp(pixels: np.ndarray[Any, Any], **options: Any) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "WEBP", **{"lossless": True, "exact": True, **options})
+    return stream.getvalue()
+
+
+# --- what goes out comes back -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+@pytest.mark.parametrize("count", [1, 1500])
+def test_what_is_written_comes_back(tmp_path: Path, degree: int, count: int) -> None:
+    splats = some_splats(count, degree)
+    sog.write(splats, tmp_path / "a.sog")
+    back, splats = sog.read(tmp_path / "a.sog"), in_order(splats)
+    assert len(back) == count and back.sh_degree == degree
+    logs, log = (torch.sign(x) * x.abs().log1p() for x in (back.means.double(), splats.means.double()))
+    assert (logs - log).abs().max() <= (log.max() - log.min()) / 65535 / 2 * 1.01 + 1e-6
+    assert (torch.sigmoid(back.logit_opacities) - torch.sigmoid(splats.logit_opacities)).abs().max() <= 0.76 / 255
+    turned = torch.nn.functional.normalize(splats.quats, dim=1)
+    assert (1 - (turned * back.quats).sum(dim=1).abs()).max() < 3e-5
+    for ours, theirs in ((back.log_scales, splats.log_scales), (back.sh[:, 0], splats.sh[:, 0])):
+        assert (ours - theirs).pow(2).mean().sqrt() < 0.01 and (ours - theirs).abs().max() < 0.05
+    if degree:  # of noise, which no palette holds well, but better than one mean for all
+        assert (back.sh[:, 1:] - splats.sh[:, 1:]).pow(2).mean() < 0.7 * splats.sh[:, 1:].var()
+
+
+def test_the_same_scene_is_the_same_file(tmp_path: Path) -> None:
+    for name in "ab":
+        sog.write(some_splats(2000, 1), tmp_path / f"{name}.sog")
+    assert (tmp_path / "a.sog").read_bytes() == (tmp_path / "b.sog").read_bytes()
+
+
+def test_a_folder_is_read_like_a_zip(tmp_path: Path) -> None:
+    sog.write(some_splats(100, 2), tmp_path / "a.sog")
+    for name, data in entries_of(tmp_path / "a.sog").items():
+        (tmp_path / name).write_bytes(data)
+    ways = [sog.read(tmp_path / "a.sog"), sog.read(tmp_path), sog.read(tmp_path / "meta.json")]
+    assert all(torch.equal(way.sh, ways[0].sh) and torch.equal(way.means, ways[0].means) for way in ways)
+
+
+def test_a_scene_without_extent(tmp_path: Path) -> None:
+    one = some_splats(1, 1)
+    many = one.select(torch.zeros(300, dtype=torch.int64))
+    sog.write(many, tmp_path / "a.sog")
+    back = sog.read(tmp_path / "a.sog")
+    assert torch.allclose(back.means, many.means, atol=1e-5) and torch.allclose(back.sh, many.sh, atol=1e-5)
+
+
+# --- independent judges -----------------------------------------------------------------------------------------------
+
+
+def as_others_see(path: Path, monkeypatch: pytest.MonkeyPatch) -> Splats:
+    """gsply, with Pillow to unpack the pictures: all that is of SOG itself is its own."""
+
+    def unpack(data: bytes) -> tuple[np.ndarray[Any, Any], int, int]:
+        with Image.open(io.BytesIO(data)) as picture:
+            return np.asarray(picture.convert("RGBA")).reshape(-1), picture.width, picture.height
+
+    monkeypatch.setattr(gsply.sog_reader, "_load_webp_image", unpack)
+    other = gsply.sog_reader.sogread(path)
+    sh = np.asarray(other.sh0)[:, None]
+    if other.shN is not None and other.shN.size:
+        sh = np.concatenate([sh, np.reshape(other.shN, (len(sh), -1, 3))], axis=1)
+    parts = (other.means, other.scales, other.quats, np.ravel(other.opacities), sh)
+    return Splats(*(torch.from_numpy(np.array(part, np.float32)) for part in parts))
+
+
+def assert_close(ours: Splats, theirs: Splats) -> None:
+    assert torch.allclose(ours.means, theirs.means, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(ours.log_scales, theirs.log_scales, atol=1e-5)
+    assert torch.allclose(ours.quats, theirs.quats, atol=1e-5)
+    assert torch.allclose(torch.sigmoid(ours.logit_opacities), torch.sigmoid(theirs.logit_opacities), atol=1.01 / 1020)
+    assert torch.allclose(ours.sh, theirs.sh, atol=1e-5)
+
+
+@pytest.mark.parametrize("degree", [0, 1, 3])
+def test_another_reader_sees_the_same(tmp_path: Path, degree: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sog.write(some_splats(700, degree), tmp_path / "a.sog")
+    assert_close(sog.read(tmp_path / "a.sog"), as_others_see(tmp_path / "a.sog", monkeypatch))
+
+
+def test_files_that_nobody_here_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = DATA / "sog_v2" / "meta.json"
+    if not path.exists():
+        pytest.skip("the SOG of ../shared/data is not here")
+    splats = sog.read(path)  # of version 1, whatever the folder is called
+    assert len(splats) == 307128 and splats.sh_degree == 0
+    assert_close(splats, as_others_see(path, monkeypatch))
+
+
+def test_pixels_are_what_the_format_says(tmp_path: Path) -> None:
+    """Worked out by hand, for two gaussians at the ends of all ranges."""
+    splats = Splats(
+        means=torch.tensor([[0.0, 0.0, 0.0], [math.e - 1, 1 - math.e, 0.0]]),
+        log_scales=torch.tensor([[-3.0, -3.0, -3.0], [-1.0, -1.0, -1.0]]),
+        quats=torch.tensor([[2.0, 0, 0, 0], [0, 0, -math.sqrt(0.5), -math.sqrt(0.5)]]),
+        logit_opacities=torch.tensor([-100.0, 100.0]),
+        sh=torch.tensor([[[0.5, 0.5, 0.5]], [[-0.5, -0.5, -0.5]]]),
+    )
+    sog.write(splats, tmp_path / "a.sog")
+    entries = entries_of(tmp_path / "a.sog")
+    meta = json.loads(entries["meta.json"])
+    assert meta["version"] == 2 and meta["count"] == 2 and "shN" not in meta
+    assert meta["means"]["mins"] == pytest.approx([0, -1, 0]) and meta["means"]["maxs"] == pytest.approx([1, 0, 0])
+    with Image.open(io.BytesIO(entries["means_u.webp"])) as picture:
+        assert picture.size == (4, 4) and np.asarray(picture)[0, :2].tolist() in (
+            [[0, 255, 0], [255, 0, 0]],
+            [[255, 0, 0], [0, 255, 0]],
+        )
+        first = 0 if np.asarray(picture)[0, 0, 0] == 0 else 1  # where in the order the first gaussian stands
+    with Image.open(io.BytesIO(entries["quats.webp"])) as picture:
+        turns = np.asarray(picture)[0, :2]
+    assert turns[first].tolist() == [128, 128, 128, 252] and turns[1 - first].tolist() == [128, 128, 255, 254]
+    with Image.open(io.BytesIO(entries["sh0.webp"])) as picture:
+        colours = np.asarray(picture)[0, :2]
+    assert colours[:, 3][[first, 1 - first]].tolist() == [0, 255]
+    codes = meta["sh0"]["codebook"]
+    assert [codes[colours[first, 0]], codes[colours[1 - first, 0]]] == pytest.approx([0.5, -0.5])
+
+
+# --- the few that stand for many --------------------------------------------------------------------------------------
+
+
+def test_a_codebook_is_near_what_cannot_be_bettered() -> None:
+    values = np.random.default_rng(0).normal(size=30_000).astype(np.float32)
+    codes = codebook(values)
+    off = values - codes[nearest_code(codes, values)]
+    assert (np.abs(off) <= np.abs(values[:, None][:500] - codes).min(axis=1).max() + 1).all()
+    # Panter and Dite 1951: of a normal distribution no 256 levels err by less than sqrt(3) pi / 2 / 256^2 squared
+    assert (off**2).mean() < 1.25 * math.sqrt(3) * math.pi / 2 / 256**2
+    exact = codebook(np.repeat(np.float32([1, 5, -2]), 100))
+    assert set(exact[nearest_code(exact, np.float32([1, 5, -2]))].tolist()) == {1, 5, -2}
+
+
+def test_a_palette_finds_clusters_and_no_more_entries_than_asked() -> None:
+    draw = torch.Generator().manual_seed(0)
+    centres = torch.randn(300, 9, generator=draw) * 10
+    vectors = centres[torch.randint(0, 300, (20_000,), generator=draw)] + 0.01 * torch.randn(20_000, 9, generator=draw)
+    for size in (64, 1024, 4096):
+        entries, labels = palette(vectors, size, 6)
+        assert len(entries) <= size and labels.min() >= 0 and labels.max() < len(entries)
+        off = (entries[labels] - vectors).pow(2).mean()
+        assert off < (100 if size == 64 else 5)
+        plain = torch.cdist(vectors[:500], entries).min(dim=1).values.pow(2).mean() / 9
+        assert off < 1.5 * plain + 0.5  # the tree costs little against a search through all
+
+
+# --- hostile bytes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> dict[str, bytes]:
+    sog.write(some_splats(100, 1), tmp_path / "good.sog")
+    return entries_of(tmp_path / "good.sog")
+
+
+def with_meta(good: dict[str, bytes], **changes: Any) -> dict[str, bytes]:
+    """`means__mins=[...]` changes mins of means."""
+    meta = json.loads(good["meta.json"])
+    for key, value in changes.items():
+        *parts, last = key.split("__")
+        place = meta
+        for part in parts:
+            place = place[part]
+        place[last] = value
+    return {**good, "meta.json": json.dumps(meta).encode()}
+
+
+LIES: dict[str, tuple[dict[str, Any], str]] = {
+    "a later version": ({"version": 3}, "the version 3"),
+    "no count": ({"count": "many"}, "no count"),
+    "none": ({"count": 0}, "no count"),
+    "true": ({"count": True}, "no count"),
+    "too many": ({"count": 10**8}, "which no SOG of"),
+    "more than pixels": ({"count": 10_000}, "pixels for 10000 gaussians"),
+    "NaN": ({"means__mins": [math.nan, 0, 0]}, "too large or no number"),
+    "huge": ({"means__maxs": [10**400, 0, 0]}, "too large or no number"),
+    "far": ({"means__maxs": [100, 0, 0]}, "positions beyond"),
+    "a short codebook": ({"scales__codebook": [0.0] * 255}, "no 256 numbers"),
+    "a wide one": ({"scales__codebook": [31.0] * 256}, "scales above"),
+    "words": ({"sh0__codebook": ["a"] * 256}, "no 256 numbers"),
+    "no table": ({"sh0": 7}, "no 'sh0'"),
+    "no files": ({"quats__files": []}, "too few 'files'"),
+    "up and away": ({"quats__files": ["../../etc/passwd"]}, "leads elsewhere"),
+    "absolute": ({"quats__files": ["/etc/passwd"]}, "leads elsewhere"),
+    "absent": ({"quats__files": ["other.webp"]}, "holds no other.webp"),
+    "bands": ({"shN__bands": 4}, "no 'bands' from 1 to 3"),
+    "other bands": ({"shN__bands": 3}, "for a palette 960 wide"),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_meta_json_that_lies_is_refused(tmp_path: Path, good: dict[str, bytes], name: str) -> None:
+    changes, said = LIES[name]
+    with pytest.raises(FormatError, match=said) as caught:
+        sog.read(packed(tmp_path / "bad.sog", with_meta(good, **changes)))
+    assert "bad.sog" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_first_code_left_out_is_mended(tmp_path: Path, good: dict[str, bytes]) -> None:
+    codes = json.loads(good["meta.json"])["scales"]["codebook"]
+    back = sog.read(packed(tmp_path / "a.sog", with_meta(good, scales__codebook=[None, *codes[1:]])))
+    assert back.log_scales.min() < codes[1]
+
+
+def test_zips_within_limits(tmp_path: Path, good: dict[str, bytes]) -> None:
+    """A zip that unpacks to gigabytes, pictures that announce them, a zip in a zip, and no zip at all."""
+    bad = tmp_path / "bad.sog"
+    huge = b"RIFF\0\0\0\0WEBPVP8L\0\0\0\0/" + struct.pack("<I", 0x3FFE | 0x3FFE << 14) + bytes(20)
+    still = webp(np.random.default_rng(0).integers(0, 255, (12, 12, 4), np.uint8))
+    pictures = {
+        "bytes that it can need": bytes(50_000_000),
+        "16383 x 16383 pixels": huge,
+        "4 x 4 pixels": webp(np.zeros((4, 4, 4), np.uint8)),
+        "lossy": webp(np.zeros((12, 12, 3), np.uint8), lossless=False),
+        "no WebP": b"\x89PNG\r\n\x1a\n" + bytes(40),
+        "cannot be unpacked": still[:-20],
+    }
+    for said, data in pictures.items():
+        with pytest.raises(FormatError, match=said):
+            sog.read(packed(bad, {**good, "quats.webp": data}, zipfile.ZIP_DEFLATED))
+    with pytest.raises(FormatError, match="packed in a way"):
+        sog.read(packed(bad, good, zipfile.ZIP_LZMA))
+    with pytest.raises(FormatError, match=r"holds no meta\.json"):
+        sog.read(packed(bad, {"good.sog": packed(tmp_path / "inner.sog", good).read_bytes()}))
+    for meta in (b"[" * 100_000, b"[]", b"{", b"\xff", b"{}" + b" " * (1 << 21), b"null"):
+        with pytest.raises(FormatError):
+            sog.read(packed(bad, {**good, "meta.json": meta}, zipfile.ZIP_DEFLATED))
+    moving = io.BytesIO()
+    frames = [Image.new("RGBA", (12, 12), colour) for colour in ("red", "blue")]
+    frames[0].save(moving, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    with pytest.raises(FormatError, match="moving"):
+        sog.read(packed(bad, {**good, "quats.webp": moving.getvalue()}))
+    bad.write_bytes(b"ply\n")
+    with pytest.raises(FormatError, match="cannot be read as the zip"):
+        sog.read(bad)
+
+
+def test_no_memory_for_what_is_announced(tmp_path: Path, good: dict[str, bytes]) -> None:
+    lies = [
+        packed(tmp_path / "bad.sog", {**good, "quats.webp": bytes(200_000_000)}, zipfile.ZIP_DEFLATED).read_bytes(),
+        packed(tmp_path / "bad.sog", with_meta(good, count=200_000_000)).read_bytes(),
+        packed(tmp_path / "bad.sog", with_meta(good, count=60_000)).read_bytes(),
+    ]
+    hostile.assert_survives(sog.read, tmp_path / "bad.sog", lies)
+
+
+def test_damaged_files(tmp_path: Path, good: dict[str, bytes]) -> None:
+    path = packed(tmp_path / "a.sog", good)
+    hostile.assert_survives(sog.read, path, hostile.damaged(path.read_bytes()))
+    whole = json.loads(good["meta.json"])
+    texts = [json.dumps(whole, indent=0).replace(old, new) for old, new in (("0.", "-"), ("[", "{"), ("1", "null"))]
+    hostile.assert_survives(
+        sog.read, path, [packed(path, {**good, "meta.json": t.encode()}).read_bytes() for t in texts]
+    )
+
+
+@hostile.calmly
+@given(changes=hostile.edits)
+def test_edited_pictures(tmp_path_factory: pytest.TempPathFactory, changes: hostile.Edits) -> None:
+    folder = tmp_path_factory.getbasetemp() / "edited"
+    if not folder.exists():
+        folder.mkdir()
+        sog.write(some_splats(20, 1), folder / "a.sog")
+    entries = entries_of(folder / "a.sog")
+    for name in ("means_l.webp", "sh0.webp", "shN_labels.webp"):
+        edited = {**entries, name: hostile.edited(entries[name], changes)}
+        hostile.read_or_refused(sog.read, packed(folder / "b.sog", edited))
+
+
+def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="no plain points"):
+        sog.write(Points(torch.zeros(1, 3)), tmp_path / "a.sog")  # type: ignore[arg-type]
+    with pytest.raises(FormatError, match="holds 1 to"):
+        sog.write(some_splats(0), tmp_path / "a.sog")
+    broken = some_splats(3)
+    broken.quats[1, 1] = math.inf
+    with pytest.raises(FormatError, match="1 of 3 gaussians hold NaN"):
+        sog.write(broken, tmp_path / "a.sog")
+    assert not list(tmp_path.iterdir())
