@@ -29,19 +29,9 @@ import torch
 from lumigraph.formats import packed_ply
 from lumigraph.formats.files import array, check_finite, opened, writing
 from lumigraph.formats.packing import LOG_SCALE_LIMIT
-from lumigraph.formats.ply_header import (
-    BYTE_ORDERS,
-    HEADER_LIMIT,
-    Element,
-    Header,
-    check_room,
-    parse_header,
-    read_header,
-)
+from lumigraph.formats.ply_header import BYTE_ORDERS, Element, Header, check_room, parse_header
 from lumigraph.scene.assets import Points, Splats
 from lumigraph.scene.errors import FormatError
-
-__all__ = ["HEADER_LIMIT", "HOLDS", "METRES", "NAME", "SUFFIXES", "UP", "Options", "read", "read_header", "write"]
 
 NAME = "PLY"
 SUFFIXES = (".ply",)
