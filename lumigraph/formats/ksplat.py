@@ -158,7 +158,7 @@ def _gaussians(stream: BinaryIO, section: _Section, level: int, bounds: tuple[fl
         sh[part, 0] = (rows["rgba"][:, :3] / np.float32(255) - 0.5) / C0
         rest = rows["rest"].astype(np.float32)
         if level == 2:
-            rest = bounds[0] + rest / 255 * (bounds[1] - bounds[0])
+            rest = (bounds[0] + rest / 255 * (bounds[1] - bounds[0])).astype(np.float32)
         for degree in range(1, section.degree + 1):
             first, last = COEFFICIENTS[degree - 1], COEFFICIENTS[degree]
             sh[part, 1 + first : 1 + last] = rest[:, 3 * first : 3 * last].reshape(len(rows), 3, -1).transpose(0, 2, 1)
