@@ -26,6 +26,12 @@ from lumigraph.scene.errors import FormatError
 
 Array = npt.NDArray[Any]
 
+NAME = "PLY mesh"
+SUFFIXES = (".ply",)
+HOLDS: tuple[type, ...] = (Mesh,)
+UP = "+z"
+METRES = None
+
 FACE = np.dtype([("count", "u1"), ("corners", "<i4", 3)])
 HEADER_LIMIT = 1 << 16
 NUMBERS = {
@@ -39,7 +45,23 @@ CORNER_NAMES = ("vertex_indices", "vertex_index")
 NO_FACES = np.zeros((0, 3), np.int64)
 
 
-def write(mesh: Mesh, path: Path) -> None:
+@dataclass(frozen=True)
+class Options:
+    """Nothing is left open."""
+
+
+def accepts(path: Path) -> bool:
+    """Whether a file declares faces: PLY is the suffix of points and gaussians too."""
+    try:
+        with opened(path) as stream:
+            head = stream.read(HEADER_LIMIT).partition(b"end_header")[0]
+    except OSError:
+        return False
+    found = re.search(rb"^element\s+face\s+(\d{1,18})\s*$", head, re.MULTILINE)
+    return found is not None and int(found.group(1)) > 0
+
+
+def write(mesh: Mesh, path: Path, options: Options = Options()) -> None:
     """Whole or not at all, the texture before the file that names it. Raises FormatError."""
     path = Path(path)
     columns: dict[str, Array] = {}

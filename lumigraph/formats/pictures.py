@@ -45,12 +45,14 @@ def decoded(data: bytes | memoryview, where: str, most: int = MAX_PIXELS) -> tor
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
             if picture.width * picture.height > most:
                 raise FormatError(
-                    f"{where}: a texture of {picture.width}x{picture.height} pixels, where {MAX_PIXELS} in all can be"
-                    " read; shrink it"
+                    f"{where}: a texture of {picture.width}x{picture.height}, beyond the {MAX_PIXELS} pixels that can"
+                    " be read in all; shrink it"
                 )
             return tensor(np.asarray(picture.convert("RGB")), np.uint8)
     except FormatError:
         raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit, which is higher
+        raise FormatError(f"{where}: a texture beyond the {MAX_PIXELS} pixels that can be read; shrink it") from error
     except UnidentifiedImageError as error:
         raise FormatError(f"{where}: the texture is no PNG or JPEG; save it as a PNG") from error
     except Exception as error:  # decoders meet damaged files with a dozen exception types
@@ -113,10 +115,10 @@ def on_one_sheet(
                 f"{where}: one of its {len(pictures)} textures repeats, which a single texture cannot show; bake them"
                 " into one, for example with Blender"
             )
-        height = tops[index + 1] - tops[index]
-        u = uv[:, 0].clip(0, 1) * pictures[index].shape[1] / width
-        v = (uv[:, 1].clip(0, 1) * height + tops[index]) / tops[-1]
-        moved.append(np.stack([u, v], axis=1).astype(np.float32))
+        # Half a pixel inside: on its very rim a texture shows its own last pixel, and the sheet would show the next one's.
+        size = np.array([pictures[index].shape[1], pictures[index].shape[0]])
+        u, v = (uv * size).clip(0.5, size - 0.5).T + np.array([[0], [tops[index]]])
+        moved.append(np.stack([u / width, v / tops[-1]], axis=1).astype(np.float32))
     return sheet, moved
 
 

@@ -118,7 +118,8 @@ def _text_corners(stream: BinaryIO, path: Path) -> Array:
         if block.lower().count(b"vertex") * 3 != len(words):
             raise FormatError(f"{path}: near byte {stream.tell()}: a 'vertex' without three numbers; fetch it again")
         try:
-            numbers.append(np.array(list(map(float, words))).astype(np.float32))
+            with np.errstate(over="ignore"):  # what is too large becomes infinity, and is refused as such
+                numbers.append(np.array(list(map(float, words))).astype(np.float32))
         except ValueError as error:
             raise FormatError(f"{path}: near byte {stream.tell()}: no number ({error}); fetch it again") from error
     flat = np.concatenate([np.zeros(0, np.float32), *numbers])

@@ -38,9 +38,9 @@ def read(path: Path) -> Splats | Points | Mesh:
     Memory: the file, and what is made of it, at most 64 times its size (of a small file, 64 MiB) and its textures.
     """
     file = File(Path(path))
-    for name in file.root.entries("extensionsRequired"):
-        if name not in UNDERSTOOD and not str(name).startswith(HARMLESS):
-            raise FormatError(f"{path}: needs the glTF extension {str(name)[:60]!r}, which is not read; export without")
+    for name in map(str, file.root.entries("extensionsRequired")):
+        if name not in UNDERSTOOD and not name.startswith(HARMLESS):
+            raise FormatError(f"{path}: needs the glTF extension {name[:60]!r}, which is not read; export without it")
     parts = [(item, world) for item, world in _placed(file) if item.whole("mode", TRIANGLES) not in LINES]
     kinds = {_kind(item) for item, _ in parts}
     if not kinds:
@@ -167,9 +167,10 @@ def _triangles(corners: Array, mode: int, primitive: Item) -> Array:
 
 
 def _cofactors(matrix: Array) -> Array:
-    """What takes normals where `matrix` takes places, up to their length: the inverse, transposed, times det."""
+    """What takes normals where `matrix` takes places, up to their length: the inverse, transposed, times |det|."""
     a, b, c = matrix.T
-    return np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)], axis=1)
+    turned: Array = np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)], axis=1)
+    return turned * np.float64(np.sign(np.linalg.det(matrix)))
 
 
 class _Attributes:

@@ -1,0 +1,81 @@
+"""A mesh for the tests of formats, and what other programs make of a file of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import trimesh
+from scipy.spatial import cKDTree
+
+from lumigraph.scene.assets import Mesh
+
+SIZE = (8, 4)  # of the texture; every pixel has its own colour, so that no flip and no turn goes unseen
+
+
+def some_mesh(*, texture: bool = False, rgb: bool = False, normals: bool = False, fine: int = 3) -> Mesh:
+    """A bumpy ball that is closed, off the middle, longer than wide, and different on every side. Its coordinates on
+    the texture are middles of pixels, each vertex its own."""
+    ball = trimesh.creation.icosphere(subdivisions=fine)
+    v = np.asarray(ball.vertices)
+    places = v * (1 + 0.1 * np.sin(5 * v[:, :1]) * np.cos(4 * v[:, 1:2])) * [1, 2, 0.5] + [0.3, -0.2, 5]
+    random = np.random.default_rng(1)
+    width, height = SIZE
+    pixels = np.stack([random.integers(width, size=len(v)), random.integers(height, size=len(v))], axis=1)
+    picture = random.permutation(width * height * 3).reshape(height, width, 3) * 255 // (width * height * 3)
+    return Mesh(
+        vertices=torch.tensor(places, dtype=torch.float32),
+        faces=torch.tensor(np.asarray(ball.faces), dtype=torch.int32),
+        normals=torch.tensor(v / np.linalg.norm(v, axis=1, keepdims=True), dtype=torch.float32) if normals else None,
+        uv=torch.tensor((pixels + 0.5) / [width, height], dtype=torch.float32) if texture else None,
+        rgb=torch.tensor(random.integers(256, size=(len(v), 3)), dtype=torch.uint8) if rgb else None,
+        texture=torch.tensor(picture, dtype=torch.uint8) if texture else None,
+    )
+
+
+def looks(mesh: Mesh) -> np.ndarray:
+    """(V, 3) the colours that the vertices have, those of the texture first."""
+    if mesh.texture is None or mesh.uv is None:
+        assert mesh.rgb is not None
+        return mesh.rgb.numpy()
+    height, width, _ = mesh.texture.shape
+    u, v = (mesh.uv.numpy() * [width, height]).astype(int).clip(0, [width - 1, height - 1]).T
+    return mesh.texture.numpy()[v, u]
+
+
+def opened_by_trimesh(path: Path) -> trimesh.Trimesh:
+    """Without joining or sorting anything."""
+    return trimesh.load(path, process=False, maintain_order=True, force="mesh")
+
+
+def assert_trimesh_sees(
+    path: Path, mesh: Mesh, *, within: float = 1e-6, vertices: int | None = None
+) -> trimesh.Trimesh:
+    """The same surface, closed and right side out, with the same colours at the same places."""
+    seen = opened_by_trimesh(path)
+    assert len(seen.faces) == len(mesh)
+    assert len(seen.vertices) == (len(mesh.vertices) if vertices is None else vertices)
+    ours = trimesh.Trimesh(mesh.vertices.numpy(), mesh.faces.numpy(), process=False)
+    assert seen.is_watertight and seen.volume > 0
+    assert abs(seen.volume - ours.volume) < 20 * within * ours.area + 1e-5
+    assert np.abs(seen.bounds - ours.bounds).max() <= within
+    assert_same_places(np.asarray(seen.vertices), mesh, within)
+    return seen
+
+
+def assert_same_places(places: np.ndarray, mesh: Mesh, within: float) -> np.ndarray:
+    """Every vertex lies `within` of one of the mesh; which."""
+    away, which = cKDTree(mesh.vertices.numpy()).query(places)
+    assert away.max() <= within * np.sqrt(3)
+    return np.asarray(which)
+
+
+def seen_colours(seen: trimesh.Trimesh) -> np.ndarray:
+    """(V, 3) what trimesh finds at the coordinates of the vertices on its texture, by its own arithmetic."""
+    visual = seen.visual
+    if visual.kind == "texture":
+        material = visual.material
+        picture = getattr(material, "baseColorTexture", None) or material.image
+        return trimesh.visual.uv_to_color(visual.uv, picture)[:, :3]
+    return np.asarray(visual.vertex_colors)[:, :3]
