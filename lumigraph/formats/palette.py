@@ -5,6 +5,7 @@ Both end after a fixed number of rounds, and the same input gives the same outpu
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ Bytes = npt.NDArray[np.uint8]
 
 CODES = 256
 CODE_ROUNDS = 60
-BRANCHES = 256  # the first level of the palette's tree
+FEW = 1 << 22  # distances: so many are computed without a tree
 SAMPLE = 1 << 16  # vectors that the first level is learned from
 ROWS = 1 << 11  # of distances at once
 
@@ -56,11 +57,12 @@ def palette(vectors: torch.Tensor, size: int, rounds: int) -> tuple[torch.Tensor
     for each of a million takes hours where this takes seconds, and errs by a few per cent more.
     """
     count = len(vectors)
-    if size <= 2 * BRANCHES:
+    if count * size <= FEW:
         return _lloyd(vectors, size, rounds)
+    level = math.isqrt(size)  # as many branches as leaves on each: the fewest distances
     draw = torch.Generator().manual_seed(0)
     sample = vectors[torch.randperm(count, generator=draw)[:SAMPLE]] if count > SAMPLE else vectors
-    branches, _ = _lloyd(sample, BRANCHES, rounds)
+    branches, _ = _lloyd(sample, level, rounds)
     branch = _nearest(branches, vectors)
     order = torch.argsort(branch, stable=True)
     labels = torch.empty(count, dtype=torch.int64)
@@ -68,7 +70,7 @@ def palette(vectors: torch.Tensor, size: int, rounds: int) -> tuple[torch.Tensor
     for members in torch.split(order, torch.bincount(branch, minlength=len(branches)).tolist()):
         if not len(members):
             continue
-        share = max(1, len(members) * (size - BRANCHES) // count)  # never more than `size` together
+        share = max(1, len(members) * (size - level) // count)  # never more than `size` together
         leaves, label = _lloyd(vectors[members], share, rounds)
         labels[members] = label + used
         made.append(leaves)

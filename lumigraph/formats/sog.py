@@ -56,6 +56,7 @@ from lumigraph.scene.field import Within
 
 NAME = "SOG"
 SUFFIXES = (".sog",)
+READS = ("meta.json",)  # unpacked, in a folder of its own
 HOLDS: tuple[type, ...] = (Splats,)
 UP = "-y"
 METRES = None
@@ -82,7 +83,7 @@ class Options:
     rounds: of learning the palette of harmonics; more take longer and come closer to the scene.
     """
 
-    rounds: Annotated[int, Within(1, 50)] = 6
+    rounds: Annotated[int, Within(1, 50)] = 10
 
 
 def write(asset: Splats, path: Path, options: Options = Options()) -> None:
