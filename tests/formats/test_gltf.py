@@ -58,7 +58,7 @@ def some_splats(degree: int = 3, count: int = 100) -> Splats:
 
 CASES: dict[str, tuple[Mesh | Points | Splats, Options]] = {
     "plain.glb": (some_mesh(texture=True, normals=True), Options()),
-    "beside.gltf": (some_mesh(texture=True, normals=True), Options(texture="jpeg", jpeg_quality=95)),
+    "beside.gltf": (some_mesh(texture=True, normals=True), Options(texture_format="jpeg", jpeg_quality=95)),
     "lit.glb": (some_mesh(texture=True, normals=True), Options(unlit=False)),
     "coloured.glb": (some_mesh(rgb=True), Options()),
     "bare.glb": (some_mesh(), Options()),
@@ -144,7 +144,7 @@ def test_another_decoder_sees_the_same(judged: dict[str, Any], name: str) -> Non
     has_colours = getattr(asset, "rgb", None) is not None or getattr(asset, "texture", None) is not None
     if is_mesh:
         assert part["unlit"] == (has_colours and options.unlit)
-        assert part["texture"] == (f"image/{options.texture}" if asset.texture is not None else None)
+        assert part["texture"] == (f"image/{options.texture_format}" if asset.texture is not None else None)
 
 
 @pytest.mark.parametrize("name", ["plain.glb", "beside.gltf", "bare.glb", "large.glb"])
@@ -154,7 +154,7 @@ def test_trimesh_sees_the_same(folder: Path, name: str) -> None:
     seen = assert_trimesh_sees(folder / name, mesh)
     if mesh.texture is not None:
         off = np.abs(seen_colours(seen).astype(int) - looks(mesh)).max()
-        assert off <= (0 if options.texture == "png" else 60)
+        assert off <= (0 if options.texture_format == "png" else 60)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -182,7 +182,7 @@ def test_what_is_written_comes_back(folder: Path, name: str) -> None:
     if isinstance(asset, Mesh | Points) and asset.rgb is not None:
         off = (back.rgb.int() - asset.rgb[which].int()).abs().max()
         assert off <= (0 if exact else 6)  # 8 bits of linear light are few in the dark
-    if isinstance(asset, Mesh) and asset.texture is not None and options.texture == "png":
+    if isinstance(asset, Mesh) and asset.texture is not None and options.texture_format == "png":
         assert torch.equal(back.texture, asset.texture)
     if isinstance(asset, Splats):
         assert torch.equal(back.sh, asset.sh)
