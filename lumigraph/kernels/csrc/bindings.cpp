@@ -1,5 +1,5 @@
 // The module `_native_*`: checked arrays in, C++ stages out. One module an instruction set; Python picks.
-// Here: splats; bindings_field.cpp: volumes.
+// Here: splats; bindings_field.cpp: volumes; bindings_mesh.cpp: meshes.
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
@@ -265,4 +265,5 @@ NB_MODULE(LUMI_MODULE, m) {
     m.def("loss", &loss, nb::arg("rgb"), nb::arg("target"), nb::arg("mask").none(), nb::arg("width"), nb::arg("height"),
           nb::arg("weights"), nb::arg("gradient").none(), nb::arg("error").none());
     bind_field(m);
+    bind_mesh(m);
 }

@@ -1,4 +1,4 @@
-// What the two pages of bindings share.
+// What the pages of bindings share.
 #pragma once
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -24,5 +24,6 @@ template <class A> auto* data(const A& a, size_t count, const char* name) {
 }
 
 void bind_field(nb::module_& m);
+void bind_mesh(nb::module_& m);
 
 }  // namespace lumi

@@ -1,0 +1,131 @@
+"""A field -> a mesh with a texture: depth maps, signed distances, marching cubes, fewer faces, charts, colours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+
+from lumigraph.extract import shape, texture
+from lumigraph.extract.depths import Maps, agreed, box_of, look
+from lumigraph.extract.views import choose
+from lumigraph.kernels import cubes, tsdf
+from lumigraph.scene.assets import Mesh
+from lumigraph.scene.cameras import Cameras
+from lumigraph.scene.errors import FormatError
+from lumigraph.scene.field import Field, Within
+from lumigraph.scene.images import to_uint8
+from lumigraph.wire.events import Event, Note, Progress
+
+TRUNCATION = 4.0  # voxels
+BORDER = 3  # voxels around what is seen
+CARVED = 3  # views that must see nothing through a voxel to empty it
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Settings of a mesh.
+
+    resolution: voxels along the longest side of what is seen
+    faces: triangles at most; 0 keeps all that marching cubes makes
+    texture: pixels a side of the texture; 0 gives vertices a colour instead
+    unseen: what no camera saw is open, which leaves holes and suits rooms, or inside, which closes objects
+    watertight: close the surface whatever was seen, and give up fewer faces rather than tear it
+    smooth: rounds of smoothing, which keep the volume
+    part: parts smaller than this share of the largest are dropped
+    views: cameras that the field is looked at from, chosen to be far apart
+    size: pixels of the longer side of what they see
+    """
+
+    resolution: Annotated[int, Within(16, 1024)] = 256
+    faces: Annotated[int, Within(0, 10_000_000)] = 30_000
+    texture: Annotated[int, Within(0, 8192)] = 1024
+    unseen: Literal["open", "inside"] = "open"
+    watertight: bool = False
+    smooth: Annotated[int, Within(0, 50)] = 3
+    part: Annotated[float, Within(0, 1)] = 0.02
+    views: Annotated[int, Within(1, 200)] = 60
+    size: Annotated[int, Within(64, 2048)] = 512
+
+
+def mesh(field: Field, cameras: Cameras, config: MeshConfig = MeshConfig()) -> Generator[Event, None, Mesh]:
+    """What `cameras`, those of the photos, see of `field`. Raises FormatError where they see no surface."""
+    maps = yield from look(field, choose(cameras, config.views, config.size))
+    yield Progress(stage="fuse", done=0, total=1)
+    lattice = lattice_of(box_of(maps), config.resolution)
+    maps = agreed(maps, 2 * lattice.voxel)
+    closed = config.watertight or config.unseen == "inside"
+    vertices, faces = surface(maps, lattice, closed)
+    vertices, faces = shape.larger_parts(vertices, faces, config.part)
+    yield Progress(stage="fuse", done=1, total=1)
+
+    vertices = shape.smooth(vertices, faces, config.smooth)
+    if config.faces:
+        vertices, faces = yield from _simplified(vertices, faces, config.faces, config.watertight)
+    if config.watertight and not shape.watertight(faces):
+        raise FormatError("no watertight surface came of this field; try another resolution")
+    return (yield from _coloured(vertices, faces, maps, config.texture, 2 * lattice.voxel))
+
+
+def lattice_of(box: Tensor, resolution: int) -> tsdf.Lattice:
+    """Voxels in and a little around `box` (2, 3), `resolution` along its longest side."""
+    low, high = box.double()
+    voxel = max(float((high - low).amax()) / resolution, 1e-12)
+    blocks = [math.ceil((float(side) / voxel + 2 * BORDER + 1) / tsdf.SIDE) for side in high - low]
+    origin = (low + high) / 2 - voxel / 2 * (torch.tensor(blocks, dtype=torch.float64) * tsdf.SIDE - 1)
+    x, y, z = origin.tolist()
+    return tsdf.Lattice((x, y, z), voxel, (blocks[0], blocks[1], blocks[2]))
+
+
+def surface(maps: Maps, lattice: tsdf.Lattice, closed: bool) -> tuple[Tensor, Tensor]:
+    """vertices (V, 3) in the world, faces (F, 3). Raises FormatError where there is no surface."""
+    volume = tsdf.fuse(
+        maps.depth,
+        maps.weight,
+        maps.views.rows(),
+        lattice,
+        truncation=TRUNCATION * lattice.voxel,
+        least=1e-3,
+        carve=min(CARVED, len(maps.views)),
+        inside=closed,
+    )
+    vertices, faces = cubes.march_cubes(volume, 1.0 if closed else math.nan)
+    if not len(faces):
+        raise FormatError("what the cameras see of this field does not make a surface; train it longer")
+    return shape.compact(vertices * lattice.voxel + torch.tensor(lattice.origin), faces)
+
+
+def _simplified(
+    vertices: Tensor, faces: Tensor, count: int, closed: bool
+) -> Generator[Event, None, tuple[Tensor, Tensor]]:
+    """About `count` faces; where the surface must stay closed and tears, as few as do not tear it."""
+    yield Progress(stage="simplify", done=0, total=1)
+    wanted, found = count, shape.fewer(vertices, faces, count)
+    while closed and not shape.watertight(found[1]) and wanted < len(faces):
+        wanted *= 2
+        found = shape.fewer(vertices, faces, wanted)
+    if wanted != count:
+        yield Note(text=f"with {count} triangles the surface would have torn; it has {len(found[1])}")
+    yield Progress(stage="simplify", done=1, total=1)
+    return found
+
+
+def _coloured(vertices: Tensor, faces: Tensor, maps: Maps, side: int, tolerance: float) -> Generator[Event, None, Mesh]:
+    normals = shape.normals(vertices, faces)
+    seconds = len(faces) / texture.FACES_PER_SECOND if side else 0.0
+    yield Progress(stage="paint", done=0, total=3, seconds_left=seconds)
+    painter = texture.painter(vertices, faces, normals, maps, tolerance)
+    colours = painter.of_vertices()
+    if not side:
+        return Mesh(vertices, faces, normals, rgb=to_uint8(colours))
+    yield Progress(stage="paint", done=1, total=3, seconds_left=seconds)
+    page = texture.unwrap(vertices, faces, side)
+    yield Progress(stage="paint", done=2, total=3)
+    picture = texture.paint(painter, page, side, colours)
+    yield Progress(stage="paint", done=3, total=3)
+    at = page.origin
+    return Mesh(vertices[at], page.faces, normals[at], page.uv, to_uint8(colours)[at], picture)
