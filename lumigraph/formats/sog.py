@@ -83,7 +83,7 @@ class Options:
     rounds: of learning the palette of harmonics; more take longer and come closer to the scene.
     """
 
-    rounds: Annotated[int, Within(1, 50)] = 10
+    rounds: Annotated[int, Within(1, 50)] = 6
 
 
 def write(asset: Splats, path: Path, options: Options = Options()) -> None:
