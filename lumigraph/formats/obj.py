@@ -104,15 +104,17 @@ def _write_material(stack: ExitStack, path: Path, texture: torch.Tensor) -> str:
 BLOCK = 1 << 23  # bytes of text in flight
 LINE_LIMIT = 1 << 20
 MATERIALS_LIMIT = 1 << 24  # bytes of an .mtl
-# Neighbouring lines that hold nothing but numbers, or nothing but corners of faces, or one line of any other kind.
+# Neighbouring lines that hold nothing but numbers; or faces, and among them what has no meaning here (groups, shading,
+# comments); or one line of any other kind.
+IGNORED = rb"(?:[gso](?:[ \t][^\n]*+)?|\#[^\n]*+|\r?)\n"
 RUN = re.compile(
     rb"(?P<numbers>(?:[ \t]*+v[tn]?[ \t][0-9eE+\-. \t\r]*+\n)++)"
-    rb"|(?P<faces>(?:[ \t]*+f[ \t][0-9/\- \t\r]*+\n)++)"
+    rb"|(?P<faces>(?:[ \t]*+(?:f[ \t][0-9/\- \t\r]*+\n|" + IGNORED + rb"))++)"
     rb"|(?P<other>[^\n]*+\n)"
 )
 LETTERS = {b"v": b" \t", b"vt": b"t", b"vn": b"n"}  # what follows the v
 WIDTHS = {b"v": (3, 4, 6, 7), b"vt": (1, 2, 3), b"vn": (3,)}
-# The forms of a corner, and which of v, vt and vn its numbers are.
+# The forms of a corner, and which of v, vt and vn its numbers are; the last takes them all, one beside the other.
 FORMS = [
     (re.compile(rb"(?:[ \t]*+f(?:[ \t]++" + form + rb")*+[ \t\r]*+\n)++"), kinds)
     for form, kinds in (
@@ -120,8 +122,11 @@ FORMS = [
         (rb"-?\d++/-?\d++/?+", (0, 1)),
         (rb"-?\d++//-?\d++", (0, 2)),
         (rb"-?\d++/-?\d++/-?\d++", (0, 1, 2)),
+        (rb"-?\d++(?://-?\d++|/-?\d++(?:/-?\d++|/?+))?+", ()),
     )
 ]
+CORNER = re.compile(rb"(-?\d++)(?:/(-?)(\d*+))?+(?:/(-?)(\d*+))?+")
+LINE_OF_NOTHING = re.compile(rb"^[ \t]*+" + IGNORED, re.MULTILINE)
 SLASH_TO_BLANK = bytes.maketrans(b"/", b" ")
 
 
@@ -212,6 +217,8 @@ def _words(text: bytes) -> tuple[Array, Array]:
 
 def _numbers(text: bytes, kind: type[np.generic]) -> Array:
     """The numbers of a text, as far as they are numbers."""
+    if text.isspace():
+        return np.zeros(0, kind)  # where numpy would see one number
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of what is none; the caller counts them
         try:
@@ -221,14 +228,13 @@ def _numbers(text: bytes, kind: type[np.generic]) -> Array:
 
 
 def _take_faces(found: _Found, text: bytes, line: int) -> None:
+    text = LINE_OF_NOTHING.sub(b"f\n", text)  # a face without corners, so that lines stay counted
     kinds = next((kinds for pattern, kinds in FORMS if pattern.fullmatch(text)), None)
     if kinds is None:
-        lines = text.splitlines(keepends=True)
-        if len(lines) == 1:
-            raise found.wrong(line, f"{text[:60]!r} is no face")
-        for i, single in enumerate(lines):  # the form changes between here and there
-            _take_faces(found, single, line + i)
-        return
+        wrong = next(i for i, single in enumerate(text.splitlines(keepends=True)) if not FORMS[-1][0].fullmatch(single))
+        raise found.wrong(line + wrong, f"{text.splitlines()[wrong][:60]!r} is no face")
+    if mixed := not kinds:  # what a corner lacks becomes 0
+        text, kinds = CORNER.sub(rb"\1/\g<2>0\3/\g<4>0\5", text), (0, 1, 2)
     sizes = _words(text)[1] - 1
     values = _numbers(text.translate(SLASH_TO_BLANK, b"f"), np.int64)
     if len(values) != sizes.sum() * len(kinds):
@@ -239,6 +245,9 @@ def _take_faces(found: _Found, text: bytes, line: int) -> None:
         numbers = values[i :: len(kinds)]
         corners[:, kind] = np.where(numbers > 0, numbers - 1, so_far + numbers)
         bad = (numbers == 0) | (corners[:, kind] < 0)
+        if mixed and kind:
+            corners[numbers == 0, kind] = -1
+            bad &= numbers != 0
         if bad.any():
             which = int(np.searchsorted(np.cumsum(sizes), bad.argmax(), side="right"))
             raise found.wrong(line + which, f"there is no index {int(numbers[bad.argmax()])}")
@@ -253,7 +262,7 @@ def _take_other(found: _Found, text: bytes, line: int) -> None:
         found.materials.append((rest.strip(), found.faces))
     elif word == "mtllib":
         found.libraries.append(rest.strip())
-    elif word in ("v", "vt", "vn", "f") or not re.fullmatch("|#.*|[a-z_]{1,20}", word):
+    elif word in ("v", "vt", "vn", "f") or not re.fullmatch("[a-z_]{1,20}", word):
         raise found.wrong(line, f"{text[:60]!r} cannot be read")
 
 
@@ -263,7 +272,7 @@ def _take_other(found: _Found, text: bytes, line: int) -> None:
 def _mesh(found: _Found) -> Mesh:
     path = found.path
     places, uv, normals = (np.concatenate(rows) if rows else None for rows in found.tables.values())
-    if places is None or not found.faces:
+    if places is None or not any(map(len, found.corners)):
         raise FormatError(f"{path}: holds no faces, so there is no mesh to show")
     corners, sizes = np.concatenate(found.corners), np.concatenate(found.sizes)
     for column, (name, rows) in enumerate((("v", places), ("vt", uv), ("vn", normals))):
@@ -274,7 +283,8 @@ def _mesh(found: _Found) -> Mesh:
     uv = uv if uv is not None and corners[:, 1].max() >= 0 else None
     normals = normals if normals is not None and corners[:, 2].min() >= 0 else None
     pictures, shown = _pictures(found) if uv is not None else ([], np.full(found.faces, -1))
-    rows, number = _vertices(corners, np.repeat(shown, sizes), len(places))
+    lengths = {0 if rows is None else len(rows) for rows in (places, uv, normals)} - {0}
+    rows, number = _vertices(corners, np.repeat(shown, sizes), lengths)
     v, vt, vn, picture = rows.T
     texture, moved = None, None
     if uv is not None:
@@ -290,15 +300,15 @@ def _mesh(found: _Found) -> Mesh:
     )
 
 
-def _vertices(corners: Array, shown: Array, count: int) -> tuple[Array, Array]:
-    """The distinct (v, vt, vn, picture) of all corners, and which of them each corner is. Where every corner has one
-    index for all, the vertices are those of the file, in its order."""
+def _vertices(corners: Array, shown: Array, lengths: set[int]) -> tuple[Array, Array]:
+    """The distinct (v, vt, vn, picture) of all corners, and which of them each corner is. Where all tables are of one
+    length, and every corner has one index for all, the vertices are those of the file, in its order."""
     v = corners[:, 0]
     alike = (corners == v[:, None]).all(axis=0) | (corners == -1).all(axis=0)
-    if alike.all() and (shown == shown[0]).all():
-        same = np.arange(count)
-        rows = [np.where(corners[0, kind] < 0, -1, same) if kind else same for kind in range(3)]
-        return np.stack([*rows, np.full(count, shown[0])], axis=1), v
+    if len(lengths) == 1 and alike.all() and (shown == shown[0]).all():
+        same = np.arange(max(lengths))
+        rows = [np.where(corners[0, kind] < 0, -1, same) for kind in range(3)]
+        return np.stack([*rows, np.full(len(same), shown[0])], axis=1), v
     return distinct(np.concatenate([corners, shown[:, None]], axis=1))
 
 

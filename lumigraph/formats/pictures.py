@@ -115,7 +115,7 @@ def on_one_sheet(
                 f"{where}: one of its {len(pictures)} textures repeats, which a single texture cannot show; bake them"
                 " into one, for example with Blender"
             )
-        # Half a pixel inside: on its very rim a texture shows its own last pixel, and the sheet would show the next one's.
+        # Half a pixel inside: on its rim a texture shows its own last pixel, and the sheet would show the next one's.
         size = np.array([pictures[index].shape[1], pictures[index].shape[0]])
         u, v = (uv * size).clip(0.5, size - 0.5).T + np.array([[0], [tops[index]]])
         moved.append(np.stack([u / width, v / tops[-1]], axis=1).astype(np.float32))

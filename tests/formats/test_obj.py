@@ -77,6 +77,9 @@ def read_of(tmp_path: Path, text: bytes) -> Mesh:
     return obj.read(tmp_path / "a.obj")
 
 
+MIXED = [[0, 1, 2], [0, 1, 2], [0, 2, 3], [0, 1, 2], [0, 2, 3]]
+
+
 @pytest.mark.parametrize(
     ("lines", "faces"),
     [
@@ -88,6 +91,7 @@ def read_of(tmp_path: Path, text: bytes) -> Mesh:
         (["f 1/1 2/2 3/", "f 1 2 3"], None),
         (["f 1//1 2//1 3//1", "# words", "f 1 3 4"], [[0, 1, 2], [0, 2, 3]]),
         (["l 1 2", "p 1", "f 1 2 3"], [[0, 1, 2]]),
+        (["f -4 -3 -2", "f 1/1 2/-1 3/2", "", "f 1//-1 3//1 4//1", "f 1/2/1 2/1/-1 3/1/1 4/1/1"], MIXED),
     ],
 )
 def test_faces_in_all_their_forms(tmp_path: Path, lines: list[str], faces: list[list[int]] | None) -> None:
@@ -105,6 +109,17 @@ def test_corners_that_differ_become_vertices(tmp_path: Path) -> None:
     assert mesh.faces.tolist() == [[0, 1, 2], [3, 2, 4]]
     assert mesh.uv.tolist() == [[0, 1], [1, 1], [0, 1], [1, 1], [0, 1]]
     assert mesh.normals.tolist() == [[0, 0, 1]] * 5
+
+
+def test_tables_of_different_lengths(tmp_path: Path) -> None:
+    mesh = read_of(tmp_path, text_of("vt 0 1", "f 1/1 2/2 3/3"))
+    assert mesh.uv[mesh.faces[0].long()].tolist() == [[0, 1], [1, 1], [0, 0]]
+
+
+def test_corners_that_lack_something(tmp_path: Path) -> None:
+    mesh = read_of(tmp_path, text_of("g a", "f 1/1 2/2 3/-1", "s 1", "f 1 3 4", "f 1//1 3//1 4//-1"))
+    assert mesh.normals is None and len(mesh) == 3
+    assert mesh.uv[mesh.faces[0].long()].tolist() == [[0, 1], [1, 1], [1, 1]]
 
 
 def test_vertex_by_vertex_as_meshlab_writes(tmp_path: Path) -> None:

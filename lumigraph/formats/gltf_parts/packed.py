@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lumigraph.formats.gltf.document import INDICES, VERTICES, Document, Json, described
+from lumigraph.formats.gltf_parts.document import INDICES, VERTICES, Document, Json, described
 from lumigraph.scene.errors import FormatError
 
 Array = npt.NDArray[Any]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from lumigraph.formats.files import tensor
-from lumigraph.formats.gltf.file import File, Item
+from lumigraph.formats.gltf_parts.file import File, Item
 from lumigraph.formats.pictures import MAX_PIXELS, decoded, linear_from_srgb, on_one_sheet, srgb_from_linear
 from lumigraph.scene.errors import FormatError
 

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lumigraph.formats.files import opened
-from lumigraph.formats.gltf.document import COMPONENTS, SHAPES
-from lumigraph.formats.gltf.packed import MESHOPT, Packing, meshopt_decoded
+from lumigraph.formats.gltf_parts.document import COMPONENTS, SHAPES
+from lumigraph.formats.gltf_parts.packed import MESHOPT, Packing, meshopt_decoded
 from lumigraph.formats.pictures import beside
 from lumigraph.scene.errors import FormatError
 
@@ -27,7 +27,7 @@ Array = npt.NDArray[Any]
 
 TYPES = {code: np.dtype("<" + name) for name, code in COMPONENTS.items()}
 WIDTHS = {name: width for width, name in SHAPES.items()}
-TEXT_LIMIT = 1 << 26  # bytes of JSON; parsed, it may take twenty times as much
+TEXT_LIMIT = 1 << 25  # bytes of JSON; parsed, it may take thirty times as much
 GROWTH, FLOOR = 64, 1 << 26  # the most that is made of a file: so many times its bytes, or so many bytes of a small one
 
 

@@ -7,8 +7,8 @@ quaternions x y z w, and coefficients of spherical harmonics as `Splats` has the
 
 from __future__ import annotations
 
-from lumigraph.formats.gltf.reader import read
-from lumigraph.formats.gltf.writer import Options, write
+from lumigraph.formats.gltf_parts.reader import read
+from lumigraph.formats.gltf_parts.writer import Options, write
 from lumigraph.scene.assets import Mesh, Points, Splats
 
 __all__ = ["HOLDS", "METRES", "NAME", "SUFFIXES", "UP", "Options", "read", "write"]

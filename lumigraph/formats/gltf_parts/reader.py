@@ -16,10 +16,10 @@ import numpy.typing as npt
 import torch
 
 from lumigraph.formats.files import tensor
-from lumigraph.formats.gltf.file import File, Item, described
-from lumigraph.formats.gltf.material import Surface, Surfaces, painted
-from lumigraph.formats.gltf.packed import DRACO, MESHOPT, draco_decoded
-from lumigraph.formats.gltf.writer import POINTS, SPLATS, TRIANGLES
+from lumigraph.formats.gltf_parts.file import File, Item, described
+from lumigraph.formats.gltf_parts.material import Surface, Surfaces, painted
+from lumigraph.formats.gltf_parts.packed import DRACO, MESHOPT, draco_decoded
+from lumigraph.formats.gltf_parts.writer import POINTS, SPLATS, TRIANGLES
 from lumigraph.formats.pictures import srgb_from_linear
 from lumigraph.scene.assets import Mesh, Points, Splats
 from lumigraph.scene.errors import FormatError
