@@ -225,10 +225,10 @@ def die_with_the_server() -> None:
 
 def describe() -> dict[str, Any]:
     """What the server, which never imports a method, offers: every method's settings, every format."""
-    from lumigraph.studio import options
+    from lumigraph.studio import exporting, options
 
     methods = {name: options.schema(catalogue.method(name).Config) for name in catalogue.methods()}
-    return {"methods": methods, "default": catalogue.DEFAULT_METHOD, "formats": catalogue.suffixes()}
+    return {"methods": methods, "default": catalogue.DEFAULT_METHOD, "formats": exporting.forms()}
 
 
 def main() -> int:

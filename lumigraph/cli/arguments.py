@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import lumigraph
 from lumigraph.cli import commands as run
@@ -32,6 +32,10 @@ examples:
 """
 
 
+if TYPE_CHECKING:
+    from lumigraph.studio.options import Setting
+
+
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence instead of printing the whole usage."""
 
@@ -52,6 +56,8 @@ def parse(argv: Sequence[str]) -> Args:
         about_method = {"-h", "--help"} & set(argv) and any(word.startswith(("-m", "--method")) for word in argv)
         if about_method or flags - known - {"--"}:
             add_settings(command, method_named(argv), known)
+    if name in ("export", "convert"):
+        add_format_settings(commands[name], argv)
     return parser.parse_args(argv)
 
 
@@ -73,8 +79,39 @@ def add_settings(command: argparse.ArgumentParser, method: str | None, taken: se
     from lumigraph.studio import options  # which imports what typing needs, and --help does not
 
     name = method or catalogue.DEFAULT_METHOD
-    group = command.add_argument_group(f"settings of the method {name}")
-    for setting in options.settings(catalogue.method(name).Config):
+    add_flags(command, f"settings of the method {name}", options.settings(catalogue.method(name).Config), taken)
+
+
+def add_format_settings(command: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    """Flags of the format that the suffix of the output chooses, and of what is made for it."""
+    known = set(command._option_string_actions)
+    flags = {word.partition("=")[0] for word in argv if word.startswith("--")}
+    if not {"-h", "--help"} & set(argv) and not flags - known - {"--"}:
+        return
+    finder = Parser(add_help=False, allow_abbrev=False)
+    finder.add_argument("-o", "--out")
+    finder.add_argument("--as", dest="kind")
+    asked, rest = finder.parse_known_args(argv)
+    paths = [word for word in rest[1:] if not word.startswith("-")]
+    out = asked.out or (paths[-1] if argv[0] == "convert" and len(paths) > 1 else None)
+    if out is None:
+        return
+    from pathlib import Path
+
+    from lumigraph.scene.errors import LumigraphError
+    from lumigraph.studio import exporting, options
+
+    try:
+        groups = exporting.offered(Path(out), asked.kind, argv[0] == "export")
+    except LumigraphError:  # said when the command runs
+        return
+    for title, config in groups:
+        add_flags(command, title, options.settings(config), known)
+
+
+def add_flags(command: argparse.ArgumentParser, title: str, settings: Sequence[Setting], taken: set[str]) -> None:
+    group = command.add_argument_group(title)
+    for setting in settings:
         flag = f"--{setting.name.replace('_', '-')}"
         if flag in taken:
             continue
@@ -172,8 +209,50 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
 
     command = add("export", run.export, "a run as a file of another program", EXPORT)
     command.add_argument("run", metavar="RUN")
-    _output(command, "FILE.EXT", "the suffix chooses the format: .ply")
-    command.add_argument("--points", action="store_true", help="a plain point cloud: centres and colours alone")
+    _output(command, "FILE.EXT", "the suffix chooses the format; with --help, which settings it has")
+    command.add_argument(
+        "--as",
+        dest="kind",
+        choices=("splats", "mesh", "points", "centres"),
+        help="what to write: gaussians, a surface with a texture, points on the surface, or the centres of the "
+        "gaussians (default: what people most often want of the format)",
+    )
+    command.add_argument(
+        "--points", dest="kind", action="store_const", const="centres", help="the same as --as centres"
+    )
+    command.add_argument("--preset", choices=("web", "game", "print", "archive"), help="settings for a purpose")
+    command.add_argument(
+        "--frame",
+        choices=("auto", "capture", "upright"),
+        default="auto",
+        help="keep the axes of the capture, or lay the scene upright (default: splat files are kept)",
+    )
+    command.add_argument(
+        "--origin",
+        choices=("auto", "capture", "centre", "ground"),
+        default="auto",
+        help="what lies at 0 0 0 (default: the ground below the middle, of what is laid upright)",
+    )
+    _set(command, "format")
+    _quiet(command)
+
+    command = add("convert", run.convert, "from one file of a scene to another", CONVERT)
+    command.add_argument("source", metavar="IN.EXT")
+    command.add_argument("out", metavar="OUT.EXT", help="the suffix chooses the format; with --help, its settings")
+    command.add_argument("--keep-axes", action="store_true", help="leave coordinates as they are, whatever is up")
+    _set(command, "format")
+    _quiet(command)
+
+    command = add("inspect", run.inspect, "what is in a file of a scene", INSPECT)
+    command.add_argument("file", metavar="FILE.EXT")
+    command.add_argument("--json", action="store_true", help="print it as JSON")
+
+    command = add("scale", run.scale, "how large the place of a run is", SCALE)
+    command.add_argument("run", metavar="RUN")
+    command.add_argument(
+        "--points", type=triple, nargs=2, metavar="X,Y,Z", help="two places whose distance is known (default: a unit)"
+    )
+    command.add_argument("--metres", type=positive, required=True, metavar="M", help="how far they are apart")
     _quiet(command)
 
     command = add("up", run.up, "the studio as a server: projects, jobs, an HTTP API", UP)
@@ -248,11 +327,39 @@ example:
   lumigraph compare run-splat run-ngp run-nerf -o compare.html
 """
 EXPORT = """\
-Writes a run for other programs, in the capture's own axes and scale.
+Writes a run for other programs, reads the file back and compares. Splat files keep the axes of the capture; all
+else is laid upright on its ground, in metres where `lumigraph scale` has said how large the place is.
 
 examples:
-  lumigraph export run -o scene.ply              gaussians, for splat viewers
-  lumigraph export run -o points.ply --points    a point cloud, for everything else
+  lumigraph export run -o scene.ply                     gaussians, for splat viewers
+  lumigraph export run -o scene.glb                     a mesh with a texture, for Blender, Unity, three.js
+  lumigraph export run -o scene.glb --preset web        ... in a small file
+  lumigraph export run -o scene.stl --preset print      a closed surface in millimetres
+  lumigraph export run -o scene.usdz --as splats        gaussians for OpenUSD
+  lumigraph export run -o scene.las                     points on the surface, for measuring
+  lumigraph export --help -o scene.glb                  which settings a format has
+"""
+CONVERT = """\
+From one file of a scene to another. What is up in the one format is up in the other; what is lost is said.
+
+examples:
+  lumigraph convert scene.ply scene.spz         a tenth of the size
+  lumigraph convert scene.sog scene.ply         for programs that know PLY alone
+  lumigraph convert mesh.obj mesh.glb
+"""
+INSPECT = """\
+Reads a file of gaussians, points or triangles, and says what is in it.
+
+example:
+  lumigraph inspect scene.spz
+"""
+SCALE = """\
+Says how large the place of a run is; files that carry units are then in metres. Places are in the world of the capture,
+as the studio shows them when it measures.
+
+examples:
+  lumigraph scale run --points 0.1,0.2,1.5 0.9,0.2,1.5 --metres 0.4      two ends of a table
+  lumigraph scale run --metres 0.5                                       a unit of the capture
 """
 UP = """\
 Starts the studio as a server and prints its address with the token that opens it. It keeps projects and jobs in one
@@ -274,6 +381,12 @@ def _output(command: argparse.ArgumentParser, metavar: str, told: str) -> None:
 
 def _quiet(command: argparse.ArgumentParser) -> None:
     command.add_argument("-q", "--quiet", action="store_true", help="say nothing but results, warnings and errors")
+
+
+def _set(command: argparse.ArgumentParser, whose: str) -> None:
+    command.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help=f"a setting of the {whose}; may be repeated"
+    )
 
 
 def _device(command: argparse.ArgumentParser) -> None:
@@ -301,11 +414,17 @@ def _learning(command: argparse.ArgumentParser) -> None:
         "--holdout", type=at_least(0), metavar="N", help="hold out every N-th photo, 0: none (default: 8)"
     )
     command.add_argument("--seed", type=int, metavar="N", help="of everything random (default: 0)")
-    command.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the method; may be repeated"
-    )
+    _set(command, "method")
     _device(command)
     _quiet(command)
+
+
+def triple(text: str) -> tuple[float, float, float]:
+    try:
+        x, y, z = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"want X,Y,Z, not {text!r}") from None
+    return x, y, z
 
 
 def positive(text: str) -> float:

@@ -15,7 +15,7 @@ from lumigraph.scene.errors import LumigraphError
 
 if TYPE_CHECKING:
     from lumigraph.studio.terminal import Terminal
-    from lumigraph.wire.events import Event
+    from lumigraph.wire.events import Event, ExportReport
 
 Args = argparse.Namespace
 
@@ -118,7 +118,43 @@ def export(args: Args) -> int:
     from lumigraph.studio import verbs
     from lumigraph.wire.resources import ExportRequest
 
-    follow(verbs.export(ask(ExportRequest, args, "run", "out", "points")), args)
+    names = ("run", "out", "kind", "preset", "frame", "origin")
+    report = follow(verbs.export(ask(ExportRequest, args, *names, settings=settings(args))), args)
+    print_report(report)
+    return 0
+
+
+def convert(args: Args) -> int:
+    from lumigraph.studio import verbs
+    from lumigraph.wire.resources import ConvertRequest
+
+    asked = ask(ConvertRequest, args, "source", "out", "keep_axes", settings=settings(args))
+    print_report(follow(verbs.convert(asked), args))
+    return 0
+
+
+def inspect(args: Args) -> int:
+    from pathlib import Path
+
+    from lumigraph.studio.inspecting import inspect as look
+
+    said = look(Path(args.file))
+    if args.json:
+        print(json.dumps(said, indent=2))
+        return 0
+    wide = max(map(len, said))
+    for name, value in said.items():
+        if name == "bounds":
+            value = " to ".join(" ".join(f"{x:.6g}" for x in corner) for corner in value)
+        print(f"{name.replace('_', ' '):{wide}}  {f'{value:,}' if type(value) is int else value}")
+    return 0
+
+
+def scale(args: Args) -> int:
+    from lumigraph.studio import verbs
+    from lumigraph.wire.resources import ScaleRequest
+
+    follow(verbs.scale(ask(ScaleRequest, args, "run", "points", "metres")), args)
     return 0
 
 
@@ -168,16 +204,31 @@ class Interrupted(Exception):
 
 
 def learning(args: Args) -> dict[str, Any]:
-    """The fields of a Learning request. A setting may come as --set name=value or as a flag of its own."""
-    settings = {}
+    """The fields of a Learning request."""
+    names = ("method", "seconds", "steps", "downscale", "holdout", "seed", "device")
+    return {"settings": settings(args), **{name: getattr(args, name) for name in names}}
+
+
+def settings(args: Args) -> dict[str, str]:
+    """Those that came as --set name=value or as flags of their own."""
+    found = {}
     for pair in args.set:
         name, equals, value = pair.partition("=")
         if not equals:
             raise argparse_error(args, f"--set wants NAME=VALUE, not {pair!r}")
-        settings[name.replace("-", "_")] = value
-    flags = {key.partition(":")[2]: value for key, value in vars(args).items() if key.startswith("setting:")}
-    names = ("method", "seconds", "steps", "downscale", "holdout", "seed", "device")
-    return {"settings": settings | flags, **{name: getattr(args, name) for name in names}}
+        found[name.replace("-", "_")] = value
+    return found | {key.partition(":")[2]: value for key, value in vars(args).items() if key.startswith("setting:")}
+
+
+def print_report(report: ExportReport) -> None:
+    """One line: what a reader of the file will find."""
+    sizes = " x ".join(f"{b - a:.3g}" for a, b in zip(*report.bounds, strict=True))
+    unit = "m" if report.metres_per_unit == 1 else "units"
+    parts = [f"{report.count:,} {report.holds} in {report.bytes / 1e6:.2f} MB", f"{sizes} {unit}", f"{report.up} is up"]
+    if report.watertight is not None:
+        parts.append("watertight" if report.watertight else "not watertight")
+    parts.append("read back and compared" if report.read_back else "not read back: this program only writes it")
+    print(", ".join(parts))
 
 
 def argparse_error(args: Args, message: str) -> LumigraphError:

@@ -16,9 +16,8 @@ whose last byte of the first 16 counts the streams and whose next four say where
 each, packed and plain), and one Zstandard frame an attribute. Extensions, records of a type, a length and a payload,
 stand behind the attributes up to version 3 and before the table in version 4.
 
-The axes are those of the scene, as in our PLY, in all versions. Niantic's own programs take a file to be right-up-back,
-but readers for the web (Spark, gsply) show positions as they stand, of SPZ as of PLY: converted, the two files of one
-scene would lie apart in them.
+A file is right-up-back, where the PLY of a trainer is right-down-front: of one scene, the two are half a turn about x
+apart, as UP says. Here coordinates are read and written as they stand.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ from lumigraph.scene.field import Within
 NAME = "SPZ"
 SUFFIXES = (".spz",)
 HOLDS: tuple[type, ...] = (Splats,)
-UP = "-y"
+UP = "+y"
 METRES = None
 
 MAGIC = 0x5053474E
@@ -78,9 +77,8 @@ MOST_RATIO = 100  # no scene is packed smaller; beyond it, and beyond FREE bytes
 FREE = 1 << 24
 EXTENSIONS = 1 << 16  # bytes of them that are looked at
 HAS_EXTENSIONS = 2  # among the flags
-# The extension that says in which axes the file stands, and those that are read: unsaid, right-up-back (which readers
-# for the web show as it stands), right-down-front (ours).
-AXES, AXES_READ = 0xADBE0003, (0, 4, 6)
+# The extension that says in which axes the file stands, and those that are read: unsaid, right-up-back.
+AXES, AXES_READ = 0xADBE0003, (0, 4)
 COEFFICIENTS = (0, 3, 8, 15, 24)  # of a channel above DC, by degree
 
 
@@ -350,7 +348,7 @@ def _checked(head: _Head, versions: tuple[int, ...], size: int, path: Path) -> _
 
 
 def _check_extensions(data: bytes, path: Path) -> None:
-    """FormatError where one says that the axes are others than we would show."""
+    """FormatError where one says that the axes are others than those of the format."""
     for kind, payload in _records(data):
         axes = int.from_bytes(payload[:4], "little")
         if kind == AXES and axes not in AXES_READ:

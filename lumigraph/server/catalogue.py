@@ -6,14 +6,15 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, Field, JsonValue
 
 from lumigraph.server.problems import Problem
 from lumigraph.wire.jobs import Asked, ExportJob, TrainJob
+from lumigraph.wire.resources import Kind
 
 PATIENCE = 120.0  # seconds that a worker may take to tell; importing everything takes some
 
@@ -28,12 +29,28 @@ class Setting(BaseModel):
     form: dict[str, Any]
 
 
+class KindOffer(BaseModel):
+    """What a form of file can hold. `presets` are values of the settings for a purpose."""
+
+    kind: Kind
+    settings: list[Setting]
+    presets: dict[str, dict[str, JsonValue]]
+
+
+class FormatOffer(BaseModel):
+    """A file that `export` can write. The kind that comes first is written where a job names none."""
+
+    form: str = Field(description="as a job names it, and the file's suffix", examples=["ply"])
+    name: str
+    kinds: list[KindOffer]
+
+
 class Described(BaseModel):
-    """methods: the settings of each; formats: suffixes that `export` can write."""
+    """methods: the settings of each; formats: what `export` can write."""
 
     methods: dict[str, list[Setting]]
     default: str
-    formats: list[str]
+    formats: list[FormatOffer]
 
 
 class Catalogue:
@@ -56,24 +73,24 @@ class Catalogue:
     def check(self, asked: Asked) -> None:
         """Raises Problem 422 naming the field that no method or format knows, or that is out of its range."""
         if isinstance(asked, ExportJob):
-            known = self.get().formats
-            if f".{asked.form}" not in known:
-                _refuse("form", f"there is no format {asked.form!r}; these exist: {', '.join(known)}")
+            self._check_export(asked)
         if not isinstance(asked, TrainJob) or (asked.method is None and not asked.settings):
             return
         described = self.get()
         name = asked.method or described.default
         if name not in described.methods:
             _refuse("method", f"there is no method {name!r}; these exist: {', '.join(described.methods)}")
-        settings = {setting.name: setting.form for setting in described.methods[name]}
-        for key, value in asked.settings.items():
-            if key not in settings:
-                near = get_close_matches(key, settings, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"settings: {', '.join(settings)}"
-                _refuse(f"settings.{key}", f"the method {name} has no such setting; {hint}")
-            wrong = fault(settings[key], value)
-            if wrong:
-                _refuse(f"settings.{key}", wrong)
+        _check_settings(f"the method {name}", described.methods[name], asked.settings)
+
+    def _check_export(self, asked: ExportJob) -> None:
+        offers = {offer.form: offer for offer in self.get().formats}
+        if asked.form not in offers:
+            _refuse("form", f"there is no format {asked.form!r}; these exist: {', '.join(offers)}")
+        kinds = {one.kind: one for one in offers[asked.form].kinds}
+        if asked.kind is not None and asked.kind not in kinds:
+            _refuse("kind", f"{offers[asked.form].name} holds no {asked.kind}; it holds: {', '.join(kinds)}")
+        chosen = kinds[asked.kind] if asked.kind is not None else offers[asked.form].kinds[0]
+        _check_settings(f"{offers[asked.form].name} of {chosen.kind}", chosen.settings, asked.settings)
 
     def _ask(self) -> None:
         try:
@@ -83,6 +100,19 @@ class Catalogue:
             self._failed = f"A worker could not tell what there is: {error.stderr.strip().splitlines()[-1:]}"
         except (OSError, ValueError, IndexError, subprocess.TimeoutExpired) as error:
             self._failed = f"A worker could not tell what there is: {error}"
+
+
+def _check_settings(whose: str, known: list[Setting], given: Mapping[str, Any]) -> None:
+    """Raises Problem 422 naming the first that does not exist or is out of its range."""
+    forms = {setting.name: setting.form for setting in known}
+    for key, value in given.items():
+        if key not in forms:
+            near = get_close_matches(key, forms, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"settings: {', '.join(forms) or 'none'}"
+            _refuse(f"settings.{key}", f"{whose} has no such setting; {hint}")
+        wrong = fault(forms[key], value)
+        if wrong:
+            _refuse(f"settings.{key}", wrong)
 
 
 def fault(schema: dict[str, Any], value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from lumigraph.server.catalogue import Setting
+from lumigraph.server.catalogue import FormatOffer, Setting
 from lumigraph.server.problems import documented
 from lumigraph.server.projects import Known
 
@@ -20,12 +20,6 @@ class MethodOffer(BaseModel):
     settings: list[Setting]
 
 
-class FormatOffer(BaseModel):
-    """A file that `export` can write."""
-
-    form: str = Field(description="as a job names it, and the file's suffix", examples=["ply"])
-
-
 @router.get("/methods", responses=documented(503))
 def methods(service: Known) -> list[MethodOffer]:
     """Every method with its settings. The first answer after a start may take some seconds."""
@@ -38,5 +32,5 @@ def methods(service: Known) -> list[MethodOffer]:
 
 @router.get("/formats", responses=documented(503))
 def formats(service: Known) -> list[FormatOffer]:
-    """Every format that a run can be exported to."""
-    return [FormatOffer(form=suffix.removeprefix(".")) for suffix in service.catalogue.get().formats]
+    """Every format that a run can be exported to, what each can hold and with which settings."""
+    return service.catalogue.get().formats

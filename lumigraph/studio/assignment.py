@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import zipfile
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from lumigraph.scene.errors import CaptureError, LumigraphError, RunError
 from lumigraph.studio import catalogue
 from lumigraph.wire import jobs as ask
 from lumigraph.wire import resources
-from lumigraph.wire.events import Event, Note, Snapshot
+from lumigraph.wire.events import Event, Made, Note, Snapshot
 
 SHOWN = "shown"
 Verb = Generator[Event, None, Any]
@@ -73,9 +74,12 @@ def verb_of(asked: ask.Asked, place: Place) -> Verb:
         case ask.RenderJob():
             return verbs.render(_rendering(asked, place))
         case ask.ExportJob():
-            name = f"scene.{asked.form}"
-            out, run = place.made / name, run_of(place, asked.run)
-            return verbs.export(resources.ExportRequest(run=run, out=out, points=asked.points))
+            given = asked.model_dump(exclude={"verb", "run", "form"})
+            out, run = place.made / f"scene.{asked.form}", run_of(place, asked.run)
+            return _exported(verbs.export(resources.ExportRequest(run=run, out=out, **given)), out)
+        case ask.ScaleJob():
+            given = asked.model_dump(exclude={"verb", "run"})
+            return verbs.scale(resources.ScaleRequest(run=run_of(place, asked.run), **given))
         case ask.CompareJob():
             runs = [run_of(place, run) for run in asked.runs]
             out = place.made / "compare.html"
@@ -175,6 +179,28 @@ def _trained(verb: Verb, place: Place, asked: resources.TrainRequest) -> Verb:
     yield from showing.show(last=True)
     card = run.field_card()
     return {"run": run.path.name} | ({"steps": card.step, "seconds": round(card.seconds, 3)} if card else {})
+
+
+def _exported(verb: Verb, out: Path) -> Verb:
+    """A form of several files, such as a mesh with its material and texture beside, is sent as one archive."""
+    while True:
+        try:
+            event = next(verb)
+        except StopIteration as end:
+            report = end.value
+            break
+        if not isinstance(event, Made):
+            yield event
+            continue
+        files = sorted(path for path in out.parent.iterdir() if path.is_file())
+        if len(files) > 1:
+            archive = out.with_name(f"{out.name}.zip")
+            with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+                for path in files:
+                    packed.write(path, path.name)
+            event = event.model_copy(update={"path": str(archive)})
+        yield event
+    return report.model_dump(mode="json", exclude={"kind", "path"})
 
 
 def _evaluated(verb: Verb, asked: resources.EvaluateRequest) -> Verb:

@@ -34,8 +34,23 @@ READERS = {
     "llff": "lumigraph.captures.llff",
 }
 FORMATS = {
-    "ply": "lumigraph.formats.ply",
-    "spz": "lumigraph.formats.spz",
+    name: f"lumigraph.formats.{name}"
+    for name in (
+        "ply",
+        "mesh_ply",
+        "packed_ply",
+        "splat",
+        "spz",
+        "sog",
+        "ksplat",
+        "gltf",
+        "obj",
+        "stl",
+        "usd",
+        "fbx",
+        "xyz",
+        "las",
+    )
 }
 
 
@@ -62,12 +77,22 @@ class Reader(Protocol):
 
 
 class Format(Protocol):
-    """A file format of finished assets; a module may lack `read` or `write`."""
+    """A file format of finished assets: a module with these names, which may lack `read` or `write`.
 
+    `write` is given coordinates as UP and METRES say. Where Options (a dataclass) has a field `up` ("y" or "z") or
+    `unit` ("m", "cm", "mm"), those say it instead, and the file tells its readers. A module that shares its suffix with
+    another has `accepts(path)`, which tells their files apart; READS are names that are read and not written.
+    """
+
+    NAME: str
     SUFFIXES: tuple[str, ...]
+    HOLDS: tuple[type, ...]  # of Splats, Points and Mesh; what people most often want of it first
+    UP: str  # "+y", "+z" or, of splats as they were trained, "-y"
+    METRES: float | None  # in one unit; None where the format does not say
+    Options: type[Any]
 
     def read(self, path: Path) -> Any: ...
-    def write(self, asset: Any, path: Path) -> None: ...
+    def write(self, asset: Any, path: Path, options: Any = ...) -> None: ...
 
 
 def methods() -> list[str]:
@@ -103,25 +128,51 @@ def capture_reader(path: Path) -> Reader:
     return reader
 
 
-def format_for(path: Path) -> Format:
-    """The format that writes the suffix of `path`. Raises FormatError naming the suffixes that exist."""
-    for module in _writers():
-        if path.name.lower().endswith(tuple(module.SUFFIXES)):
-            return module
-    wanted = f"{path.suffix!r} files" if path.suffix else f"{path}, which has no suffix"
-    raise FormatError(f"cannot write {wanted}; formats that can be written: {', '.join(suffixes())}")
+def formats() -> list[Format]:
+    """All of them, in a fixed order."""
+    return [cast(Format, _module("formats", FORMATS, name)) for name in _names("formats", FORMATS)]
+
+
+def format_for(path: Path, kind: type | None = None) -> Format:
+    """The format that writes the suffix of `path`, and holds `kind`. Raises FormatError naming what there is."""
+    fitting = writers(path.name)
+    if not fitting:
+        wanted = f"{path.suffix!r} files" if path.suffix else f"{path}, which has no suffix"
+        raise FormatError(f"cannot write {wanted}; formats that can be written: {', '.join(suffixes())}")
+    for one in fitting:
+        if kind is None or kind in one.HOLDS:
+            return one
+    assert kind is not None
+    others = ", ".join(suffix for one in formats() if kind in one.HOLDS for suffix in one.SUFFIXES)
+    raise FormatError(f"{fitting[0].NAME} ({path.name}) holds no {kind.__name__.lower()}; these do: {others}")
+
+
+def asset_reader(path: Path) -> Format:
+    """The format that reads a file. Raises FormatError naming what can be read."""
+    readers = [one for one in _of_suffix(path.name) if hasattr(one, "read")]
+    if not readers:
+        known = ", ".join(dict.fromkeys(suffix for one in formats() if hasattr(one, "read") for suffix in one.SUFFIXES))
+        raise FormatError(f"{path}: no format of this suffix can be read; these can: {known}")
+    return next((one for one in readers if hasattr(one, "accepts") and one.accepts(path)), readers[0])
 
 
 def suffixes() -> list[str]:
     """Of all formats that can be written."""
-    return [suffix for module in _writers() for suffix in module.SUFFIXES]
+    return list(dict.fromkeys(suffix for one in formats() if hasattr(one, "write") for suffix in one.SUFFIXES))
 
 
-def _writers() -> Iterator[Format]:
-    for name in _names("formats", FORMATS):
-        module = cast(Format, _module("formats", FORMATS, name))
-        if hasattr(module, "write"):
-            yield module
+def writers(name: str) -> list[Format]:
+    """Those that write files of this name."""
+    return [one for one in _of_suffix(name) if hasattr(one, "write") and name.lower().endswith(one.SUFFIXES)]
+
+
+def _of_suffix(name: str) -> list[Format]:
+    """Those of the longest suffix that fits: .compressed.ply before .ply."""
+    name = name.lower()
+    known = [(suffix, one) for one in formats() for suffix in (*one.SUFFIXES, *getattr(one, "READS", ()))]
+    fitting = [(len(suffix), one) for suffix, one in known if name.endswith(suffix)]
+    longest = max((length for length, _ in fitting), default=0)
+    return [one for length, one in fitting if length == longest]
 
 
 def _names(kind: str, own: Mapping[str, str]) -> list[str]:

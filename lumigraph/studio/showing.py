@@ -355,7 +355,7 @@ def _foremost(splats: Splats) -> list[Tensor]:
         return [torch.arange(len(splats))]
     area = splats.log_scales.sort(dim=1).values[:, 1:].sum(dim=1).exp()
     order = (torch.sigmoid(splats.logit_opacities) * area).argsort(descending=True)
-    return [order[:FIRST], *order[FIRST:].split(PART)]
+    return [order[:FIRST], *torch.split(order[FIRST:], PART)]
 
 
 def _prune(folder: Path) -> None:

@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 
 from lumigraph.methods import train as loop
-from lumigraph.scene.assets import Points, Splats
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import CaptureError, FormatError, RunError
 from lumigraph.scene.field import Field
 from lumigraph.scene.images import photo_over, write_png
 from lumigraph.studio import catalogue
+from lumigraph.studio.converting import convert
+from lumigraph.studio.exporting import export, scale
 from lumigraph.studio.files import sweep
 from lumigraph.studio.project import (
     CAPTURE,
@@ -52,9 +53,7 @@ from lumigraph.wire.resources import (
     TrainRequest,
 )
 
-__all__ = ["evaluate", "export", "pose", "render", "sample", "scan", "train"]
-
-FAINTEST_POINT = 0.1  # opacity; below it a gaussian is haze, and its centre no point of anything
+__all__ = ["convert", "evaluate", "export", "pose", "render", "sample", "scale", "scan", "train"]
 
 
 def pose(request: PoseRequest) -> Generator[Event, None, None]:
@@ -119,20 +118,6 @@ def evaluate(request: EvaluateRequest) -> Generator[Event, None, dict[str, Any]]
     return evaluation
 
 
-def export(request: ExportRequest) -> Generator[Event, None, None]:
-    """The scene as a file, in the world of its capture: its axes, its scale. The suffix chooses the format."""
-    file_format = catalogue.format_for(request.out)
-    run = Run(request.run)
-    field, card = load_field(run, "cpu")
-    if not hasattr(field, "splats"):
-        raise FormatError(f"the method {card.method} has no gaussians to write as {request.out.suffix}")
-    splats: Splats = field.splats()
-    asset: Splats | Points = _points(splats) if request.points else splats
-    request.out.parent.mkdir(parents=True, exist_ok=True)
-    file_format.write(asset, request.out)
-    yield Made(path=str(request.out), what=f"{len(asset):,} {'points' if request.points else 'gaussians'}")
-
-
 def scan(request: ScanRequest) -> Generator[Event, None, dict[str, Any]]:
     """All of it: poses, training, evaluation, turntable, PLY. Asked again, it goes on where it stopped."""
     out = request.out
@@ -148,7 +133,7 @@ def scan(request: ScanRequest) -> Generator[Event, None, dict[str, Any]]:
         yield from render(RenderRequest(run=out, out=out / TURNTABLE, device=request.device))
     if _older(out / SCENE, field):
         try:
-            yield from export(ExportRequest(run=out, out=out / SCENE))
+            yield from export(ExportRequest(run=out, out=out / SCENE, kind="splats"))
         except FormatError as error:  # a method without gaussians
             yield Note(text=f"no {SCENE}: {error}")
     return evaluation
@@ -210,12 +195,6 @@ def seen(field: Field, held_out: Capture, i: int) -> tuple[Tensor, Tensor]:
         camera = held_out.cameras[i].to(device)
         render = field.render(camera, white.to(device) if held_out.has_alpha else None).rgb[0]
     return render.clamp(0, 1).cpu(), photo_over(held_out.photo(i), white)
-
-
-def _points(splats: Splats) -> Points:
-    """Centres and colours of the gaussians that can be seen."""
-    shown = splats.select(torch.sigmoid(splats.logit_opacities) >= FAINTEST_POINT)
-    return Points(shown.means, (shown.colours().clamp(0, 1) * 255).round().to(torch.uint8))
 
 
 def _size(field: Field) -> tuple[int, str]:

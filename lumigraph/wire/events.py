@@ -1,4 +1,4 @@
-"""What a long task says while it runs: five kinds of events, plain data that crosses processes and sockets.
+"""What a long task says while it runs: six kinds of events, plain data that crosses processes and sockets.
 
 A long task is a generator of events, ``Iterator[Event]``. Not pulling is pause, ``close()`` is cancel, ``finally``
 cleans up; a result, where there is one, is the generator's return value (``result = yield from task(...)``).
@@ -62,7 +62,25 @@ class Made(_Event):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
-Event = Annotated[Progress | Metrics | Snapshot | Note | Made, Field(discriminator="kind")]
+class ExportReport(_Event):
+    """A written file, read back and compared with what was to be in it."""
+
+    kind: Literal["export"] = "export"
+    path: str
+    format: str
+    holds: str  # gaussians, triangles or points
+    count: NonNegativeInt
+    bytes: NonNegativeInt
+    read_back: bool  # False where this program writes the format and cannot read it
+    bounds: tuple[tuple[FiniteFloat, FiniteFloat, FiniteFloat], tuple[FiniteFloat, FiniteFloat, FiniteFloat]]
+    watertight: bool | None = None  # of a mesh
+    textured: bool | None = None
+    up: str  # the direction in the file that points up
+    metres_per_unit: Annotated[FiniteFloat, Field(gt=0)] | None = None
+    file_from_capture: tuple[tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat], ...]  # three rows
+
+
+Event = Annotated[Progress | Metrics | Snapshot | Note | Made | ExportReport, Field(discriminator="kind")]
 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 

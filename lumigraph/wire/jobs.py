@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
-from lumigraph.wire.resources import Device, Matching, Output, Pixels, Request, Scalar
+from lumigraph.wire.resources import Device, Kind, Matching, Output, Pixels, Placing, Preset, Request, Scalar
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 ENDED: tuple[State, ...] = ("succeeded", "failed", "cancelled")
@@ -84,13 +84,24 @@ class RenderJob(Request):
     device: Device = "auto"
 
 
-class ExportJob(Request):
-    """A run as a file of another program."""
+class ExportJob(Placing):
+    """A run as a file of another program. What each form can hold, and its settings, are in /formats."""
 
     verb: Literal["export"] = "export"
     run: Id | None = None
-    form: Annotated[str, Field(pattern=r"^[a-z0-9]{1,10}$")] = "ply"
-    points: bool = False
+    form: Annotated[str, Field(pattern=r"^[a-z0-9]{1,12}(\.[a-z0-9]{1,8})?$")] = "ply"
+    kind: Kind | None = None
+    preset: Preset | None = None
+    settings: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
+
+
+class ScaleJob(Request):
+    """How large the place of a run is: `metres` between two points of the capture's world, or of one unit."""
+
+    verb: Literal["scale"] = "scale"
+    run: Id | None = None
+    points: tuple[Vector, Vector] | None = None
+    metres: Annotated[float, Field(gt=0)]
 
 
 class CompareJob(Request):
@@ -111,7 +122,7 @@ class CheckJob(Request):
 
 
 Asked = Annotated[
-    SampleJob | PoseJob | TrainJob | EvaluateJob | RenderJob | ExportJob | CompareJob | CheckJob,
+    SampleJob | PoseJob | TrainJob | EvaluateJob | RenderJob | ExportJob | ScaleJob | CompareJob | CheckJob,
     Field(discriminator="verb"),
 ]
 ASKED: TypeAdapter[Asked] = TypeAdapter(Asked)

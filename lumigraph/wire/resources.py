@@ -14,6 +14,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Matching = Literal["auto", "exhaustive", "sequential", "spatial"]
 Pixels = Annotated[int, Field(ge=16, le=16384)]
 Output = Literal["rgb", "depth", "normal", "alpha"]
+Triple = tuple[float, float, float]
 Scalar = str | int | float | bool | None
 
 
@@ -85,7 +86,36 @@ class CompareRequest(Request):
     device: Device = "auto"
 
 
-class ExportRequest(Request):
+class Placing(Request):
+    """Where a scene comes to lie in a file. `auto` keeps splat files in the frame of the capture and lays all else
+    upright, on its ground."""
+
+    frame: Literal["auto", "capture", "upright"] = "auto"
+    origin: Literal["auto", "capture", "centre", "ground"] = "auto"
+
+
+Preset = Literal["web", "game", "print", "archive"]
+Kind = Literal["splats", "mesh", "points", "centres"]  # points: on the surface; centres: of the gaussians
+
+
+class ExportRequest(Placing):
     run: Path
     out: Path  # the suffix chooses the format
-    points: bool = False  # the centres and colours alone
+    kind: Kind | None = None
+    preset: Preset | None = None
+    settings: dict[str, Scalar | list[Scalar]] = Field(
+        default_factory=dict
+    )  # of the format, and of what is made for it; over the preset
+
+
+class ConvertRequest(Request):
+    source: Path
+    out: Path  # the suffix chooses the format
+    keep_axes: bool = False  # do not turn what is up in the one format to what is up in the other
+    settings: dict[str, Scalar | list[Scalar]] = {}
+
+
+class ScaleRequest(Request):
+    run: Path
+    points: tuple[Triple, Triple] | None = None  # of the capture's world
+    metres: Annotated[float, Field(gt=0)]  # between them; of one unit where no points are given

@@ -421,7 +421,7 @@ def test_splats_and_points_as_ply(run: Path, tmp_path: Path) -> None:
     splats = ply.read(tmp_path / "new" / "scene.ply")
     assert isinstance(splats, Splats)
     assert len(splats) == 12
-    done(verbs.export(ExportRequest(run=run, out=tmp_path / "points.PLY", points=True)))
+    done(verbs.export(ExportRequest(run=run, out=tmp_path / "points.PLY", kind="centres")))
     points = ply.read(tmp_path / "points.PLY")
     assert isinstance(points, Points)
     assert len(points) == int((torch.sigmoid(torch.linspace(-6, 6, 12)) >= 0.1).sum())

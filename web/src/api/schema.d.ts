@@ -33,7 +33,7 @@ export interface paths {
         };
         /**
          * Formats
-         * @description Every format that a run can be exported to.
+         * @description Every format that a run can be exported to, what each can hold and with which settings.
          */
         get: operations["formats_api_v1_formats_get"];
         put?: never;
@@ -814,7 +814,7 @@ export interface components {
         };
         /**
          * ExportJob
-         * @description A run as a file of another program.
+         * @description A run as a file of another program. What each form can hold, and its settings, are in /formats.
          */
         ExportJob: {
             /**
@@ -823,17 +823,83 @@ export interface components {
              */
             form?: string;
             /**
-             * Points
-             * @default false
+             * Frame
+             * @default auto
+             * @enum {string}
              */
-            points?: boolean;
+            frame?: "auto" | "capture" | "upright";
+            /** Kind */
+            kind?: ("splats" | "mesh" | "points" | "centres") | null;
+            /**
+             * Origin
+             * @default auto
+             * @enum {string}
+             */
+            origin?: "auto" | "capture" | "centre" | "ground";
+            /** Preset */
+            preset?: ("web" | "game" | "print" | "archive") | null;
             /** Run */
             run?: string | null;
+            /** Settings */
+            settings?: {
+                [key: string]: string | number | boolean | (string | number | boolean | null)[] | null;
+            };
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
              */
             verb: "export";
+        };
+        /**
+         * ExportReport
+         * @description A written file, read back and compared with what was to be in it.
+         */
+        ExportReport: {
+            /** Bounds */
+            bounds: [
+                [
+                    number,
+                    number,
+                    number
+                ],
+                [
+                    number,
+                    number,
+                    number
+                ]
+            ];
+            /** Bytes */
+            bytes: number;
+            /** Count */
+            count: number;
+            /** File From Capture */
+            file_from_capture: [
+                number,
+                number,
+                number,
+                number
+            ][];
+            /** Format */
+            format: string;
+            /** Holds */
+            holds: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "export";
+            /** Metres Per Unit */
+            metres_per_unit?: number | null;
+            /** Path */
+            path: string;
+            /** Read Back */
+            read_back: boolean;
+            /** Textured */
+            textured?: boolean | null;
+            /** Up */
+            up: string;
+            /** Watertight */
+            watertight?: boolean | null;
         };
         /**
          * FieldError
@@ -849,7 +915,7 @@ export interface components {
         };
         /**
          * FormatOffer
-         * @description A file that `export` can write.
+         * @description A file that `export` can write. The kind that comes first is written where a job names none.
          */
         FormatOffer: {
             /**
@@ -858,6 +924,10 @@ export interface components {
              * @example ply
              */
             form: string;
+            /** Kinds */
+            kinds: components["schemas"]["KindOffer"][];
+            /** Name */
+            name: string;
         };
         /** Health */
         Health: {
@@ -878,7 +948,7 @@ export interface components {
          */
         Job: {
             /** Asked */
-            asked: components["schemas"]["SampleJob"] | components["schemas"]["PoseJob"] | components["schemas"]["TrainJob"] | components["schemas"]["EvaluateJob"] | components["schemas"]["RenderJob"] | components["schemas"]["ExportJob"] | components["schemas"]["CompareJob"] | components["schemas"]["CheckJob"];
+            asked: components["schemas"]["SampleJob"] | components["schemas"]["PoseJob"] | components["schemas"]["TrainJob"] | components["schemas"]["EvaluateJob"] | components["schemas"]["RenderJob"] | components["schemas"]["ExportJob"] | components["schemas"]["ScaleJob"] | components["schemas"]["CompareJob"] | components["schemas"]["CheckJob"];
             /**
              * Attempt
              * @description times it was started
@@ -977,6 +1047,25 @@ export interface components {
                 number,
                 number
             ] | null;
+        };
+        /**
+         * KindOffer
+         * @description What a form of file can hold. `presets` are values of the settings for a purpose.
+         */
+        KindOffer: {
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "splats" | "mesh" | "points" | "centres";
+            /** Presets */
+            presets: {
+                [key: string]: {
+                    [key: string]: components["schemas"]["JsonValue"];
+                };
+            };
+            /** Settings */
+            settings: components["schemas"]["Setting"][];
         };
         /**
          * Made
@@ -1358,6 +1447,34 @@ export interface components {
              * @default 60
              */
             views?: number;
+        };
+        /**
+         * ScaleJob
+         * @description How large the place of a run is: `metres` between two points of the capture's world, or of one unit.
+         */
+        ScaleJob: {
+            /** Metres */
+            metres: number;
+            /** Points */
+            points?: [
+                [
+                    number,
+                    number,
+                    number
+                ],
+                [
+                    number,
+                    number,
+                    number
+                ]
+            ] | null;
+            /** Run */
+            run?: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            verb: "scale";
         };
         /**
          * Scan
@@ -2423,7 +2540,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": (components["schemas"]["Progress"] | components["schemas"]["Metrics"] | components["schemas"]["Snapshot"] | components["schemas"]["Note"] | components["schemas"]["Made"])[];
+                    "application/json": (components["schemas"]["Progress"] | components["schemas"]["Metrics"] | components["schemas"]["Snapshot"] | components["schemas"]["Note"] | components["schemas"]["Made"] | components["schemas"]["ExportReport"])[];
                 };
             };
             /** @description Bad Request */
@@ -4562,7 +4679,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["SampleJob"] | components["schemas"]["PoseJob"] | components["schemas"]["TrainJob"] | components["schemas"]["EvaluateJob"] | components["schemas"]["RenderJob"] | components["schemas"]["ExportJob"] | components["schemas"]["CompareJob"] | components["schemas"]["CheckJob"];
+                "application/json": components["schemas"]["SampleJob"] | components["schemas"]["PoseJob"] | components["schemas"]["TrainJob"] | components["schemas"]["EvaluateJob"] | components["schemas"]["RenderJob"] | components["schemas"]["ExportJob"] | components["schemas"]["ScaleJob"] | components["schemas"]["CompareJob"] | components["schemas"]["CheckJob"];
             };
         };
         responses: {

@@ -13,7 +13,12 @@ export type RunSummary = Schema['RunSummary'];
 export type ShownRun = Schema['ShownRun'];
 export type ShownEvaluation = Schema['ShownEvaluation'];
 export type JobEvent =
-  Schema['Metrics'] | Schema['Note'] | Schema['Made'] | Schema['Snapshot'] | Schema['Progress'];
+  | Schema['Metrics']
+  | Schema['Note']
+  | Schema['Made']
+  | Schema['Snapshot']
+  | Schema['Progress']
+  | Schema['ExportReport'];
 
 export const captureFile = (project: string, name: string) => `${API}/projects/${project}/capture/${name}`;
 export const runFile = (project: string, run: string, name: string) =>
@@ -124,9 +129,9 @@ export function useJobEvents(job: Job | undefined): JobEvent[] {
       let full = false;
       try {
         const query = { after: known.current.count, limit: PAGE };
-        const found = await told(
+        const found = (await told(
           http.GET('/api/v1/jobs/{job}/events', { params: { path: { job: id }, query } }),
-        );
+        )) as JobEvent[]; // tuples lose their lengths on the way
         if (stopped) return;
         full = found.length === PAGE;
         if (found.length) {

@@ -9,6 +9,7 @@ const VERBS: Record<Job['asked']['verb'], [running: string, noun: string]> = {
   evaluate: ['Comparing with photos it never saw', 'Evaluation'],
   render: ['Rendering', 'Film'],
   export: ['Writing the file', 'Export'],
+  scale: ['Setting the scale', 'Scale'],
   compare: ['Comparing runs', 'Comparison'],
   check: ['Checking', 'Check'],
 };

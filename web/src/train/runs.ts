@@ -5,7 +5,7 @@ import { useMemo } from 'react';
 import { useSearchParams } from 'wouter';
 
 import { http, type Job, told, type TrainJob } from '../api/client';
-import { type RunSummary, useJobEvents, useRuns } from '../api/shown';
+import { type JobEvent, type RunSummary, useJobEvents, useRuns } from '../api/shown';
 import { useJobs } from '../state/store';
 import { type Point, pointsOf } from './metrics';
 
@@ -37,7 +37,7 @@ export function usePoints(trainings: TrainingJob[]): Point[] {
           http.GET('/api/v1/jobs/{job}/events', {
             params: { path: { job: job.id }, query: { limit: 10_000 } },
           }),
-        ),
+        ) as Promise<JobEvent[]>,
       staleTime: Infinity,
     })),
     combine: (found) => found.flatMap((one) => one.data ?? []),
