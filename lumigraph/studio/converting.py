@@ -1,0 +1,60 @@
+"""From one file of a scene to another, without a run."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import torch
+
+from lumigraph.scene.assets import Asset, Points, Splats
+from lumigraph.scene.errors import FormatError
+from lumigraph.scene.poses import Similarity
+from lumigraph.studio import catalogue, options
+from lumigraph.studio.catalogue import Format
+from lumigraph.studio.exporting import NOUNS, centres, written
+from lumigraph.studio.placing import UNITS, Placement, direction, turn
+from lumigraph.wire.events import Event, ExportReport, Note
+from lumigraph.wire.resources import ConvertRequest
+
+
+def convert(request: ConvertRequest) -> Generator[Event, None, ExportReport]:
+    """Raises FormatError and RunError. What is up in the one format is up in the other, and metres stay metres, where
+    both say so."""
+    reader = catalogue.asset_reader(request.source)
+    catalogue.format_for(request.out)  # says what is wrong before a large file is read
+    asset: Asset = reader.read(request.source)
+    yield Note(text=f"{request.source.name}: {len(asset):,} {NOUNS[type(asset)]}")
+    writer = _writer(type(asset), request)
+    if isinstance(asset, Splats) and Splats not in writer.HOLDS:
+        asset = centres(asset)
+        yield Note(text=f"{writer.NAME} holds no gaussians: their {len(asset):,} centres are written as points")
+    chosen = options.resolve(writer.Options, {k.replace("-", "_"): v for k, v in request.settings.items()})
+    placed = _turned(reader, writer, chosen, isinstance(asset, Splats), request.keep_axes)
+    return (yield from written(asset.transformed(placed.file_from_capture), request.out, writer, chosen, placed))
+
+
+def _writer(kind: type, request: ConvertRequest) -> Format:
+    """One that holds what was read; of gaussians, one that holds points will do."""
+    try:
+        return catalogue.format_for(request.out, kind)
+    except FormatError:
+        if kind is not Splats or not any(Points in one.HOLDS for one in catalogue.writers(request.out.name)):
+            raise
+    return catalogue.format_for(request.out, Points)
+
+
+def _turned(reader: Format, writer: Format, chosen: object, splats: bool, keep_axes: bool) -> Placement:
+    """Points and meshes in a PLY say nothing of their axes: those stay."""
+    up = getattr(chosen, "up", None)
+    target = f"+{up}" if up is not None else writer.UP
+    source = reader.UP
+    silent = not splats and "-y" in (source, target)
+    unit = UNITS.get(getattr(chosen, "unit", ""), writer.METRES or 0.0)
+    scale = reader.METRES / unit if reader.METRES and unit and not keep_axes else 1.0
+    still = torch.eye(3, dtype=torch.float64)
+    rotation = still if keep_axes or silent else turn(direction(source), direction(target))
+    return Placement(
+        Similarity(scale, rotation, torch.zeros(3, dtype=torch.float64)),
+        source if keep_axes or silent else target,
+        unit or None if reader.METRES else None,
+    )

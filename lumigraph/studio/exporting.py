@@ -1,0 +1,242 @@
+"""The verb `export`: a run as a file of another program, read back and compared before anybody relies on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from lumigraph.extract.mesh import MeshConfig, mesh
+from lumigraph.scene.assets import Asset, Mesh, Points, Splats
+from lumigraph.scene.cameras import Cameras
+from lumigraph.scene.errors import FormatError, RunError
+from lumigraph.scene.field import Field
+from lumigraph.scene.poses import up_direction
+from lumigraph.studio import catalogue, options
+from lumigraph.studio.catalogue import Format
+from lumigraph.studio.inspecting import facts
+from lumigraph.studio.placing import Placement, World, placement, places
+from lumigraph.studio.project import Run, write_text
+from lumigraph.studio.training import load_field
+from lumigraph.wire.events import Event, ExportReport, Made, Note
+from lumigraph.wire.resources import ExportRequest, Kind, Scalar, ScaleRequest
+
+SCALE = "scale.json"
+FAINTEST_POINT = 0.1  # opacity; below it a gaussian is haze, and its centre no point of anything
+TYPES: dict[Kind, type] = {"splats": Splats, "mesh": Mesh, "points": Points, "centres": Points}
+CONFIGS: dict[Kind, type] = {"mesh": MeshConfig}  # of what is made of a field before it is written
+NOUNS = {Splats: "gaussians", Mesh: "triangles", Points: "points"}
+# Bounds of what was read back may differ by this share of the extent: the coarsest format has 12 bits a chunk.
+TOLERANCE = 0.005
+PRESETS: dict[str, dict[Kind, dict[str, Scalar]]] = {
+    "web": {
+        "mesh": {"faces": 30_000, "texture": 1024, "texture_format": "jpeg", "compression": "draco"},
+        "points": {"count": 500_000, "compression": "meshopt"},
+    },
+    "game": {"mesh": {"faces": 15_000, "texture": 2048, "part": 0.1}},
+    "print": {"mesh": {"faces": 500_000, "texture": 0, "unseen": "inside", "watertight": True, "part": 0.5}},
+    "archive": {
+        "mesh": {"resolution": 512, "faces": 0, "texture": 4096, "texture_format": "png", "compression": "none"},
+        "points": {"count": 10_000_000},
+    },
+}
+
+
+def export(request: ExportRequest) -> Generator[Event, None, ExportReport]:
+    """Raises FormatError, RunError and OSError. The suffix chooses the format; nothing is left where it fails."""
+    file_format = catalogue.format_for(request.out)
+    run = Run(request.run)
+    field, card = load_field(run, "cpu")
+    kind = request.kind or _kind(file_format, field)
+    file_format = catalogue.format_for(request.out, TYPES[kind])
+    of_format, of_asset = settings_of(file_format, kind, request.preset, request.settings)
+    cameras, held_out = run.cameras()
+    asset = yield from _made(kind, field, cameras[~held_out], of_asset, card.method, request.out)
+    world = World(up_direction(cameras), metres_per_unit(run))
+    placed = placement(asset, world, file_format, of_format, request)
+    if placed.metres_per_unit is None and (file_format.METRES is not None or hasattr(of_format, "unit")):
+        yield Note(text="nobody said how large this place is, so a unit counts as a metre; `lumigraph scale` says it")
+    return (
+        yield from written(asset.transformed(placed.file_from_capture), request.out, file_format, of_format, placed)
+    )
+
+
+def settings_of(file_format: Format, kind: Kind, preset: str | None, given: Mapping[str, object]) -> tuple[Any, Any]:
+    """(Options of the format, settings of what is made for it or None). Raises RunError naming a setting that neither
+    has; what a preset says of others is passed over."""
+    config = CONFIGS.get(kind)
+    of_format = {field.name for field in fields(file_format.Options)}
+    of_asset = {field.name for field in fields(config)} if config else set()
+    usual = PRESETS[preset].get(kind, {}) if preset else {}
+    asked: dict[str, object] = {name: value for name, value in usual.items() if name in of_format | of_asset}
+    asked |= {name.replace("-", "_"): value for name, value in given.items()}
+    for name in asked.keys() - of_format - of_asset:
+        known = ", ".join(sorted(of_format | of_asset)) or "none"
+        raise RunError(f"{file_format.NAME} of {kind} has no setting {name!r}; settings: {known}")
+    chosen = options.resolve(file_format.Options, {name: value for name, value in asked.items() if name in of_format})
+    made = {name: value for name, value in asked.items() if name in of_asset}
+    return chosen, options.resolve(config, made) if config else None
+
+
+def offered(out: Path, kind: str | None, of_run: bool) -> list[tuple[str, type]]:
+    """(title, settings) that can be chosen for a file: of its format, and of what is made of a run for it. Raises
+    FormatError."""
+    file_format = catalogue.format_for(out)
+    if kind is None:
+        kind = next(name for name, made in TYPES.items() if made is file_format.HOLDS[0])
+    file_format = catalogue.format_for(out, TYPES[cast(Kind, kind)])
+    groups = [(f"settings of {file_format.NAME}", file_format.Options)]
+    config = CONFIGS.get(cast(Kind, kind)) if of_run else None
+    return [*groups, (f"settings of the {kind}", config)] if config else groups
+
+
+def forms() -> list[dict[str, Any]]:
+    """Every form that a run can be exported to, as plain data: its name, what it can hold and with which settings.
+
+    [{"form": "ply", "name", "kinds": [{"kind": "splats", "settings": [...], "presets": {...}}, ...]}, ...]
+    """
+    found = []
+    for suffix in catalogue.suffixes():
+        writers = catalogue.writers(suffix)
+        kinds: list[tuple[Kind, dict[str, Any]]] = []
+        for kind, made in TYPES.items():
+            writer = next((one for one in writers if made in one.HOLDS), None)
+            if writer is None:
+                continue
+            config = CONFIGS.get(kind)
+            given = options.schema(writer.Options) + (options.schema(config) if config else [])
+            names = {setting["name"] for setting in given}
+            presets = {
+                preset: {name: value for name, value in usual.get(kind, {}).items() if name in names}
+                for preset, usual in PRESETS.items()
+            }
+            said = {"kind": kind, "settings": given, "presets": {k: v for k, v in presets.items() if v}}
+            kinds.append((kind, said))
+        first = writers[0].HOLDS[0]
+        kinds.sort(key=lambda one: TYPES[one[0]] is not first)  # what people most often want of it
+        found.append({"form": suffix.removeprefix("."), "name": writers[0].NAME, "kinds": [said for _, said in kinds]})
+    return found
+
+
+def written(
+    asset: Asset, out: Path, file_format: Format, chosen: Any, placed: Placement
+) -> Generator[Event, None, ExportReport]:
+    """Write and read back. Raises FormatError, and takes the file away, where it is not what was to be written."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    file_format.write(asset, out, chosen)
+    again = None
+    if hasattr(file_format, "read"):
+        try:
+            again = file_format.read(out)
+            _compare(asset, again, out)
+        except FormatError as error:
+            out.unlink(missing_ok=True)
+            raise FormatError(f"{error}; this is a fault of Lumigraph: please report it") from error
+    said = facts(asset if again is None else again)
+    similarity = placed.file_from_capture
+    matrix = torch.cat([similarity.scale * similarity.rotation, similarity.translation[:, None]], dim=1)
+    report = ExportReport(
+        path=str(out),
+        format=file_format.NAME,
+        holds=NOUNS[type(asset)],
+        count=len(asset),
+        bytes=out.stat().st_size,
+        read_back=again is not None,
+        bounds=said["bounds"],
+        watertight=said.get("watertight"),
+        textured=said.get("textured"),
+        up=placed.up,
+        metres_per_unit=placed.metres_per_unit,
+        file_from_capture=tuple(map(tuple, matrix.tolist())),
+    )
+    yield report
+    yield Made(path=str(out), what=f"{len(asset):,} {NOUNS[type(asset)]}")
+    return report
+
+
+def scale(request: ScaleRequest) -> Generator[Event, None, float]:
+    """How large the place of a run is, for every file made of it from now on. Returns metres in a unit."""
+    run, metres = Run(request.run), request.metres
+    if request.points is not None:
+        a, b = (torch.tensor(point, dtype=torch.float64) for point in request.points)
+        length = float((a - b).norm())
+        if not length > 0:
+            raise RunError("the two points are one; give two places whose distance you know")
+        metres /= length
+    write_text(run.path / SCALE, json.dumps({"metres_per_unit": metres}) + "\n")
+    yield Note(text=f"one unit of {run.path} is {metres:.6g} m")
+    return metres
+
+
+def metres_per_unit(run: Run) -> float | None:
+    """As `scale` said it. Raises RunError where the file is damaged."""
+    try:
+        said = float(json.loads((run.path / SCALE).read_bytes())["metres_per_unit"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{run.path / SCALE} is damaged; say again how large the place is, by `lumigraph scale`"
+        ) from error
+    if not 0 < said < float("inf"):
+        raise RunError(f"{run.path / SCALE} is damaged; say again how large the place is, by `lumigraph scale`")
+    return said
+
+
+# ---- parts of them
+
+
+def _kind(file_format: Format, field: Field) -> Kind:
+    """What people most often want of this format, and the method can give."""
+    for held in file_format.HOLDS:
+        if held is not Splats or hasattr(field, "splats"):
+            return next(kind for kind, made in TYPES.items() if made is held)
+    return "splats"
+
+
+def _made(
+    kind: Kind, field: Field, cameras: Cameras, config: Any, method: str, out: Path
+) -> Generator[Event, None, Asset]:
+    if kind == "mesh":
+        return (yield from mesh(field, cameras, config))
+    if not hasattr(field, "splats"):
+        raise FormatError(f"{out}: the method {method} has no gaussians; add --as mesh or --as points")
+    splats: Splats = field.splats()
+    return splats if kind == "splats" else centres(splats)
+
+
+def centres(splats: Splats) -> Points:
+    """Centres and colours of the gaussians that can be seen."""
+    shown = splats.select(torch.sigmoid(splats.logit_opacities) >= FAINTEST_POINT)
+    return Points(shown.means, (shown.colours().clamp(0, 1) * 255).round().to(torch.uint8))
+
+
+def _compare(asset: Asset, again: Asset, out: Path) -> None:
+    """Raises FormatError naming the first difference."""
+    if type(again) is not type(asset) or len(again) != len(asset):
+        raise FormatError(f"{out}: {_told(asset)} were written and {_told(again)} came back")
+    if not len(asset):
+        return
+    before, after = _ends(asset), _ends(again)
+    off = float((before - after).abs().amax() / (before[1] - before[0]).amax().clamp(min=1e-30))
+    if not off <= TOLERANCE:
+        raise FormatError(f"{out}: what came back reaches {100 * off:.2g} % of its extent beyond what was written")
+
+
+def _ends(asset: Asset) -> Tensor:
+    """(2, 3), without the outermost: formats clip gaussians that are much farther away than all others."""
+    ordered = places(asset).detach().cpu().double().sort(dim=0).values
+    cut = len(ordered) // 500 if isinstance(asset, Splats) else 0
+    return ordered[[cut, len(ordered) - 1 - cut]]
+
+
+def _told(asset: Asset) -> str:
+    return f"{len(asset):,} {NOUNS[type(asset)]}"
+
+
+__all__ = ["PRESETS", "export", "metres_per_unit", "scale", "settings_of", "written"]
