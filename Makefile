@@ -56,6 +56,11 @@ web/node_modules/installed: web/package-lock.json
 lumigraph/server/static/index.html: web/node_modules/installed $(PAGES)
 	cd web && npm run build
 
+# Judges of glTF files that are not ours.
+tests/formats/gltf/node_modules/installed: tests/formats/gltf/package-lock.json
+	cd tests/formats/gltf && npm ci --no-audit --no-fund
+	touch $@
+
 demo: setup
 ifeq ($(PHOTOS),$(SAMPLE)/images)
 	test -d $(PHOTOS) || $(BIN)/lumigraph sample $(SAMPLE)
@@ -66,7 +71,7 @@ endif
 	@echo 'demo/run/scene.ply      the gaussians, for any splat viewer'
 	@echo 'lumigraph up --data demo/studio      the same in a browser, to walk through'
 
-test: setup
+test: setup tests/formats/gltf/node_modules/installed
 	cd web && npm test
 	$(BIN)/python -m pytest
 

@@ -83,16 +83,16 @@ def test_the_method_shown_is_the_example_and_is_found_once_installed(
 @pytest.mark.parametrize("shown", ["add-a-format.md"], indirect=True)
 def test_the_format_shown_is_sound(shown: Any, tmp_path: Path) -> None:
     points = Points(torch.randn(7, 3), torch.randint(0, 256, (7, 3), dtype=torch.uint8))
-    shown.write(points, tmp_path / "points.xyz")
-    back = shown.read(tmp_path / "points.xyz")
+    shown.write(points, tmp_path / "points.dots")
+    back = shown.read(tmp_path / "points.dots")
     torch.testing.assert_close(back.xyz, points.xyz)
     assert torch.equal(back.rgb, points.rgb)
     for damage in (b"1 2 3\n", b"1 2 nan 4 5 6\n", b"1 2 3 4 5 256\n", b"1 2 3 4 5 x\n"):
-        (tmp_path / "damaged.xyz").write_bytes(damage)
+        (tmp_path / "damaged.dots").write_bytes(damage)
         with pytest.raises(FormatError, match="damaged"):
-            shown.read(tmp_path / "damaged.xyz")
-    with pytest.raises(FormatError, match="--points"):
-        shown.write(Points(torch.randn(7, 3)), tmp_path / "bare.xyz")
+            shown.read(tmp_path / "damaged.dots")
+    with pytest.raises(FormatError, match="coloured points only"):
+        shown.write(Points(torch.randn(7, 3)), tmp_path / "bare.dots")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

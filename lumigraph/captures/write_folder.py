@@ -107,7 +107,7 @@ def mask_name(name: str) -> str:
 def _file(photos: Photos, i: int) -> Path | None:
     """The picture file that photo `i` is, None for one that was computed."""
     if isinstance(photos, SelectedPhotos):
-        return _file(photos._photos, photos._indices[i])
+        return _file(photos.photos, photos.indices[i])
     return photos.paths[i] if isinstance(photos, PhotoFiles) else None
 
 

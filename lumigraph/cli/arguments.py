@@ -237,8 +237,13 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     _quiet(command)
 
     command = add("convert", run.convert, "from one file of a scene to another", CONVERT)
-    command.add_argument("source", metavar="IN.EXT")
-    command.add_argument("out", metavar="OUT.EXT", help="the suffix chooses the format; with --help, its settings")
+    command.add_argument("source", metavar="IN.EXT|CAPTURE")
+    command.add_argument(
+        "out", metavar="OUT.EXT|FOLDER", help="the suffix chooses the format; with --help, its settings"
+    )
+    command.add_argument(
+        "--dataset", choices=("colmap", "transforms"), default="colmap", help="of a capture (default: colmap)"
+    )
     command.add_argument("--keep-axes", action="store_true", help="leave coordinates as they are, whatever is up")
     _set(command, "format")
     _quiet(command)
@@ -340,12 +345,13 @@ examples:
   lumigraph export --help -o scene.glb                  which settings a format has
 """
 CONVERT = """\
-From one file of a scene to another. What is up in the one format is up in the other; what is lost is said.
+From one file of a scene to another, or from a capture to a folder that other trainers begin from. What is up in the one format is up in the other; what is lost is said.
 
 examples:
   lumigraph convert scene.ply scene.spz         a tenth of the size
   lumigraph convert scene.sog scene.ply         for programs that know PLY alone
   lumigraph convert mesh.obj mesh.glb
+  lumigraph convert capture/ folder/ --dataset transforms      photos and poses, for other trainers
 """
 INSPECT = """\
 Reads a file of gaussians, points or triangles, and says what is in it.

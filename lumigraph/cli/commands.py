@@ -128,8 +128,10 @@ def convert(args: Args) -> int:
     from lumigraph.studio import verbs
     from lumigraph.wire.resources import ConvertRequest
 
-    asked = ask(ConvertRequest, args, "source", "out", "keep_axes", settings=settings(args))
-    print_report(follow(verbs.convert(asked), args))
+    asked = ask(ConvertRequest, args, "source", "out", "dataset", "keep_axes", settings=settings(args))
+    report = follow(verbs.convert(asked), args)
+    if report is not None:
+        print_report(report)
     return 0
 
 

@@ -77,14 +77,14 @@ class SelectedPhotos:
     """Some of the pictures of another, in a new order."""
 
     def __init__(self, photos: Photos, indices: Sequence[int]) -> None:
-        self._photos = photos
-        self._indices = tuple(indices)
+        self.photos = photos
+        self.indices = tuple(indices)
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self.indices)
 
     def __getitem__(self, i: int, /) -> Tensor:
-        return self._photos[self._indices[i]]
+        return self.photos[self.indices[i]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,13 +13,16 @@ from lumigraph.studio import catalogue, options
 from lumigraph.studio.catalogue import Format
 from lumigraph.studio.exporting import NOUNS, centres, written
 from lumigraph.studio.placing import UNITS, Placement, direction, turn
-from lumigraph.wire.events import Event, ExportReport, Note
+from lumigraph.wire.events import Event, ExportReport, Made, Note
 from lumigraph.wire.resources import ConvertRequest
 
 
-def convert(request: ConvertRequest) -> Generator[Event, None, ExportReport]:
-    """Raises FormatError and RunError. What is up in the one format is up in the other, and metres stay metres, where
-    both say so."""
+def convert(request: ConvertRequest) -> Generator[Event, None, ExportReport | None]:
+    """A file as one of another format: what is up in the one is up in the other, and metres stay metres, where both
+    say so. Or a capture as a folder that other trainers begin from. Raises LumigraphError."""
+    if catalogue.reader_for(request.source) is not None:
+        yield from _dataset(request)
+        return None
     reader = catalogue.asset_reader(request.source)
     catalogue.format_for(request.out)  # says what is wrong before a large file is read
     asset: Asset = reader.read(request.source)
@@ -31,6 +34,17 @@ def convert(request: ConvertRequest) -> Generator[Event, None, ExportReport]:
     chosen = options.resolve(writer.Options, {k.replace("-", "_"): v for k, v in request.settings.items()})
     placed = _turned(reader, writer, chosen, isinstance(asset, Splats), request.keep_axes)
     return (yield from written(asset.transformed(placed.file_from_capture), request.out, writer, chosen, placed))
+
+
+def _dataset(request: ConvertRequest) -> Generator[Event, None, None]:
+    from lumigraph.captures import write_colmap, write_transforms
+
+    capture = catalogue.capture_reader(request.source).read(request.source)
+    if request.dataset == "colmap":
+        yield from write_colmap.write(capture, request.out)
+    else:
+        yield from write_transforms.write(capture, request.out)
+    yield Made(path=str(request.out), what=f"{len(capture)} photos with their poses")
 
 
 def _writer(kind: type, request: ConvertRequest) -> Format:

@@ -109,8 +109,9 @@ class ExportRequest(Placing):
 
 
 class ConvertRequest(Request):
-    source: Path
-    out: Path  # the suffix chooses the format
+    source: Path  # a file of a scene, or a capture
+    out: Path  # the suffix chooses the format; of a capture, a folder to make
+    dataset: Literal["colmap", "transforms"] = "colmap"  # the form of that folder
     keep_axes: bool = False  # do not turn what is up in the one format to what is up in the other
     settings: dict[str, Scalar | list[Scalar]] = {}
 

@@ -319,3 +319,13 @@ def test_a_ply_is_what_it_declares(tmp_path: Path) -> None:
     trimesh.PointCloud(box.vertices).export(tmp_path / "points.ply")
     assert inspecting.inspect(tmp_path / "points.ply")["holds"] == "points"
     assert json.loads(json.dumps(said)) is not None
+
+
+@pytest.mark.parametrize("dataset", ["colmap", "transforms"])
+def test_a_capture_for_other_trainers(capture: Path, tmp_path: Path, dataset: str) -> None:
+    events, report = done(converting.convert(ConvertRequest(source=capture, out=tmp_path / "out", dataset=dataset)))  # type: ignore[arg-type]
+    assert report is None and isinstance(events[-1], Made)
+    before, after = (catalogue.capture_reader(path).read(path) for path in (capture, tmp_path / "out"))
+    assert len(after) == len(before)
+    torch.testing.assert_close(after.cameras.world_from_cam, before.cameras.world_from_cam, atol=1e-5, rtol=1e-5)
+    assert torch.equal(after.photo(3), before.photo(3))
