@@ -345,7 +345,8 @@ examples:
   lumigraph export --help -o scene.glb                  which settings a format has
 """
 CONVERT = """\
-From one file of a scene to another, or from a capture to a folder that other trainers begin from. What is up in the one format is up in the other; what is lost is said.
+From one file of a scene to another: what is up in the one format is up in the other, and what is lost is said. Or from
+a capture to a folder that other trainers begin from.
 
 examples:
   lumigraph convert scene.ply scene.spz         a tenth of the size
