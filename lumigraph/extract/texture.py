@@ -24,6 +24,7 @@ from lumigraph.scene.images import to_uint8
 
 PADDING = 2  # texels around each chart
 FILL = 0.6  # share of the page that charts are first sized for
+MANY = 300  # charts
 REPACKED = 8  # times at most that charts are packed again
 MARGIN = 2  # pixels from the outline of the object that are not looked at
 SOLID = 128  # alpha, of 255, of pixels that are not outside the object
@@ -51,13 +52,14 @@ def unwrap(vertices: Tensor, faces: Tensor, side: int) -> Page:
     atlas.add_mesh(points, corners)
     atlas.generate(xatlas.ChartOptions(), _packing(xatlas, scale))
     origin, triangles, uv = atlas[0]
+    power = 1.6 if atlas.chart_count > MANY else 1.0  # the gaps between many small charts stay as wide
     for _ in range(REPACKED):
         width, height = atlas.width, atlas.height
         if max(width, height) <= side:
             break
         smaller = xatlas.Atlas()
         smaller.add_uv_mesh(uv * np.array([width, height], np.float32), triangles)
-        smaller.generate(xatlas.ChartOptions(), _packing(xatlas, min(0.97, 0.99 * side / max(width, height))))
+        smaller.generate(xatlas.ChartOptions(), _packing(xatlas, min(0.97, 0.99 * side / max(width, height)) ** power))
         atlas = smaller
         again, triangles, uv = atlas[0]
         origin = origin[again]

@@ -1,0 +1,33 @@
+"""Triangles drawn in plain torch, one after the other."""
+
+import torch
+from torch import Tensor
+
+
+def raster(corners: Tensor, faces: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """corners (V, 3) x, y, z -> face (H, W) int32, depth (H, W), weights (H, W, 3)."""
+    width, height = size
+    face = torch.full((height, width), -1, dtype=torch.int32)
+    depth = torch.full((height, width), torch.inf, dtype=corners.dtype)
+    weights = corners.new_zeros(height, width, 3)
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    pixel = torch.stack([x, y], -1).to(corners.dtype)
+    for f, triangle in enumerate(faces.long()):
+        p, z = corners[triangle, :2], corners[triangle, 2]
+        if not (z > 0).all():
+            continue
+        area = _cross(p[1] - p[0], p[2] - p[0])
+        if area == 0:
+            continue
+        shares = [_cross(p[(j + 2) % 3] - p[(j + 1) % 3], pixel - p[(j + 1) % 3]) / area for j in range(3)]
+        w = torch.stack(shares, -1)
+        far = 1 / (w / z).sum(-1)
+        nearer = (w >= 0).all(-1) & (far < depth)
+        face[nearer] = f
+        depth[nearer] = far[nearer]
+        weights[nearer] = (w / z * far[..., None])[nearer]
+    return face, depth, weights
+
+
+def _cross(a: Tensor, b: Tensor) -> Tensor:
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]

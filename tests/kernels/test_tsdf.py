@@ -1,0 +1,153 @@
+"""The kernels that make meshes against their twins in float64."""
+
+import math
+
+import pytest
+import torch
+import trimesh
+from torch import Tensor
+
+from lumigraph.kernels import bake, cubes, raster, tsdf
+from lumigraph.kernels.reference import bake as bake_twin
+from lumigraph.kernels.reference import cubes as cubes_twin
+from lumigraph.kernels.reference import raster as raster_twin
+from lumigraph.kernels.reference import tsdf as tsdf_twin
+
+
+def ball(count: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Views (N, 16) around a ball of radius 1, which they see at an angle; their depth, and weights of every kind."""
+    g = torch.Generator().manual_seed(count)
+    rows, depths = [], []
+    for _ in range(count):
+        z = torch.nn.functional.normalize(torch.randn(3, generator=g), dim=0)
+        x = torch.nn.functional.normalize(torch.linalg.cross(z, torch.randn(3, generator=g)), dim=0)
+        turn = torch.stack([x, torch.linalg.cross(z, x), z])
+        shift = torch.tensor([0.1, -0.05, 3.0])
+        lens = torch.tensor([side * 1.1] * 2 + [side / 2] * 2)
+        rows.append(torch.cat([torch.cat([turn, shift[:, None]], 1).flatten(), lens]))
+        y, x_ = torch.meshgrid(torch.arange(side) + 0.5, torch.arange(side) + 0.5, indexing="ij")
+        ray = torch.stack([(x_ - side / 2) / side / 1.1, (y - side / 2) / side / 1.1, torch.ones(side, side)], -1)
+        a, b, c = (ray * ray).sum(-1), (ray * shift).sum(-1), float(shift @ shift) - 1
+        hit = b * b - a * c
+        depths.append(torch.where(hit > 0, (b - hit.clamp(min=0).sqrt()) / a, torch.inf))
+    depth = torch.stack(depths)
+    depth[torch.rand(depth.shape, generator=g) < 0.02] = 0
+    return torch.stack(rows), depth, torch.rand(depth.shape, generator=g) + 0.1
+
+
+def dense(volume: tsdf.Volume) -> tuple[Tensor, Tensor]:
+    """(Z, Y, X) values, and what each voxel's block is."""
+    wide = volume.blocks.repeat_interleave(8, 0).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    values = torch.full(wide.shape, math.nan)
+    for z, y, x in (volume.blocks >= 0).nonzero().tolist():
+        block = volume.values[volume.blocks[z, y, x]]
+        values[8 * z : 8 * z + 8, 8 * y : 8 * y + 8, 8 * x : 8 * x + 8] = block
+    return values, wide
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_fused_blocks_are_those_of_the_twin(inside: bool) -> None:
+    views, depth, weight = ball(7, 72)
+    lattice = tsdf.Lattice((-1.43, -1.41, -1.45), 0.036, (10, 10, 10))
+    rule = {"truncation": 0.12, "least": 1e-3, "carve": 3, "inside": inside}
+    values, block = dense(tsdf.fuse(depth, weight, views, lattice, **rule))
+    z, y, x = torch.meshgrid(*[torch.arange(80)] * 3, indexing="ij")
+    points = torch.tensor(lattice.origin) + lattice.voxel * torch.stack([x, y, z], -1).view(-1, 3)
+    given = (depth.double(), weight.double(), views.double(), points.double())
+    truth = tsdf_twin.fuse(*given, voxel=lattice.voxel, **rule).view(values.shape).float()
+    stored = block >= 0
+    assert 0.1 < float(stored.float().mean()) < 0.9  # some blocks are kept, and some are not
+    same = torch.isclose(values, truth, atol=1e-4, equal_nan=True)[stored]
+    assert float(same.float().mean()) > 0.999  # a pixel's border or a bin's may go either way in float32
+    assert not bool((truth[block == tsdf.OUTSIDE] < 1).any())
+    assert not bool((truth[block == tsdf.UNKNOWN] < 1).any())  # no surface can be where nothing was kept
+    assert bool((truth[block == tsdf.INSIDE] == -1).all())
+
+
+def test_support_is_that_of_the_twin() -> None:
+    views, depth, _ = ball(5, 40)
+    beside = torch.tensor([[1, 2, 3], [0, -1, 4], [4, 3, 0], [2, 1, 0], [0, 1, -1]])
+    tolerance = torch.full_like(depth, 0.03)
+    got = tsdf.support(depth, views, beside, tolerance)
+    wanted = tsdf_twin.support(depth.double(), views.double(), beside, tolerance.double())
+    for a, b in zip(got, wanted, strict=True):
+        assert int(b.max()) > 0
+        assert float((a == b).float().mean()) > 0.998
+
+
+def blocks_of(values: Tensor) -> tsdf.Volume:
+    z, y, x = (n // 8 for n in values.shape)
+    parts = values.view(z, 8, y, 8, x, 8).permute(0, 2, 4, 1, 3, 5).reshape(-1, 8, 8, 8)
+    return tsdf.Volume(torch.arange(len(parts), dtype=torch.int32).view(z, y, x), parts.contiguous())
+
+
+def test_cubes_cross_cells_as_the_twin_says() -> None:
+    """Noise has all 256 cases. Each side of the twin's polygons is a side of a triangle, in the same direction."""
+    g = torch.Generator().manual_seed(0)
+    values = torch.rand(16, 8, 16, generator=g) * 2 - 1
+    values[3, 4, 5] = math.nan
+    vertices, faces = cubes.march_cubes(blocks_of(values))
+    polygons = cubes_twin.loops(values)
+    assert len(faces) == sum(len(p) - 2 for p in polygons)
+    at = {tuple(round(c, 3) for c in v): i for i, v in enumerate(vertices.tolist())}
+    number = {}
+    for crossing in {c for p in polygons for c in p}:
+        where = torch.tensor(cubes_twin.place(values, crossing))
+        nearest = (vertices - where).norm(dim=1).argmin()
+        assert float((vertices[nearest] - where).norm()) < 1e-4
+        number[crossing] = int(nearest)
+    assert len(set(number.values())) == len(number) and at
+    sides = {(a, b) for f in faces.tolist() for a, b in zip(f, f[1:] + f[:1], strict=True)}
+    assert all((number[a], number[b]) in sides for p in polygons for a, b in zip(p, p[1:] + p[:1], strict=True))
+
+
+def test_noise_closes_whatever_the_cases() -> None:
+    g = torch.Generator().manual_seed(1)
+    volume = blocks_of(torch.rand(24, 24, 24, generator=g) * 2 - 1)
+    volume.blocks[0, 1, 1], volume.blocks[2, 1, 0] = tsdf.INSIDE, tsdf.OUTSIDE
+    vertices, faces = cubes.march_cubes(volume, beyond=1.0)
+    mesh = trimesh.Trimesh(vertices.numpy(), faces.numpy(), process=False)
+    assert mesh.is_watertight and mesh.is_winding_consistent and mesh.volume > 0
+
+
+def test_triangles_are_drawn_as_by_the_twin() -> None:
+    g = torch.Generator().manual_seed(2)
+    corners = torch.rand(90, 3, generator=g) * torch.tensor([70.0, 50.0, 3.0]) - torch.tensor([5.0, 5.0, 0.1])
+    faces = torch.randint(0, 90, (60, 3), generator=g, dtype=torch.int32)
+    got = raster.raster(corners, faces, (60, 40))
+    face, depth, weights = raster_twin.raster(corners.double(), faces, (60, 40))
+    same = got.face == face
+    assert float(same.float().mean()) > 0.998 and float((face >= 0).float().mean()) > 0.5
+    torch.testing.assert_close(got.depth[same], depth[same].float(), rtol=1e-5, atol=1e-6)
+    assert got.weights is not None
+    torch.testing.assert_close(got.weights[same], weights[same].float(), rtol=1e-4, atol=1e-4)
+
+
+def test_points_are_coloured_as_by_the_twin() -> None:
+    views, depth, weight = ball(6, 48)
+    g = torch.Generator().manual_seed(3)
+    rgb = torch.randint(0, 256, (*depth.shape, 3), generator=g, dtype=torch.uint8)
+    normals = torch.nn.functional.normalize(torch.randn(500, 3, generator=g), dim=1)
+    depth = torch.where(depth > 0, depth, torch.inf)
+    got, sure = bake.bake(rgb, depth, weight, views, normals, normals, 0.02)
+    given = (x.double() for x in (rgb, depth, weight, views, normals, normals))
+    wanted, weights = bake_twin.bake(*given, 0.02)
+    seen = weights > 0
+    assert float(seen.float().mean()) > 0.5 and float(((sure > 0) == seen).float().mean()) > 0.99
+    same = torch.isclose(got, wanted.float(), atol=2e-3).all(1)
+    assert float(same.float().mean()) > 0.98
+    torch.testing.assert_close(sure[same & seen], weights[same & seen].float(), rtol=2e-2, atol=1e-3)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    views, depth, weight = ball(2, 16)
+    lattice = tsdf.Lattice((0.0, 0.0, 0.0), 0.1, (1, 1, 1))
+    rule = {"truncation": 0.4, "least": 0.0, "carve": 1, "inside": False}
+    with pytest.raises(ValueError, match="views"):
+        tsdf.fuse(depth, weight, views[:1], lattice, **rule)
+    with pytest.raises(ValueError, match="blocks"):
+        tsdf.fuse(depth, weight, views, tsdf.Lattice((0.0, 0.0, 0.0), 0.1, (1, 0, 1)), **rule)
+    with pytest.raises(ValueError, match="no such corner"):
+        raster.raster(torch.zeros(3, 3), torch.tensor([[0, 1, 3]], dtype=torch.int32), (8, 8))
+    with pytest.raises(ValueError, match="no such block"):
+        cubes.march_cubes(tsdf.Volume(torch.ones(1, 1, 1, dtype=torch.int32), torch.zeros(1, 8, 8, 8)))
