@@ -24,6 +24,7 @@ from lumigraph.scene.images import to_uint8
 
 PADDING = 2  # texels around each chart
 FILL = 0.6  # share of the page that charts are first sized for
+LARGEST = 64  # charts that would cover the mesh if all were as large as they may be: time grows faster than charts
 MANY = 300  # charts
 REPACKED = 8  # times at most that charts are packed again
 MARGIN = 2  # pixels from the outline of the object that are not looked at
@@ -47,10 +48,12 @@ def unwrap(vertices: Tensor, faces: Tensor, side: int) -> Page:
     import xatlas
 
     points, corners = vertices.numpy(), faces.numpy().astype(np.uint32)
-    scale = math.sqrt(FILL * side * side / max(shape.area(vertices, faces), 1e-30))
+    area = max(shape.area(vertices, faces), 1e-30)
+    charts = xatlas.ChartOptions()
+    charts.max_chart_area = area / LARGEST
     atlas = xatlas.Atlas()
     atlas.add_mesh(points, corners)
-    atlas.generate(xatlas.ChartOptions(), _packing(xatlas, scale))
+    atlas.generate(charts, _packing(xatlas, math.sqrt(FILL * side * side / area)))
     origin, triangles, uv = atlas[0]
     power = 1.6 if atlas.chart_count > MANY else 1.0  # the gaps between many small charts stay as wide
     for _ in range(REPACKED):
