@@ -1,48 +1,100 @@
-import { Box, Film, Package } from 'lucide-react';
+// What to make of a run, and the form of its file: a card for each.
+
+import { Box, Film, Grip, Sparkles } from 'lucide-react';
 import type { ReactNode } from 'react';
 
-import { FILM, formName, formWords } from './wish';
+import { Fold } from '../forms/Fold';
+import { OptionCard } from '../forms/OptionCard';
+import { type Form, type Want, WANTS } from './offers';
 
-const ICONS: Record<string, ReactNode> = { ply: <Box />, spz: <Package />, [FILM]: <Film /> };
+const ICONS: Record<Want, ReactNode> = {
+  splats: <Sparkles />,
+  mesh: <Box />,
+  points: <Grip />,
+  film: <Film />,
+};
 
-/** What to make: a card for each. */
+export function Wants({
+  wants,
+  chosen,
+  onChoose,
+}: {
+  wants: Want[];
+  chosen: Want;
+  onChoose: (want: Want) => void;
+}) {
+  return (
+    <Cards legend="What do you want?" columns="sm:grid-cols-2 lg:grid-cols-4">
+      {wants.map((want) => (
+        <OptionCard
+          key={want}
+          group="want"
+          name={WANTS[want][0]}
+          icon={ICONS[want]}
+          checked={want === chosen}
+          onChoose={() => onChoose(want)}
+        >
+          {WANTS[want][1]}
+        </OptionCard>
+      ))}
+    </Cards>
+  );
+}
+
 export function Forms({
   forms,
   chosen,
   onChoose,
 }: {
-  forms: string[];
+  forms: Form[];
   chosen: string;
   onChoose: (form: string) => void;
 }) {
+  const card = (one: Form) => (
+    <OptionCard
+      key={one.form}
+      group="form"
+      name={one.name}
+      mark={one === forms[0] ? 'Recommended' : undefined}
+      checked={one.form === chosen}
+      onChoose={() => onChoose(one.form)}
+    >
+      {one.readers}
+    </OptionCard>
+  );
+  const common = forms.filter((one) => one.common);
+  const others = forms.filter((one) => !one.common);
   return (
-    <fieldset className="grid gap-3 sm:grid-cols-2 lg:grid-cols-3">
-      <legend className="sr-only">What to make</legend>
-      {forms.map((form) => (
-        <label
-          key={form}
-          className="flex cursor-pointer gap-3 rounded-card border border-line p-4 transition hover:bg-raised has-checked:border-sun has-checked:bg-raised has-checked:ring-1 has-checked:ring-sun has-focus-visible:outline-2 has-focus-visible:outline-offset-2 has-focus-visible:outline-sun-text"
-        >
-          <span className="text-soft [&_svg]:size-5" aria-hidden>
-            {ICONS[form] ?? <Box />}
-          </span>
-          <span className="flex-1">
-            <span className="text-sm font-semibold">{formName(form)}</span>
-            <span id={`form-${form}`} className="mt-1 block text-sm text-soft">
-              {formWords(form)}
-            </span>
-          </span>
-          <input
-            type="radio"
-            name="form"
-            className="size-4 accent-sun"
-            aria-label={formName(form)}
-            aria-describedby={`form-${form}`}
-            checked={form === chosen}
-            onChange={() => onChoose(form)}
-          />
-        </label>
-      ))}
+    <div className="flex flex-col gap-4">
+      <Cards legend="Which program shall open it?" columns="sm:grid-cols-2 lg:grid-cols-3">
+        {common.map(card)}
+      </Cards>
+      {others.length > 0 && (
+        <Fold plain title="More forms" open={others.some((one) => one.form === chosen)}>
+          <Cards legend="More forms" hidden columns="sm:grid-cols-2 lg:grid-cols-3">
+            {others.map(card)}
+          </Cards>
+        </Fold>
+      )}
+    </div>
+  );
+}
+
+function Cards({
+  legend,
+  hidden,
+  columns,
+  children,
+}: {
+  legend: string;
+  hidden?: boolean; // said to readers of the screen alone
+  columns: string;
+  children: ReactNode;
+}) {
+  return (
+    <fieldset className="min-w-0">
+      <legend className={hidden ? 'sr-only' : 'mb-2 text-sm font-semibold'}>{legend}</legend>
+      <div className={`grid gap-3 ${columns}`}>{children}</div>
     </fieldset>
   );
 }

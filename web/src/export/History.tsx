@@ -10,8 +10,9 @@ import { Panel } from '../design/Card';
 import { ago, bytes } from '../lib/format';
 import { JobDialog } from '../project/JobDialog';
 import { doing } from '../project/words';
-import { useJobs } from '../state/store';
+import { useJob, useJobs } from '../state/store';
 import { useArtifacts } from './artifacts';
+import { reportOf, words } from './report';
 
 const MADE: Job['asked']['verb'][] = ['export', 'render', 'compare'];
 
@@ -72,13 +73,14 @@ function iconOf(name: string): ReactNode {
 }
 
 function File({ file }: { file: Artifact }) {
+  const report = reportOf(useJob(file.job));
   return (
     <li className={ROW}>
       {iconOf(file.name)}
       <div className="min-w-0 flex-1">
         <p className="truncate font-medium">{file.name}</p>
         <p className="text-xs text-soft tabular-nums">
-          {file.what} · {bytes(file.bytes)} · {ago(file.created)}
+          {report ? words(report) : file.what} · {bytes(file.bytes)} · {ago(file.created)}
         </p>
       </div>
       <a

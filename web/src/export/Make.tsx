@@ -1,104 +1,96 @@
-// A file of a run: which, how, and what became of the last one asked for.
+// A file of a run: what, for whom, and what became of the last one asked for.
 
 import { useMutation } from '@tanstack/react-query';
-import { Download, FileOutput } from 'lucide-react';
+import { FileOutput } from 'lucide-react';
 import { useState } from 'react';
 
-import { ask } from '../api/client';
-import { artifactFile, type RunSummary, useFormats, useShownRun } from '../api/shown';
+import { ask, type Job } from '../api/client';
+import { type RunSummary, useFormats, useShownRun } from '../api/shown';
 import { Button } from '../design/Button';
 import { Panel } from '../design/Card';
-import { Meter } from '../design/Meter';
-import { bytes, duration } from '../lib/format';
-import { Controls } from '../project/JobDialog';
-import { doing } from '../project/words';
-import { atWork, useJob } from '../state/store';
-import { refusedBy } from '../train/start';
-import { useJobArtifacts } from './artifacts';
-import { Forms } from './Forms';
-import { Options } from './Options';
-import { FILM, NEW, request, type Wish } from './wish';
+import { refusedBy } from '../forms/refusal';
+import { atWork, useJobs } from '../state/store';
+import { FileOptions } from './FileOptions';
+import { FilmOptions } from './FilmOptions';
+import { Forms, Wants } from './Forms';
+import { Making } from './Making';
+import type { Offer } from './offers';
+import { chosen, NEW, request, type Wish } from './wish';
+
+const NONE: Offer[] = [];
 
 export function Make({ project, run }: { project: string; run: RunSummary }) {
   const [wish, setWish] = useState<Wish>(NEW);
   const [made, setMade] = useState<string>();
-  const formats = (useFormats().data ?? []).map((one) => one.form);
-  const flat = useShownRun(project, run.id).data?.parts.length === 0;
-  const asked = request(wish, run.id);
+  const begun = useJobs(project).find((job) => makes(job, run.id) && atWork(job));
+  if (begun && !made) setMade(begun.id); // whoever comes back sees what was asked for before
+  const offers = useFormats().data;
+  const shown = useShownRun(project, run.id);
+  const flat = shown.data?.parts.length === 0;
+  const choice = chosen(wish, offers ?? NONE, flat);
+  const { file } = choice;
+  const { asked, faults } = request(wish, choice, run.id);
   const start = useMutation({
     mutationFn: () =>
       asked ? ask(project, asked) : Promise.reject(new Error('Something in the form is wrong.')),
     onSuccess: (job) => setMade(job.id),
   });
-  const impossible = flat && wish.form !== FILM;
+  const refused = start.error ? refusedBy(start.error) : null;
+  const told = refused?.field ? { [refused.field]: refused.why, ...faults } : faults;
+  const fields = file ? file.settings.map((one) => `settings.${one.name}`).concat(AXES) : FILM;
   const change = (part: Partial<Wish>) => {
     start.reset();
     setWish((old) => ({ ...old, ...part }));
   };
+  const anew = { form: null, kind: null, purpose: null, entries: {} };
+  if (!offers || shown.isPending) return <p className="p-8 text-center text-sm text-soft">One moment …</p>;
   return (
     <Panel title="Make a file">
       <form
         noValidate
-        className="flex flex-col gap-5"
+        className="flex flex-col gap-6"
         onSubmit={(event) => {
           event.preventDefault();
           start.mutate();
         }}
       >
-        <Forms forms={[...formats, FILM]} chosen={wish.form} onChoose={(form) => change({ form })} />
-        <Options wish={wish} onChange={change} />
-        <div className="flex flex-wrap items-center gap-x-4 gap-y-3">
+        <Wants wants={choice.wants} chosen={choice.want} onChoose={(want) => change({ ...anew, want })} />
+        {file ? (
+          <>
+            <Forms
+              forms={choice.forms}
+              chosen={file.form.form}
+              onChoose={(form) => change({ form, entries: {} })}
+            />
+            <FileOptions wish={wish} file={file} faults={told} onChange={change} />
+          </>
+        ) : (
+          <FilmOptions film={wish.film} faults={told} onChange={(film) => change({ film })} />
+        )}
+        <div className="flex flex-wrap items-center gap-x-4 gap-y-3 border-t border-line pt-4">
           <Button
             type="submit"
             look="primary"
             icon={<FileOutput className="size-4" />}
-            disabled={!asked || impossible || start.isPending}
+            disabled={start.isPending}
           >
             Make file
           </Button>
-          {impossible && (
-            <p className="text-sm text-soft">This run has no gaussians to write. A film of it can be made.</p>
-          )}
-          {start.error && (
+          {refused && !fields.includes(refused.field ?? '') && (
             <p role="alert" className="text-sm text-bad">
-              {refusedBy(start.error).why}
+              {refused.why}
             </p>
           )}
-          {!start.error && <Making id={made} />}
         </div>
       </form>
+      <Making project={project} run={run.id} id={made} />
     </Panel>
   );
 }
 
-function Making({ id }: { id: string | undefined }) {
-  const job = useJob(id);
-  const file = useJobArtifacts(job)[0];
-  if (!job) return null;
-  if (file) {
-    return (
-      <a
-        href={artifactFile(file.id)}
-        download={file.name}
-        className="inline-flex h-10 items-center gap-2 rounded-lg border border-line px-4 text-sm font-medium hover:bg-raised"
-      >
-        <Download className="size-4" aria-hidden />
-        Download {file.name} ({bytes(file.bytes)})
-      </a>
-    );
-  }
-  return (
-    <div role="status" className="flex flex-1 flex-wrap items-center gap-3 text-sm">
-      <span className={job.state === 'failed' ? 'text-bad' : 'text-soft'}>
-        {doing(job)}
-        {job.state === 'running' && job.seconds_left !== null && `, ${duration(job.seconds_left)} left`}
-      </span>
-      {atWork(job) && (
-        <div className="w-32">
-          <Meter value={job.total ? job.done / job.total : null} label={doing(job)} />
-        </div>
-      )}
-      <Controls job={job} />
-    </div>
-  );
-}
+/** Fields beside which their refusal stands. */
+const AXES = ['frame', 'origin'];
+const FILM = ['size', 'frames', 'fps'];
+
+const makes = ({ asked }: Job, run: string): boolean =>
+  (asked.verb === 'export' || asked.verb === 'render') && asked.run === run;

@@ -1,37 +1,67 @@
 import { expect, test } from 'vitest';
 
-import { FILM, frames, NEW, request } from './wish';
+import { OFFERS } from './fixtures';
+import { chosen, NEW, ofPurpose, request, type Wish } from './wish';
 
-test('a file is asked for by its form', () => {
-  expect(request({ ...NEW, form: 'spz', points: true }, 'r')).toEqual({
+function asked(part: Partial<Wish>, flat = false) {
+  const wish = { ...NEW, ...part };
+  return request(wish, chosen(wish, OFFERS, flat), 'r');
+}
+
+test('nothing chosen is the recommended file', () => {
+  expect(asked({}).asked).toEqual({ verb: 'export', run: 'r', form: 'ply', kind: 'splats' });
+  expect(asked({}, true).asked).toEqual({ verb: 'export', run: 'r', form: 'glb', kind: 'mesh' });
+});
+
+test('only what differs from the purpose is sent beside it', () => {
+  const wish: Partial<Wish> = {
+    want: 'mesh',
+    purpose: 'game',
+    entries: { faces: '15000', watertight: true },
+  };
+  expect(asked(wish).asked).toEqual({
     verb: 'export',
     run: 'r',
-    form: 'spz',
+    form: 'glb',
+    kind: 'mesh',
+    preset: 'game',
+    settings: { watertight: true },
   });
-  expect(request({ ...NEW, points: true }, 'r')).toEqual({
+});
+
+test('the values of a purpose stand in the form, and are known as such', () => {
+  const wish: Wish = { ...NEW, want: 'mesh', purpose: 'game' };
+  const { file } = chosen(wish, OFFERS, false);
+  expect(file?.settings.map((one) => one.default)).toEqual([15_000, false, 'none']);
+  expect(file && file.settings.map((one) => ofPurpose(file, one.name))).toEqual([true, false, false]);
+});
+
+test('a form for one purpose alone leaves no choice', () => {
+  const { file } = chosen({ ...NEW, want: 'mesh', form: 'stl', purpose: 'game' }, OFFERS, false);
+  expect(file).toMatchObject({ purposes: [], purpose: 'print' });
+  expect(asked({ want: 'mesh', form: 'stl' }).asked).toHaveProperty('preset', 'print');
+});
+
+test('settings and purposes of another form are left out', () => {
+  const wish: Partial<Wish> = { want: 'splats', purpose: 'game', entries: { faces: '5' } };
+  expect(asked(wish).asked).toEqual({ verb: 'export', run: 'r', form: 'ply', kind: 'splats' });
+});
+
+test('points are on surfaces unless asked otherwise, and axes are sent when chosen', () => {
+  expect(asked({ want: 'points' }).asked).toHaveProperty('kind', 'points');
+  expect(asked({ want: 'points', kind: 'centres', frame: 'upright', origin: 'centre' }).asked).toEqual({
     verb: 'export',
     run: 'r',
     form: 'ply',
-    points: true,
+    kind: 'centres',
+    frame: 'upright',
+    origin: 'centre',
   });
 });
 
-test('a film has as many pictures as its seconds need', () => {
-  expect(
-    request({ ...NEW, form: FILM, path: 'spiral', size: '1280x720', seconds: '2.5', fps: '24' }, 'r'),
-  ).toEqual({
-    verb: 'render',
-    run: 'r',
-    path: 'spiral',
-    size: [1280, 720],
-    frames: 60,
-    fps: 24,
+test('what cannot be is named, and not asked for', () => {
+  expect(asked({ want: 'mesh', entries: { faces: '-1' } })).toEqual({
+    asked: null,
+    faults: { 'settings.faces': 'Must be at least 0' },
   });
-  expect(request({ ...NEW, form: FILM }, 'r')).not.toHaveProperty('size');
-});
-
-test('what cannot be is named', () => {
-  expect(frames({ ...NEW, seconds: '' })).toEqual({ field: 'seconds', fault: 'Must be more than 0' });
-  expect(frames({ ...NEW, fps: '0' })).toHaveProperty('field', 'fps');
-  expect(request({ ...NEW, form: FILM, seconds: 'x' }, 'r')).toBeNull();
 });

@@ -1,73 +1,101 @@
-// What can be made of a run, and the request for it.
+// What stands in the form of the export room, and the request that it makes.
 
-import type { Asked } from '../api/client';
+import type { Asked, Schema } from '../api/client';
+import { changes, type Entry, type Setting } from '../forms/schema';
+import { type Film, filmOf, NEW_FILM } from './film';
+import {
+  type Form,
+  formsOf,
+  type Kind,
+  type KindOffer,
+  type Offer,
+  type Purpose,
+  purposesOf,
+  type Want,
+  wantsOf,
+} from './offers';
 
-export type Path = 'orbit' | 'spiral';
+type ExportJob = Schema['ExportJob'];
+export type Frame = NonNullable<ExportJob['frame']>;
+export type Origin = NonNullable<ExportJob['origin']>;
 
+/** null: what is recommended. */
 export interface Wish {
-  form: string; // of a file, or FILM
-  points: boolean;
-  path: Path;
-  size: string; // of SIZES
-  seconds: string;
-  fps: string;
+  want: Want | null;
+  form: string | null;
+  kind: Kind | null;
+  purpose: Purpose | null;
+  entries: Record<string, Entry>; // settings that somebody touched
+  frame: Frame;
+  origin: Origin;
+  film: Film;
 }
 
-export const FILM = 'film';
-export const NEW: Wish = { form: 'ply', points: false, path: 'orbit', size: '', seconds: '6', fps: '30' };
-
-export const SIZES: [value: string, name: string][] = [
-  ['', 'As the photos'],
-  ['640x360', '640 × 360'],
-  ['1280x720', '1280 × 720 (HD)'],
-  ['1920x1080', '1920 × 1080 (Full HD)'],
-  ['1080x1080', '1080 × 1080 (square)'],
-  ['720x1280', '720 × 1280 (upright)'],
-];
-
-/** Who reads a format. */
-const READERS: Record<string, [name: string, words: string]> = {
-  ply: ['PLY', 'For splat viewers, SuperSplat, and the plug-ins of Unity and Unreal. Nothing is lost.'],
-  spz: ['SPZ', 'A tenth of the size, for the web and for phones. Hardly a difference to see.'],
-  [FILM]: ['Film', 'An MP4 of a camera going around the scene. Plays everywhere.'],
+export const NEW: Wish = {
+  want: null,
+  form: null,
+  kind: null,
+  purpose: null,
+  entries: {},
+  frame: 'auto',
+  origin: 'auto',
+  film: NEW_FILM,
 };
 
-export const formName = (form: string): string => READERS[form]?.[0] ?? form.toUpperCase();
-export const formWords = (form: string): string => READERS[form]?.[1] ?? `A file that ends with .${form}.`;
-
-/** How many pictures a film has; a sentence where it cannot be told. */
-export function frames({
-  seconds,
-  fps,
-}: Wish): { count: number } | { field: 'seconds' | 'fps'; fault: string } {
-  const rate = Number(fps);
-  if (!Number.isInteger(rate) || rate < 1 || rate > 240)
-    return { field: 'fps', fault: 'Must be a whole number from 1 to 240' };
-  const count = Math.round(Number(seconds) * rate);
-  if (!(count >= 1)) return { field: 'seconds', fault: 'Must be more than 0' };
-  if (count > 100_000) return { field: 'seconds', fault: 'That would be more than 100,000 pictures' };
-  return { count };
+/** What a wish comes to among the offers. */
+export interface Chosen {
+  wants: Want[];
+  want: Want;
+  forms: Form[];
+  file: File | null; // null: a film, or nothing yet
 }
 
-/** The request; null while something is wrong in the form. */
-export function request(wish: Wish, run: string): Asked | null {
-  if (wish.form !== FILM) {
-    return {
-      verb: 'export',
-      run,
-      form: wish.form,
-      ...(wish.form === 'ply' && wish.points ? { points: true } : {}),
-    };
-  }
-  const many = frames(wish);
-  if (!('count' in many)) return null;
-  const [width, height] = wish.size.split('x').map(Number);
-  return {
-    verb: 'render',
-    run,
-    path: wish.path,
-    frames: many.count,
-    fps: Number(wish.fps),
-    ...(width && height ? { size: [width, height] } : {}),
-  };
+export interface File {
+  form: Form;
+  kind: KindOffer;
+  purposes: Purpose[]; // to choose from
+  purpose: Purpose | null;
+  settings: Setting[]; // their defaults are the values of the purpose
+}
+
+export function chosen(wish: Wish, offers: Offer[], flat: boolean): Chosen {
+  const wants = wantsOf(offers, flat);
+  const want = wants.find((one) => one === wish.want) ?? wants[0] ?? 'film';
+  const forms = formsOf(want, offers, flat);
+  const form = forms.find((one) => one.form === wish.form) ?? forms[0];
+  const kind = form?.kinds.find((one) => one.kind === wish.kind) ?? form?.kinds[0];
+  return { wants, want, forms, file: form && kind ? fileOf(wish, form, kind) : null };
+}
+
+function fileOf(wish: Wish, form: Form, kind: KindOffer): File {
+  const offered = purposesOf(kind);
+  const only = offered.find((one) => one === form.purpose);
+  const purpose = only ?? offered.find((one) => one === wish.purpose) ?? null;
+  const values = purpose ? (kind.presets[purpose] ?? {}) : {};
+  const settings = kind.settings.map((one) =>
+    one.name in values ? { ...one, default: values[one.name] ?? null } : one,
+  );
+  return { form, kind, purposes: only ? [] : offered, purpose, settings };
+}
+
+/** Whether a value of a setting is from the purpose. */
+export const ofPurpose = ({ kind, purpose }: File, setting: string): boolean =>
+  purpose !== null && setting in (kind.presets[purpose] ?? {});
+
+/** The request; null while something is wrong in the form. Faults go by field, as the server names them. */
+export function request(
+  wish: Wish,
+  { file }: Chosen,
+  run: string,
+): { asked: Asked | null; faults: Record<string, string> } {
+  if (!file) return filmOf(wish.film, run);
+  const faults: Record<string, string> = {};
+  const changed = changes(file.settings, wish.entries);
+  for (const [name, fault] of Object.entries(changed.faults)) faults[`settings.${name}`] = fault;
+  const asked: ExportJob = { verb: 'export', run, form: file.form.form, kind: file.kind.kind };
+  if (file.purpose) asked.preset = file.purpose;
+  if (Object.keys(changed.values).length) asked.settings = changed.values;
+  if (wish.frame !== 'auto') asked.frame = wish.frame;
+  if (wish.origin !== 'auto') asked.origin = wish.origin;
+  return { asked: Object.keys(faults).length ? null : asked, faults };
 }

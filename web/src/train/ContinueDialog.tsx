@@ -6,10 +6,11 @@ import { useState } from 'react';
 import type { RunSummary } from '../api/shown';
 import { Button } from '../design/Button';
 import { Dialog } from '../design/Dialog';
+import { Field, INPUT } from '../forms/Field';
+import { refusedBy } from '../forms/refusal';
+import { readNumber } from '../forms/schema';
 import { duration } from '../lib/format';
-import { Field, INPUT } from './Field';
-import { readNumber } from './schema';
-import { refusedBy, startTraining } from './start';
+import { startTraining } from './start';
 
 interface Props {
   project: string;

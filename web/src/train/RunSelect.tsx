@@ -1,6 +1,6 @@
 import type { RunSummary } from '../api/shown';
+import { Field, INPUT } from '../forms/Field';
 import { ago, decibel } from '../lib/format';
-import { Field, INPUT } from './Field';
 import { methodName } from './words';
 
 /** Which of the runs a room is about. */

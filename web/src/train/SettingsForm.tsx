@@ -1,7 +1,8 @@
 // Everything that can be chosen about a training, for those who want to.
 
-import { Field, INPUT } from './Field';
-import { SettingField } from './SettingField';
+import { Field, INPUT } from '../forms/Field';
+import { Fold } from '../forms/Fold';
+import { SettingField } from '../forms/SettingField';
 import { methodName, methodWords } from './words';
 import { type Method, methodOf, settingsOf, type Wish } from './wish';
 
@@ -24,11 +25,8 @@ export function SettingsForm(props: Props) {
         <General {...props} />
       </div>
       {settings.length > 0 && (
-        <details open={touched || undefined} className="border-t border-line pt-4">
-          <summary className="cursor-pointer text-sm font-medium">
-            Finer settings of {method ? methodName(method.name) : 'this method'}
-          </summary>
-          <div className="grid gap-x-6 gap-y-5 pt-4 sm:grid-cols-2 lg:grid-cols-3">
+        <Fold title={`Finer settings of ${method ? methodName(method.name) : 'this method'}`} open={touched}>
+          <div className="grid gap-x-6 gap-y-5 sm:grid-cols-2 lg:grid-cols-3">
             {settings.map((setting) => (
               <SettingField
                 key={`${method?.name}.${setting.name}`}
@@ -39,7 +37,7 @@ export function SettingsForm(props: Props) {
               />
             ))}
           </div>
-        </details>
+        </Fold>
       )}
     </div>
   );

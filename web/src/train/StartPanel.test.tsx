@@ -2,31 +2,9 @@ import { QueryClient, QueryClientProvider } from '@tanstack/react-query';
 import { cleanup, fireEvent, render, screen, waitFor } from '@testing-library/react';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 
+import { begin, server } from '../api/fake';
 import { METHODS } from './fixtures';
 import { StartPanel } from './StartPanel';
-
-// The typed requests keep the `fetch` that was there when they were made: before any import.
-const server = vi.hoisted(() => {
-  const state = {
-    asked: [] as unknown[],
-    methods: [] as unknown,
-    refuse: null as { status: number; title: string } | null,
-  };
-  const Plain = globalThis.Request;
-  globalThis.Request = class extends Plain {
-    constructor(input: RequestInfo | URL, init?: RequestInit) {
-      super(typeof input === 'string' ? new URL(input, 'http://studio.test') : input, init);
-    }
-  };
-  globalThis.fetch = async (input) => {
-    if (!(input instanceof Plain)) throw new Error('a typed request was expected');
-    if (input.method === 'GET') return Response.json(state.methods);
-    if (state.refuse) return Response.json(state.refuse, { status: state.refuse.status });
-    state.asked.push(await input.json());
-    return Response.json({ id: `job${state.asked.length}` }, { status: 202 });
-  };
-  return state;
-});
 
 const problem = {
   title: 'Invalid request',
@@ -35,7 +13,7 @@ const problem = {
   errors: [{ where: 'body', path: '$.settings.cap', detail: 'must be even' }],
 };
 
-beforeEach(() => Object.assign(server, { asked: [], methods: METHODS, refuse: null }));
+beforeEach(() => begin({ '/methods': METHODS }));
 afterEach(cleanup);
 
 function show() {

@@ -7,10 +7,11 @@ import { useState } from 'react';
 import { useMethods } from '../api/shown';
 import { Button } from '../design/Button';
 import { Panel } from '../design/Card';
+import { refusedBy } from '../forms/refusal';
 import { budgetOf, presetOf } from './presets';
 import { Presets } from './Presets';
 import { SettingsForm } from './SettingsForm';
-import { refusedBy, startTraining } from './start';
+import { startTraining } from './start';
 import { NEW, request, type Wish } from './wish';
 
 export function StartPanel({

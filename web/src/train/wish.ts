@@ -1,8 +1,8 @@
 // What stands in the form that begins a training, and the request that it makes.
 
 import type { Schema, TrainJob } from '../api/client';
+import { changes, type Entry, read, type Shape } from '../forms/schema';
 import { type Budget, budgetOf, PRESETS, USUAL } from './presets';
-import { changes, type Entry, read, type Shape } from './schema';
 
 export type Method = Schema['MethodOffer'];
 

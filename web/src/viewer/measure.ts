@@ -20,12 +20,19 @@ export const lengthOf = (ends: Vector[]): number | null =>
   ends[0] && ends[1] ? distance(ends[0], ends[1]) : null;
 
 /** A length as people read it. */
-export function measured(units: number, metres: number | null): string {
-  if (metres === null) return `${figures(units)} units`;
-  const long = units * metres;
-  if (long < 0.01) return `${figures(long * 1000)} mm`;
-  if (long < 1) return `${figures(long * 100)} cm`;
-  return long < 1000 ? `${figures(long)} m` : `${figures(long / 1000)} km`;
+export const measured = (units: number, metres: number | null): string => extent([units], metres);
+
+/** Width, height and depth, all in the unit that suits the longest. */
+export function extent(units: number[], metres: number | null): string {
+  const [unit, length] = metres === null ? ['units', 1] : unitFor(Math.max(...units) * metres);
+  return `${units.map((one) => figures((one * (metres ?? 1)) / length)).join(' × ')} ${unit}`;
+}
+
+/** Its name, and its length in metres. */
+function unitFor(long: number): [name: string, metres: number] {
+  if (long < 0.01) return ['mm', 0.001];
+  if (long < 1) return ['cm', 0.01];
+  return long < 1000 ? ['m', 1] : ['km', 1000];
 }
 
 const figures = (value: number): string =>

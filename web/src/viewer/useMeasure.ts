@@ -1,8 +1,11 @@
-// Two points, the length between them, and what a unit of the scene is in metres.
+// Two points, the length between them, and what a unit of the scene is in metres: here, and in files of the run.
 
 import { useCallback, useState } from 'react';
 
+import { ask } from '../api/client';
 import type { Vector } from '../api/shown';
+import { complain, say as toast } from '../design/Toasts';
+import { useChosenRun } from '../train/runs';
 import { keepScale, lengthOf, readScale } from './measure';
 
 export interface Measure {
@@ -22,6 +25,7 @@ export function useMeasure(project: string): Measure {
   const [ends, setEnds] = useState<Vector[]>([]);
   const [metres, setMetres] = useState(() => readScale(project));
   const units = lengthOf(ends);
+  const { run } = useChosenRun(project);
   const clear = useCallback(() => setEnds([]), []);
   return {
     on,
@@ -38,6 +42,15 @@ export function useMeasure(project: string): Measure {
       const scale = known === null || !units ? null : known / units;
       keepScale(project, scale);
       setMetres(scale);
+      if (known !== null && run) scaleFiles(project, run.id, known, ends);
     },
   };
+}
+
+/** Files that are made of this run from now on are in metres. */
+function scaleFiles(project: string, run: string, metres: number, [from, to]: Vector[]): void {
+  if (!from || !to) return;
+  ask(project, { verb: 'scale', run, metres, points: [from, to] })
+    .then(() => toast('Files are now in metres'))
+    .catch(complain);
 }

@@ -1,4 +1,4 @@
-// One setting of a method, by the shape of its values.
+// One setting, by the shape of its values.
 
 import { Field, INPUT, type Wiring } from './Field';
 import { type Entry, entryOf, read, type Setting, type Shape, shapeOf } from './schema';
@@ -8,21 +8,21 @@ interface Props {
   setting: Setting;
   entry: Entry | undefined; // undefined: nobody touched it
   refusal: string | undefined;
+  mark?: string | undefined; // where its usual value is from, until somebody touches it
   onChange: (entry: Entry) => void;
 }
 
-export function SettingField({ setting, entry, refusal, onChange }: Props) {
+export function SettingField({ setting, entry, refusal, mark, onChange }: Props) {
   const shape = shapeOf(setting.form);
   const usual = entryOf(setting.default);
   const now = entry ?? usual;
   const found = entry === undefined ? undefined : read(shape, entry);
   const fault = refusal ?? (found && 'fault' in found ? found.fault : undefined);
   const name = settingName(setting.name);
-  if (shape.kind === 'switch') {
-    return <Switch name={name} doc={setting.doc} fault={fault} on={now === true} onChange={onChange} />;
-  }
+  const told = { name, doc: setting.doc, fault, mark: entry === undefined ? mark : undefined };
+  if (shape.kind === 'switch') return <Switch told={told} on={now === true} onChange={onChange} />;
   return (
-    <Field name={name} doc={setting.doc} fault={fault} group={shape.kind === 'list'}>
+    <Field {...told} group={shape.kind === 'list'}>
       {(wiring) =>
         shape.kind === 'list' ? (
           <List name={name} shape={shape} wiring={wiring} entry={now} onChange={onChange} />
@@ -35,14 +35,12 @@ export function SettingField({ setting, entry, refusal, onChange }: Props) {
 }
 
 function Switch(props: {
-  name: string;
-  doc: string;
-  fault: string | undefined;
+  told: { name: string; doc: string; fault: string | undefined; mark: string | undefined };
   on: boolean;
   onChange: (on: boolean) => void;
 }) {
   return (
-    <Field name={props.name} doc={props.doc} fault={props.fault}>
+    <Field {...props.told}>
       {(wiring) => (
         <input
           {...wiring}

@@ -16,17 +16,19 @@ export function Field({
   name,
   doc,
   fault,
+  mark,
   group,
   children,
 }: {
   name: string;
   doc?: ReactNode;
   fault?: string | undefined;
+  mark?: string | undefined; // a word on what stands there now
   group?: boolean; // several controls of one name
   children: (wiring: Wiring) => ReactNode;
 }) {
   const id = useId();
-  const told = [doc && `${id}-doc`, fault && `${id}-fault`].filter(Boolean).join(' ');
+  const told = [mark && `${id}-mark`, fault && `${id}-fault`, doc && `${id}-doc`].filter(Boolean).join(' ');
   const wiring: Wiring = {
     id,
     'aria-describedby': told || undefined,
@@ -37,15 +39,22 @@ export function Field({
       className="flex min-w-0 flex-col gap-1.5"
       {...(group ? { role: 'group', 'aria-labelledby': `${id}-name` } : {})}
     >
-      {group ? (
-        <span id={`${id}-name`} className="text-sm font-medium">
-          {name}
-        </span>
-      ) : (
-        <label htmlFor={id} className="text-sm font-medium">
-          {name}
-        </label>
-      )}
+      <div className="flex flex-wrap items-baseline justify-between gap-x-2">
+        {group ? (
+          <span id={`${id}-name`} className="text-sm font-medium">
+            {name}
+          </span>
+        ) : (
+          <label htmlFor={id} className="text-sm font-medium">
+            {name}
+          </label>
+        )}
+        {mark && (
+          <span id={`${id}-mark`} className="text-xs text-sun-text">
+            {mark}
+          </span>
+        )}
+      </div>
       {children(wiring)}
       {fault && (
         <p id={`${id}-fault`} className="text-xs text-bad">

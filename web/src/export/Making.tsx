@@ -1,0 +1,99 @@
+// A file on its way, and what came of it.
+
+import { CircleCheck, Download } from 'lucide-react';
+import { Link } from 'wouter';
+
+import type { Job } from '../api/client';
+import { artifactFile } from '../api/shown';
+import { Meter } from '../design/Meter';
+import { bytes, duration } from '../lib/format';
+import { Controls } from '../project/JobDialog';
+import { doing } from '../project/words';
+import { atWork, useJob } from '../state/store';
+import { roomOf } from '../train/runs';
+import { useJobArtifacts } from './artifacts';
+import { type Report, reportOf, sizeless, upwards, words } from './report';
+
+export function Making({ project, run, id }: { project: string; run: string; id: string | undefined }) {
+  const job = useJob(id);
+  const report = reportOf(job);
+  return (
+    <div data-testid="making" className={job ? 'mt-4 flex flex-col gap-3 text-sm' : ''}>
+      <div role="status" className="empty:hidden">
+        {report ? <Words report={report} /> : job && <Doing job={job} />}
+      </div>
+      {job && atWork(job) && <Work job={job} />}
+      {sizeless(report) && <Unmeasured view={roomOf(project, 'view', run)} />}
+      <File job={job} />
+    </div>
+  );
+}
+
+function Words({ report }: { report: Report }) {
+  return (
+    <p className="flex gap-2">
+      <CircleCheck className="mt-0.5 size-4 shrink-0 text-good" aria-hidden />
+      <span>
+        {words(report)}. <span className="text-soft">{upwards(report)}</span>
+      </span>
+    </p>
+  );
+}
+
+function Doing({ job }: { job: Job }) {
+  const works = job.state === 'running' && !job.paused && !job.cancelling;
+  return (
+    <p className={job.state === 'failed' ? 'text-bad' : 'text-soft'}>
+      {(works && STAGES[job.stage ?? '']) || doing(job)}
+    </p>
+  );
+}
+
+/** What is done for a mesh before it can be written. */
+const STAGES: Record<string, string> = {
+  look: 'Looking at the scene from all around',
+  fuse: 'Joining what was seen to a surface',
+  simplify: 'Making it of fewer triangles',
+  paint: 'Painting its texture',
+};
+
+function Work({ job }: { job: Job }) {
+  return (
+    <div className="flex flex-wrap items-center gap-3">
+      <div className="min-w-40 flex-1">
+        <Meter value={job.total ? job.done / job.total : null} label={doing(job)} />
+      </div>
+      {job.state === 'running' && job.seconds_left !== null && (
+        <span className="text-soft tabular-nums">{duration(job.seconds_left)} left</span>
+      )}
+      <Controls job={job} />
+    </div>
+  );
+}
+
+function Unmeasured({ view }: { view: string }) {
+  return (
+    <p className="max-w-2xl rounded-lg bg-raised px-3 py-2 text-soft">
+      Nobody has said how large this place is, so lengths in the file are not in metres.{' '}
+      <Link href={view} className="font-medium text-sun-text underline">
+        Measure something that you know the length of
+      </Link>{' '}
+      in the room View, then make the file again.
+    </p>
+  );
+}
+
+function File({ job }: { job: Job | undefined }) {
+  const file = useJobArtifacts(job)[0];
+  if (!file) return null;
+  return (
+    <a
+      href={artifactFile(file.id)}
+      download={file.name}
+      className="inline-flex min-h-10 items-center gap-2 self-start rounded-lg border border-line px-4 py-2 font-medium break-all hover:bg-raised"
+    >
+      <Download className="size-4 shrink-0" aria-hidden />
+      Download {file.name} ({bytes(file.bytes)})
+    </a>
+  );
+}

@@ -1,0 +1,20 @@
+// Names of settings in words.
+
+const WORDS: Record<string, string> = {
+  lr: 'learning rate',
+  sh: 'SH',
+  ssim: 'SSIM',
+  cap: 'most gaussians',
+  faces: 'triangles',
+  part: 'smallest part',
+  jpeg: 'JPEG',
+};
+
+/** lr_mean_end -> Learning rate, mean end */
+export function settingName(name: string): string {
+  const [first = '', ...rest] = name.split('_');
+  const known = WORDS[first] ?? first;
+  const more = rest.map((word) => WORDS[word] ?? word).join(' ');
+  const text = more ? `${known}${first === 'lr' ? ', ' : ' '}${more}` : known;
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
