@@ -144,11 +144,12 @@ try {
   await shot('evaluate');
 
   await room('Export');
+  await page.getByRole('radio', { name: 'PLY, recommended' }).check();
   await page.getByRole('button', { name: 'Make file' }).click();
   const coming = page.waitForEvent('download', { timeout: LONG });
   await page
+    .getByTestId('making')
     .getByRole('link', { name: /^Download/ })
-    .first()
     .click({ timeout: LONG });
   await (await coming).saveAs(join(out, 'scene.ply'));
   await shot('export');
