@@ -49,12 +49,13 @@ function Doing({ job }: { job: Job }) {
   );
 }
 
-/** What is done for a mesh before it can be written. */
+/** What is done for a mesh or for points before they can be written. */
 const STAGES: Record<string, string> = {
   look: 'Looking at the scene from all around',
   fuse: 'Joining what was seen to a surface',
   simplify: 'Making it of fewer triangles',
   paint: 'Painting its texture',
+  thin: 'Spreading the points evenly',
 };
 
 function Work({ job }: { job: Job }) {
