@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lumigraph.extract.mesh import MeshConfig, mesh
+from lumigraph.extract.points import PointsConfig, points
 from lumigraph.scene.assets import Asset, Mesh, Points, Splats
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import FormatError, RunError
@@ -29,7 +30,10 @@ from lumigraph.wire.resources import ExportRequest, Kind, Scalar, ScaleRequest
 SCALE = "scale.json"
 FAINTEST_POINT = 0.1  # opacity; below it a gaussian is haze, and its centre no point of anything
 TYPES: dict[Kind, type] = {"splats": Splats, "mesh": Mesh, "points": Points, "centres": Points}
-CONFIGS: dict[Kind, type] = {"mesh": MeshConfig}  # of what is made of a field before it is written
+CONFIGS: dict[Kind, type] = {
+    "mesh": MeshConfig,
+    "points": PointsConfig,
+}  # of what is made of a field before it is written
 NOUNS = {Splats: "gaussians", Mesh: "triangles", Points: "points"}
 # Bounds of what was read back may differ by this share of the extent: the coarsest format has 12 bits a chunk.
 TOLERANCE = 0.005
@@ -41,7 +45,7 @@ PRESETS: dict[str, dict[Kind, dict[str, Scalar]]] = {
     "game": {"mesh": {"faces": 15_000, "texture": 2048, "part": 0.1}},
     "print": {"mesh": {"faces": 500_000, "texture": 0, "unseen": "inside", "watertight": True, "part": 0.5}},
     "archive": {
-        "mesh": {"resolution": 512, "faces": 0, "texture": 4096, "texture_format": "png", "compression": "none"},
+        "mesh": {"resolution": 512, "faces": 200_000, "texture": 4096, "texture_format": "png", "compression": "none"},
         "points": {"count": 10_000_000},
     },
 }
@@ -204,6 +208,8 @@ def _made(
 ) -> Generator[Event, None, Asset]:
     if kind == "mesh":
         return (yield from mesh(field, cameras, config))
+    if kind == "points":
+        return (yield from points(field, cameras, config))
     if not hasattr(field, "splats"):
         raise FormatError(f"{out}: the method {method} has no gaussians; add --as mesh or --as points")
     splats: Splats = field.splats()
