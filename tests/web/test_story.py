@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +20,7 @@ from lumigraph.scene.poses import look_at
 from lumigraph.studio.project import Run
 from lumigraph.studio.training import load_field
 from tests.server.studio import ROOT, Studio
-from tests.web.conftest import WEB
+from tests.web.conftest import play
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +34,10 @@ def test_from_photos_to_a_file(studio: Studio, chromium: Path, tmp_path: Path) -
     sample = tmp_path / "sample"
     command = [str(ROOT / ".venv" / "bin" / "lumigraph"), "sample", str(sample), "--views", "40", "--size", "320x240"]
     subprocess.run([*command, "--quiet"], check=True)
-    told = played(studio, chromium, sample / "images", tmp_path)
+    link = f"{studio.url}/?token={studio.token}"
+    told = play(
+        "story.mjs", link, sample / "images", tmp_path, chromium=chromium, at_wait=lambda _: kill_worker(studio)
+    )
     assert told[-1] == {"step": "end", "wrong": []}
     project = next(one["project"] for one in told if one["step"] == "asked")
     [train] = [job for job in studio.client().projects.get(project).jobs() if job.state.asked.verb == "train"]
@@ -59,25 +60,6 @@ def likeness_to_photo(photo: Path, canvas: Path) -> float:
     box = (width // 4, height // 4, 3 * width // 4, 3 * height // 4)
     a, b = (np.asarray(picture.crop(box), dtype=np.float64) / 255 for picture in pictures)
     return float(-10 * np.log10(((a - b) ** 2).mean()))
-
-
-def played(studio: Studio, chromium: Path, photos: Path, out: Path) -> list[dict[str, Any]]:
-    """What the story told. Where it waits, the worker is killed."""
-    link = f"{studio.url}/?token={studio.token}"
-    command = ["node", str(WEB / "tests" / "story.mjs"), link, str(photos), str(out)]
-    environment = {**os.environ, "CHROMIUM": str(chromium)}
-    told = []
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as story:
-        assert story.stdin is not None
-        assert story.stdout is not None
-        for line in story.stdout:
-            told.append(json.loads(line))
-            print(line.strip())
-            if told[-1].get("wait"):
-                kill_worker(studio)
-                story.stdin.write("\n")
-                story.stdin.flush()
-    return told
 
 
 def kill_worker(studio: Studio) -> None:

@@ -1,26 +1,15 @@
 // A person's way through the studio, by clicks alone. `node story.mjs LINK PHOTOS OUT [WIDTHxHEIGHT]`
-//
-// Tells on stdout what it has come to, a line of JSON each; after a line with `wait` it goes on when a line comes in.
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 
-import { browser } from './browser.mjs';
+import { browser, hold, quiet, tell, watched } from './browser.mjs';
 
 const [link, photos, out, size = '480x320'] = process.argv.slice(2);
 const [width, height] = size.split('x').map(Number);
 const LONG = 180_000; // ms, for what a busy machine computes
 const FEW = 6000; // gaussians: as many as a processor that plays graphics card draws in time
-
-const lines = createInterface({ input: process.stdin });
-const input = lines[Symbol.asyncIterator]();
-const tell = (what) => console.log(JSON.stringify(what));
-const hold = async (what) => {
-  tell({ ...what, wait: true });
-  await input.next();
-};
 
 const chromium = await browser();
 const context = await chromium.newContext({
@@ -29,16 +18,7 @@ const context = await chromium.newContext({
   reducedMotion: 'reduce',
 });
 const page = await context.newPage();
-const wrong = [];
-page.on('pageerror', (error) => wrong.push(`page: ${error.message}`));
-page.on('console', (message) => {
-  if (/Content.Security.Policy|Refused to/i.test(message.text())) wrong.push(message.text());
-});
-page.on('request', (request) => {
-  const url = new URL(request.url());
-  if (/^https?:$/.test(url.protocol) && url.origin !== new URL(link).origin)
-    wrong.push(`asked ${url.origin}`);
-});
+const wrong = watched(page, link);
 // Small for the machine's sake: what is asked for stays the same but for the number of gaussians.
 await page.route('**/scan', async (route) => {
   const asked = route.request().postDataJSON();
@@ -166,6 +146,6 @@ try {
   tell({ step: 'failed', why: String(error), at: page.url(), wrong });
   process.exitCode = 1;
 } finally {
-  lines.close();
+  quiet();
   await chromium.close();
 }

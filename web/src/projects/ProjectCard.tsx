@@ -1,6 +1,6 @@
 import { MoreHorizontal } from 'lucide-react';
 import { DropdownMenu } from 'radix-ui';
-import { type FormEvent, useState } from 'react';
+import { type FormEvent, useRef, useState } from 'react';
 import { Link } from 'wouter';
 
 import { API, http, type Job, type Project, told } from '../api/client';
@@ -77,7 +77,8 @@ function Menu({ project, onRename }: { project: Project; onRename: () => void })
     told(http.DELETE('/api/v1/projects/{project}', { params: { path: { project: project.id } } }))
       .then(() => say(`“${project.name}” is in the bin.`, () => void restore(project.id)))
       .catch(complain);
-  const item = 'cursor-pointer rounded-md px-3 py-1.5 text-sm outline-none data-highlighted:bg-raised';
+  const renaming = useRef(false); // once the menu is gone: then the focus comes back from there to here
+  const item = 'cursor-pointer rounded-md px-3 py-1.5 text-sm -outline-offset-2 data-highlighted:bg-raised';
   return (
     <DropdownMenu.Root>
       <DropdownMenu.Trigger asChild>
@@ -88,9 +89,13 @@ function Menu({ project, onRename }: { project: Project; onRename: () => void })
       <DropdownMenu.Portal>
         <DropdownMenu.Content
           align="end"
+          onCloseAutoFocus={() => {
+            if (renaming.current) onRename();
+            renaming.current = false;
+          }}
           className="z-30 min-w-36 rounded-lg border border-line bg-surface p-1 shadow-xl"
         >
-          <DropdownMenu.Item className={item} onSelect={onRename}>
+          <DropdownMenu.Item className={item} onSelect={() => (renaming.current = true)}>
             Rename
           </DropdownMenu.Item>
           <DropdownMenu.Item className={`${item} text-bad`} onSelect={() => void bin()}>

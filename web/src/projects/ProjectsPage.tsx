@@ -1,7 +1,7 @@
 // All projects, and the ways to begin one.
 
 import { Search, Trash2 } from 'lucide-react';
-import { useState } from 'react';
+import { useEffect, useState } from 'react';
 import { useLocation } from 'wouter';
 
 import type { Project } from '../api/client';
@@ -24,9 +24,12 @@ export function ProjectsPage() {
   const [binOpen, openBin] = useState(false);
   const [busy, setBusy] = useState(false);
 
-  const begin = (beginning: Promise<Project>, room: string) => {
+  useEffect(() => handOver, []);
+
+  const begin = (beginning: () => Promise<Project>, room: string) => {
+    if (busy) return;
     setBusy(true);
-    beginning
+    beginning()
       .then((project) => go(`/projects/${project.id}/${room}`))
       .catch(complain)
       .finally(() => setBusy(false));
@@ -36,7 +39,7 @@ export function ProjectsPage() {
 
   return (
     <div className="mx-auto flex w-full max-w-6xl flex-col gap-8 px-4 py-8 sm:px-6">
-      <DropZone onFiles={(found) => begin(fromFiles(found), 'photos')}>
+      <DropZone onFiles={(found) => begin(() => fromFiles(found), 'photos')}>
         <h1 className="text-2xl font-semibold tracking-tight text-balance">
           Drop photos, walk through the scene
         </h1>
@@ -71,7 +74,7 @@ export function ProjectsPage() {
           <Empty
             title="No projects yet"
             action={
-              <Button look="primary" disabled={busy} onClick={() => begin(fromSample(), 'train')}>
+              <Button look="primary" aria-disabled={busy} onClick={() => begin(fromSample, 'train')}>
                 Try it with a sample
               </Button>
             }
@@ -92,9 +95,9 @@ export function ProjectsPage() {
           <p className="text-sm text-soft">
             <button
               type="button"
-              disabled={busy}
+              aria-disabled={busy}
               className="font-medium text-sun-text hover:underline"
-              onClick={() => begin(fromSample(), 'train')}
+              onClick={() => begin(fromSample, 'train')}
             >
               Make a sample project
             </button>{' '}
@@ -105,4 +108,12 @@ export function ProjectsPage() {
       <Bin open={binOpen} onClose={() => openBin(false)} />
     </div>
   );
+}
+
+/** What had the focus went away with this page: what stands there now has it, so that keys go on from there. */
+function handOver(): void {
+  const main = document.getElementById('main');
+  if (!main || document.activeElement !== document.body) return;
+  main.tabIndex = -1;
+  main.focus({ preventScroll: true });
 }
