@@ -1,8 +1,8 @@
 // What stands around every page: the name, the way back, the theme, and a word when the server is away.
 
 import { Monitor, Moon, Sun } from 'lucide-react';
-import type { ReactNode } from 'react';
-import { Link } from 'wouter';
+import { type ReactNode, useEffect, useRef } from 'react';
+import { Link, useLocation } from 'wouter';
 
 import { IconButton } from './design/Button';
 import { type Theme, useTheme } from './design/theme';
@@ -18,6 +18,7 @@ const ICON: Record<Theme, ReactNode> = {
 export function Shell({ children }: { children: ReactNode }) {
   const connected = useStudio((state) => state.connected);
   const { theme, choose } = useTheme();
+  const main = useFocusOf(useLocation()[0]);
   return (
     <div className="flex min-h-dvh flex-col">
       <a
@@ -40,9 +41,22 @@ export function Shell({ children }: { children: ReactNode }) {
           The server does not answer. This page comes back by itself; nothing that ran is lost.
         </p>
       )}
-      <main id="main" className="flex flex-1 flex-col">
+      <main id="main" ref={main} tabIndex={-1} className="flex flex-1 flex-col">
         {children}
       </main>
     </div>
   );
+}
+
+/** Where what had the focus went away with its room, the room that came has it, so that keys go on from there. */
+function useFocusOf(place: string) {
+  const main = useRef<HTMLElement>(null);
+  const last = useRef(place);
+  useEffect(() => {
+    if (last.current !== place && document.activeElement === document.body) {
+      main.current?.focus({ preventScroll: true });
+    }
+    last.current = place;
+  }, [place]);
+  return main;
 }

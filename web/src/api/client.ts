@@ -2,6 +2,7 @@
 
 import createClient from 'openapi-fetch';
 
+import { newId } from '../lib/id';
 import type { components, paths } from './schema';
 
 export type Schema = components['schemas'];
@@ -62,7 +63,7 @@ export function ask(project: string, asked: Asked, needs: string[] = []): Promis
       params: {
         path: { project },
         query: { needs },
-        header: { 'Idempotency-Key': crypto.randomUUID() },
+        header: { 'Idempotency-Key': newId() },
       },
       body: asked,
     }),

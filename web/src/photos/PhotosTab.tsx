@@ -35,6 +35,7 @@ export function PhotosTab({ project }: TabProps) {
     ],
     queryFn: () => told(http.GET('/api/v1/projects/{project}/files', { params: { path: { project } } })),
     placeholderData: (before) => before,
+    staleTime: 0, // after an upload the key is what it was before, and the list is not
   });
   const names = (files.data ?? []).map((file) => file.name);
   const [chosen, choose] = useState<string | null>(null);

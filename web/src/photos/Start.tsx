@@ -22,6 +22,7 @@ export function Start({ project, names, jobs }: { project: string; names: string
     return null;
   const failed = jobs.find((job) => job.state === 'failed');
   const begin = () => {
+    if (busy) return;
     setBusy(true);
     scan(project, names, budget)
       .then(() => go(`/projects/${project}/train`))
@@ -58,7 +59,7 @@ export function Start({ project, names, jobs }: { project: string; names: string
             </label>
           ))}
         </fieldset>
-        <Button look="primary" disabled={busy} icon={<Sparkles className="size-4" />} onClick={begin}>
+        <Button look="primary" aria-disabled={busy} icon={<Sparkles className="size-4" />} onClick={begin}>
           Make the scene
         </Button>
       </div>

@@ -1,7 +1,7 @@
 // All projects, and the ways to begin one.
 
 import { Search, Trash2 } from 'lucide-react';
-import { useEffect, useState } from 'react';
+import { useState } from 'react';
 import { useLocation } from 'wouter';
 
 import type { Project } from '../api/client';
@@ -23,8 +23,6 @@ export function ProjectsPage() {
   const [sought, seek] = useState('');
   const [binOpen, openBin] = useState(false);
   const [busy, setBusy] = useState(false);
-
-  useEffect(() => handOver, []);
 
   const begin = (beginning: () => Promise<Project>, room: string) => {
     if (busy) return;
@@ -108,12 +106,4 @@ export function ProjectsPage() {
       <Bin open={binOpen} onClose={() => openBin(false)} />
     </div>
   );
-}
-
-/** What had the focus went away with this page: what stands there now has it, so that keys go on from there. */
-function handOver(): void {
-  const main = document.getElementById('main');
-  if (!main || document.activeElement !== document.body) return;
-  main.tabIndex = -1;
-  main.focus({ preventScroll: true });
 }

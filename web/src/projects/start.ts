@@ -1,6 +1,7 @@
 // The ways that a project begins.
 
 import { ask, http, type Job, type Project, told, type TrainJob } from '../api/client';
+import { newId } from '../lib/id';
 import { type Found, send, taken } from './uploads';
 
 export const BUDGETS = { quick: 30, good: 120, best: 600 } as const;
@@ -45,7 +46,7 @@ export const havePoses = (names: string[]): boolean => names.some((name) => POSE
 export const scan = (project: string, names: string[], budget: Budget): Promise<Job[]> =>
   told(
     http.POST('/api/v1/projects/{project}/scan', {
-      params: { path: { project }, header: { 'Idempotency-Key': crypto.randomUUID() } },
+      params: { path: { project }, header: { 'Idempotency-Key': newId() } },
       body: {
         pose: havePoses(names) ? null : { verb: 'pose' },
         train: { verb: 'train', seconds: BUDGETS[budget] } as TrainJob,

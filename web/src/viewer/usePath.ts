@@ -6,6 +6,7 @@ import type { View } from './camera';
 import { type Eyes, smallPicture } from './eyes';
 import { keepPath, readPath } from './keep';
 import { duration, type KeyFrame, moved, viewAt } from './path';
+import { newId } from '../lib/id';
 import type { Rig } from './rig';
 
 const SECONDS = 2;
@@ -50,7 +51,3 @@ export function usePath(run: string, rig: Rig, eyes: Eyes | null, background: st
     stop: rig.stop,
   };
 }
-
-/** As random as needed to tell key frames apart, also where a page came by plain HTTP and has no `randomUUID`. */
-const newId = (): string =>
-  [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
