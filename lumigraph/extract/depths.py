@@ -1,7 +1,8 @@
 """What a field shows to all views, and how far its depth can be trusted.
 
-The depth of a field is an expectation over all that a ray meets: at edges, and where the field is foggy, it floats
-between two surfaces. Such pixels count little where depth jumps, and are dropped where other views look through them.
+Where a field tells no better (`render_surface`), its depth is an expectation over all that a ray meets: at edges, and
+where the field is foggy, it floats between two surfaces. Pixels count little where depth jumps, and are dropped where
+other views look through them.
 """
 
 from __future__ import annotations
@@ -52,9 +53,10 @@ def look(field: Field, views: Views) -> Generator[Event, None, Maps]:
     rgb, alpha = torch.zeros(*shape, 3, dtype=torch.uint8), torch.zeros(shape, dtype=torch.uint8)
     depth, weight = torch.zeros(shape), torch.zeros(shape)
     theirs, start = views.theirs(), time.monotonic()
+    seen = getattr(field, "render_surface", field.render)
     for i in range(len(views)):
         with torch.no_grad():
-            image = field.render(views.cameras[i])
+            image = seen(views.cameras[i])
         if image.depth is None:
             raise FormatError("this field renders no depth, from which a surface could be made")
         cover = torch.ones(height, width) if image.alpha is None else image.alpha[0, ..., 0].float().cpu()

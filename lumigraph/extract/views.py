@@ -42,13 +42,14 @@ class Views:
 
 
 def choose(cameras: Cameras, most: int, side: int) -> Views:
-    """`most` of the cameras, as different as can be, with pictures `side` pixels long, but at most
-    twice what they were. A lens is left out: what is rendered is straight. Raises FormatError where there are none."""
+    """`most` of the cameras, as different as can be, with pictures `side` pixels long, but no larger than they were:
+    finer than a field was learned, it is thinner than it ever looked. A lens is left out: what is rendered is straight.
+    Raises FormatError where there are none."""
     if not len(cameras):
         raise FormatError("there is no camera to look at the field from; give at least one")
     cameras = cameras[spread(cameras, most)].to("cpu", torch.float32)
     pinhole = Cameras(cameras.world_from_cam, cameras.focal, cameras.centre, cameras.sizes)
-    shrink = (pinhole.sizes.amax(1, keepdim=True) / side).clamp(min=0.5)
+    shrink = (pinhole.sizes.amax(1, keepdim=True) / side).clamp(min=1)
     pinhole = pinhole.resized((pinhole.sizes / shrink).round().long().clamp(min=1))
     common = pinhole.sizes.amax(0).expand_as(pinhole.sizes).clone()
     return Views(dataclasses.replace(pinhole, sizes=common), pinhole.sizes)

@@ -111,6 +111,21 @@ def render(
     return rgb.permute(1, 2, 0), depth, 1 - transmittance
 
 
+@torch.no_grad()
+def render_surface(
+    params: Tensor, sh_rest: Tensor, camera: Camera, degree: int, background: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `render`, but depth (H, W) is the z of the gaussian at which half of the light is stopped, and 0 where that
+    never happens. Not differentiable."""
+    check(params, sh_rest)
+    width, height = camera.size
+    colour = [0.0] * 3 if background is None else background.float().tolist()
+    rgb, transmittance, depth = torch.empty(3, height, width), torch.empty(height, width), torch.empty(height, width)
+    planes = (colour, rgb, transmittance, depth)
+    native.forward(native.State(), camera.native(), params, sh_rest, len(params), degree, *planes, median=True)
+    return rgb.permute(1, 2, 0), depth, 1 - transmittance
+
+
 class Trainer:
     """Rows under training, `capacity` at most, and the fused step: render, loss, backward and Adam in one call.
 

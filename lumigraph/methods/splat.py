@@ -13,6 +13,7 @@ What differs from the paper, because it pays when a step costs milliseconds and 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -95,6 +96,9 @@ class Config:
 # ---- the field
 
 
+Render = Callable[..., tuple[Tensor, Tensor, Tensor]]
+
+
 class SplatField:
     """Gaussians that can be seen. `params`, `sh_rest`: rows as in kernels.splat."""
 
@@ -107,14 +111,22 @@ class SplatField:
         return torch.stack([means.amin(0), means.amax(0)]) if len(means) else torch.zeros(2, 3)
 
     def render(self, cameras: Cameras, background: Tensor | None = None) -> Image:
+        rgb, depth, alpha = self._views(kernel.render, cameras, background)
+        return Image(rgb, alpha[..., None], (depth / alpha.clamp(min=1e-6))[..., None])
+
+    def render_surface(self, cameras: Cameras) -> Image:
+        rgb, depth, alpha = self._views(kernel.render_surface, cameras, None)
+        return Image(rgb, alpha[..., None], depth[..., None])
+
+    def _views(self, render: Render, cameras: Cameras, background: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         if cameras.lens != "pinhole":
             raise ValueError("splats are rendered through pinhole cameras")
         views = [
-            kernel.render(self.params, self.sh_rest, camera_of(cameras, i, self.antialiased), self.degree, background)
+            render(self.params, self.sh_rest, camera_of(cameras, i, self.antialiased), self.degree, background)
             for i in range(len(cameras))
         ]
         rgb, depth, alpha = (torch.stack(parts) for parts in zip(*views, strict=True))
-        return Image(rgb, alpha[..., None], (depth / alpha.clamp(min=1e-6))[..., None])
+        return rgb, depth, alpha
 
     def splats(self) -> Splats:
         """The gaussians as a format writes them."""

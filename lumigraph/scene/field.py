@@ -21,7 +21,11 @@ class Within:
 
 
 class Field(Protocol):
-    """Anything that can be seen from a camera."""
+    """Anything that can be seen from a camera.
+
+    It may have `render_surface(cameras) -> Image`: as `render` over black, but depth is that at which half of the light
+    is stopped, and 0 where that never happens. An expected depth floats between the surfaces that a ray meets.
+    """
 
     @property
     def box(self) -> Tensor:

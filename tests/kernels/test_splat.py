@@ -266,3 +266,18 @@ def test_wrong_shapes_types_and_layouts_are_refused() -> None:
     for size, focal in (((0, 8), (9.0, 9.0)), ((8, 0), (9.0, 9.0)), ((8, 8), (0.0, 9.0)), ((8, 8), (9.0, math.nan))):
         with pytest.raises(ValueError):
             splat.render(params, rest, splat.Camera(scene.world_to_cam, focal, scene.centre, size), 3, scene.background)
+
+
+def test_the_surface_is_where_half_of_the_light_is_stopped() -> None:
+    scene = blob(120, (48, 40), degree=1, seed=21)
+    params, rest = pack(scene)
+    camera = splat.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size)
+    rgb, depth, alpha = splat.render_surface(params, rest, camera, 1, scene.background)
+    plain_rgb, _, plain_alpha = splat.render(params, rest, camera, 1, scene.background)
+    assert torch.equal(rgb, plain_rgb) and torch.equal(alpha, plain_alpha)
+    projected = reference.project(*scene._replace(**{name: getattr(scene, name).double() for name in RAW})[:-1])
+    expected = reference.median_depth(projected, scene.size)
+    same = (depth - expected).abs() < 1e-5 * expected.clamp(min=1)
+    assert 0.2 < (expected > 0).float().mean() < 1  # both kinds of pixels are there
+    assert same.float().mean() > 0.99  # but for those whose light is a half within rounding
+    assert ((depth == 0) == (alpha < 0.5))[(alpha - 0.5).abs() > 1e-4].all()

@@ -68,11 +68,11 @@ void begin(State& s, const Camera& camera, const Floats& params, const Floats& s
 }
 
 void forward(State& s, const Camera& camera, Floats params, Floats sh_rest, long count, int degree,
-             std::array<float, 3> background, Floats rgb, Floats transmittance, Optional depth) {
+             std::array<float, 3> background, Floats rgb, Floats transmittance, Optional depth, bool median) {
     begin(s, camera, params, sh_rest, count, degree);
     const size_t plane = (size_t)camera.width * camera.height;
     Planes out{data(rgb, 3 * plane, "rgb"), data(transmittance, plane, "transmittance"),
-               data_or_null(depth, plane, "depth")};
+               data_or_null(depth, plane, "depth"), median};
     nb::gil_scoped_release free;
     Clock clock{s.seconds};
     project(s.view, params.data(), sh_rest.data());
@@ -255,7 +255,7 @@ NB_MODULE(LUMI_MODULE, m) {
         .def_rw("bias", &Photometric::bias);
     m.def("forward", &forward, nb::arg("state"), nb::arg("camera"), nb::arg("params"), nb::arg("sh_rest"),
           nb::arg("count"), nb::arg("degree"), nb::arg("background"), nb::arg("rgb"), nb::arg("transmittance"),
-          nb::arg("depth").none());
+          nb::arg("depth").none(), nb::arg("median") = false);
     m.def("backward", &backward, nb::arg("state"), nb::arg("params"), nb::arg("sh_rest"), nb::arg("rgb"),
           nb::arg("transmittance"), nb::arg("depth").none(), nb::arg("g_rgb"), nb::arg("g_transmittance").none(),
           nb::arg("g_depth").none(), nb::arg("out_params"), nb::arg("out_sh"), nb::arg("out_camera").none());

@@ -106,8 +106,11 @@ inline void prefetch(const View& view, int k, int end) {
     for (int j = 0; j < BATCH && k + j < end; j++) __builtin_prefetch(&view.splats[view.entries[k + j].id]);
 }
 
-template <bool DEPTH> void composite_tile(View& view, int t, const float* background, const Planes& out) {
-    vf T[BLOCKS], red[BLOCKS] = {}, green[BLOCKS] = {}, blue[BLOCKS] = {}, depth[DEPTH ? BLOCKS : 1] = {};
+enum class Depth { none, expected, median };
+
+template <Depth DEPTH> void composite_tile(View& view, int t, const float* background, const Planes& out) {
+    vf T[BLOCKS], red[BLOCKS] = {}, green[BLOCKS] = {}, blue[BLOCKS] = {},
+                  depth[DEPTH == Depth::none ? 1 : BLOCKS] = {};
     const Tile tile(view, t);
     tile.open(T);
     const float ox = (float)tile.x, oy = (float)tile.y;
@@ -133,7 +136,8 @@ template <bool DEPTH> void composite_tile(View& view, int t, const float* backgr
                 vf alpha = minimum(exp2_negative(e), spread(ALPHA_MAX)), weight = keep(ok, alpha * before);
                 T[i] = before - weight;
                 red[i] += weight * s.red, green[i] += weight * s.green, blue[i] += weight * s.blue;
-                if (DEPTH) depth[i] += weight * s.z;
+                if (DEPTH == Depth::expected) depth[i] += weight * s.z;
+                if (DEPTH == Depth::median) depth[i] += keep((before > .5f) & (T[i] <= .5f), spread(s.z));
             }
         }
         live &= look(T);
@@ -147,7 +151,7 @@ template <bool DEPTH> void composite_tile(View& view, int t, const float* backgr
     tile.store(T, out.transmittance, width);
     tile.store(red, out.rgb, width), tile.store(green, out.rgb + plane, width),
         tile.store(blue, out.rgb + 2 * plane, width);
-    if (DEPTH) tile.store(depth, out.depth, width);
+    if (DEPTH != Depth::none) tile.store(depth, out.depth, width);
 }
 
 inline void store_sums(vf* acc, float* slot) {
@@ -250,10 +254,13 @@ void composite(View& view, const float* background, const Planes& out) {
     view.tile_lanes.resize(view.tiles()), view.tile_end.resize(view.tiles());
     view.blocks.reserve((size_t)view.entry_count());
     parallel(view.tiles(), [&](int i) {
-        if (out.depth)
-            composite_tile<true>(view, view.tile_order[i], background, out);
+        const int t = view.tile_order[i];
+        if (!out.depth)
+            composite_tile<Depth::none>(view, t, background, out);
+        else if (out.median)
+            composite_tile<Depth::median>(view, t, background, out);
         else
-            composite_tile<false>(view, view.tile_order[i], background, out);
+            composite_tile<Depth::expected>(view, t, background, out);
     });
 }
 

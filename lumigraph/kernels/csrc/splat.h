@@ -69,6 +69,7 @@ struct View {  // everything that forward leaves for backward
 // One image in planes of width x height floats.
 struct Planes {
     float *rgb, *transmittance, *depth;  // depth may be null
+    bool median = false;                 // depth is where half of the light is stopped, 0 where that never happens
 };
 struct PlaneGradients {
     const float *rgb, *transmittance;  // transmittance may be null

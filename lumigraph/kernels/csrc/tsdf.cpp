@@ -126,7 +126,28 @@ struct Tally {
     uint16_t hits[VOXELS] = {}, empty[VOXELS] = {};
 };
 
-void add_view(const Maps& maps, int i, const float* low, float voxel, float truncation, Tally& tally) {
+// The least depth that is known within a pixel of each: a view sees past a voxel only where it does so with some
+// margin, or all that is thin and every outline would be worn away by half a pixel from all sides.
+std::vector<float> nearest_around(const float* depth, int width, int height) {
+    const size_t plane = (size_t)width * height;
+    std::vector<float> across(plane), found(plane);
+    auto known = [](float d) { return d > 0 ? d : INF; };
+    for (int y = 0; y < height; y++)
+        for (int x = 0; x < width; x++) {
+            const float* d = depth + (size_t)y * width + x;
+            across[(size_t)y * width + x] =
+                std::min(known(*d), std::min(x ? known(d[-1]) : INF, x + 1 < width ? known(d[1]) : INF));
+        }
+    for (int y = 0; y < height; y++)
+        for (int x = 0; x < width; x++) {
+            const float* d = across.data() + (size_t)y * width + x;
+            found[(size_t)y * width + x] = std::min(*d, std::min(y ? d[-width] : INF, y + 1 < height ? d[width] : INF));
+        }
+    return found;
+}
+
+void add_view(const Maps& maps, int i, const float* nearest, const float* low, float voxel, float truncation,
+              Tally& tally) {
     const View& view = maps.views[i];
     const size_t plane = (size_t)maps.width * maps.height;
     const float *depth = maps.depth + i * plane, *weight = maps.weight + i * plane;
@@ -137,11 +158,12 @@ void add_view(const Maps& maps, int i, const float* low, float voxel, float trun
         if (!view.see(p, maps.width, maps.height, u, v, z)) continue;
         const float d = depth_at(depth, maps.width, maps.height, u, v, truncation);
         if (!(d > 0)) continue;
+        const float s = d - z;
+        if (s >= truncation && nearest[(size_t)(int)v * maps.width + (int)u] - z < truncation) continue;
         if (d == INF) {
             tally.empty[k]++;
             continue;
         }
-        const float s = d - z;
         if (s <= -truncation) continue;
         float w = weight[(size_t)(int)v * maps.width + (int)u];
         if (s < -voxel) w *= (s + truncation) / (truncation - voxel);  // what is behind is less sure: walls are thin
@@ -193,7 +215,11 @@ bool conclude(const Tally& tally, const Rule& rule, Values& out, int32_t& unifor
 void fuse(const Maps& maps, const Lattice& lattice, const Rule& rule, Fused& out) {
     std::vector<Pyramid> pyramids(maps.count);
     const size_t plane = (size_t)maps.width * maps.height;
-    parallel(maps.count, [&](int i) { pyramids[i].build(maps.depth + i * plane, maps.width, maps.height); });
+    std::vector<std::vector<float>> nearest(maps.count);
+    parallel(maps.count, [&](int i) {
+        pyramids[i].build(maps.depth + i * plane, maps.width, maps.height);
+        nearest[i] = nearest_around(maps.depth + i * plane, maps.width, maps.height);
+    });
 
     const int bx = lattice.blocks[0], by = lattice.blocks[1], bz = lattice.blocks[2];
     std::vector<std::unique_ptr<Values>> found((size_t)bx * by * bz);
@@ -218,7 +244,8 @@ void fuse(const Maps& maps, const Lattice& lattice, const Rule& rule, Fused& out
             }
             *tally = Tally{};
             for (int i = 0; i < maps.count; i++)
-                if (says[i] != Says::nothing) add_view(maps, i, low, lattice.voxel, rule.truncation, *tally);
+                if (says[i] != Says::nothing)
+                    add_view(maps, i, nearest[i].data(), low, lattice.voxel, rule.truncation, *tally);
             auto values = std::make_unique<Values>();
             if (!conclude(*tally, rule, *values, block)) found[(size_t)row * bx + x] = std::move(values);
         }

@@ -177,17 +177,34 @@ def composite(projected: Projected, size: tuple[int, int], background: Tensor) -
     return rgb.view(height, width, 3), sums[:, 3].view(height, width), transmittance.view(height, width)
 
 
-def _composite_pixels(
-    pixels: Tensor, means: Tensor, conics: Tensor, opacities: Tensor, values: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Dense over pixels (P, 2) and sorted gaussians (M, ...) -> weighted sums of values (P, C), transmittance (P,)."""
+def median_depth(projected: Projected, size: tuple[int, int]) -> Tensor:
+    """(H, W): the z of the gaussian at which a pixel's transmittance falls to a half; 0 where it stays above."""
+    front = torch.argsort(projected.depths, stable=True)
+    kind = projected.means
+    ys, xs = (torch.arange(n, dtype=kind.dtype, device=kind.device) + 0.5 for n in (size[1], size[0]))
+    pixels = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1).view(-1, 2)
+    alpha = _alpha(pixels, projected.means[front], projected.conics[front], projected.opacities[front])
+    after = torch.cumprod(1 - alpha, 1)
+    crossing = (_before(after) > 0.5) & (after <= 0.5)
+    return (crossing * projected.depths[front]).sum(1).view(size[1], size[0])
+
+
+def _alpha(pixels: Tensor, means: Tensor, conics: Tensor, opacities: Tensor) -> Tensor:
+    """(P, M) of sorted gaussians; 0 for those behind what is opaque."""
     dx, dy = (pixels[:, None] - means).unbind(-1)
     a, b, c = conics.unbind(-1)
     alpha = (opacities * torch.exp(-0.5 * (a * dx * dx + c * dy * dy) - b * dx * dy)).clamp_max(ALPHA_MAX)
     alpha = torch.where(alpha >= ALPHA_MIN, alpha, 0)
     # Transmittance only falls, so where it first reaches STOP does not depend on what would have come after.
     unstopped = _before(torch.cumprod(1 - alpha, 1))
-    alpha = torch.where(unstopped > STOP, alpha, 0)
+    return torch.where(unstopped > STOP, alpha, 0)
+
+
+def _composite_pixels(
+    pixels: Tensor, means: Tensor, conics: Tensor, opacities: Tensor, values: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Dense over pixels (P, 2) and sorted gaussians (M, ...) -> weighted sums of values (P, C), transmittance (P,)."""
+    alpha = _alpha(pixels, means, conics, opacities)
     after = torch.cumprod(1 - alpha, 1)
     transmittance = after[:, -1] if after.shape[1] else after.new_ones(len(pixels))
     return (alpha * _before(after)) @ values, transmittance

@@ -48,6 +48,8 @@ def fuse(
     """depth, weight (N, H, W), the centres of voxels `points` (P, 3) -> values (P,), NaN where nothing is known."""
     height, width = depth.shape[1:]
     pixels, far = project(views, points)
+    known = torch.where(depth > 0, depth, torch.inf)
+    nearest = -torch.nn.functional.max_pool2d(-known[:, None], 3, 1, 1)[:, 0]
     sums, weights = (points.new_zeros(len(points), BINS) for _ in range(2))
     hits, empty = (torch.zeros(len(points), dtype=torch.int64) for _ in range(2))
     for i in range(len(depth)):
@@ -56,9 +58,11 @@ def fuse(
         which = seen.nonzero()[:, 0]
         p = pixels[i, which]
         d = sample(depth[i], p, truncation)
-        empty[which] += (d == torch.inf).long()
         s = d - far[i, which]
-        told = (d > 0) & (d < torch.inf) & (s > -truncation)
+        margin = nearest[i][p[:, 1].long(), p[:, 0].long()] - far[i, which]
+        past = (s < truncation) | (margin >= truncation)  # seen past with a margin of a pixel, or not at all
+        empty[which] += ((d == torch.inf) & past).long()
+        told = (d > 0) & (d < torch.inf) & (s > -truncation) & past
         which, s, p = which[told], s[told], p[told].long()
         w = weight[i, p[:, 1], p[:, 0]]
         w = torch.where(s < -voxel, w * (s + truncation) / (truncation - voxel), w)
