@@ -429,7 +429,7 @@ def test_splats_and_points_as_ply(run: Path, tmp_path: Path) -> None:
     assert (points.rgb == 128).all()
 
 
-@pytest.mark.parametrize("name", ["scene.xyz", "scene", "scene.ply.bak"])
+@pytest.mark.parametrize("name", ["scene.doc", "scene", "scene.ply.bak"])
 def test_an_unknown_format_lists_those_that_exist(run: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(FormatError, match=r"formats that can be written: .*\.ply"):
         done(verbs.export(ExportRequest(run=run, out=tmp_path / name)))
