@@ -71,9 +71,12 @@ endif
 	@echo 'demo/run/scene.ply      the gaussians, for any splat viewer'
 	@echo 'lumigraph up --data demo/studio      the same in a browser, to walk through'
 
+# A browser mostly waits, so its tests run beside the others.
 test: setup tests/formats/gltf/node_modules/installed
 	cd web && npm test
-	$(BIN)/python -m pytest
+	@mkdir -p build; $(BIN)/python -m pytest tests/web > build/browser.log 2>&1 & browser=$$!; \
+	$(BIN)/python -m pytest --ignore=tests/web; others=$$?; \
+	echo 'in the browser:'; wait $$browser; browser=$$?; cat build/browser.log; exit $$((others | browser))
 
 check: setup
 	$(BIN)/ruff check .
