@@ -14,7 +14,8 @@ def installed(package: str, find: Callable[[], Path | None]) -> Path | None:
     """What `find` finds, after installing the package where that is allowed: on Debian, as root."""
     if find() is None and os.name == "posix" and os.getuid() == 0 and shutil.which("apt-get"):
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": 300}
-        install = ["apt-get", "-o", "DPkg::Lock::Timeout=240", "install", "-y", "-q", "--no-install-recommends", package]
+        patient = ["-o", "DPkg::Lock::Timeout=240"]  # other tests may be installing theirs
+        install = ["apt-get", *patient, "install", "-y", "-q", "--no-install-recommends", package]
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         with contextlib.suppress(subprocess.TimeoutExpired):
             if subprocess.run(install, env=environment, **quiet).returncode:  # type: ignore[call-overload]
