@@ -52,7 +52,7 @@ PRESETS: dict[str, dict[Kind, dict[str, Scalar]]] = {
 
 
 def export(request: ExportRequest) -> Generator[Event, None, ExportReport]:
-    """Raises FormatError, RunError and OSError. The suffix chooses the format; nothing is left where it fails."""
+    """Raises FormatError, RunError and OSError. The suffix chooses the format."""
     file_format = catalogue.format_for(request.out)
     run = Run(request.run)
     field, card = load_field(run, "cpu")
