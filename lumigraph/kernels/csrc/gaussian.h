@@ -1,11 +1,13 @@
 // The mathematics of one gaussian: activation, EWA projection (Zwicker et al. 2001; Kerbl et al. 2023), spherical
 // harmonics, and their derivatives. Generic over F, a float or a vector of floats with one gaussian a lane, and free of
-// the standard library, so that host and device share it. `minimum maximum root exponential` come with F.
+// the standard library, so that host and device share it. `minimum maximum root exponential logarithm2` come with F.
 //
 // Conventions: OpenCV camera axes, pixel centres at +0.5, quaternions (w, x, y, z) of any length, logit opacity, log
 // scales. alpha = min(0.99, o exp(-d'Cd/2)); pairs with alpha < 1/255 are skipped; a pixel stops at T <= 1e-4.
 #pragma once
-#ifndef __CUDACC__
+#ifdef __CUDACC__
+#include "math.h"
+#else
 #include "lanes.h"
 #endif
 
@@ -13,7 +15,8 @@ namespace lumi {
 
 constexpr float ALPHA_MIN = 1.f / 255, ALPHA_MAX = 0.99f, T_STOP = 1e-4f;
 constexpr float LOG2E = 1.44269504f, LN2 = 0.693147181f, LOG2_255 = 7.99435344f;
-constexpr float BLUR = 0.3f;  // 2D low-pass filter, pixels^2
+constexpr int ROW = 16, SH_ROW = 48;  // floats: a row of params, of sh_rest
+constexpr float BLUR = 0.3f;          // 2D low-pass filter, pixels^2
 constexpr float MARGIN =
     .15f;  // of the image's size: centres further outside are dropped, the linearisation fails there
 
@@ -92,6 +95,27 @@ template <class F> inline Factor<F> factor(const Projection<F>& o) {
     l.q = -root(half / (o.c * o.det)) * o.b;
     l.r = root(half / o.c);
     return l;
+}
+
+// What of the picture a gaussian reaches: the level set alpha = 1/255 is u^2 + v^2 = reach, half extents hx, hy.
+template <class F> struct Extent {
+    F lo, reach, hx, hy;  // lo = log2 opacity
+};
+template <class F> inline Extent<F> extent(const Projection<F>& o) {
+    Extent<F> e;
+    e.lo = logarithm2(o.opacity), e.reach = e.lo + LOG2_255;
+    F k = maximum(e.reach * (2.f * LN2), F{});
+    e.hx = root(k * o.a), e.hy = root(k * o.c);
+    return e;
+}
+
+// A mask of F: in front of the camera, not fainter than a pixel can show, near or in the picture.
+template <class F> inline auto on_screen(const Camera& cam, const Projection<F>& o, const Extent<F>& e) {
+    const float w = (float)cam.width, h = (float)cam.height;
+    auto real = (o.z > cam.near) & (e.reach > 0.f) & (o.det > 0.f) & (1.f / o.det < 1e30f) & (o.a < 1e12f);
+    auto about =
+        (o.c < 1e12f) & (o.x > -MARGIN * w) & (o.x < (1 + MARGIN) * w) & (o.y > -MARGIN * h) & (o.y < (1 + MARGIN) * h);
+    return real & about & (o.x + e.hx > 0.f) & (o.x - e.hx < w) & (o.y + e.hy > 0.f) & (o.y - e.hy < h);
 }
 
 template <class F> struct ProjectionGradient {
@@ -190,6 +214,51 @@ template <class F> inline void sh_direction_gradient(int degree, F x, F y, F z, 
               e * (xx - yy) * g[14];
     }
     v[0] = vx, v[1] = vy, v[2] = vz;
+}
+
+// From the camera to a gaussian's mean p.
+template <class F> inline void direction(const Camera& cam, const F* p, F* d, F& inverse_length) {
+    for (int k = 0; k < 3; k++) d[k] = p[k] - cam.position[k];
+    inverse_length = 1.f / root(d[0] * d[0] + d[1] * d[1] + d[2] * d[2]);
+    for (int k = 0; k < 3; k++) d[k] *= inverse_length;
+}
+
+// rgb before it is clamped at zero. dc: 3 values; sh: the higher coefficients x RGB.
+template <class F> inline void sh_colour(int degree, const F* d, const F* dc, const F* sh, F* rgb) {
+    F basis[16];
+    sh_basis(degree, d[0], d[1], d[2], basis);
+    const int coefficients = (degree + 1) * (degree + 1);
+    for (int c = 0; c < 3; c++) rgb[c] = SH_C0 * dc[c] + .5f;
+    for (int j = 1; j < 16; j++)
+        if (j < coefficients)
+            for (int c = 0; c < 3; c++) rgb[c] += basis[j] * sh[3 * j - 3 + c];
+}
+
+// v = dL/d(mean - camera position) of a unit direction d, through the colour alone.
+template <class F>
+inline void sh_towards(int degree, const F* d, F inverse_length, const F* sh, const F* colour, F* towards) {
+    F along[16], v[3];
+    const int coefficients = (degree + 1) * (degree + 1);
+    for (int j = 1; j < 16; j++)
+        if (j < coefficients)
+            along[j] = sh[3 * j - 3] * colour[0] + sh[3 * j - 2] * colour[1] + sh[3 * j - 1] * colour[2];
+    sh_direction_gradient(degree, d[0], d[1], d[2], along, v);
+    F radial = v[0] * d[0] + v[1] * d[1] + v[2] * d[2];
+    for (int k = 0; k < 3; k++) towards[k] = (v[k] - radial * d[k]) * inverse_length;
+}
+
+// What one gaussian adds to dL/d(camera from world): R row-major (9), t (3), and the camera's centre (3).
+template <class F>
+inline void camera_gradient(const Projection<F>& o, const ProjectionGradient<F>& g, const F* p, const F* towards,
+                            F* camera) {
+    for (int r = 0; r < 3; r++) {
+        for (int k = 0; k < 3; k++) {
+            F through = g.camera[r] * p[k];
+            for (int j = 0; j < 3; j++) through += g.M[3 * r + j] * o.Q[3 * k + j] * o.scale[j];
+            camera[3 * r + k] = through;
+        }
+        camera[9 + r] = g.camera[r], camera[12 + r] = -towards[r];
+    }
 }
 
 }  // namespace lumi

@@ -1,6 +1,6 @@
 // SIMD as arithmetic: a `vf` is LUMI_LANES floats, written with the vector extensions that GCC and Clang share, so that
-// one source serves SSE2, AVX2, AVX-512 and NEON. Every function here also exists for a plain `float` where gaussian.h
-// needs it: that header is generic over the two and can be compiled for a device.
+// one source serves SSE2, AVX2, AVX-512 and NEON. What gaussian.h needs exists for a plain `float` too, in math.h: that
+// header is generic over the two.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -9,6 +9,8 @@
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #endif
+
+#include "math.h"
 
 #ifndef LUMI_LANES
 #define LUMI_LANES 4
@@ -53,10 +55,6 @@ inline vf reciprocal(vf x) {
 #endif
 }
 
-inline float minimum(float a, float b) { return a < b ? a : b; }
-inline float maximum(float a, float b) { return a > b ? a : b; }
-inline float root(float a) { return __builtin_sqrtf(a); }
-
 // 2^x for x <= 0: fraction in (-1, 0], degree-5 minimax polynomial, relative error 3e-7; below 2^-30 it may give up.
 inline vf exp2_fraction(vf f) {
     vf p = f * 0.0009387881873f + 0.009188611581f;
@@ -93,7 +91,6 @@ inline vf exponential(vf x) {
     p = p * f + 1.f;
     return (vf)((vi)p + (i << 23));
 }
-inline float exponential(float x) { return __builtin_expf(x); }
 
 // log2(x) for normal positive x: atanh series on [1/sqrt 2, sqrt 2), absolute error 1e-7.
 inline vf logarithm2(vf x) {

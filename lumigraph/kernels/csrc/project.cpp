@@ -36,32 +36,6 @@ inline void load_sh(const float* sh, int first, int n, int groups, vf* columns) 
     }
 }
 
-inline void direction(const Camera& cam, const vf* p, vf* d, vf& inverse_length) {
-    for (int k = 0; k < 3; k++) d[k] = p[k] - cam.position[k];
-    inverse_length = 1.f / root(d[0] * d[0] + d[1] * d[1] + d[2] * d[2]);
-    for (int k = 0; k < 3; k++) d[k] *= inverse_length;
-}
-
-// Calls f(tile) for each tile that the splat's level set touches: exact in x for every row of tiles.
-template <class F> inline void for_tiles(const Splat& s, int width, int height, int tiles_x, F f) {
-    int i0 = (int)std::ceil(std::max(s.y - s.hy - .5f, 0.f)),
-        i1 = (int)std::floor(std::min(s.y + s.hy - .5f, height - 1.f));
-    if (i0 > i1) return;
-    // a row at dy: u^2 <= reach - v^2, dx = (u - q dy) / p
-    float inv = 1.f / s.p, slope = -s.q * inv, qa = s.reach * inv * inv, k = s.r * s.r * inv * inv;
-    float y_right = slope * s.hx * s.p * s.p / (s.q * s.q + s.r * s.r);  // where the ellipse is furthest right
-    for (int ty = i0 / TILE; ty <= i1 / TILE; ty++) {
-        float d0 = std::max(i0, ty * TILE) + .5f - s.y, d1 = std::min(i1, ty * TILE + TILE - 1) + .5f - s.y;
-        float dr = std::min(d1, std::max(d0, y_right)), dl = std::min(d1, std::max(d0, -y_right));
-        float er = qa - k * dr * dr, el = qa - k * dl * dl;
-        if (!(er >= 0 && el >= 0)) continue;
-        float left = s.x + slope * dl - std::sqrt(el) - .501f, right = s.x + slope * dr + std::sqrt(er) - .499f;
-        int j0 = (int)std::ceil(std::max(left, 0.f)), j1 = (int)std::floor(std::min(right, width - 1.f));
-        if (j0 > j1) continue;
-        for (int tx = j0 / TILE; tx <= j1 / TILE; tx++) f(ty * tiles_x + tx);
-    }
-}
-
 void project_block(View& view, const float* params, const float* sh_rest, int first, int n,
                    std::vector<uint16_t>& tiles) {
     const Camera& cam = view.camera;
@@ -69,32 +43,24 @@ void project_block(View& view, const float* params, const float* sh_rest, int fi
     load_params(params, first, n, p);
     Projection<vf> o;
     project(cam, p, o);
-    vf id = 1.f / o.det, lo = logarithm2(o.opacity), q = lo + LOG2_255;
-    vf k = maximum(q * (2.f * LN2), LANE_ZERO), hx = root(k * o.a), hy = root(k * o.c);
-    vi ok = (o.z > cam.near) & (q > 0.f) & (o.det > 0.f) & (id < 1e30f) & (o.a < 1e12f) & (o.c < 1e12f);
-    const float w = (float)cam.width, h = (float)cam.height;
-    ok &= (o.x > -MARGIN * w) & (o.x < (1 + MARGIN) * w) & (o.y > -MARGIN * h) & (o.y < (1 + MARGIN) * h);
-    ok &= (o.x + hx > 0.f) & (o.x - hx < w) & (o.y + hy > 0.f) & (o.y - hy < h);
+    const Extent<vf> reach = extent(o);
+    vi ok = on_screen(cam, o, reach);
     if (!any(ok)) {
         for (int l = 0; l < n; l++) view.splats[first + l].count = 0;
         return;
     }
-    vf d[3], length, basis[16], sh[SH_ROW], rgb[3];
+    vf d[3], length, sh[SH_ROW], rgb[3];
     direction(cam, p, d, length);
-    sh_basis(view.degree, d[0], d[1], d[2], basis);
     load_sh(sh_rest, first, n, sh_groups(view.degree), sh);
-    int coefficients = (view.degree + 1) * (view.degree + 1);
-    for (int c = 0; c < 3; c++) rgb[c] = SH_C0 * p[11 + c] + .5f;
-    for (int j = 1; j < coefficients; j++)
-        for (int c = 0; c < 3; c++) rgb[c] += basis[j] * sh[3 * j - 3 + c];
+    sh_colour(view.degree, d, p + 11, sh, rgb);
     record[0] = o.x, record[1] = o.y;
     Factor<vf> l = factor(o);
-    record[2] = l.p, record[3] = l.q, record[4] = l.r, record[5] = lo;
+    record[2] = l.p, record[3] = l.q, record[4] = l.r, record[5] = reach.lo;
     for (int c = 0; c < 3; c++) record[6 + c] = maximum(rgb[c], LANE_ZERO);
     vf all = rgb[0] + rgb[1] + rgb[2];  // NaN or infinite as soon as one value is; the clamps above hide that
     for (int j = 0; j < 14; j++) all += p[j];
     ok &= all - all == 0.f;
-    record[9] = o.z, record[10] = hx, record[11] = hy, record[12] = q;
+    record[9] = o.z, record[10] = reach.hx, record[11] = reach.hy, record[12] = reach.reach;
     record[13] = record[14] = record[15] = LANE_ZERO;
     alignas(64) float rows[VL * ROW];
     store_rows(rows, ROW, record);
@@ -102,7 +68,10 @@ void project_block(View& view, const float* params, const float* sh_rest, int fi
         Splat& s = view.splats[first + l];
         std::memcpy(&s, rows + l * ROW, sizeof s);
         s.first = (int32_t)tiles.size();
-        if (ok[l]) for_tiles(s, cam.width, cam.height, view.tiles_x(), [&](int t) { tiles.push_back((uint16_t)t); });
+        if (ok[l])
+            for_tile_rows(s, cam.width, cam.height, [&](int row, int left, int right) {
+                for (int t = left; t <= right; t++) tiles.push_back((uint16_t)(row * view.tiles_x() + t));
+            });
         s.count = (int32_t)tiles.size() - s.first;
     }
 }
@@ -156,18 +125,10 @@ inline bool block_backward(const View& view, const float* params, const float* s
         for (auto& t : g.towards) t = LANE_ZERO;
         return true;
     }
-    vf sh[SH_ROW], along[16];
+    vf sh[SH_ROW];
     load_sh(sh_rest, first, n, sh_groups(view.degree), sh);
-    int coefficients = (view.degree + 1) * (view.degree + 1);
-    for (int j = 1; j < coefficients; j++)
-        along[j] = sh[3 * j - 3] * g.colour[0] + sh[3 * j - 2] * g.colour[1] + sh[3 * j - 1] * g.colour[2];
-    vf v[3];
-    sh_direction_gradient(view.degree, d[0], d[1], d[2], along, v);
-    vf radial = v[0] * d[0] + v[1] * d[1] + v[2] * d[2];
-    for (int k = 0; k < 3; k++) {
-        g.towards[k] = (v[k] - radial * d[k]) * inverse_length;
-        g.projection.row[k] += g.towards[k];
-    }
+    sh_towards(view.degree, d, inverse_length, sh, g.colour, g.towards);
+    for (int k = 0; k < 3; k++) g.projection.row[k] += g.towards[k];
     return true;
 }
 
@@ -242,22 +203,12 @@ void project_backward(const View& view, const float* params, const float* sh_res
                 vi seen;
                 for (int l = 0; l < VL; l++) seen[l] = l < n && view.splats[i + l].count > 0 ? -1 : 0;
                 if (out.camera) {
-                    vf p[ROW], QS[9];
+                    vf p[ROW], own[15];
                     load_params(params, i, n, p);
                     Projection<vf> o;
                     project(view.camera, p, o);
-                    for (int k = 0; k < 9; k++) QS[k] = o.Q[k] * o.scale[k % 3];
-                    for (int r = 0; r < 3; r++)
-                        for (int k = 0; k < 3; k++) {
-                            vf through_M = g.projection.M[3 * r] * QS[3 * k] +
-                                           g.projection.M[3 * r + 1] * QS[3 * k + 1] +
-                                           g.projection.M[3 * r + 2] * QS[3 * k + 2];
-                            camera[3 * r + k] += keep(seen, g.projection.camera[r] * p[k] + through_M);
-                        }
-                    for (int k = 0; k < 3; k++) {
-                        camera[9 + k] += keep(seen, g.projection.camera[k]);
-                        camera[12 + k] -= keep(seen, g.towards[k]);
-                    }
+                    camera_gradient(o, g.projection, p, g.towards, own);
+                    for (int k = 0; k < 15; k++) camera[k] += keep(seen, own[k]);
                 }
                 for (auto& column : g.projection.row) column = keep(seen, column);
                 for (auto& column : g.colour) column = keep(seen, column);

@@ -11,25 +11,14 @@
 #include <vector>
 
 #include "buffer.h"
-#include "gaussian.h"
 #include "lanes.h"
 #include "pool.h"
+#include "screen.h"
 
 namespace lumi {
 
-constexpr int TILE = 16;     // pixels
 constexpr int CHUNK = 1024;  // gaussians a task; fixed, so that sums over chunks do not depend on the thread count
-constexpr int ROW = 16, SH_ROW = 48, SLOT = 16;  // floats: a row of params, of sh_rest, of sums
-
-// log2 alpha = lo - u^2 - v^2 with u = p dx + q dy, v = r dy: the conic's Cholesky factor, so that compositing needs
-// two affine maps of the pixel and backward sums its moments in (u, v). The level set alpha = 1/255 is u^2 + v^2 =
-// reach, its half extents are hx, hy.
-struct alignas(64) Splat {
-    float x, y, p, q, r, lo, red, green, blue, z, hx, hy, reach;
-    int32_t first, count;  // its slots of sums, relative to its chunk; count 0: not visible
-    float unused;
-};
-static_assert(sizeof(Splat) == 64, "one cache line a splat");
+constexpr int SLOT = 16;     // floats: a row of sums
 
 struct Entry {
     int32_t id, slot;

@@ -1,0 +1,29 @@
+// What the shared headers need of a plain float, on the processor and on a GPU; lanes.h has the same for vectors.
+//
+// gaussian.h, screen.h and sample.h are compiled by a C++ compiler and by NVRTC, which sees no header of the system:
+// they include nothing but this, and their functions are the only place where the mathematics stands.
+#pragma once
+
+namespace lumi {
+
+inline float minimum(float a, float b) { return a < b ? a : b; }
+inline float maximum(float a, float b) { return a > b ? a : b; }
+inline int minimum(int a, int b) { return a < b ? a : b; }
+inline int maximum(int a, int b) { return a > b ? a : b; }
+#ifdef __CUDACC__
+inline float root(float a) { return sqrtf(a); }
+inline float exponential(float a) { return expf(a); }
+inline float exp2_negative(float a) { return exp2f(a); }
+inline float logarithm2(float a) { return log2f(a); }
+inline int floor_int(float a) { return (int)floorf(a); }
+inline int ceil_int(float a) { return (int)ceilf(a); }
+#else
+inline float root(float a) { return __builtin_sqrtf(a); }
+inline float exponential(float a) { return __builtin_expf(a); }
+inline float exp2_negative(float a) { return __builtin_exp2f(a); }
+inline float logarithm2(float a) { return __builtin_log2f(a); }
+inline int floor_int(float a) { return (int)__builtin_floorf(a); }
+inline int ceil_int(float a) { return (int)__builtin_ceilf(a); }
+#endif
+
+}  // namespace lumi
