@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ from lumigraph.scene.errors import FormatError
 from lumigraph.scene.files import written_beside
 
 Array = npt.NDArray[Any]
+
+SPOOL = 1 << 23  # bytes that are held in memory before they go to the disk
 
 
 def opened(path: Path) -> BinaryIO:
@@ -40,6 +43,13 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         reason = error.strerror or error
         raise FormatError(f"{path}: not written ({reason}); free some space or choose another folder") from error
+
+
+@contextmanager
+def spooled(path: Path) -> Iterator[IO[bytes]]:
+    """Bytes on their way into `path`: a few in memory, more in a file beside it that has no name and ends with us."""
+    with tempfile.SpooledTemporaryFile(SPOOL, "w+b", dir=str(path.parent)) as stream:
+        yield stream
 
 
 def array(tensor: torch.Tensor) -> Array:

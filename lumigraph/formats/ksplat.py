@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
-from lumigraph.formats.files import opened
+from lumigraph.formats.files import Array, opened
 from lumigraph.formats.packing import LOG_SCALE_LIMIT, LOGITS, Floats, blocks, splats_of
+from lumigraph.formats.streams import Stream, no_splats, not_finite, sound
 from lumigraph.scene.assets import Splats
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.harmonics import C0
@@ -65,36 +66,49 @@ class _Section:
 
 def read(path: Path) -> Splats:
     """The gaussians. Raises FormatError for anything else. Sections of a lower degree get zeros above it."""
+    asset: Splats = stream(path).gathered()
+    return asset
+
+
+def stream(path: Path) -> Stream:
+    """As `read`, in batches: the headers are judged at once, the gaussians as they are pulled."""
     path = Path(path)
-    with opened(path) as stream:
-        size = os.fstat(stream.fileno()).st_size
-        head = stream.read(HEADER_SIZE)
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(HEADER_SIZE)
         if len(head) < HEADER_SIZE:
             raise FormatError(f"{path}: no .ksplat file: it ends inside its header of {HEADER_SIZE} bytes")
         major, minor, most, sections, _, count, level, low, high = HEADER.unpack_from(head)
         if (major, minor) != (0, 1) or level > 2 or max(most, sections) > MOST_SECTIONS:
             raise FormatError(f"{path}: byte 0: no .ksplat of version 0.1 and level 0 to 2; save it again as a PLY")
-        found = _sections(stream, most, level, size, path)
-        if sum(section.count for section in found) != count or not count:
-            raise FormatError(f"{path}: byte 16: {count} gaussians, which its sections do not hold; fetch it again")
-        # Zeros mean that nobody wrote the bounds down: those of the program then.
-        bounds = (low or -1.5, high or 1.5)
-        parts = [_gaussians(stream, section, level, bounds, path) for section in found]
-    widest = max(part[4].shape[1] for part in parts)
-    for i, part in enumerate(parts):
-        more = np.zeros((len(part[4]), widest - part[4].shape[1], 3), np.float32)
-        parts[i] = (*part[:4], np.concatenate([part[4], more], axis=1))
-    means, log_scales, quats, logits, sh = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    finite = [np.isfinite(values).reshape(count, -1).all(axis=1) for values in (means, log_scales, quats, sh)]
-    longest = np.abs(quats).max(axis=1)  # its square must neither vanish nor overflow
-    broken = ~np.logical_and.reduce(finite) | (log_scales.max(axis=1) > LOG_SCALE_LIMIT)
-    broken |= (longest < 1e-12) | (longest > 1e12)
-    if broken.any():
-        raise FormatError(
-            f"{path}: {int(broken.sum())} of {count} gaussians have a place or size that is no finite number, or no"
-            f" rotation (the first is number {int(broken.argmax())}); the file is damaged, fetch it again"
+        found = _sections(file, most, level, size, path)
+    if sum(section.count for section in found) != count or not count:
+        raise FormatError(f"{path}: byte 16: {count} gaussians, which its sections do not hold; fetch it again")
+    # Zeros mean that nobody wrote the bounds down: those of the program then.
+    bounds = (low or -1.5, high or 1.5)
+    widest = max(section.degree for section in found)
+
+    def broken(bad: int, first: int) -> FormatError:
+        return FormatError(
+            f"{path}: {bad} of {count} gaussians have a place or size that is no finite number, or no rotation (the"
+            f" first is number {first}); the file is damaged, fetch it again"
         )
-    return splats_of(means, log_scales, quats, logits, sh)
+
+    def judged() -> Iterator[tuple[Splats, Array]]:
+        with opened(path) as file:
+            for section in found:
+                for parts in _gaussians(file, section, level, bounds, widest, path):
+                    yield splats_of(*parts), _broken(*parts)
+
+    return Stream(no_splats(widest), count, lambda: sound(judged(), broken))
+
+
+def _broken(means: Floats, log_scales: Floats, quats: Floats, logits: Floats, sh: Floats) -> Array:
+    """(N,) which of them cannot be shown."""
+    longest = np.abs(quats).max(axis=1)  # its square must neither vanish nor overflow
+    broken: Array = not_finite(means, log_scales, quats, sh) | (log_scales.max(axis=1) > LOG_SCALE_LIMIT)
+    broken |= (longest < 1e-12) | (longest > 1e12)
+    return broken
 
 
 def _sections(stream: BinaryIO, most: int, level: int, size: int, path: Path) -> list[_Section]:
@@ -136,49 +150,50 @@ def _row(level: int, degree: int) -> np.dtype[Any]:
 Part = tuple[Floats, Floats, Floats, Floats, Floats]
 
 
-def _gaussians(stream: BinaryIO, section: _Section, level: int, bounds: tuple[float, float], path: Path) -> Part:
-    """Means, log scales, quaternions, logits and harmonics of one section."""
-    count, channel = section.count, COEFFICIENTS[section.degree]
-    means, log_scales = np.empty((count, 3), np.float32), np.empty((count, 3), np.float32)
-    quats, logits = np.empty((count, 4), np.float32), np.empty(count, np.float32)
-    sh = np.zeros((count, 1 + channel, 3), np.float32)
-    centres = None if level == 0 else _centres(stream, section, path)
-    stream.seek(section.rows)
-    for part in blocks(count):
-        rows = np.frombuffer(stream.read((part.stop - part.start) * section.row.itemsize), section.row)
+def _gaussians(
+    file: BinaryIO, section: _Section, level: int, bounds: tuple[float, float], widest: int, path: Path
+) -> Iterator[Part]:
+    """Means, log scales, quaternions, logits and harmonics up to the degree `widest`, some rows of a section each."""
+    centre_of = None if level == 0 else _centres(file, section, path)
+    file.seek(section.rows)
+    for part in blocks(section.count):
+        rows = np.frombuffer(file.read((part.stop - part.start) * section.row.itemsize), section.row)
         if len(rows) < part.stop - part.start:
-            raise FormatError(f"{path}: byte {stream.tell()}: the file became shorter while it was read; try again")
+            raise FormatError(f"{path}: byte {file.tell()}: the file became shorter while it was read; try again")
+        means = rows["mean"].astype(np.float32)
+        sh = np.zeros((len(rows), (widest + 1) ** 2, 3), np.float32)
         with np.errstate(all="ignore"):  # what is no number is judged by the caller
-            means[part] = rows["mean"]
-            if centres is not None:
-                means[part] = (rows["mean"] - float(section.middle)) * section.step + centres[part]
-            log_scales[part] = np.log(rows["scale"].astype(np.float32))
-        quats[part] = rows["turn"]
-        logits[part] = LOGITS[rows["rgba"][:, 3]]
-        sh[part, 0] = (rows["rgba"][:, :3] / np.float32(255) - 0.5) / C0
+            if centre_of is not None:
+                offsets = (rows["mean"] - float(section.middle)) * section.step
+                means = (offsets + centre_of(np.arange(part.start, part.stop))).astype(np.float32)
+            log_scales = np.log(rows["scale"].astype(np.float32))
+        log_scales[np.isneginf(log_scales)] = SMALLEST  # flat, of which there is no logarithm
+        sh[:, 0] = (rows["rgba"][:, :3] / np.float32(255) - 0.5) / C0
         rest = rows["rest"].astype(np.float32)
         if level == 2:
             rest = (bounds[0] + rest / 255 * (bounds[1] - bounds[0])).astype(np.float32)
         for degree in range(1, section.degree + 1):
             first, last = COEFFICIENTS[degree - 1], COEFFICIENTS[degree]
-            sh[part, 1 + first : 1 + last] = rest[:, 3 * first : 3 * last].reshape(len(rows), 3, -1).transpose(0, 2, 1)
-    log_scales[np.isneginf(log_scales)] = SMALLEST  # flat, of which there is no logarithm
-    return means, log_scales, quats, logits, sh
+            sh[:, 1 + first : 1 + last] = rest[:, 3 * first : 3 * last].reshape(len(rows), 3, -1).transpose(0, 2, 1)
+        yield means, log_scales, rows["turn"].astype(np.float32), LOGITS[rows["rgba"][:, 3]], sh
 
 
-def _centres(stream: BinaryIO, section: _Section, path: Path) -> Floats:
-    """(N, 3) of the bucket of each gaussian."""
-    stream.seek(section.start)
-    lengths = np.frombuffer(stream.read(4 * section.partial), "<u4").astype(np.int64)
-    centres = np.frombuffer(stream.read(12 * section.buckets), "<f4").reshape(-1, 3)
+def _centres(file: BinaryIO, section: _Section, path: Path) -> Callable[[Array], Floats]:
+    """(N,) numbers of gaussians -> (N, 3) the centres of their buckets."""
+    file.seek(section.start)
+    lengths = np.frombuffer(file.read(4 * section.partial), "<u4").astype(np.int64)
+    centres = np.frombuffer(file.read(12 * section.buckets), "<f4").reshape(-1, 3)
     within = min(section.full * section.bucket_size, section.count)
     ends = np.concatenate([[0], lengths.cumsum()])
-    numbers: npt.NDArray[np.int64] = np.arange(section.count)
-    bucket = numbers // max(section.bucket_size, 1)
-    bucket[within:] = section.full + np.searchsorted(ends, numbers[within:] - within, side="right") - 1
-    if bucket.max() >= len(centres):
-        raise FormatError(
-            f"{path}: byte {section.start}: gaussians in more buckets than there are; the file is damaged"
-        )
-    made: Floats = centres[bucket].astype(np.float32)
-    return made
+
+    def centre_of(numbers: Array) -> Floats:
+        partial = section.full + np.searchsorted(ends, numbers - within, side="right") - 1
+        bucket = np.where(numbers < within, numbers // max(section.bucket_size, 1), partial)
+        if bucket.max() >= len(centres):
+            raise FormatError(
+                f"{path}: byte {section.start}: gaussians in more buckets than there are; the file is damaged"
+            )
+        made: Floats = centres[bucket].astype(np.float32)
+        return made
+
+    return centre_of

@@ -13,13 +13,15 @@ import datetime
 import math
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
 import numpy as np
 
-from lumigraph.formats.files import Array, array, check_finite, opened, tensor, writing
+from lumigraph.formats.files import Array, array, opened, tensor, writing
+from lumigraph.formats.streams import ROWS, Stream, drain, measured, no_points, without_normals, writable
 from lumigraph.formats.xyz import check_single
 from lumigraph.scene.assets import Asset, Points
 from lumigraph.scene.errors import FormatError
@@ -31,7 +33,6 @@ HOLDS: tuple[type, ...] = (Points,)
 UP = "+z"
 METRES = 1.0
 
-CHUNK_ROWS = 1 << 16
 # Magic, source, encoding, GUID, version; system, software; day, year, header size, where the points begin, further
 # records, point format, record length, legacy count, legacy counts by return; scale, offset; max and min of each axis.
 OLD_HEADER = struct.Struct("<4sHH16sBB32s32sHHHIIBHI20s3d3d6d")
@@ -76,12 +77,16 @@ class Options:
 def write(asset: Asset, path: Path, options: Options = Options()) -> None:
     """Write atomically. Raises FormatError for anything but points, for NaN and infinity, for points farther apart than
     2^32 steps, and when the disk refuses."""
+    drain(write_stream(Stream.of(asset), path, options))
+
+
+def write_stream(stream: Stream, path: Path, options: Options = Options()) -> Iterator[float]:
+    """As `write`, while it is pulled; yields the share that is done."""
     path = Path(path)
-    if not isinstance(asset, Points):
+    if not isinstance(stream.like, Points):
         raise FormatError(f"{path}: LAS holds points; choose .ply for gaussians, and .glb or .obj for a mesh")
-    xyz = array(asset.xyz)
-    check_finite(path, points=xyz)
-    low, high = np.zeros((2, 3)) if not len(xyz) else (xyz.min(axis=0).astype(float), xyz.max(axis=0).astype(float))
+    yield from (share / 2 for share in measured(stream, path, without_normals))
+    low, high = array(stream.extent.bounds).astype(float)
     offset = np.rint((low + high) / 2)
     reach = float(np.abs([low - offset, high - offset]).max())
     step = options.resolution or _finest(reach)
@@ -90,17 +95,18 @@ def write(asset: Asset, path: Path, options: Options = Options()) -> None:
             f"{path}: not written, because the points reach over {2 * reach:.3g} m, more than LAS holds in steps of"
             f" {step:g} m; choose a coarser resolution"
         )
-    kind = 6 if asset.rgb is None else 7
-    with writing(path) as stream:
-        stream.write(_header(kind, len(asset), step, offset, low, high))
-        for first in range(0, len(asset), CHUNK_ROWS):
-            part = slice(first, first + CHUNK_ROWS)
-            rows = np.zeros(len(xyz[part]), RECORD if kind == 7 else RECORD.descr[:-1])
-            rows["xyz"] = np.rint((xyz[part] - offset) / step)
+    kind, done = 6 if stream.like.rgb is None else 7, 0
+    with writing(path) as file:
+        file.write(_header(kind, stream.count, step, offset, low, high))
+        for batch in writable(stream, path, without_normals):
+            rows = np.zeros(len(batch), RECORD if kind == 7 else RECORD.descr[:-1])
+            rows["xyz"] = np.rint((array(batch.xyz) - offset) / step)
             rows["returns"] = ONLY_RETURN
-            if asset.rgb is not None:
-                rows["rgb"] = array(asset.rgb[part]).astype(np.uint16) * 257  # 255 to 65535
-            stream.write(rows.tobytes())
+            if batch.rgb is not None:
+                rows["rgb"] = array(batch.rgb).astype(np.uint16) * 257  # 255 to 65535
+            file.write(rows.tobytes())
+            done += len(batch)
+            yield (1 + done / stream.count) / 2
 
 
 def _finest(reach: float) -> float:
@@ -138,24 +144,40 @@ def read(path: Path) -> Points:
     Raises FormatError for what is damaged, cut short or compressed (LAZ), and for points so far from the origin that
     32-bit floats would move them.
     """
+    asset: Points = stream(path).gathered()
+    return asset
+
+
+def stream(path: Path) -> Stream:
+    """As `read`, in batches, after a pass over the file: where all points lie, and how bright the brightest is, says
+    what they mean."""
     path = Path(path)
-    with opened(path) as stream:
-        header = _read_header(stream, path)
-        xyz = np.empty((header.count, 3), np.float32)
-        colours = np.zeros((header.count, 3), np.uint16) if header.kind in COLOURS_AT else None
-        low, high = np.full(3, np.inf), np.full(3, -np.inf)
-        stream.seek(header.start)
-        for first in range(0, header.count, CHUNK_ROWS):
-            rows = _rows(stream, header, min(CHUNK_ROWS, header.count - first), path)
-            exact = _numbers(rows, 0, "<i4") * header.scale + header.offset
+    low, high, brightest = np.full(3, np.inf), np.full(3, -np.inf), 0
+    with opened(path) as file:
+        header = _read_header(file, path)
+        for exact, colours in _records(file, header, path):
             low, high = np.minimum(low, exact.min(axis=0)), np.maximum(high, exact.max(axis=0))
-            with np.errstate(over="ignore"):  # what is too large is infinite now, and an error below
-                xyz[first : first + len(rows)] = exact
-            if colours is not None:
-                colours[first : first + len(rows)] = _numbers(rows, COLOURS_AT[header.kind], "<u2")
+            brightest = max(brightest, 0 if colours is None else int(colours.max()))
     if header.count:
         check_single(path, low, high)
-    return Points(tensor(xyz), None if colours is None or not colours.any() else tensor(_bytes(colours), np.uint8))
+
+    def batches() -> Iterator[Points]:
+        with opened(path) as file:
+            for exact, colours in _records(file, header, path):
+                rgb = None if colours is None or not brightest else _bytes(colours, brightest)
+                yield Points(tensor(exact), None if rgb is None else tensor(rgb, np.uint8))
+
+    return Stream(no_points(brightest > 0, False), header.count, batches)
+
+
+def _records(file: BinaryIO, header: Header, path: Path) -> Iterator[tuple[Array, Array | None]]:
+    """(N, 3) float64 positions and, of formats that have them, uint16 colours."""
+    file.seek(header.start)
+    for first in range(0, header.count, ROWS):
+        rows = _rows(file, header, min(ROWS, header.count - first), path)
+        with np.errstate(over="ignore"):  # what is too large is infinite, and an error of the caller
+            exact = _numbers(rows, 0, "<i4") * header.scale + header.offset
+        yield exact, _numbers(rows, COLOURS_AT[header.kind], "<u2") if header.kind in COLOURS_AT else None
 
 
 def _read_header(stream: BinaryIO, path: Path) -> Header:
@@ -197,6 +219,6 @@ def _numbers(rows: Array, at: int, kind: str) -> Array:
     return np.ascontiguousarray(rows[:, at : at + 3 * np.dtype(kind).itemsize]).view(kind)
 
 
-def _bytes(colours: Array) -> Array:
+def _bytes(colours: Array, brightest: int) -> Array:
     """The standard wants 16 bits; files with 8 are common, and known by having nothing above."""
-    return colours if colours.max(initial=0) <= 255 else (colours.astype(np.uint32) + 128) // 257
+    return colours if brightest <= 255 else (colours.astype(np.uint32) + 128) // 257

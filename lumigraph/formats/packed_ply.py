@@ -14,6 +14,7 @@ Gaussians lie in chunks of 256, neighbours in space; the element `chunk` holds t
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,7 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from lumigraph.formats.files import opened, writing
+from lumigraph.formats.files import Array, array, opened, spooled, writing
 from lumigraph.formats.packing import (
     LOG_SCALE_LIMIT,
     LOGITS,
@@ -29,16 +30,26 @@ from lumigraph.formats.packing import (
     Bytes,
     Floats,
     blocks,
-    morton_order,
+    morton_codes,
     opacity_bytes,
-    parts_of,
     splats_of,
     unit,
     with_largest,
     without_largest,
 )
 from lumigraph.formats.ply_header import BYTE_ORDERS, Element, Header, check_room, parse_header
-from lumigraph.scene.assets import Splats
+from lumigraph.formats.sorting import Sorted
+from lumigraph.formats.streams import (
+    Stream,
+    check_splats,
+    drain,
+    measured,
+    no_splats,
+    not_finite,
+    places,
+    sound,
+)
+from lumigraph.scene.assets import Points, Splats
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.harmonics import C0
 
@@ -51,7 +62,7 @@ METRES = None
 Words = npt.NDArray[np.uint32]
 
 CHUNK = 256
-BLOCK = 64 * CHUNK
+BLOCK = 64 * CHUNK  # as many as in a sorted batch
 BOUNDS = [
     *("min_x", "min_y", "min_z", "max_x", "max_y", "max_z"),
     *("min_scale_x", "min_scale_y", "min_scale_z", "max_scale_x", "max_scale_y", "max_scale_z"),
@@ -60,6 +71,7 @@ BOUNDS = [
 PACKED = ["packed_position", "packed_rotation", "packed_scale", "packed_color"]
 SCALE_BOUND = 20.0  # of what is written, as other writers do: e^-20 units are as good as nothing
 REST_COUNTS = {0: 0, 9: 3, 24: 8, 45: 15}  # f_rest columns -> coefficients of a channel
+REST_DEGREES = {columns: degree for degree, columns in enumerate(REST_COUNTS)}
 REST_RANGE = 8.0
 REST: Floats = ((np.concatenate([[0], np.arange(1, 255) + 0.5, [256]]) / 256 - 0.5) * REST_RANGE).astype(np.float32)
 
@@ -83,36 +95,45 @@ def is_packed(header: Header) -> bool:
 
 
 def read(path: Path) -> Splats:
-    """The gaussians, within the quantisation. Raises FormatError for anything else. Peak memory: the result, the bounds
-    of the chunks, and a few megabytes."""
+    """The gaussians, within the quantisation. Raises FormatError for anything else. Peak memory: the result and a few
+    megabytes."""
+    asset: Splats = stream(path).gathered()
+    return asset
+
+
+def stream(path: Path) -> Stream:
+    """As `read`, in batches. The bounds of all chunks are judged at once, the gaussians in them as they are pulled."""
     path = Path(path)
-    with opened(path) as stream:
-        header = parse_header(stream, path)
+    with opened(path) as file:
+        header = parse_header(file, path)
         if not is_packed(header):
             raise FormatError(f"{path}: its vertices have no packed_position, so it is no compressed PLY; name it .ply")
-        tables = _tables(stream, header, path)
-        stream.seek(tables.chunk[0])
-        bounds = _bounds(_rows(stream, tables.chunk, 0, tables.chunks, path), tables.chunk[1], path)
-        rest = 0 if tables.sh is None else len(_rest_names(tables.sh[1]))
-        means, log_scales = np.empty((tables.count, 3), np.float32), np.empty((tables.count, 3), np.float32)
-        quats, logits = np.empty((tables.count, 4), np.float32), np.empty(tables.count, np.float32)
-        sh = np.empty((tables.count, 1 + rest // 3, 3), np.float32)
-        for part in blocks(tables.count, BLOCK):
-            rows = _rows(stream, tables.vertex, part.start, part.stop - part.start, path)
-            words = [rows[name].astype(np.uint32) for name in PACKED]
-            of = np.repeat(bounds[part.start // CHUNK : -(-part.stop // CHUNK)], CHUNK, axis=0)[: len(rows)]
-            means[part] = _between(of[:, 0:3], of[:, 3:6], _unpacked(words[0], 11, 10, 11))
-            log_scales[part] = _between(of[:, 6:9], of[:, 9:12], _unpacked(words[2], 11, 10, 11))
-            quats[part] = with_largest(words[1] >> 30, (_unpacked(words[1], 10, 10, 10) * 2 - 1) * SQRT_HALF)
-            sh[part, 0] = (_between(of[:, 12:15], of[:, 15:18], _unpacked(words[3] >> 8, 8, 8, 8)) - 0.5) / C0
-            logits[part] = LOGITS[words[3] & 255]
+        tables = _tables(file, header, path)
+        for _ in _bounds(file, tables, path):
+            pass
+    rest = 0 if tables.sh is None else len(_rest_names(tables.sh[1]))
+    return Stream(no_splats(REST_DEGREES[rest]), tables.count, lambda: _batches(path, tables, rest))
+
+
+def _batches(path: Path, tables: _Tables, rest: int) -> Iterator[Splats]:
+    with opened(path) as file:
+        for part, bounds in zip(blocks(tables.count, BLOCK), _bounds(file, tables, path), strict=False):
+            count = part.stop - part.start
+            vertices = _rows(file, tables.vertex, part.start, count, path)
+            words = [vertices[name].astype(np.uint32) for name in PACKED]
+            of = np.repeat(bounds, CHUNK, axis=0)[:count]
+            means = _between(of[:, 0:3], of[:, 3:6], _unpacked(words[0], 11, 10, 11))
+            log_scales = _between(of[:, 6:9], of[:, 9:12], _unpacked(words[2], 11, 10, 11))
+            quats = with_largest(words[1] >> 30, (_unpacked(words[1], 10, 10, 10) * 2 - 1) * SQRT_HALF)
+            sh = np.empty((count, 1 + rest // 3, 3), np.float32)
+            sh[:, 0] = (_between(of[:, 12:15], of[:, 15:18], _unpacked(words[3] >> 8, 8, 8, 8)) - 0.5) / C0
             if tables.sh is not None:
-                rows = _rows(stream, tables.sh, part.start, part.stop - part.start, path)
-                columns = np.stack([rows[name] for name in _rest_names(tables.sh[1])], axis=1)
-                sh[part, 1:] = REST[columns].reshape(-1, 3, rest // 3).transpose(0, 2, 1)
-    if not all(np.isfinite(values).all() for values in (means, log_scales, sh)):
-        raise FormatError(f"{path}: the bounds of some chunks are no numbers for a scene; the file is damaged")
-    return splats_of(means, log_scales, quats, logits, sh)
+                harmonics = _rows(file, tables.sh, part.start, count, path)
+                columns = np.stack([harmonics[name] for name in _rest_names(tables.sh[1])], axis=1)
+                sh[:, 1:] = REST[columns].reshape(-1, 3, rest // 3).transpose(0, 2, 1)
+            if not_finite(means, log_scales, sh).any():
+                raise FormatError(f"{path}: the bounds of some chunks are no numbers for a scene; the file is damaged")
+            yield splats_of(means, log_scales, quats, LOGITS[words[3] & 255], sh)
 
 
 def _tables(stream: BinaryIO, header: Header, path: Path) -> _Tables:
@@ -162,22 +183,27 @@ def _rows(stream: BinaryIO, table: tuple[int, np.dtype[Any]], first: int, count:
     return np.frombuffer(data, row)
 
 
-def _bounds(rows: npt.NDArray[Any], row: np.dtype[Any], path: Path) -> Floats:
-    """(chunks, 18); colours without bounds lie between 0 and 1."""
-    bounds = np.zeros((len(rows), len(BOUNDS)), np.float32)
-    bounds[:, 15:] = 1
-    for i, name in enumerate(BOUNDS):
-        if name in (row.names or ()):
-            with np.errstate(over="ignore"):
-                bounds[:, i] = rows[name]
-    broken = ~np.isfinite(bounds).all(axis=1) | (bounds[:, 9:12].max(axis=1, initial=-np.inf) > LOG_SCALE_LIMIT)
-    broken |= bounds[:, 6:9].max(axis=1, initial=-np.inf) > LOG_SCALE_LIMIT
-    if broken.any():
-        raise FormatError(
-            f"{path}: the bounds of {int(broken.sum())} of {len(rows)} chunks (the first is chunk"
-            f" {int(broken.argmax())}) are not finite or of a scale above e^{LOG_SCALE_LIMIT:.0f}; the file is damaged"
+def _bounds(file: BinaryIO, tables: _Tables, path: Path) -> Iterator[Floats]:
+    """(chunks of a BLOCK, 18); colours without bounds lie between 0 and 1."""
+
+    def judged() -> Iterator[tuple[Floats, Array]]:
+        for part in blocks(tables.chunks, BLOCK // CHUNK):
+            table = _rows(file, tables.chunk, part.start, part.stop - part.start, path)
+            bounds = np.zeros((len(table), len(BOUNDS)), np.float32)
+            bounds[:, 15:] = 1
+            for i, name in enumerate(BOUNDS):
+                if name in (table.dtype.names or ()):
+                    with np.errstate(over="ignore"):
+                        bounds[:, i] = table[name]
+            yield bounds, not_finite(bounds) | (bounds[:, 6:12].max(axis=1) > LOG_SCALE_LIMIT)
+
+    def broken(bad: int, first: int) -> FormatError:
+        return FormatError(
+            f"{path}: the bounds of {bad} of {tables.chunks} chunks (the first is chunk {first}) are not finite or of a"
+            f" scale above e^{LOG_SCALE_LIMIT:.0f}; the file is damaged"
         )
-    return bounds
+
+    return sound(judged(), broken)
 
 
 def _unpacked(words: npt.NDArray[Any], *bits: int) -> Floats:
@@ -208,33 +234,52 @@ def write(asset: Splats, path: Path, options: Options = Options()) -> None:
     Scales beyond e^-20 and e^20 and harmonics beyond -4 and 4 are clipped. Raises FormatError for anything but splats,
     for none of them, for NaN and infinity, and when the disk refuses.
     """
+    drain(write_stream(Stream.of(asset), path, options))
+
+
+def write_stream(stream: Stream, path: Path, options: Options = Options()) -> Iterator[float]:
+    """As `write`, while it is pulled; yields the share that is done."""
     path = Path(path)
-    means, log_scales, quats, logits, sh = parts_of(asset, path, NAME)
-    if not len(means):
+    check_splats(stream, path, NAME)
+    assert isinstance(stream.like, Splats)
+    if not stream.count:
         raise FormatError(f"{path}: not written, because the scene holds no gaussians and viewers refuse such files")
-    order = morton_order(means)
-    rest = 3 * (sh.shape[1] - 1)
-    chunks, words = [], []
-    for part in blocks(len(order), BLOCK):
-        here = order[part]
-        colours, scales = (
-            sh[here, 0] * np.float32(C0) + np.float32(0.5),
-            log_scales[here].clip(-SCALE_BOUND, SCALE_BOUND),
-        )
-        within = [_within(values) for values in (means[here], scales, colours)]
-        chunks.append(np.concatenate([bound for bounds, _ in within for bound in bounds], axis=1))
-        (_, place), (_, scale), (_, colour) = within
-        largest, others = without_largest(unit(quats[here]))
-        turn = largest.astype(np.uint32) << 30 | _packed(others / (2 * SQRT_HALF) + 0.5, 10, 10, 10)
-        shade = _packed(colour, 8, 8, 8) << 8 | opacity_bytes(logits[here])
-        words.append(np.stack([_packed(place, 11, 10, 11), turn, _packed(scale, 11, 10, 11), shade], axis=1))
-    with writing(path) as stream:
-        stream.write(_header(len(order), sum(map(len, chunks)), rest).encode())
-        for array in (*chunks, *words):
-            stream.write(array.astype(array.dtype.newbyteorder("<")).data)
-        for part in blocks(len(order) if rest else 0, BLOCK):
-            channel_major = sh[order[part], 1:].transpose(0, 2, 1).reshape(-1, rest)
-            stream.write(_rest_bytes(channel_major).data)
+    yield from (share * 0.2 for share in measured(stream, path))
+    low, high = array(stream.extent.bounds)
+    rest, chunks, done = 3 * (stream.like.sh.shape[1] - 1), -(-stream.count // CHUNK), 0
+
+    def place(batch: Splats | Points) -> Array:
+        return morton_codes(places(batch), low, high)
+
+    with writing(path) as file, spooled(path) as beside:
+        ordered = Sorted(stream, place, path, beside)
+        yield from (0.2 + share * 0.4 for share in ordered.collect())
+        file.write(_header(stream.count, chunks, rest).encode())
+        # One table stands behind the other; their sizes are known, so each block goes to its place in all of them.
+        sizes = (file.tell(), 4 * len(BOUNDS) * chunks, 4 * len(PACKED) * stream.count)
+        ends = [sum(sizes[: i + 1]) for i in range(3)]
+        for batch in ordered:
+            bounds, words = _packed_chunks(batch)
+            harmonics = _rest_bytes(array(batch.sh)[:, 1:].transpose(0, 2, 1).reshape(len(batch), rest))
+            for i, table in enumerate((bounds.astype("<f4"), words.astype("<u4"), harmonics)):
+                file.seek(ends[i])
+                file.write(table.tobytes())
+                ends[i] = file.tell()
+            done += len(batch)
+            yield 0.6 + 0.4 * done / stream.count
+
+
+def _packed_chunks(splats: Splats) -> tuple[Floats, Words]:
+    """Bounds of the chunks, (chunks, 18), and the words of the gaussians in them, (N, 4)."""
+    colours = array(splats.sh)[:, 0] * np.float32(C0) + np.float32(0.5)
+    scales = array(splats.log_scales).clip(-SCALE_BOUND, SCALE_BOUND)
+    within = [_within(values) for values in (array(splats.means), scales, colours)]
+    (_, place), (_, scale), (_, colour) = within
+    largest, others = without_largest(unit(array(splats.quats)))
+    turn = largest.astype(np.uint32) << 30 | _packed(others / (2 * SQRT_HALF) + 0.5, 10, 10, 10)
+    shade = _packed(colour, 8, 8, 8) << 8 | opacity_bytes(array(splats.logit_opacities))
+    words = np.stack([_packed(place, 11, 10, 11), turn, _packed(scale, 11, 10, 11), shade], axis=1)
+    return np.concatenate([bound for bounds, _ in within for bound in bounds], axis=1), words
 
 
 def _header(count: int, chunks: int, rest: int) -> str:

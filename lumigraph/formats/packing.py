@@ -94,7 +94,12 @@ def morton_order(means: Floats) -> Indices:
     """(N,) the numbers of the gaussians along Morton's curve (the bits of x, y and z interleaved) through their box."""
     if not len(means):
         return np.zeros(0, np.int64)
-    low, high = means.min(axis=0).astype(np.float64), means.max(axis=0).astype(np.float64)
+    return np.argsort(morton_codes(means, means.min(axis=0), means.max(axis=0)), kind="stable")
+
+
+def morton_codes(means: Floats, low: Array, high: Array) -> npt.NDArray[np.uint64]:
+    """(N,) where on Morton's curve through the box from `low` to `high` (3,) they lie."""
+    low, high = low.astype(np.float64), high.astype(np.float64)
     cells = (2**MORTON_BITS - 1) / np.maximum(high - low, 1e-30)
     code = np.zeros(len(means), np.uint64)
     for axis in range(3):
@@ -102,7 +107,7 @@ def morton_order(means: Floats) -> Indices:
         for shift, mask in _SPREAD:
             spread = (spread | (spread << np.uint64(shift))) & np.uint64(mask)
         code |= spread << np.uint64(axis)
-    return np.argsort(code, kind="stable")
+    return code
 
 
 # Halves move apart, then quarters, ... until two empty places lie between all bits.

@@ -17,7 +17,7 @@ before memory is taken for it, rows pass through one small buffer, and NaN or in
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,9 +27,10 @@ import numpy.typing as npt
 import torch
 
 from lumigraph.formats import packed_ply
-from lumigraph.formats.files import array, check_finite, opened, writing
-from lumigraph.formats.packing import LOG_SCALE_LIMIT
+from lumigraph.formats.files import array, opened, writing
+from lumigraph.formats.packing import LOG_SCALE_LIMIT, splats_of
 from lumigraph.formats.ply_header import BYTE_ORDERS, Element, Header, check_room, parse_header
+from lumigraph.formats.streams import Stream, drain, no_points, no_splats, not_finite, sound, writable
 from lumigraph.scene.assets import Points, Splats
 from lumigraph.scene.errors import FormatError
 
@@ -144,14 +145,27 @@ def read(path: Path) -> Splats | Points:
     FormatError, naming the byte or line and what to do, for anything that is not a readable PLY file of finite numbers.
     Peak memory: the result plus ~20 MB.
     """
+    asset: Splats | Points = stream(path).gathered()
+    return asset
+
+
+def stream(path: Path) -> Stream:
+    """As `read`, a few thousand vertices at a time. Header and counts are judged at once, rows as they are pulled."""
     path = Path(path)
-    with opened(path) as stream:
-        header = parse_header(stream, path)
+    with opened(path) as file:
+        header = parse_header(file, path)
         if packed_ply.is_packed(header):
-            return packed_ply.read(path)
+            return packed_ply.stream(path)
         vertex = _vertex_element(header, path)
-        rows = _vertex_rows(stream, header, os.fstat(stream.fileno()).st_size, path)
-        return _splats(rows, vertex, path) if _looks_like_splats(vertex) else _points(rows, vertex, path)
+        like, batches = _splats(vertex, path) if _looks_like_splats(vertex) else _points(vertex, path)
+        _vertex_rows(file, header, os.fstat(file.fileno()).st_size, path)
+
+    def pulled() -> Iterator[Splats | Points]:
+        with opened(path) as file:
+            file.seek(header.size)
+            yield from batches(_vertex_rows(file, header, os.fstat(file.fileno()).st_size, path))
+
+    return Stream(like, vertex.count, pulled)
 
 
 def _vertex_element(header: Header, path: Path) -> Element:
@@ -172,7 +186,10 @@ def _looks_like_splats(vertex: Element) -> bool:
     return "f_dc_0" in vertex.columns or {"scale_0", "rot_0"} <= vertex.columns.keys()
 
 
-def _splats(rows: Iterator[Table], vertex: Element, path: Path) -> Splats:
+Batches = Callable[[Iterator[Table]], Iterator[Splats | Points]]
+
+
+def _splats(vertex: Element, path: Path) -> tuple[Splats, Batches]:
     needed = [*DC, "opacity", *SCALE, *ROTATION]
     if missing := [name for name in needed if name not in vertex.columns]:
         hint = " (a 2D gaussian splatting file, which describes flat discs)" if missing == ["scale_2"] else ""
@@ -189,34 +206,43 @@ def _splats(rows: Iterator[Table], vertex: Element, path: Path) -> Splats:
     per_channel = rest // 3
     sh = DC + [f"f_rest_{c * per_channel + k}" for k in range(per_channel) for c in range(3)]
     groups = [POSITION, SCALE, ROTATION, ["opacity"], sh]
-    means, log_scales, quats, logits, colour = _gather(rows, groups, vertex, path)
-    longest = np.abs(quats).max(1)  # its square must neither vanish nor overflow where the quaternion is normalised
-    broken = (log_scales.max(1) > LOG_SCALE_LIMIT) | (longest < 1e-12) | (longest > 1e12)
-    if broken.any():
-        raise FormatError(
-            f"{path}: {int(broken.sum())} of {vertex.count} splats have no usable shape (a scale above"
-            f" e^{LOG_SCALE_LIMIT:.0f} or a rotation of zero; the first is vertex {int(broken.argmax())}); remove them"
-            " in an editor such as SuperSplat"
+
+    def broken(bad: int, first: int) -> FormatError:
+        return FormatError(
+            f"{path}: {bad} of {vertex.count} splats have no usable shape (a scale above e^{LOG_SCALE_LIMIT:.0f} or a"
+            f" rotation of zero; the first is vertex {first}); remove them in an editor such as SuperSplat"
         )
-    return Splats(
-        means=torch.from_numpy(means),
-        log_scales=torch.from_numpy(log_scales),
-        quats=torch.from_numpy(quats),
-        logit_opacities=torch.from_numpy(logits[:, 0]),
-        sh=torch.from_numpy(colour.reshape(-1, per_channel + 1, 3)),
-    )
+
+    def batches(rows: Iterator[Table]) -> Iterator[Splats]:
+        gathered = _gathered(rows, groups, vertex, path)
+        for means, log_scales, quats, logits, colour in sound(
+            ((it, _shapeless(it[1], it[2])) for it in gathered), broken
+        ):
+            yield splats_of(means, log_scales, quats, logits[:, 0], colour.reshape(-1, per_channel + 1, 3))
+
+    return no_splats(REST_COUNTS[rest]), batches
 
 
-def _points(rows: Iterator[Table], vertex: Element, path: Path) -> Points:
+def _shapeless(log_scales: Floats, quats: Floats) -> npt.NDArray[np.bool_]:
+    longest = np.abs(quats).max(1)  # its square must neither vanish nor overflow where the quaternion is normalised
+    broken: npt.NDArray[np.bool_] = (log_scales.max(1) > LOG_SCALE_LIMIT) | (longest < 1e-12) | (longest > 1e12)
+    return broken
+
+
+def _points(vertex: Element, path: Path) -> tuple[Points, Batches]:
     has_colour = all(name in vertex.columns for name in COLOUR)
     has_normal = all(name in vertex.columns for name in NORMAL)
     groups = [POSITION, COLOUR if has_colour else [], NORMAL if has_normal else []]
-    xyz, colour, normals = _gather(rows, groups, vertex, path)
-    return Points(
-        xyz=torch.from_numpy(xyz),
-        rgb=torch.from_numpy(_bytes_of_colour(colour, vertex, path)) if has_colour else None,
-        normals=torch.from_numpy(normals) if has_normal else None,
-    )
+
+    def batches(rows: Iterator[Table]) -> Iterator[Points]:
+        for xyz, colour, normals in _gathered(rows, groups, vertex, path):
+            yield Points(
+                xyz=torch.from_numpy(xyz),
+                rgb=torch.from_numpy(_bytes_of_colour(colour, vertex, path)) if has_colour else None,
+                normals=torch.from_numpy(normals) if has_normal else None,
+            )
+
+    return no_points(has_colour, has_normal), batches
 
 
 def _bytes_of_colour(colour: Floats, vertex: Element, path: Path) -> npt.NDArray[np.uint8]:
@@ -234,28 +260,24 @@ def _bytes_of_colour(colour: Floats, vertex: Element, path: Path) -> npt.NDArray
     return scaled.astype(np.uint8)
 
 
-def _gather(rows: Iterator[Table], groups: list[list[str]], vertex: Element, path: Path) -> list[Floats]:
+def _gathered(rows: Iterator[Table], groups: list[list[str]], vertex: Element, path: Path) -> Iterator[list[Floats]]:
     """One (N, len(group)) float32 array per group of columns. Raises FormatError when a value is not finite."""
-    made = [np.empty((vertex.count, len(group)), np.float32) for group in groups]
-    first, bad, first_bad = 0, 0, -1
-    for table in rows:
-        broken = np.zeros(len(table), bool)
-        for group, gathered in zip(groups, made, strict=True):
-            part = gathered[first : first + len(table)]
-            with np.errstate(over="ignore"):  # a double beyond float32 becomes infinity and is counted below
-                for j, name in enumerate(group):
-                    part[:, j] = table[name]
-            broken |= ~np.isfinite(part).all(1)
-        if broken.any() and first_bad < 0:
-            first_bad = first + int(broken.argmax())
-        bad += int(broken.sum())
-        first += len(table)
-    if bad:
-        raise FormatError(
-            f"{path}: {bad} of {vertex.count} vertices hold NaN or infinity (the first is vertex {first_bad}); remove"
+
+    def broken(bad: int, first: int) -> FormatError:
+        return FormatError(
+            f"{path}: {bad} of {vertex.count} vertices hold NaN or infinity (the first is vertex {first}); remove"
             " them, for example with splat-transform --filter-nan"
         )
-    return made
+
+    def gathered(table: Table) -> list[Floats]:
+        made = [np.empty((len(table), len(group)), np.float32) for group in groups]
+        with np.errstate(over="ignore"):  # a double beyond float32 becomes infinity and is refused
+            for group, part in zip(groups, made, strict=True):
+                for j, name in enumerate(group):
+                    part[:, j] = table[name]
+        return made
+
+    return sound(((made, not_finite(*made)) for made in map(gathered, rows)), broken)
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -272,36 +294,46 @@ def write(asset: Splats | Points, path: Path, options: Options = Options(), comm
     Splats go out bit for bit as they are held; Points lose `seen_by`, for which PLY has no place. Raises FormatError
     for NaN or infinity (nobody could read them back) and when the disk refuses.
     """
+    drain(write_stream(Stream.of(asset), path, options, comments))
+
+
+def write_stream(
+    stream: Stream, path: Path, options: Options = Options(), comments: Sequence[str] = ()
+) -> Iterator[float]:
+    """As `write`, while it is pulled; yields the share that is done."""
     path = Path(path)
-    if not isinstance(asset, Splats | Points):
+    if not isinstance(stream.like, Splats | Points):
         raise FormatError(f"{path}: splats and points are written as PLY here; choose a .glb for a mesh")
-    groups = _splat_groups(asset) if isinstance(asset, Splats) else _point_groups(asset)
-    for _, _, values in groups:
-        check_finite(path, rows=values)
     said = ["Generated by Lumigraph"]
-    if isinstance(asset, Splats):
-        said += [f"SH degree: {asset.sh_degree}"]
+    if isinstance(stream.like, Splats):
+        said += [f"SH degree: {stream.like.sh_degree}"]
         if not any(text.startswith("SplatRenderMode:") for text in comments):
             said += ["SplatRenderMode: default"]
     said += comments
-    count = len(asset)
+    groups = _groups(stream.like)
     header = ["ply", "format binary_little_endian 1.0"]
     header += [f"comment {' '.join(text.split())}" for text in said]
-    header += [f"element vertex {count}"]
+    header += [f"element vertex {stream.count}"]
     header += [f"property {'uchar' if kind == 'u1' else 'float'} {name}" for names, kind, _ in groups for name in names]
     # One field a group, not one a column: whole blocks are copied, which is several times faster.
     row = np.dtype([(names[0], "<" + kind, len(names)) for names, kind, _ in groups])
-    step = max(1, min(CHUNK_ROWS, CHUNK_BYTES // row.itemsize))
-    with writing(path) as stream:
-        stream.write("\n".join([*header, "end_header", ""]).encode("latin-1", "replace"))
-        for first in range(0, count, step):
-            table = np.empty(min(step, count - first), row)
-            for names, _, values in groups:
-                table[names[0]] = values[first : first + step].reshape(len(table), len(names))
-            stream.write(table.data)
+    done = 0
+    with writing(path) as file:
+        file.write("\n".join([*header, "end_header", ""]).encode("latin-1", "replace"))
+        for batch in writable(stream, path):
+            table = np.empty(len(batch), row)
+            for names, _, values in _groups(batch):
+                table[names[0]] = values.reshape(len(table), len(names))
+            file.write(table.data)
+            done += len(batch)
+            yield done / stream.count
 
 
 Group = tuple[list[str], str, Table]  # names of columns, their number type, and (N, ...) values, one a column
+
+
+def _groups(batch: Splats | Points) -> list[Group]:
+    return _splat_groups(batch) if isinstance(batch, Splats) else _point_groups(batch)
 
 
 def _splat_groups(splats: Splats) -> list[Group]:

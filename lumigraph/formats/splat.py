@@ -9,23 +9,26 @@ largest first, so that what has arrived of a file already looks like the scene.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from lumigraph.formats.files import opened, writing
+from lumigraph.formats.files import Array, array, opened, spooled, writing
 from lumigraph.formats.packing import (
     LOG_SCALE_LIMIT,
     LOGITS,
+    Floats,
     blocks,
     opacity_bytes,
-    parts_of,
     rounded_bytes,
     splats_of,
     unit,
 )
-from lumigraph.scene.assets import Splats
+from lumigraph.formats.sorting import Sorted
+from lumigraph.formats.streams import Stream, check_splats, drain, no_splats, not_finite, sound, without_harmonics
+from lumigraph.scene.assets import Points, Splats
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.harmonics import C0
 
@@ -41,39 +44,47 @@ SMALLEST, LARGEST = -40.0, 40.0  # natural logs of what is written: a deviation 
 
 def read(path: Path) -> Splats:
     """The gaussians, with harmonics of degree 0. Raises FormatError for anything else."""
+    asset: Splats = stream(path).gathered()
+    return asset
+
+
+def stream(path: Path) -> Stream:
+    """As `read`, in batches."""
     path = Path(path)
-    with opened(path) as stream:
-        size = os.fstat(stream.fileno()).st_size
-        if size % ROW.itemsize or not size:
-            raise FormatError(
-                f"{path}: {size} bytes are no whole number of gaussians of {ROW.itemsize}, so it is no .splat file or"
-                " was cut short; fetch it again"
-            )
-        count = size // ROW.itemsize
-        means, log_scales = np.empty((count, 3), np.float32), np.empty((count, 3), np.float32)
-        quats, logits = np.empty((count, 4), np.float32), np.empty(count, np.float32)
-        sh = np.empty((count, 1, 3), np.float32)
-        for part in blocks(count):
-            rows = np.frombuffer(stream.read((part.stop - part.start) * ROW.itemsize), ROW)
-            if len(rows) < part.stop - part.start:
-                raise FormatError(f"{path}: byte {stream.tell()}: the file became shorter while it was read; try again")
-            means[part] = rows["mean"]
-            with np.errstate(divide="ignore", invalid="ignore"):  # zero and negative ones are judged below
-                log_scales[part] = np.log(rows["scale"])
-            quats[part] = (rows["turn"].astype(np.float32) - 128) / 128
-            logits[part] = LOGITS[rows["rgba"][:, 3]]
-            sh[part, 0] = (rows["rgba"][:, :3] / np.float32(255) - 0.5) / C0
-    # A flat gaussian has a deviation of zero, which has no logarithm; a point too small to see is the same.
-    log_scales[np.isneginf(log_scales)] = SMALLEST
-    broken = ~(np.isfinite(means).all(axis=1) & np.isfinite(log_scales).all(axis=1))
-    broken |= (log_scales.max(axis=1) > LOG_SCALE_LIMIT) | ~quats.any(axis=1)
-    if broken.any():
-        first = int(broken.argmax())
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+    if size % ROW.itemsize or not size:
         raise FormatError(
-            f"{path}: byte {first * ROW.itemsize}: {int(broken.sum())} of {count} gaussians have a place or size that"
-            f" is no finite number, or no rotation (the first is number {first}); it is no .splat file, or damaged"
+            f"{path}: {size} bytes are no whole number of gaussians of {ROW.itemsize}, so it is no .splat file or"
+            " was cut short; fetch it again"
         )
-    return splats_of(means, log_scales, quats, logits, sh)
+    count = size // ROW.itemsize
+
+    def broken(bad: int, first: int) -> FormatError:
+        return FormatError(
+            f"{path}: byte {first * ROW.itemsize}: {bad} of {count} gaussians have a place or size that is no finite"
+            f" number, or no rotation (the first is number {first}); it is no .splat file, or damaged"
+        )
+
+    return Stream(no_splats(0), count, lambda: sound(_batches(path, count), broken))
+
+
+def _batches(path: Path, count: int) -> Iterator[tuple[Splats, Array]]:
+    """Gaussians, and which of them are none."""
+    with opened(path) as file:
+        for part in blocks(count):
+            table = np.frombuffer(file.read((part.stop - part.start) * ROW.itemsize), ROW)
+            if len(table) < part.stop - part.start:
+                raise FormatError(f"{path}: byte {file.tell()}: the file became shorter while it was read; try again")
+            means = table["mean"].astype(np.float32)
+            with np.errstate(divide="ignore", invalid="ignore"):  # zero and negative ones are judged below
+                log_scales: Floats = np.log(table["scale"])
+            # A flat gaussian has a deviation of zero, which has no logarithm; a point too small to see is the same.
+            log_scales[np.isneginf(log_scales)] = SMALLEST
+            quats: Floats = (table["turn"].astype(np.float32) - np.float32(128)) / np.float32(128)
+            sh = ((table["rgba"][:, None, :3] / np.float32(255) - 0.5) / C0).astype(np.float32)
+            broken = not_finite(means, log_scales) | (log_scales.max(axis=1) > LOG_SCALE_LIMIT) | ~quats.any(axis=1)
+            yield splats_of(means, log_scales, quats, LOGITS[table["rgba"][:, 3]], sh), broken
 
 
 @dataclass(frozen=True)
@@ -87,22 +98,40 @@ def write(asset: Splats, path: Path, options: Options = Options()) -> None:
     Lost are the harmonics above DC (colours no longer change with the view), the order, and colours beyond 0..1. Raises
     FormatError for anything but splats, for none of them, for NaN and infinity, and when the disk refuses.
     """
+    drain(write_stream(Stream.of(asset), path, options))
+
+
+def write_stream(stream: Stream, path: Path, options: Options = Options()) -> Iterator[float]:
+    """As `write`, while it is pulled; yields the share that is done."""
     path = Path(path)
-    means, log_scales, quats, logits, sh = parts_of(asset, path, "a .splat file")
-    if not len(means):
+    check_splats(stream, path, "a .splat file")
+    if not stream.count:
         raise FormatError(
             f"{path}: not written, because the scene holds no gaussians and a .splat file of none is empty"
         )
-    # log of size * opacity: the product itself may overflow
-    weight = log_scales.astype(np.float64).sum(axis=1) - np.logaddexp(0, -logits.astype(np.float64))
-    order = np.argsort(-weight, kind="stable")
-    with writing(path) as stream:
-        for part in blocks(len(order)):
-            here = order[part]
-            rows = np.empty(len(here), ROW)
-            rows["mean"] = means[here]
-            rows["scale"] = np.exp(log_scales[here].clip(SMALLEST, LARGEST))
-            rows["rgba"][:, :3] = rounded_bytes((sh[here, 0] * C0 + 0.5) * 255)
-            rows["rgba"][:, 3] = opacity_bytes(logits[here])
-            rows["turn"] = rounded_bytes(unit(quats[here]) * 128 + 128)
-            stream.write(rows.data)
+    done = 0
+    with writing(path) as file, spooled(path) as beside:
+        ordered = Sorted(stream, _smallness, path, beside, without_harmonics)
+        yield from (share / 2 for share in ordered.collect())
+        for batch in ordered:
+            file.write(_rows(batch).data)
+            done += len(batch)
+            yield (1 + done / stream.count) / 2
+
+
+def _smallness(splats: Splats | Points) -> Array:
+    """Minus the log of size * opacity: the product itself may overflow."""
+    assert isinstance(splats, Splats)
+    logits = array(splats.logit_opacities).astype(np.float64)
+    smallness: Array = np.logaddexp(0, -logits) - array(splats.log_scales).astype(np.float64).sum(axis=1)
+    return smallness
+
+
+def _rows(splats: Splats) -> Array:
+    table = np.empty(len(splats), ROW)
+    table["mean"] = array(splats.means)
+    table["scale"] = np.exp(array(splats.log_scales).clip(SMALLEST, LARGEST))
+    table["rgba"][:, :3] = rounded_bytes((array(splats.sh)[:, 0] * C0 + 0.5) * 255)
+    table["rgba"][:, 3] = opacity_bytes(array(splats.logit_opacities))
+    table["turn"] = rounded_bytes(unit(array(splats.quats)) * 128 + 128)
+    return table

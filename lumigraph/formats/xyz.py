@@ -20,7 +20,8 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from lumigraph.formats.files import array, check_finite, opened, tensor, writing
+from lumigraph.formats.files import array, opened, tensor, writing
+from lumigraph.formats.streams import Stream, drain, no_points, without_normals, writable
 from lumigraph.scene.assets import Asset, Points
 from lumigraph.scene.errors import FormatError
 
@@ -31,7 +32,6 @@ UP = "+z"
 METRES = None
 
 CHUNK_BYTES = 1 << 20  # of text in flight
-CHUNK_ROWS = 1 << 14
 LINE_LIMIT = 1 << 12
 FIRST_LINES = 100  # among which the first point must be
 COLUMNS = (3, 4, 6, 9)
@@ -60,25 +60,35 @@ def write(asset: Asset, path: Path, options: Options = Options()) -> None:
 
     Raises FormatError for anything but points, where there are none, for NaN and infinity, and when the disk refuses.
     """
+    drain(write_stream(Stream.of(asset), path, options))
+
+
+def write_stream(stream: Stream, path: Path, options: Options = Options()) -> Iterator[float]:
+    """As `write`, while it is pulled; yields the share that is done."""
     path = Path(path)
-    if not isinstance(asset, Points):
+    if not isinstance(stream.like, Points):
         raise FormatError(f"{path}: XYZ holds points; choose .ply for gaussians, and .glb or .obj for a mesh")
-    if not len(asset):
+    if not stream.count:
         raise FormatError(f"{path}: not written, because there are no points; an empty file says nothing")
-    columns, layout = [array(asset.xyz)], "%.9g %.9g %.9g"
-    if asset.rgb is not None:
-        columns, layout = [*columns, array(asset.rgb)], f"{layout} %d %d %d"
-    if asset.normals is not None and options.normals:
-        normals = array(asset.normals)
-        check_finite(path, normals=normals)
+    less, done = None if options.normals else without_normals, 0
+    with writing(path) as file:
+        for batch in writable(stream, path, less):
+            file.write(_text(batch))
+            done += len(batch)
+            yield done / stream.count
+
+
+def _text(points: Points) -> bytes:
+    columns, layout = [array(points.xyz)], "%.9g %.9g %.9g"
+    if points.rgb is not None:
+        columns, layout = [*columns, array(points.rgb)], f"{layout} %d %d %d"
+    if points.normals is not None:
+        normals = array(points.normals)
         length = np.linalg.norm(normals, axis=1, keepdims=True)
         columns, layout = [*columns, normals / np.maximum(length, 1e-30)], f"{layout} %.6f %.6f %.6f"
-    check_finite(path, points=columns[0])
-    with writing(path) as stream:
-        for first in range(0, len(asset), CHUNK_ROWS):
-            lists = [axis for part in columns for axis in part[first : first + CHUNK_ROWS].T.tolist()]
-            rows = f"{layout}\n" * len(lists[0])  # one formatting of many rows is several times as fast as many of one
-            stream.write((rows % tuple(chain.from_iterable(zip(*lists, strict=True)))).encode("ascii"))
+    lists = [axis for part in columns for axis in part.T.tolist()]
+    rows = f"{layout}\n" * len(points)  # one formatting of many rows is several times as fast as many of one
+    return (rows % tuple(chain.from_iterable(zip(*lists, strict=True)))).encode("ascii")
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -90,26 +100,72 @@ def read(path: Path) -> Points:
     Memory: about ten bytes for each byte of the file at most, where the numbers have one digit.
     """
     path = Path(path)
-    with opened(path) as stream:
-        columns, decimal, line = _first_point(stream, path)
-        values = np.concatenate(list(_tables(stream, columns, line, path)))
-    check_single(path, values[:, :3].min(axis=0), values[:, :3].max(axis=0))
-    rgb, normals = None, None
-    for start in range(3, columns - 2, 3):
-        part = values[:, start : start + 3]
-        whole = bool(((part >= 0) & (part <= 255) & (np.floor(part) == part)).all())
-        length = np.linalg.norm(part, axis=1)
-        unit = bool(((np.abs(length - 1) < UNIT_TOLERANCE) | (length == 0)).all())
-        if rgb is None and whole and not (unit and decimal[start]):
-            rgb = tensor(part, np.uint8)
-        elif normals is None and unit:
-            normals = tensor(part)
+    with opened(path) as file:
+        first = _first_point(file, path)
+        tables = list(_tables(file, first, path))
+    survey = _survey(iter(tables), first, path)
+    asset: Points = Stream(survey.like, survey.count, lambda: map(survey.points, tables)).gathered()
+    return asset
+
+
+def stream(path: Path) -> Stream:
+    """As `read`, in batches, after a pass over the text: nothing else says how many points there are, and what the
+    columns mean."""
+    path = Path(path)
+    with opened(path) as file:
+        first = _first_point(file, path)
+        survey = _survey(_tables(file, first, path), first, path)
+
+    def batches() -> Iterator[Points]:
+        with opened(path) as file:
+            yield from map(survey.points, _tables(file, _first_point(file, path), path))
+
+    return Stream(survey.like, survey.count, batches)
+
+
+@dataclass(frozen=True)
+class _Survey:
+    """How many points there are, and in which columns their colours and normals begin."""
+
+    count: int
+    colours: int | None
+    normals: int | None
+
+    @property
+    def like(self) -> Points:
+        return no_points(self.colours is not None, self.normals is not None)
+
+    def points(self, table: Doubles) -> Points:
+        rgb = None if self.colours is None else tensor(table[:, self.colours : self.colours + 3], np.uint8)
+        normals = None if self.normals is None else tensor(table[:, self.normals : self.normals + 3])
+        return Points(tensor(table[:, :3]), rgb, normals)
+
+
+def _survey(tables: Iterator[Doubles], first: _First, path: Path) -> _Survey:
+    count, low, high = 0, np.full(3, np.inf), np.full(3, -np.inf)
+    starts = range(3, first.columns - 2, 3)
+    whole, unit = dict.fromkeys(starts, True), dict.fromkeys(starts, True)
+    for table in tables:
+        count += len(table)
+        low, high = np.minimum(low, table[:, :3].min(axis=0)), np.maximum(high, table[:, :3].max(axis=0))
+        for start in starts:
+            part = table[:, start : start + 3]
+            whole[start] &= bool(((part >= 0) & (part <= 255) & (np.floor(part) == part)).all())
+            length = np.linalg.norm(part, axis=1)
+            unit[start] &= bool(((np.abs(length - 1) < UNIT_TOLERANCE) | (length == 0)).all())
+    check_single(path, low, high)
+    colours, normals = None, None
+    for start in starts:
+        if colours is None and whole[start] and not (unit[start] and first.decimal[start]):
+            colours = start
+        elif normals is None and unit[start]:
+            normals = start
         else:
             raise FormatError(
                 f"{path}: columns {start + 1} to {start + 3} are neither colours (whole, 0 to 255) nor normals (of unit"
                 " length); save the file as x y z r g b"
             )
-    return Points(tensor(values[:, :3]), rgb, normals)
+    return _Survey(count, colours, normals)
 
 
 def check_single(path: Path, low: Doubles, high: Doubles) -> None:
@@ -126,8 +182,17 @@ def check_single(path: Path, low: Doubles, high: Doubles) -> None:
         )
 
 
-def _first_point(stream: BinaryIO, path: Path) -> tuple[int, list[bool], int]:
-    """(columns, which of the first point's are spelt with a decimal point, lines before it); the stream stands at it.
+@dataclass(frozen=True)
+class _First:
+    """The first point: how many columns it has, which have a decimal point, and how many lines come before."""
+
+    columns: int
+    decimal: tuple[bool, ...]
+    lines: int
+
+
+def _first_point(stream: BinaryIO, path: Path) -> _First:
+    """The stream is left standing at it.
 
     Lines of remarks are passed over, and one line in front that is no point: names, or the count.
     """
@@ -144,7 +209,7 @@ def _first_point(stream: BinaryIO, path: Path) -> tuple[int, list[bool], int]:
             continue
         if len(words) in COLUMNS and all(_is_number(word) for word in words):
             stream.seek(start)
-            return len(words), [b"." in word for word in words], line
+            return _First(len(words), tuple(b"." in word for word in words), line)
         if skipped or (len(words) > 1 and any(_is_number(word) for word in words)):
             raise FormatError(
                 f"{path}: line {line + 1}: {_shown(text)} is not x y z with or without r g b and a normal; save"
@@ -165,15 +230,16 @@ def _is_number(word: bytes) -> bool:
         return False
 
 
-def _tables(stream: BinaryIO, columns: int, line: int, path: Path) -> Iterator[Doubles]:
-    """(N, columns) finite, for about a megabyte of text each; `line` lines came before."""
-    size, rest = os.fstat(stream.fileno()).st_size, b""
+def _tables(stream: BinaryIO, first: _First, path: Path) -> Iterator[Doubles]:
+    """(N, columns) finite, for about a megabyte of text each; `stream` stands at the first point."""
+    size, rest, line = os.fstat(stream.fileno()).st_size, b"", first.lines
     while data := stream.read(CHUNK_BYTES):
         end = len(data) if stream.tell() >= size else data.rfind(b"\n") + 1
         if not end:
             raise FormatError(f"{path}: line {line + 1}: longer than {CHUNK_BYTES} bytes; the file is damaged")
         text, rest = rest + data[:end], data[end:]
-        yield _table(text, columns, line, path)
+        if len(table := _table(text, first.columns, line, path)):
+            yield table
         line += text.count(b"\n")
 
 

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lumigraph.formats import las
+from lumigraph.formats.streams import ROWS
 from lumigraph.scene.assets import Mesh, Points
 from lumigraph.scene.errors import FormatError
 from tests.formats.test_ply import same_bits, some_points, some_splats
@@ -34,7 +35,7 @@ def by_laspy(path: Path, kind: int, version: str, xyz: Any, scale: float = 1e-4,
     made.write(str(path))
 
 
-@pytest.mark.parametrize("count", [0, 1, 50, las.CHUNK_ROWS + 3])
+@pytest.mark.parametrize("count", [0, 1, 50, ROWS + 3])
 @pytest.mark.parametrize("colours", [True, False])
 def test_another_reader_sees_the_same(tmp_path: Path, count: int, colours: bool) -> None:
     full = some_points(count)

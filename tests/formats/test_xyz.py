@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lumigraph.formats import xyz
+from lumigraph.formats.streams import ROWS
 from lumigraph.scene.assets import Mesh, Points
 from lumigraph.scene.errors import FormatError
 from tests.formats.test_ply import same_bits, some_points, some_splats
@@ -31,7 +32,7 @@ def said(path: Path, text: str | bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("count", [1, 50, xyz.CHUNK_ROWS + 3, 60_000])
+@pytest.mark.parametrize("count", [1, 50, ROWS + 3, 60_000])
 def test_points_come_back_bit_for_bit(tmp_path: Path, count: int) -> None:
     points = some_points(count)
     xyz.write(points, tmp_path / "a.xyz")
