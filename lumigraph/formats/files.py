@@ -7,6 +7,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -37,12 +38,29 @@ def opened(path: Path) -> BinaryIO:
 @contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
     """A file that becomes `path` when the block ends well. Raises FormatError where the disk refuses."""
+    new = not path.exists()
     try:
         with written_beside(path) as stream:
             yield stream
+        if new:
+            _written.get([]).append(path)
     except OSError as error:
         reason = error.strerror or error
         raise FormatError(f"{path}: not written ({reason}); free some space or choose another folder") from error
+
+
+@contextmanager
+def new_files() -> Iterator[list[Path]]:
+    """Of what is written in the block, all that was not there before: a file with its companions, such as textures."""
+    found: list[Path] = []
+    token = _written.set(found)
+    try:
+        yield found
+    finally:
+        _written.reset(token)
+
+
+_written: ContextVar[list[Path]] = ContextVar("_written")
 
 
 @contextmanager

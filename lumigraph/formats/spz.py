@@ -158,11 +158,11 @@ def _packed(splats: Splats, head: _Head) -> list[Bytes]:
 def _squeezed(plain: IO[bytes], head: _Head, file: BinaryIO) -> Iterator[float]:
     packer = zlib.compressobj(GZIP_LEVEL, wbits=zlib.MAX_WBITS + 16)  # + 16: in a gzip wrapper, without name and time
     file.write(packer.compress(HEADER.pack(*head.fields, 0)))
-    size = done = head.count * sum(head.widths)
-    for data in _pieces(plain, size):
+    done = 0
+    for data in _pieces(plain, head.size):
         file.write(packer.compress(data))
-        done -= len(data)
-        yield 1 - done / size
+        done += len(data)
+        yield done / head.size
     file.write(packer.flush())
 
 
@@ -178,7 +178,7 @@ def _squeezed_in_frames(plain: IO[bytes], head: _Head, file: BinaryIO) -> Iterat
             for data in _pieces(plain, size):
                 frame.write(data)
                 done += len(data)
-                yield done / (head.count * sum(widths))
+                yield done / head.size
         table += TABLE.pack(file.tell() - start, size)
     file.seek(HEADER_4.size)
     file.write(table)
@@ -268,6 +268,11 @@ class _Head:
         """Bytes of a gaussian in each attribute."""
         return [6 if self.version == 1 else 9, 1, 3, 3, 4 if self.version > 2 else 3, 3 * COEFFICIENTS[self.degree]]
 
+    @property
+    def size(self) -> int:
+        """Bytes of all attributes."""
+        return self.count * sum(self.widths)
+
 
 def read(path: Path) -> Splats:
     """The gaussians of a file of version 1 to 4, within its quantisation. Harmonics of degree 4 lose that degree: what
@@ -275,22 +280,26 @@ def read(path: Path) -> Splats:
 
     No more is unpacked than the header announces, and that must be plausible for a file of its size.
     """
-    asset: Splats = stream(path).gathered()
+    asset: Splats = _stream(Path(path), math.inf).gathered()
     return asset
 
 
 def stream(path: Path) -> Stream:
-    """As `read`, in batches: the file is unpacked once for each attribute, from its beginning up to version 3."""
-    path = Path(path)
+    """As `read`, in batches. Up to version 3 a large file is unpacked for each attribute, up to where that ends."""
+    return _stream(Path(path), FREE)
+
+
+def _stream(path: Path, most: float) -> Stream:
+    """No more than `most` bytes are unpacked at once."""
     with _unpacking(path), opened(path) as file:
         head = _head_of(file, path)
-    return Stream(no_splats(min(head.degree, 3)), head.count, lambda: _batches(path, head))
+    return Stream(no_splats(min(head.degree, 3)), head.count, lambda: _batches(path, head, most))
 
 
-def _batches(path: Path, head: _Head) -> Iterator[Splats]:
+def _batches(path: Path, head: _Head, most: float) -> Iterator[Splats]:
     kept = 3 * COEFFICIENTS[min(head.degree, 3)]
     with _unpacking(path), ExitStack() as stack:
-        attributes = _frames(stack, head, path) if head.version == 4 else _in_a_row(stack, head, path)
+        attributes = _frames(stack, head, path) if head.version == 4 else _in_a_row(stack, head, most, path)
         for part in blocks(head.count):
             count = part.stop - part.start
             positions, alphas, colours, scales, rotations, rest = (
@@ -351,9 +360,15 @@ def _plain(stack: ExitStack, path: Path) -> IO[bytes]:
     return file if bare else cast(IO[bytes], stack.enter_context(gzip.open(file)))
 
 
-def _in_a_row(stack: ExitStack, head: _Head, path: Path) -> list[IO[bytes]]:
-    """The file as often as there are attributes, standing at each of them."""
-    attributes, start = [], HEADER.size
+def _in_a_row(stack: ExitStack, head: _Head, most: float, path: Path) -> list[IO[bytes]]:
+    """The attributes of versions 1 to 3: unpacked, or the file as often as there are any, standing at each of them."""
+    if head.size <= most:
+        plain = _plain(stack, path)
+        plain.read(HEADER.size)
+        sizes = [head.count * width for width in head.widths]
+        return [io.BytesIO(plain.read(size)) for size in (*sizes[:-1], sizes[-1] + EXTENSIONS)]
+    attributes: list[IO[bytes]] = []
+    start = HEADER.size
     for width in head.widths:
         attributes.append(plain := _plain(stack, path))
         for first in range(0, start, PIECE):
@@ -420,10 +435,9 @@ def _checked(head: _Head, versions: tuple[int, ...], size: int, path: Path) -> _
             f"{path}: byte 12: harmonics of degree {head.degree} and {head.bits} fractional bits are not SPZ; the"
             " file is damaged, fetch it again"
         )
-    announced = head.count * sum(head.widths)
-    if announced > max(FREE, size * MOST_RATIO):
+    if head.size > max(FREE, size * MOST_RATIO):
         raise FormatError(
-            f"{path}: byte 8: the header announces {head.count} gaussians, {announced} bytes, which no file of {size}"
+            f"{path}: byte 8: the header announces {head.count} gaussians, {head.size} bytes, which no file of {size}"
             " bytes holds; it is damaged, fetch it again"
         )
     return head

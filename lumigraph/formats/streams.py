@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -88,12 +89,10 @@ class Stream:
 
     def mapped(self, change: Change, count: int | None = None) -> Stream:
         """Each batch changed; `count` where rows are left out."""
-        return Stream(
-            change(self.like),
-            self.count if count is None else count,
-            lambda: filter(len, map(change, self.batches())),
-            None if self.asset is None else change(self.asset),
-        )
+        if self.asset is not None:
+            return Stream.of(change(self.asset))
+        count = self.count if count is None else count
+        return Stream(change(self.like), count, lambda: filter(len, map(change, self.batches())))
 
     def gathered(self) -> Any:
         """All of it in memory: the result, and one batch more."""
@@ -229,24 +228,53 @@ class Largest:
             self._kept = np.partition(self._kept, len(self._kept) - self._k)[-self._k :]
 
 
-def median(keys: Callable[[], Iterator[Array]], count: int) -> float:
-    """The lower median of float32 values, exactly, in two passes over them: their order is that of their bits, once
-    those of negative ones are turned over. The first pass finds the upper half of its bits, the second the lower."""
-    place, upper = (count - 1) // 2, 0
-    for shift in (16, 0):
-        counts = np.zeros(1 << 16, np.int64)
-        for values in keys():
-            bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-            bits = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
-            if not shift:
-                bits = bits[bits >> 16 == upper] & 0xFFFF
-            counts += np.bincount(bits >> shift, minlength=1 << 16)
-        below = counts.cumsum()
-        found = int(np.searchsorted(below, place, side="right"))
-        place -= int(below[found - 1]) if found else 0
-        upper = upper << 16 | found
-    found = upper & 0x7FFFFFFF if upper >> 31 else ~upper & 0xFFFFFFFF
-    return float(np.uint32(found).view(np.float32))
+def medians(columns: Callable[[], Iterator[tuple[Array, ...]]], count: int) -> list[float]:
+    """The lower medians of columns of `count` > 0 float32 values, exactly, in two passes over them: their order is that
+    of their bits, once those of negative ones are turned over. The first pass finds the upper half of the bits, the
+    second the lower."""
+    found: list[_Rank] = []
+    for values in columns():
+        found = found or [_Rank((count - 1) // 2) for _ in values]
+        for rank, column in zip(found, values, strict=True):
+            rank.count(_sortable(column) >> 16)
+    for rank in found:
+        rank.narrow()
+    for values in columns():
+        for rank, column in zip(found, values, strict=True):
+            bits = _sortable(column)
+            rank.count(bits[bits >> 16 == rank.bits] & 0xFFFF)
+    for rank in found:
+        rank.narrow()
+    return [rank.value() for rank in found]
+
+
+def _sortable(values: Array) -> npt.NDArray[np.uint32]:
+    """float32 -> whole numbers in the same order."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+
+
+class _Rank:
+    """The number at a place in the order of all, 16 bits at a time."""
+
+    def __init__(self, place: int) -> None:
+        self._place = place
+        self._counts = np.zeros(1 << 16, np.int64)
+        self.bits = 0  # as far as they are known
+
+    def count(self, halves: Array) -> None:
+        self._counts += np.bincount(halves, minlength=1 << 16)
+
+    def narrow(self) -> None:
+        below = self._counts.cumsum()
+        half = int(np.searchsorted(below, self._place, side="right"))
+        self._place -= int(below[half] - self._counts[half])
+        self._counts = np.zeros_like(self._counts)
+        self.bits = self.bits << 16 | half
+
+    def value(self) -> float:
+        bits = self.bits & 0x7FFFFFFF if self.bits >> 31 else ~self.bits & 0xFFFFFFFF
+        return float(np.uint32(bits).view(np.float32))
 
 
 class _Extremes:

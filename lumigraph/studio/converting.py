@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import torch
 
+from lumigraph.formats.streams import Stream
 from lumigraph.scene.assets import Asset, Points, Splats
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.poses import Similarity
 from lumigraph.studio import catalogue, options
 from lumigraph.studio.catalogue import Format
 from lumigraph.studio.exporting import NOUNS, centres, written
+from lumigraph.studio.inspecting import kind_of, opened
+from lumigraph.studio.pacing import paced
 from lumigraph.studio.placing import UNITS, Placement, direction, turn
 from lumigraph.wire.events import Event, ExportReport, Made, Note
 from lumigraph.wire.resources import ConvertRequest
@@ -25,15 +29,18 @@ def convert(request: ConvertRequest) -> Generator[Event, None, ExportReport | No
         return None
     reader = catalogue.asset_reader(request.source)
     catalogue.format_for(request.out)  # says what is wrong before a large file is read
-    asset: Asset = reader.read(request.source)
-    yield Note(text=f"{request.source.name}: {len(asset):,} {NOUNS[type(asset)]}")
-    writer = _writer(type(asset), request)
-    if isinstance(asset, Splats) and Splats not in writer.HOLDS:
-        asset = centres(asset)
-        yield Note(text=f"{writer.NAME} holds no gaussians: their {len(asset):,} centres are written as points")
+    scene = opened(reader, request.source)
+    kind = kind_of(scene)
+    yield Note(text=f"{request.source.name}: {len(scene):,} {NOUNS[kind]}")
+    writer = _writer(kind, request)
+    if isinstance(scene, Stream) and kind not in writer.HOLDS:
+        scene = yield from _centres(scene)
+        yield Note(text=f"{writer.NAME} holds no gaussians: their {len(scene):,} centres are written as points")
     chosen = options.resolve(writer.Options, {k.replace("-", "_"): v for k, v in request.settings.items()})
-    placed = _turned(reader, writer, chosen, isinstance(asset, Splats), request.keep_axes)
-    return (yield from written(asset.transformed(placed.file_from_capture), request.out, writer, chosen, placed))
+    placed = _turned(reader, writer, chosen, kind_of(scene) is Splats, request.keep_axes)
+    if isinstance(scene, Stream) and not hasattr(writer, "write_stream"):
+        scene = scene.gathered()
+    return (yield from written(_moved(scene, placed), request.out, writer, chosen, placed))
 
 
 def _dataset(request: ConvertRequest) -> Generator[Event, None, None]:
@@ -45,6 +52,33 @@ def _dataset(request: ConvertRequest) -> Generator[Event, None, None]:
     else:
         yield from write_transforms.write(capture, request.out)
     yield Made(path=str(request.out), what=f"{len(capture)} photos with their poses")
+
+
+def _centres(splats: Stream) -> Generator[Event, None, Stream]:
+    """Those that can be seen, of gaussians; they are counted first, since most files begin with how many there are."""
+
+    count = passed = 0
+
+    def shown(batch: Any) -> Points:
+        return centres(batch)
+
+    def counted() -> Iterator[float]:
+        nonlocal count, passed
+        for batch in splats.batches():
+            count, passed = count + len(shown(batch)), passed + len(batch)
+            yield passed / len(splats)
+
+    yield from paced(counted(), "count", len(splats), NOUNS[Splats])
+    return splats.mapped(shown, count)
+
+
+def _moved(scene: Asset | Stream, placed: Placement) -> Asset | Stream:
+    moved = placed.file_from_capture
+    if moved.scale == 1 and moved.rotation.equal(torch.eye(3, dtype=torch.float64)):
+        return scene  # bit for bit
+    if isinstance(scene, Stream):
+        return scene.mapped(lambda batch: batch.transformed(moved))
+    return scene.transformed(moved)
 
 
 def _writer(kind: type, request: ConvertRequest) -> Format:

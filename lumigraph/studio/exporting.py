@@ -13,6 +13,8 @@ from torch import Tensor
 
 from lumigraph.extract.mesh import MeshConfig, mesh
 from lumigraph.extract.points import PointsConfig, points
+from lumigraph.formats.files import new_files
+from lumigraph.formats.streams import Stream
 from lumigraph.scene.assets import Asset, Mesh, Points, Splats
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import FormatError, RunError
@@ -20,8 +22,9 @@ from lumigraph.scene.field import Field
 from lumigraph.scene.poses import up_direction
 from lumigraph.studio import catalogue, options
 from lumigraph.studio.catalogue import Format
-from lumigraph.studio.inspecting import facts
-from lumigraph.studio.placing import Placement, World, placement, places
+from lumigraph.studio.inspecting import batched, bounds_of, facts, kind_of, opened
+from lumigraph.studio.pacing import paced
+from lumigraph.studio.placing import Placement, World, placement
 from lumigraph.studio.project import Run, write_text
 from lumigraph.studio.training import load_field
 from lumigraph.wire.events import Event, ExportReport, Made, Note
@@ -128,27 +131,39 @@ def forms() -> list[dict[str, Any]]:
 
 
 def written(
-    asset: Asset, out: Path, file_format: Format, chosen: Any, placed: Placement
+    scene: Asset | Stream, out: Path, file_format: Format, chosen: Any, placed: Placement
 ) -> Generator[Event, None, ExportReport]:
-    """Write and read back. Raises FormatError, and takes the file away, where it is not what was to be written."""
+    """Write and read back. Raises FormatError, and takes the file and what came with it away, where it is not what was
+    to be written. A stream asks for a format that can write it."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    file_format.write(asset, out, chosen)
+    made: list[Path] = []
+    if isinstance(scene, Stream):
+        shares = file_format.write_stream(scene, out, chosen)  # type: ignore[attr-defined]
+        yield from paced(shares, "write", len(scene), NOUNS[kind_of(scene)])
+    else:
+        with new_files() as made:
+            file_format.write(scene, out, chosen)
+        scene = batched(scene)
     again = None
     if hasattr(file_format, "read"):
         try:
-            again = file_format.read(out)
-            _compare(asset, again, out)
+            again = opened(file_format, out)
+            if isinstance(again, Stream):
+                yield from paced(again.shares(), "check", len(again), NOUNS[kind_of(again)])
+            _compare(scene, again, out)
         except FormatError as error:
-            out.unlink(missing_ok=True)
+            for path in (out, *made):
+                path.unlink(missing_ok=True)
             raise FormatError(f"{error}; this is a fault of Lumigraph: please report it") from error
-    said = facts(asset if again is None else again)
+    found = scene if again is None else again
+    said: dict[str, Any] = facts(found) if isinstance(found, Mesh) else {"bounds": bounds_of(found)}
     similarity = placed.file_from_capture
     matrix = torch.cat([similarity.scale * similarity.rotation, similarity.translation[:, None]], dim=1)
     report = ExportReport(
         path=str(out),
         format=file_format.NAME,
-        holds=NOUNS[type(asset)],
-        count=len(asset),
+        holds=NOUNS[kind_of(scene)],
+        count=len(scene),
         bytes=out.stat().st_size,
         read_back=again is not None,
         bounds=said["bounds"],
@@ -159,7 +174,7 @@ def written(
         file_from_capture=tuple(map(tuple, matrix.tolist())),
     )
     yield report
-    yield Made(path=str(out), what=f"{len(asset):,} {NOUNS[type(asset)]}")
+    yield Made(path=str(out), what=_told(scene))
     return report
 
 
@@ -222,27 +237,25 @@ def centres(splats: Splats) -> Points:
     return Points(shown.means, (shown.colours().clamp(0, 1) * 255).round().to(torch.uint8))
 
 
-def _compare(asset: Asset, again: Asset, out: Path) -> None:
+def _compare(scene: Mesh | Stream, again: Mesh | Stream, out: Path) -> None:
     """Raises FormatError naming the first difference."""
-    if type(again) is not type(asset) or len(again) != len(asset):
-        raise FormatError(f"{out}: {_told(asset)} were written and {_told(again)} came back")
-    if not len(asset):
+    if kind_of(again) is not kind_of(scene) or len(again) != len(scene):
+        raise FormatError(f"{out}: {_told(scene)} were written and {_told(again)} came back")
+    if not len(scene):
         return
-    before, after = _ends(asset), _ends(again)
+    before, after = _ends(scene), _ends(again)
     off = float((before - after).abs().amax() / (before[1] - before[0]).amax().clamp(min=1e-30))
     if not off <= TOLERANCE:
         raise FormatError(f"{out}: what came back reaches {100 * off:.2g} % of its extent beyond what was written")
 
 
-def _ends(asset: Asset) -> Tensor:
+def _ends(scene: Mesh | Stream) -> Tensor:
     """(2, 3), without the outermost: formats clip gaussians that are much farther away than all others."""
-    ordered = places(asset).detach().cpu().double().sort(dim=0).values
-    cut = len(ordered) // 500 if isinstance(asset, Splats) else 0
-    return ordered[[cut, len(ordered) - 1 - cut]]
+    return (scene.bounds().detach().cpu() if isinstance(scene, Mesh) else scene.extent.inner).double()
 
 
-def _told(asset: Asset) -> str:
-    return f"{len(asset):,} {NOUNS[type(asset)]}"
+def _told(scene: Mesh | Stream) -> str:
+    return f"{len(scene):,} {NOUNS[kind_of(scene)]}"
 
 
 __all__ = ["PRESETS", "export", "metres_per_unit", "scale", "settings_of", "written"]

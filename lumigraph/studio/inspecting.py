@@ -2,50 +2,91 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lumigraph.extract import shape
+from lumigraph.formats.files import Array, array
+from lumigraph.formats.streams import Stream, medians
 from lumigraph.scene.assets import Asset, Mesh, Splats
 from lumigraph.studio import catalogue
-from lumigraph.studio.placing import places
+from lumigraph.studio.catalogue import Format
+
+Corners = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
 def inspect(path: Path) -> dict[str, Any]:
     """{"format", "holds", "count", "bytes", "bounds", ...}, plain data. Raises FormatError."""
     file_format = catalogue.asset_reader(path)
-    asset = file_format.read(path)
-    return {"format": file_format.NAME, "bytes": path.stat().st_size, **facts(asset)}
+    return {"format": file_format.NAME, "bytes": path.stat().st_size, **facts(opened(file_format, path))}
 
 
-def facts(asset: Asset) -> dict[str, Any]:
-    """What can be said of an asset without knowing where it came from."""
-    xyz = places(asset).detach().cpu()
-    ends = torch.stack([xyz.amin(dim=0), xyz.amax(dim=0)]) if len(xyz) else torch.zeros(2, 3)
-    said: dict[str, Any] = {"count": len(asset), "bounds": tuple(tuple(corner) for corner in ends.tolist())}
-    if isinstance(asset, Splats):
-        opacity = torch.sigmoid(asset.logit_opacities)
-        size = asset.log_scales.exp().amax(dim=1)
-        return {
-            "holds": "gaussians",
-            **said,
-            "sh_degree": asset.sh_degree,
-            "opacity_median": round(float(opacity.median()), 4) if len(asset) else None,
-            "size_median": float(size.median()) if len(asset) else None,
-        }
-    if isinstance(asset, Mesh):
-        return {
-            "holds": "triangles",
-            **said,
-            "vertices": len(asset.vertices),
-            "watertight": closed(asset),
-            "textured": asset.texture is not None,
-            "texture": None if asset.texture is None else [asset.texture.shape[1], asset.texture.shape[0]],
-            "coloured": asset.rgb is not None,
-        }
-    return {"holds": "points", **said, "coloured": asset.rgb is not None, "normals": asset.normals is not None}
+def opened(file_format: Format, path: Path) -> Mesh | Stream:
+    """What a file holds, gaussians and points in batches: from the file where the format can. Raises FormatError."""
+    if hasattr(file_format, "stream"):
+        stream: Stream = file_format.stream(path)
+        return stream
+    return batched(file_format.read(path))
+
+
+def batched(asset: Asset) -> Mesh | Stream:
+    """The same of a scene in memory."""
+    return asset if isinstance(asset, Mesh) else Stream.of(asset)
+
+
+def kind_of(scene: Mesh | Stream) -> type:
+    """Splats, Points or Mesh."""
+    return type(scene.like) if isinstance(scene, Stream) else Mesh
+
+
+def bounds_of(scene: Mesh | Stream) -> Corners:
+    """Smallest and largest coordinates; zeros where there is nothing."""
+    if isinstance(scene, Stream):
+        ends = scene.extent.bounds
+    else:
+        ends = scene.bounds().detach().cpu() if len(scene.vertices) else torch.zeros(2, 3)
+    low, high = (tuple(corner) for corner in ends.tolist())
+    return low, high
+
+
+def facts(scene: Mesh | Stream) -> dict[str, Any]:
+    """What can be said of a scene without knowing where it came from."""
+    if isinstance(scene, Mesh):
+        return {"holds": "triangles", "count": len(scene), "bounds": bounds_of(scene), **_of_mesh(scene)}
+    if isinstance(scene.like, Splats):
+        # First of all, since their passes measure the bounds as well.
+        opacity, size = _typical(scene)
+        said = {"sh_degree": scene.like.sh_degree, "opacity_median": opacity, "size_median": size}
+        return {"holds": "gaussians", "count": len(scene), "bounds": bounds_of(scene), **said}
+    said = {"coloured": scene.like.rgb is not None, "normals": scene.like.normals is not None}
+    return {"holds": "points", "count": len(scene), "bounds": bounds_of(scene), **said}
+
+
+def _typical(splats: Stream) -> tuple[float | None, float | None]:
+    """Medians of opacity and size, by way of the numbers that they are computed from, which have the same order."""
+
+    def columns() -> Iterator[tuple[Array, Array]]:
+        for batch in splats:
+            assert isinstance(batch, Splats)
+            yield array(batch.logit_opacities), array(batch.log_scales).max(axis=1)
+
+    if not len(splats):
+        return None, None
+    logit, log_scale = medians(columns, len(splats))
+    return round(float(torch.sigmoid(torch.tensor(logit))), 4), float(torch.tensor(log_scale).exp())
+
+
+def _of_mesh(mesh: Mesh) -> dict[str, Any]:
+    return {
+        "vertices": len(mesh.vertices),
+        "watertight": closed(mesh),
+        "textured": mesh.texture is not None,
+        "texture": None if mesh.texture is None else [mesh.texture.shape[1], mesh.texture.shape[0]],
+        "coloured": mesh.rgb is not None,
+    }
 
 
 def closed(mesh: Mesh) -> bool:

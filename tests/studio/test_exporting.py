@@ -16,6 +16,7 @@ import trimesh
 from torch import Tensor
 
 from lumigraph.formats import mesh_ply, stl
+from lumigraph.formats.streams import Stream
 from lumigraph.scene.assets import Mesh, Splats
 from lumigraph.scene.cameras import Cameras, pixel_grid, rays
 from lumigraph.scene.errors import FormatError, RunError
@@ -226,7 +227,7 @@ def test_a_file_that_comes_back_different_is_taken_away(
     snowman: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spz = catalogue.format_for(tmp_path / "a.spz")
-    monkeypatch.setattr(spz, "read", lambda path: some_splats(3, 1))
+    monkeypatch.setattr(spz, "stream", lambda path: Stream.of(some_splats(3, 1)))
     with pytest.raises(FormatError, match="200 gaussians were written and 3 gaussians came back; this is a fault"):
         export(snowman, tmp_path / "a.spz")
     assert not (tmp_path / "a.spz").exists()
