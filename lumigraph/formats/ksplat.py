@@ -157,9 +157,10 @@ def _gaussians(
     centre_of = None if level == 0 else _centres(file, section, path)
     file.seek(section.rows)
     for part in blocks(section.count):
-        rows = np.frombuffer(file.read((part.stop - part.start) * section.row.itemsize), section.row)
-        if len(rows) < part.stop - part.start:
+        data = file.read((part.stop - part.start) * section.row.itemsize)
+        if len(data) < (part.stop - part.start) * section.row.itemsize:
             raise FormatError(f"{path}: byte {file.tell()}: the file became shorter while it was read; try again")
+        rows = np.frombuffer(data, section.row)
         means = rows["mean"].astype(np.float32)
         sh = np.zeros((len(rows), (widest + 1) ** 2, 3), np.float32)
         with np.errstate(all="ignore"):  # what is no number is judged by the caller

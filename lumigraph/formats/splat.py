@@ -73,9 +73,10 @@ def _batches(path: Path, count: int) -> Iterator[tuple[Splats, Array]]:
     """Gaussians, and which of them are none."""
     with opened(path) as file:
         for part in blocks(count):
-            table = np.frombuffer(file.read((part.stop - part.start) * ROW.itemsize), ROW)
-            if len(table) < part.stop - part.start:
+            data = file.read((part.stop - part.start) * ROW.itemsize)
+            if len(data) < (part.stop - part.start) * ROW.itemsize:
                 raise FormatError(f"{path}: byte {file.tell()}: the file became shorter while it was read; try again")
+            table = np.frombuffer(data, ROW)
             means = table["mean"].astype(np.float32)
             with np.errstate(divide="ignore", invalid="ignore"):  # zero and negative ones are judged below
                 log_scales: Floats = np.log(table["scale"])

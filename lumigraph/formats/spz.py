@@ -30,7 +30,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Annotated, Any, BinaryIO, Literal, cast
 
@@ -38,7 +38,7 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from lumigraph.formats.files import array, opened, spooled, writing
+from lumigraph.formats.files import Array, array, opened, spooled, writing
 from lumigraph.formats.packing import (
     SQRT_HALF,
     Bytes,
@@ -56,9 +56,7 @@ from lumigraph.formats.streams import (
     Stream,
     check_splats,
     drain,
-    measured,
     no_splats,
-    places,
     writable,
 )
 from lumigraph.scene.assets import Splats
@@ -86,7 +84,8 @@ COLOUR_SCALE = 0.15
 FIRST_STEP, OTHER_STEP = 8, 16
 MOST_RATIO = 100  # no scene is packed smaller; beyond it, and beyond FREE bytes, a file only wants our memory
 FREE = 1 << 24
-PIECE = 1 << 20  # bytes on their way through a packer
+PIECE = 1 << 20  # bytes that are passed over at once
+POSITION = 12  # bytes of three floats
 FEWEST_WINDOW, MOST_WINDOW = 1 << 23, 1 << 27  # bytes that a frame may look back
 EXTENSIONS = 1 << 16  # bytes of them that are looked at
 HAS_EXTENSIONS = 2  # among the flags
@@ -121,61 +120,63 @@ def write(asset: Splats, path: Path, options: Options = Options()) -> None:
 
 def write_stream(stream: Stream, path: Path, options: Options = Options()) -> Iterator[float]:
     """As `write`, while it is pulled; yields the share that is done. The file has one attribute after the other, so
-    they are packed beside it first, each in its place."""
+    they are laid down beside it first, each in its place; positions as they are, until all of them are known."""
     path = Path(path)
     check_splats(stream, path, NAME)
     assert isinstance(stream.like, Splats)
     degree = stream.like.sh_degree if options.sh_degree is None else min(stream.like.sh_degree, options.sh_degree)
+    head, done = _Head(options.version, stream.count, degree, 0, 0), 0
     with writing(path) as file, spooled(path) as beside:
-        yield from (share * 0.2 for share in measured(stream, path))
-        head = _Head(options.version, stream.count, degree, fractional_bits(stream), 0)
-        starts, first = [stream.count * sum(head.widths[:i]) for i in range(len(head.widths))], 0
+        ends = [stream.count * sum((POSITION, *head.widths[1:])[:i]) for i in range(len(head.widths))]
+        farthest = Largest(1 + int(stream.count * OUTLIERS))
         for batch in writable(stream, path):
-            for start, width, packed in zip(starts, head.widths, _packed(batch, head), strict=True):
-                beside.seek(start + first * width)
-                beside.write(packed.reshape(-1).data)
-            first += len(batch)
-            yield 0.2 + 0.3 * first / stream.count
+            farthest.add(np.abs(array(batch.means)).max(axis=1))
+            for i, packed in enumerate(_packed(batch, head)):
+                beside.seek(ends[i])
+                ends[i] += beside.write(packed.tobytes())
+            done += len(batch)
+            yield done / stream.count / 2
+        head = replace(head, bits=fractional_bits(*farthest.ends()))
         beside.seek(0)
         squeezed = _squeezed_in_frames if head.version == 4 else _squeezed
-        yield from (0.5 + 0.5 * share for share in squeezed(beside, head, file))
+        yield from (0.5 + share / 2 for share in squeezed(beside, head, file))
 
 
-def _packed(splats: Splats, head: _Head) -> list[Bytes]:
-    """The bytes of each attribute."""
-    means, log_scales, quats = array(splats.means), array(splats.log_scales), array(splats.quats)
+def _packed(splats: Splats, head: _Head) -> list[Array]:
+    """Positions in floats, and the bytes of the other attributes."""
     sh = array(splats.sh)
     return [
-        _positions(means, head.bits),
+        array(splats.means),
         opacity_bytes(array(splats.logit_opacities)),
         rounded_bytes((sh[:, 0] * COLOUR_SCALE + 0.5) * 255),
-        rounded_bytes((log_scales + 10) * 16),
-        _rotations(quats) if head.version == 2 else _words(quats),
+        rounded_bytes((array(splats.log_scales) + 10) * 16),
+        (_rotations if head.version == 2 else _words)(array(splats.quats)),
         _harmonics(sh[:, 1 : 1 + COEFFICIENTS[head.degree]]),
     ]
 
 
-def _squeezed(plain: IO[bytes], head: _Head, file: BinaryIO) -> Iterator[float]:
+def _squeezed(beside: IO[bytes], head: _Head, file: BinaryIO) -> Iterator[float]:
     packer = zlib.compressobj(GZIP_LEVEL, wbits=zlib.MAX_WBITS + 16)  # + 16: in a gzip wrapper, without name and time
     file.write(packer.compress(HEADER.pack(*head.fields, 0)))
     done = 0
-    for data in _pieces(plain, head.size):
-        file.write(packer.compress(data))
-        done += len(data)
-        yield done / head.size
+    for attribute in _attributes(beside, head):
+        for data in attribute:
+            file.write(packer.compress(data))
+            done += len(data)
+            yield done / head.size
     file.write(packer.flush())
 
 
-def _squeezed_in_frames(plain: IO[bytes], head: _Head, file: BinaryIO) -> Iterator[float]:
+def _squeezed_in_frames(beside: IO[bytes], head: _Head, file: BinaryIO) -> Iterator[float]:
     widths = [width for width in head.widths if width]
     file.write(HEADER_4.pack(*head.fields, len(widths), HEADER_4.size))
     file.write(bytes(len(widths) * TABLE.size))  # filled in when it is known
     table, done = b"", 0
     packer = zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=os.cpu_count() or 1)
-    for width in widths:
+    for width, attribute in zip(widths, _attributes(beside, head), strict=False):
         start, size = file.tell(), head.count * width
         with packer.stream_writer(file, size=size, closefd=False) as frame:
-            for data in _pieces(plain, size):
+            for data in attribute:
                 frame.write(data)
                 done += len(data)
                 yield done / head.size
@@ -184,20 +185,20 @@ def _squeezed_in_frames(plain: IO[bytes], head: _Head, file: BinaryIO) -> Iterat
     file.write(table)
 
 
-def _pieces(plain: IO[bytes], size: int) -> Iterator[bytes]:
-    for first in range(0, size, PIECE):
-        yield plain.read(min(PIECE, size - first))
+def _attributes(beside: IO[bytes], head: _Head) -> Iterator[Iterator[bytes]]:
+    """The bytes of each attribute, piece by piece."""
+    for i, width in enumerate((POSITION, *head.widths[1:])):
+        pieces = (beside.read((part.stop - part.start) * width) for part in blocks(head.count))
+        yield (
+            pieces if i else (_positions(np.frombuffer(it, "<f4").reshape(-1, 3), head.bits).tobytes() for it in pieces)
+        )
 
 
-def fractional_bits(stream: Stream) -> int:
-    """The most at which all positions fit, or all but a few outliers where these would leave fewer than 12."""
-    bits = _bits_for(float(stream.extent.bounds.abs().max()))
-    if bits < 12:
-        farthest = Largest(1 + int(stream.count * OUTLIERS))
-        for batch in stream.batches():
-            farthest.add(np.abs(places(batch)).max(axis=1))
-        bits = min(12, _bits_for(farthest.ends()[1]))
-    return bits
+def fractional_bits(farthest: float, nearer: float) -> int:
+    """The most at which everything fits, up to the `farthest` coordinate; or all but the few outliers beyond `nearer`,
+    where those would leave fewer than 12."""
+    bits = _bits_for(farthest)
+    return bits if bits >= 12 else min(12, _bits_for(nearer))
 
 
 def _bits_for(reach: float) -> int:

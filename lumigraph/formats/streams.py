@@ -219,9 +219,9 @@ class Largest:
             self._shrink()
 
     def ends(self) -> tuple[float, float]:
-        """The largest, and the least of the k, or of all where there are fewer."""
+        """The largest, and the least of the k, or of all where there are fewer; zeros of none."""
         self._shrink()
-        return float(self._kept.max()), float(self._kept.min())
+        return (float(self._kept.max()), float(self._kept.min())) if len(self._kept) else (0.0, 0.0)
 
     def _shrink(self) -> None:
         if len(self._kept) > self._k:
@@ -282,19 +282,15 @@ class _Extremes:
 
     def __init__(self, cut: int) -> None:
         self._ends = [[Largest(cut + 1) for _ in range(3)] for _ in range(2)]
-        self._any = False
 
     def add(self, xyz: Array) -> None:
-        self._any |= bool(len(xyz))
         for sign, axes in zip((-1, 1), self._ends, strict=True):
             for i, axis in enumerate(axes):
                 axis.add(sign * xyz[:, i])
 
     def extent(self) -> Extent:
-        if not self._any:
-            return Extent(torch.zeros(2, 3), torch.zeros(2, 3))
         low, high = (torch.tensor([axis.ends() for axis in axes]).T for axes in self._ends)
-        outer, inner = torch.stack([-low, high], dim=1)
+        outer, inner = torch.stack([0 - low, high], dim=1)
         return Extent(outer, inner)
 
 
