@@ -25,6 +25,7 @@ Batch = Splats | Points
 Change = Callable[[Batch], Batch]
 
 ROWS = 1 << 14  # of a batch: what is computed of them stays in the cache
+CHANGED = "the file that they come from changed while it was read, try again"
 OUTERMOST = 500  # one in so many gaussians at each end of an axis may lie anywhere
 
 
@@ -95,16 +96,19 @@ class Stream:
         return Stream(change(self.like), count, lambda: filter(len, map(change, self.batches())))
 
     def gathered(self) -> Any:
-        """All of it in memory: the result, and one batch more."""
+        """All of it in memory: the result, and one batch more. Raises FormatError."""
         if self.asset is not None:
             return self.asset
         like = {name: value for name, value in vars(self.like).items() if value is not None}
         made = {name: torch.empty((self.count, *value.shape[1:]), dtype=value.dtype) for name, value in like.items()}
         first = 0
         for batch in self.batches():
-            for name, tensor in made.items():
-                tensor[first : first + len(batch)] = getattr(batch, name)
             first += len(batch)
+            if first <= self.count:
+                for name, tensor in made.items():
+                    tensor[first - len(batch) : first] = getattr(batch, name)
+        if first != self.count:
+            raise FormatError(f"{first} rows came where {self.count} were announced; {CHANGED}")
         return type(self.like)(**made)
 
 
@@ -194,8 +198,7 @@ def writable(stream: Stream, path: Path, less: Change | None = None) -> Iterator
         yield batch
     if count != stream.count:
         raise FormatError(
-            f"{path}: not written, because {count} {noun} came where {stream.count} were announced; the file that is"
-            " converted changed while it was read, try again"
+            f"{path}: not written, because {count} {noun} came where {stream.count} were announced; {CHANGED}"
         )
 
 
@@ -210,11 +213,10 @@ class Largest:
     def __init__(self, k: int) -> None:
         self._k = k
         self._kept = np.empty(0, np.float32)
+        self._least = -np.inf  # k are known that are no smaller
 
     def add(self, values: Array) -> None:
-        if len(self._kept) >= self._k:
-            values = values[values > self._kept[0]]  # the least of them stands in front
-        self._kept = np.concatenate([self._kept, values])
+        self._kept = np.concatenate([self._kept, values[values > self._least]])
         if len(self._kept) >= 2 * self._k:
             self._shrink()
 
@@ -226,6 +228,7 @@ class Largest:
     def _shrink(self) -> None:
         if len(self._kept) > self._k:
             self._kept = np.partition(self._kept, len(self._kept) - self._k)[-self._k :]
+            self._least = self._kept[0]
 
 
 def medians(columns: Callable[[], Iterator[tuple[Array, ...]]], count: int) -> list[float]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lumigraph.formats.streams import Stream
-from lumigraph.scene.assets import Asset, Points, Splats
+from lumigraph.scene.assets import Mesh, Points, Splats
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.poses import Similarity
 from lumigraph.studio import catalogue, options
@@ -38,8 +38,6 @@ def convert(request: ConvertRequest) -> Generator[Event, None, ExportReport | No
         yield Note(text=f"{writer.NAME} holds no gaussians: their {len(scene):,} centres are written as points")
     chosen = options.resolve(writer.Options, {k.replace("-", "_"): v for k, v in request.settings.items()})
     placed = _turned(reader, writer, chosen, kind_of(scene) is Splats, request.keep_axes)
-    if isinstance(scene, Stream) and not hasattr(writer, "write_stream"):
-        scene = scene.gathered()
     return (yield from written(_moved(scene, placed), request.out, writer, chosen, placed))
 
 
@@ -72,7 +70,7 @@ def _centres(splats: Stream) -> Generator[Event, None, Stream]:
     return splats.mapped(shown, count)
 
 
-def _moved(scene: Asset | Stream, placed: Placement) -> Asset | Stream:
+def _moved(scene: Mesh | Stream, placed: Placement) -> Mesh | Stream:
     moved = placed.file_from_capture
     if moved.scale == 1 and moved.rotation.equal(torch.eye(3, dtype=torch.float64)):
         return scene  # bit for bit

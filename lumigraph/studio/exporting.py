@@ -37,6 +37,7 @@ CONFIGS: dict[Kind, type] = {
     "mesh": MeshConfig,
     "points": PointsConfig,
 }  # of what is made of a field before it is written
+UNITS = ((10**6, "M"), (10**3, "k"), (1, ""))  # of a number in the name of a file
 NOUNS = {Splats: "gaussians", Mesh: "triangles", Points: "points"}
 # Bounds of what was read back may differ by this share of the extent: the coarsest format has 12 bits a chunk.
 TOLERANCE = 0.005
@@ -62,15 +63,18 @@ def export(request: ExportRequest) -> Generator[Event, None, ExportReport]:
     kind = request.kind or _kind(file_format, field)
     file_format = catalogue.format_for(request.out, TYPES[kind])
     of_format, of_asset = settings_of(file_format, kind, request.preset, request.settings)
+    if getattr(of_asset, "levels", ()) and not suffix_of(file_format, request.out).startswith("."):
+        raise RunError(f"{file_format.NAME} has its own levels of detail; leave out levels")
     cameras, held_out = run.cameras()
     asset = yield from _made(kind, field, cameras[~held_out], of_asset, card.method, request.out)
     world = World(up_direction(cameras), metres_per_unit(run))
     placed = placement(asset, world, file_format, of_format, request)
     if placed.metres_per_unit is None and (file_format.METRES is not None or hasattr(of_format, "unit")):
         yield Note(text="nobody said how large this place is, so a unit counts as a metre; `lumigraph scale` says it")
-    return (
-        yield from written(asset.transformed(placed.file_from_capture), request.out, file_format, of_format, placed)
-    )
+    asset = asset.transformed(placed.file_from_capture)
+    for count in getattr(of_asset, "levels", ()):
+        yield from _coarser(cast(Points, asset), count, request.out, file_format, of_format, placed)
+    return (yield from written(asset, request.out, file_format, of_format, placed))
 
 
 def settings_of(file_format: Format, kind: Kind, preset: str | None, given: Mapping[str, object]) -> tuple[Any, Any]:
@@ -134,16 +138,18 @@ def written(
     scene: Asset | Stream, out: Path, file_format: Format, chosen: Any, placed: Placement
 ) -> Generator[Event, None, ExportReport]:
     """Write and read back. Raises FormatError, and takes the file and what came with it away, where it is not what was
-    to be written. A stream asks for a format that can write it."""
+    to be written."""
     out.parent.mkdir(parents=True, exist_ok=True)
     made: list[Path] = []
-    if isinstance(scene, Stream):
-        shares = file_format.write_stream(scene, out, chosen)  # type: ignore[attr-defined]
+    scene = scene if isinstance(scene, Stream) else batched(scene)
+    if isinstance(scene, Stream) and hasattr(file_format, "write_stream"):
+        shares = file_format.write_stream(scene, out, chosen)
         yield from paced(shares, "write", len(scene), NOUNS[kind_of(scene)])
     else:
+        asset = scene.gathered() if isinstance(scene, Stream) else scene
         with new_files() as made:
-            file_format.write(scene, out, chosen)
-        scene = batched(scene)
+            file_format.write(asset, out, chosen)
+        scene = batched(asset)
     again = None
     if hasattr(file_format, "read"):
         try:
@@ -229,6 +235,26 @@ def _made(
         raise FormatError(f"{out}: the method {method} has no gaussians; add --as mesh or --as points")
     splats: Splats = field.splats()
     return splats if kind == "splats" else centres(splats)
+
+
+def suffix_of(file_format: Format, out: Path) -> str:
+    return next(suffix for suffix in file_format.SUFFIXES if out.name.lower().endswith(suffix))
+
+
+def _coarser(
+    points: Points, count: int, out: Path, file_format: Format, chosen: Any, placed: Placement
+) -> Generator[Event, None, None]:
+    """The first `count` points, as NAME-100k.EXT beside NAME.EXT."""
+    suffix = suffix_of(file_format, out)
+    short = next(f"{count // unit}{letter}" for unit, letter in UNITS if count % unit == 0)
+    beside = out.with_name(f"{out.name[: -len(suffix)]}-{short}{out.name[-len(suffix) :]}")
+    if count >= len(points):
+        yield Note(text=f"{beside.name} is not written: there are no more than {len(points):,} points")
+        return
+    for event in written(points.select(torch.arange(count)), beside, file_format, chosen, placed):
+        if not isinstance(event, Made | ExportReport):  # those are of the whole
+            yield event
+    yield Note(text=f"{beside.name}: {count:,} points")
 
 
 def centres(splats: Splats) -> Points:

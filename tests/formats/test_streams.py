@@ -115,11 +115,12 @@ def test_medians_are_those_of_torch() -> None:
 @pytest.mark.parametrize("k", [1, 7, 500])
 def test_the_largest(k: int) -> None:
     values = np.random.default_rng(k).normal(size=10_000).astype(np.float32)
-    largest = Largest(k)
-    for part in np.array_split(values, 23):
-        largest.add(part)
     ordered = np.sort(values)
-    assert largest.ends() == (ordered[-1], ordered[-k])
+    for order in (values, ordered, ordered[::-1], np.roll(ordered, 600), np.round(values)):
+        largest = Largest(k)
+        for part in np.array_split(order, 23):
+            largest.add(part)
+        assert largest.ends() == (order.max(), np.sort(order)[-k])
 
 
 def test_the_extent_is_that_of_all(tmp_path: Path) -> None:
