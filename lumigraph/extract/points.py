@@ -1,4 +1,7 @@
-"""A field -> points on its surfaces with colours and normals: the depth maps, thinned to a regular density."""
+"""A field -> points on its surfaces with colours and normals: the depth maps, thinned to a regular density.
+
+They come in the order of `levels.spread_order`: the first of them, however many, are a coarser cloud of the whole.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from lumigraph.extract.depths import EDGE, Maps, agreed, box_of, look
+from lumigraph.extract.levels import spread_order
 from lumigraph.extract.views import choose
 from lumigraph.scene.assets import Points
 from lumigraph.scene.cameras import Cameras
@@ -31,12 +35,18 @@ class PointsConfig:
     agree: least weight, 0 to 1, of what is kept: solid, smooth, facing a camera, and the same in other views
     views: cameras that the field is looked at from, chosen to be far apart
     size: pixels of the longer side of what they see
+    levels: counts of coarser clouds, each the first points of the whole, in a file of its own beside
     """
 
     count: Annotated[int, Within(1, 20_000_000)] = 200_000
     agree: Annotated[float, Within(0, 1)] = 0.2
     views: Annotated[int, Within(1, 200)] = 60
     size: Annotated[int, Within(64, 2048)] = 512
+    levels: tuple[Annotated[int, Within(1, 20_000_000)], ...] = ()
+
+    def __post_init__(self) -> None:
+        if any(level >= self.count for level in self.levels):
+            raise ValueError(f"each of levels must be less than count, {self.count:,}")
 
 
 def points(
@@ -53,6 +63,8 @@ def points(
     if not len(samples):
         raise FormatError("no surface that several cameras see the same is in this field; train it longer")
     kept = _thinned(samples, box[0], longest, config.count)
+    del samples
+    kept = kept[spread_order(kept[:, :3], kept[:, 9])]
     yield Progress(stage="thin", done=1, total=1)
     rgb = (kept[:, 6:9] + 0.5).clamp(0, 255).to(torch.uint8)
     return Points(kept[:, :3].contiguous(), rgb, normalize(kept[:, 3:6], dim=1))
