@@ -251,7 +251,7 @@ class SplatTraining:
         self.pictures = Pictures(capture, coarser, self.background)
         self.cameras, self.free = capture.cameras.to(dtype=torch.float32), free.clone()
         self.views = [
-            [camera_of(cameras, i, config.antialiased, float(free[i])).native() for i in range(len(capture))]
+            [camera_of(cameras, i, config.antialiased, float(free[i])) for i in range(len(capture))]
             for cameras in self.pictures.cameras
         ]
         self.extent = extent_of(capture.cameras)

@@ -9,7 +9,7 @@ from torch import Tensor
 from benchmarks.scenes import Scene, blob, pack
 from lumigraph.kernels import splat
 from lumigraph.kernels.reference import splat as reference
-from tests.kernels.test_splat import RAW, assert_near, settled_pixels
+from tests.kernels.test_splat import CPU, ON_DEVICES, RAW, assert_near, settled_pixels
 
 GAIN, BIAS = (0.9, 1.1, 1.05), (0.02, -0.03, 0.01)
 
@@ -39,15 +39,20 @@ def exposed(rgb: Tensor) -> Tensor:
     return rgb * rgb.new_tensor(GAIN) + rgb.new_tensor(BIAS)
 
 
+@ON_DEVICES
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("ssim", "square"), [(0.2, 0.0), (0.0, 0.0), (0.4, 0.3), (1.0, 0.0)])
 @pytest.mark.parametrize("size", [(53, 41), (7, 3), (131, 100)])
-def test_loss_and_its_gradients(size: tuple[int, int], ssim: float, square: float, masked: bool) -> None:
+def test_loss_and_its_gradients(
+    size: tuple[int, int], ssim: float, square: float, masked: bool, device: torch.device
+) -> None:
     width, height = size
     target, mask = photo(width, height), half_masked(width, height) if masked else None
     noise = torch.randn(3, height, width, generator=torch.Generator().manual_seed(1))
     rgb = target / 255 + 0.1 * noise
-    means, gradient, error = splat.photometric_loss(rgb, target, photometric(ssim, square), mask)
+    seen_mask = None if mask is None else mask.to(device)
+    weights = photometric(ssim, square)
+    means, gradient, error = splat.photometric_loss(rgb.to(device), target.to(device), weights, seen_mask)
 
     exact = rgb.double().permute(1, 2, 0).requires_grad_()
     gain, bias = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (GAIN, BIAS))
@@ -55,7 +60,7 @@ def test_loss_and_its_gradients(size: tuple[int, int], ssim: float, square: floa
     weight = torch.ones(height, width).double() if mask is None else mask.double() / 255
     reference.ssim_l1_loss(seen, truth, ssim, weight, square).backward()
 
-    assert_near("gradient", gradient.permute(1, 2, 0), exact.grad, 2e-5)
+    assert_near("gradient", gradient.cpu().permute(1, 2, 0), exact.grad, 2e-5)
     torch.testing.assert_close(torch.tensor(means["gain"]).double(), gain.grad, rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(torch.tensor(means["bias"]).double(), bias.grad, rtol=1e-4, atol=1e-7)
     off, seen = (seen - truth).detach(), seen.detach()
@@ -64,14 +69,14 @@ def test_loss_and_its_gradients(size: tuple[int, int], ssim: float, square: floa
     if ssim:
         similar = (reference.ssim_map(seen, truth) * weight[..., None]).mean().item()
         assert means["ssim"] == pytest.approx(similar, rel=1e-4)
-    torch.testing.assert_close(error.double(), off.abs().sum(-1) * weight, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(error.cpu().double(), off.abs().sum(-1) * weight, rtol=1e-5, atol=1e-6)
 
 
-def trainer_of(scene: Scene, rates: Tensor, sh_rate: float) -> splat.Trainer:
+def trainer_of(scene: Scene, rates: Tensor, sh_rate: float, device: torch.device = CPU) -> splat.Trainer:
     """Rows in the middle of a training: moments that are not zero, step counts that differ."""
     generator = torch.Generator().manual_seed(3)
     count = len(scene.means)
-    trainer = splat.Trainer(count + 5)
+    trainer = splat.Trainer(count + 5, device)
     trainer.count = count
     trainer.params[:count], trainer.sh_rest[:count] = pack(scene)
     trainer.params[:count, splat.STEPS] = torch.randint(0, 40, (count,), generator=generator).float()
@@ -102,8 +107,9 @@ def by_reference(
     return {name: value.grad for name, value in raw.items()}, scores
 
 
+@ON_DEVICES
 @pytest.mark.parametrize(("degree", "masked"), [(0, False), (3, True)])
-def test_fused_step(degree: int, masked: bool) -> None:
+def test_fused_step(degree: int, masked: bool, device: torch.device) -> None:
     scene = blob(500, (60, 44), degree, seed=4, radius=9)
     width, height = scene.size
     target, ssim, square = photo(width, height, seed=2), 0.3, 0.2
@@ -114,12 +120,13 @@ def test_fused_step(degree: int, masked: bool) -> None:
 
     rates = torch.linspace(1e-3, 2e-2, 16)
     rates[14:] = 0
-    trainer = trainer_of(scene, rates, sh_rate=1e-3)
+    trainer = trainer_of(scene, rates, 1e-3, device)
     live, names = slice(0, trainer.count), ("params", "m", "v", "sh_rest", "sh_m", "sh_v")
-    before = {name: getattr(trainer, name).double() for name in names}
-    camera = splat.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size).native()
-    trainer.step(camera, degree, scene.background.tolist(), target, mask.contiguous(), photometric(ssim, square))
-    after = {name: getattr(trainer, name).double() for name in names}
+    before = {name: getattr(trainer, name).cpu().double() for name in names}
+    camera = splat.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size)
+    photo_and_mask = target.to(device), mask.contiguous().to(device)
+    trainer.step(camera, degree, scene.background.tolist(), *photo_and_mask, photometric(ssim, square))
+    after = {name: getattr(trainer, name).cpu().double() for name in names}
 
     seen = after["params"][live, splat.STEPS] > before["params"][live, splat.STEPS]
     packed = [rows.double() for rows in pack(scene._replace(**{name: gradients[name] for name in RAW[:5]}))]
@@ -135,19 +142,20 @@ def test_fused_step(degree: int, masked: bool) -> None:
             assert_near(name, (after[name] - before[name])[live, :used], moved, 1e-4)
         assert torch.equal(after[rows[0]][trainer.count :], before[rows[0]][trainer.count :])
     assert torch.equal(after["params"][live, splat.STEPS], steps + seen)
-    assert_near("score", trainer.score[live].double(), scores, 1e-4)
+    assert_near("score", trainer.score[live].cpu().double(), scores, 1e-4)
 
 
-def test_step_goes_down() -> None:
+@ON_DEVICES
+def test_step_goes_down(device: torch.device) -> None:
     """Forty steps on one photo: the loss halves. A sign error anywhere in the chain would not."""
     scene = blob(600, (48, 36), degree=1, seed=5, radius=9)
     rates = torch.tensor([*[2e-3] * 3, *[1e-2] * 3, *[1e-2] * 4, 5e-2, *[2e-2] * 3, 0, 0])
-    trainer = trainer_of(scene, rates, sh_rate=1e-3)
+    trainer = trainer_of(scene, rates, 1e-3, device)
     for moments in (trainer.m, trainer.v, trainer.sh_m, trainer.sh_v):
         moments.zero_()
     trainer.params[:, splat.STEPS] = 0
-    camera = splat.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size).native()
-    target, background = photo(48, 36), scene.background.tolist()
+    camera = splat.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size)
+    target, background = photo(48, 36).to(device), scene.background.tolist()
     errors = [trainer.step(camera, 1, background, target, None, photometric(0.2, 0.0))["l1"] for _ in range(40)]
     assert all(math.isfinite(error) for error in errors)
     assert errors[-1] < 0.5 * errors[0]

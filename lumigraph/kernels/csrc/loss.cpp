@@ -3,31 +3,20 @@
 #include "loss.h"
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "lanes.h"
 #include "pool.h"
+#include "similarity.h"
 
 namespace lumi {
 namespace {
 
-constexpr int RADIUS = 5, COLUMNS = 128, ROWS = 80, RING = 16;
+constexpr int COLUMNS = 128, ROWS = 80, RING = 16;
 constexpr int PADDED = (COLUMNS + 2 * RADIUS + 15) / 16 * 16;  // a row with its halo, in whole vectors
-constexpr float C1 = 0.01f * 0.01f, C2 = 0.03f * 0.03f;
-
-struct Window {
-    float w[RADIUS + 1];
-    Window() {
-        double total = 0, v[2 * RADIUS + 1];
-        for (int i = 0; i <= 2 * RADIUS; i++) total += v[i] = std::exp(-(i - RADIUS) * (i - RADIUS) / (2 * 1.5 * 1.5));
-        for (int i = 0; i <= RADIUS; i++) w[i] = (float)(v[i] / total);
-    }
-};
-const Window WINDOW;
 
 inline void blur_row(const float* in, float* out, int columns) {  // in[i] sits RADIUS left of out[i]
-    const float* w = WINDOW.w;
+    const float* w = WINDOW;
     for (int x = 0; x < columns; x += VL) {
         const float* p = in + x;
         vf a = load(p + 5) * w[5];
@@ -45,7 +34,7 @@ template <int N> struct Slider {
     }
     void push_zero(int y) { std::memset(ring[y & (RING - 1)], 0, sizeof ring[0]); }
     vf column(int n, int y, int x) const {
-        const float* w = WINDOW.w;
+        const float* w = WINDOW;
         auto at = [&](int k) { return load(&ring[(y + k) & (RING - 1)][n][x]); };
         vf a = at(0) * w[5];
         for (int k = 1; k <= RADIUS; k++) a += (at(k) + at(-k)) * w[5 - k];
@@ -117,15 +106,11 @@ double moments_pass(const LossInput& in, const Block& b, float* partial) {
         alignas(64) float out[3][COLUMNS];
         vf row_total{};
         for (int x = 0; x < b.x1 - b.x0; x += VL) {
-            vf mu = s.column(0, c, x), nu = s.column(1, c, x);
-            vf var = s.column(2, c, x) - mu * mu, var2 = s.column(3, c, x) - nu * nu, cov = s.column(4, c, x) - mu * nu;
-            vf a1 = 2.f * mu * nu + C1, a2 = 2.f * cov + C2, i1 = 1.f / (mu * mu + nu * nu + C1),
-               i2 = 1.f / (var + var2 + C2);
-            vf m = load_bytes(mask + x + RADIUS), i12 = i1 * i2 * m, S = a1 * a2 * i12;
-            store(out[0] + x, 2.f * nu * (a2 - a1) * i12 + 2.f * mu * S * (i2 - i1));
-            store(out[1] + x, -S * i2);
-            store(out[2] + x, 2.f * a1 * i12);
-            row_total += S * load(b.own + x);
+            const Moments<vf> e{s.column(0, c, x), s.column(1, c, x), s.column(2, c, x), s.column(3, c, x),
+                                s.column(4, c, x)};
+            const Similarity<vf> S = similarity(e, load_bytes(mask + x + RADIUS));
+            store(out[0] + x, S.d_x), store(out[1] + x, S.d_xx), store(out[2] + x, S.d_xy);
+            row_total += S.value * load(b.own + x);
         }
         total += sum(row_total);
         if (partial)

@@ -60,7 +60,7 @@ void project_block(View& view, const float* params, const float* sh_rest, int fi
     vf all = rgb[0] + rgb[1] + rgb[2];  // NaN or infinite as soon as one value is; the clamps above hide that
     for (int j = 0; j < 14; j++) all += p[j];
     ok &= all - all == 0.f;
-    record[9] = o.z, record[10] = reach.hx, record[11] = reach.hy, record[12] = reach.reach;
+    record[9] = o.z, record[10] = reach.reach, record[11] = reach.hx, record[12] = reach.hy;
     record[13] = record[14] = record[15] = LANE_ZERO;
     alignas(64) float rows[VL * ROW];
     store_rows(rows, ROW, record);

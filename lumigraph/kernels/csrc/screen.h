@@ -4,13 +4,14 @@
 
 namespace lumi {
 
-constexpr int TILE = 16;  // pixels
+constexpr int TILE = 16;     // pixels
+constexpr int SUM_ROW = 12;  // floats: a gaussian's row of sums on a device
 
 // log2 alpha = lo - u^2 - v^2 with u = p dx + q dy, v = r dy: the conic's Cholesky factor, so that compositing needs
 // two affine maps of the pixel and backward sums its moments in (u, v). The level set alpha = 1/255 is u^2 + v^2 =
 // reach, its half extents are hx, hy.
 struct alignas(64) Splat {
-    float x, y, p, q, r, lo, red, green, blue, z, hx, hy, reach;
+    float x, y, p, q, r, lo, red, green, blue, z, reach, hx, hy;  // compositing reads as far as reach
     int first, count;  // its slots of sums, relative to its chunk; count 0: not visible
     float unused;
 };
