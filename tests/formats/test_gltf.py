@@ -496,6 +496,21 @@ def test_packed_counts_that_are_lies(folder: Path, tmp_path: Path, name: str, co
         read_of(tmp_path, tree, binary)
 
 
+def test_a_draco_stream_that_keeps_the_processor_busy(tmp_path: Path) -> None:
+    corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0.3]])
+    uv = torch.tensor([[0.0, 0], [1, 0], [1, 1], [0, 1]])
+    faces = torch.tensor([[0, 1, 2], [0, 2, 3]], dtype=torch.int32)
+    square = Mesh(corners, faces, uv=uv, texture=torch.zeros(8, 8, 3, dtype=torch.uint8))
+    gltf.write(square, tmp_path / "a.glb", Options("draco", position_bits=8))
+    tree, binary = taken_apart((tmp_path / "a.glb").read_bytes())
+    assert binary.count(b"\2\0\0\0\x80") == 1  # two sides of triangles were told from each other; then the coded bits
+    slow = binary.replace(b"\2\0\0\0\x80", struct.pack("<I", 250_000_000) + b"\x80")
+    assert len(read_of(tmp_path, tree, slow)) == 2  # which nobody can tell from a whole one, but by the clock
+    tree["meshes"][0]["primitives"] *= 1000
+    with pytest.raises(FormatError, match="takes far too long to unpack"):
+        read_of(tmp_path, tree, slow)
+
+
 @pytest.mark.parametrize("side", [9000, 60000])
 def test_a_picture_too_large_is_not_unpacked(tmp_path: Path, side: int) -> None:
     def chunk(kind: bytes, data: bytes) -> bytes:

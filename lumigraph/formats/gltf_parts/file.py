@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,10 +35,11 @@ GROWTH, FLOOR = 64, 1 << 26  # the most that is made of a file: so many times it
 
 @dataclass
 class Budget:
-    """Bytes that may still be made."""
+    """Bytes that may still be made, and seconds of the processor that decoders may still lose."""
 
     left: int
     where: str
+    spare: float = 2.0
 
     def take(self, size: int) -> None:
         self.left -= size
@@ -45,6 +48,15 @@ class Budget:
                 f"{self.where}: would unfold into more than {GROWTH} times its size; it is damaged, or repeats a mesh"
                 " so often that it must be split"
             )
+
+    @contextmanager
+    def hurry(self, seconds: float) -> Iterator[None]:
+        """The block may take `seconds`; what it takes beyond is lost. Raises FormatError where too much is."""
+        begun = time.thread_time()
+        yield
+        self.spare -= max(0.0, time.thread_time() - begun - seconds)
+        if self.spare < 0:
+            raise FormatError(f"{self.where}: takes far too long to unpack; it is damaged, export it again")
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ DRACO, MESHOPT = "KHR_draco_mesh_compression", "EXT_meshopt_compression"
 DRACO_LEVEL = 7  # of 10: above it the size hardly falls, and the time doubles
 NORMAL_BITS, UV_BITS = 10, 12
 DRACO_TYPES = {"POSITION": 0, "NORMAL": 1, "COLOR_0": 2, "TEXCOORD_0": 3}
+DRACO_SECONDS = 50e-6  # of the processor, that a face may take; usual is a microsecond
 DRACO_VERSION = (2, 2)  # the one that the extension allows
 
 
@@ -79,7 +80,12 @@ def draco_primitive(document: Document, tables: dict[str, Array], faces: Array, 
 
 def draco_decoded(data: memoryview, faces: int, vertices: int, where: str) -> tuple[Array, dict[int, Array]]:
     """The faces (F, 3) and the attributes by their unique id. Raises FormatError unless the stream itself announces
-    as much: its decoder takes memory for whatever it announces. A damaged one may still cost it seconds and 250 MB."""
+    as much: its decoder takes memory for whatever it announces.
+
+    Within a stream stands one more number, of the sides that texture coordinates were predicted from, which the decoder
+    believes up to 2^31: ten seconds and 270 MB from a hundred bytes, even where all else is whole. It cannot be found
+    without decoding what lies before it; the reader's `Budget.hurry` sees to it that a file does this once at most.
+    """
     draco = needed("DracoPy", where)
     said = _draco_counts(bytes(data[:64]), where)
     if said[0] > faces or said[1] > vertices or vertices > 3 * faces:

@@ -18,7 +18,7 @@ import torch
 from lumigraph.formats.files import tensor
 from lumigraph.formats.gltf_parts.file import File, Item, described
 from lumigraph.formats.gltf_parts.material import Surface, Surfaces, painted
-from lumigraph.formats.gltf_parts.packed import DRACO, MESHOPT, draco_decoded
+from lumigraph.formats.gltf_parts.packed import DRACO, DRACO_SECONDS, MESHOPT, draco_decoded
 from lumigraph.formats.gltf_parts.writer import POINTS, SPLATS, TRIANGLES
 from lumigraph.formats.pictures import srgb_from_linear
 from lumigraph.scene.assets import Mesh, Points, Splats
@@ -197,7 +197,8 @@ class _Attributes:
         self.file.budget.take(2 * (corners * 4 + self.count * row))
         data = self.file.view(packing.whole("bufferView"))
         where = f"{self.file.path}: {packing.pointer}"
-        self.faces, tables = draco_decoded(data, corners // 3, self.count, where)
+        with self.file.budget.hurry(DRACO_SECONDS * corners / 3):
+            self.faces, tables = draco_decoded(data, corners // 3, self.count, where)
         for name, accessor in accessors.items():
             values, (_, kind, width) = tables.get(ids.whole(name)), described(accessor)
             if values is None or values.dtype != kind or values.shape != (self.count, width):
