@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 
 from lumigraph.formats import ksplat
+from lumigraph.formats.packing import blocks
 from lumigraph.scene.assets import Splats
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.harmonics import C0
@@ -77,6 +78,19 @@ def test_all_levels_and_degrees(tmp_path: Path, level: int, degree: int) -> None
     assert (back.colours() - splats.colours()).abs().max() <= 0.5 / 255 + 1e-6
     if degree:
         assert (back.sh[:, 1:] - splats.sh[:, 1:]).abs().max() <= (0, 2e-3, 3.01 / 255)[level]
+
+
+@pytest.mark.parametrize("level", [0, 2])
+def test_batches_are_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: int) -> None:
+    """Of five gaussians each, so that they end within buckets."""
+    path = tmp_path / "a.ksplat"
+    path.write_bytes(packed(example(1), level))
+    whole = ksplat.read(path)
+    monkeypatch.setattr(ksplat, "blocks", lambda count: blocks(count, 5))
+    batches = list(ksplat.stream(path))
+    assert [len(batch) for batch in batches] == [5, 5, 2]
+    for name, value in vars(whole).items():
+        assert torch.equal(torch.cat([getattr(batch, name) for batch in batches]), value)
 
 
 def test_a_file_that_nobody_here_wrote() -> None:

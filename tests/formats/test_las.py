@@ -162,7 +162,7 @@ def test_memory_stays_near_that_of_the_result(tmp_path: Path) -> None:
     las.read(tmp_path / "a.las")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 3 * (tmp_path / "a.las").stat().st_size
+    assert peak < 8e6 < (tmp_path / "a.las").stat().st_size  # the result itself is torch's, and not counted
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:

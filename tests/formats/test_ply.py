@@ -303,6 +303,7 @@ def test_splats_without_a_shape_are_refused(tmp_path: Path) -> None:
 
 
 def test_memory_stays_near_the_result(tmp_path: Path) -> None:
+    """Beside the tensors of the result, which torch keeps where nobody counts them."""
     splats = some_splats(60_000)
     ply.write(splats, tmp_path / "a.ply")
     del splats
@@ -310,7 +311,7 @@ def test_memory_stays_near_the_result(tmp_path: Path) -> None:
     ply.read(tmp_path / "a.ply")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < (tmp_path / "a.ply").stat().st_size + 32e6
+    assert peak < 8e6 < (tmp_path / "a.ply").stat().st_size
 
 
 SMALL: dict[str, Callable[[Path], object]] = {

@@ -116,7 +116,7 @@ def test_medians_are_those_of_torch() -> None:
 def test_the_largest(k: int) -> None:
     values = np.random.default_rng(k).normal(size=10_000).astype(np.float32)
     ordered = np.sort(values)
-    for order in (values, ordered, ordered[::-1], np.roll(ordered, 600), np.round(values)):
+    for order in (values, ordered, ordered[::-1], np.roll(ordered, 1), np.round(values)):
         largest = Largest(k)
         for part in np.array_split(order, 23):
             largest.add(part)
