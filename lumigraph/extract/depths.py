@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lumigraph.extract.views import Views, beside
+from lumigraph.extract.views import Views, beside, between, finer
 from lumigraph.kernels import tsdf
+from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.field import Field
 from lumigraph.scene.images import to_uint8
@@ -46,31 +47,41 @@ class Maps:
         return (self.depth > 0) & (self.depth < torch.inf)
 
 
-def look(field: Field, views: Views) -> Generator[Event, None, Maps]:
-    """Render all views. Raises FormatError where the field has no depth, or nothing is seen."""
-    width, height = views.size
+def look(field: Field, views: Views, k: int = 1) -> Generator[Event, None, Maps]:
+    """Render all views, at `k` times as many places along each side as they have pixels, each pixel as wide as before:
+    a field looks thinner than it is in pixels that are finer than those it was learned from. Raises FormatError where
+    the field has no depth, or nothing is seen."""
+    fine, parts = finer(views, k), between(views, k)
+    width, height = fine.size
     shape = (len(views), height, width)
     rgb, alpha = torch.zeros(*shape, 3, dtype=torch.uint8), torch.zeros(shape, dtype=torch.uint8)
     depth, weight = torch.zeros(shape), torch.zeros(shape)
-    theirs, start = views.theirs(), time.monotonic()
-    seen = getattr(field, "render_surface", field.render)
+    start = time.monotonic()
     for i in range(len(views)):
-        with torch.no_grad():
-            image = seen(views.cameras[i])
-        if image.depth is None:
-            raise FormatError("this field renders no depth, from which a surface could be made")
-        cover = torch.ones(height, width) if image.alpha is None else image.alpha[0, ..., 0].float().cpu()
-        colour = image.rgb[0].float().cpu() / cover.clamp(min=1e-3)[..., None]
-        far = image.depth[0, ..., 0].float().cpu()
-        rgb[i], alpha[i] = to_uint8(colour), to_uint8(cover)
-        depth[i], weight[i] = _known(far, cover, far / views.cameras.focal[i].amin())
+        image = torch.zeros(height, width, 5)
+        for j, part in enumerate(parts):
+            image[j // k :: k, j % k :: k] = _seen(field, part.cameras[i])
+        colour, cover, far = image[..., :3], image[..., 3], image[..., 4]
+        rgb[i], alpha[i] = to_uint8(colour / cover.clamp(min=1e-3)[..., None]), to_uint8(cover)
+        depth[i], weight[i] = _known(far, cover, far / fine.cameras.focal[i].amin())
         left = (time.monotonic() - start) / (i + 1) * (len(views) - i - 1)
         yield Progress(stage="look", done=i + 1, total=len(views), unit="views", seconds_left=left)
-    depth[~theirs] = 0
-    maps = Maps(views, rgb, alpha, depth, weight)
+    depth[~fine.theirs()] = 0
+    maps = Maps(fine, rgb, alpha, depth, weight)
     if not maps.surface.any():
         raise FormatError("the field shows no surface to any camera, so there is nothing to extract; train it longer")
     return maps
+
+
+def _seen(field: Field, camera: Cameras) -> Tensor:
+    """(H, W, 5): rgb over black, alpha, depth."""
+    with torch.no_grad():
+        image = getattr(field, "render_surface", field.render)(camera)
+    if image.depth is None:
+        raise FormatError("this field renders no depth, from which a surface could be made")
+    rgb, depth = image.rgb[0].float().cpu(), image.depth[0].float().cpu()
+    alpha = torch.ones_like(depth) if image.alpha is None else image.alpha[0].float().cpu()
+    return torch.cat([rgb, alpha, depth], -1)
 
 
 def _known(depth: Tensor, alpha: Tensor, pixel: Tensor) -> tuple[Tensor, Tensor]:

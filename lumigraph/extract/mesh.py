@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from lumigraph.extract import shape, texture
 from lumigraph.extract.depths import Maps, agreed, box_of, look
-from lumigraph.extract.views import choose
+from lumigraph.extract.texture import drawn
+from lumigraph.extract.views import choose, spread
 from lumigraph.kernels import cubes, tsdf
 from lumigraph.scene.assets import Mesh
 from lumigraph.scene.cameras import Cameras
@@ -22,6 +23,10 @@ from lumigraph.scene.images import to_uint8
 from lumigraph.wire.events import Event, Note, Progress
 
 TRUNCATION = 4.0  # voxels
+FINEST = 2  # places along each side of a pixel at which small pictures are looked at
+LEVELS = (0.0, 0.1, 0.2, 0.3)  # of the signed distance / truncation, at which the surface may lie
+GAIN = 0.003  # share of the pixels that must agree better before it is moved
+COMPARED = 12  # views that decide it
 BORDER = 3  # voxels around what is seen
 CARVED = 3  # views that must see nothing through a voxel to empty it
 
@@ -54,10 +59,12 @@ class MeshConfig:
 
 def mesh(field: Field, cameras: Cameras, config: MeshConfig = MeshConfig()) -> Generator[Event, None, Mesh]:
     """What `cameras`, those of the photos, see of `field`. Raises FormatError where they see no surface."""
-    maps = yield from look(field, choose(cameras, config.views, config.size))
+    views = choose(cameras, config.views, config.size)
+    maps = yield from look(field, views, min(FINEST, max(1, config.size // max(views.size))))
     yield Progress(stage="fuse", done=0, total=1)
     lattice = lattice_of(box_of(maps), config.resolution)
-    maps = agreed(maps, 2 * lattice.voxel)
+    # Slanted and next to an edge a pixel says as much here as any other: who counts it less wears outlines away.
+    maps = agreed(replace(maps, weight=(maps.weight > 0).float()), 2 * lattice.voxel)
     closed = config.watertight or config.unseen == "inside"
     vertices, faces = surface(maps, lattice, closed)
     vertices, faces = shape.larger_parts(vertices, faces, config.part)
@@ -82,7 +89,12 @@ def lattice_of(box: Tensor, resolution: int) -> tsdf.Lattice:
 
 
 def surface(maps: Maps, lattice: tsdf.Lattice, closed: bool) -> tuple[Tensor, Tensor]:
-    """vertices (V, 3) in the world, faces (F, 3). Raises FormatError where there is no surface."""
+    """vertices (V, 3) in the world, faces (F, 3): of the level that looks most like the field. Raises FormatError where
+    there is no surface.
+
+    The depth of gaussians is that of their middles, their outlines lie farther out: what is thin, and all outlines,
+    would be worn away by that. The surface moves outwards by steps as long as the views agree better with it.
+    """
     volume = tsdf.fuse(
         maps.depth,
         maps.weight,
@@ -93,10 +105,30 @@ def surface(maps: Maps, lattice: tsdf.Lattice, closed: bool) -> tuple[Tensor, Te
         carve=min(CARVED, len(maps.views)),
         inside=closed,
     )
-    vertices, faces = cubes.march_cubes(volume, 1.0 if closed else math.nan)
-    if not len(faces):
-        raise FormatError("what the cameras see of this field does not make a surface; train it longer")
-    return shape.compact(vertices * lattice.voxel + torch.tensor(lattice.origin), faces)
+    best, likeness = None, -math.inf
+    for level in LEVELS:
+        raised = replace(volume, values=volume.values - level)
+        vertices, faces = cubes.march_cubes(raised, 1.0 if closed else math.nan)
+        if not len(faces):
+            raise FormatError("what the cameras see of this field does not make a surface; train it longer")
+        vertices, faces = shape.compact(vertices * lattice.voxel + torch.tensor(lattice.origin), faces)
+        found = _likeness(vertices, faces, maps, TRUNCATION * lattice.voxel)
+        if best is not None and found < likeness + GAIN:
+            break
+        best, likeness = (vertices, faces), found
+    assert best is not None
+    return best
+
+
+def _likeness(vertices: Tensor, faces: Tensor, maps: Maps, tolerance: float) -> float:
+    """The share of pixels, in a few views, in which the mesh is where the field is, or neither is."""
+    same = total = 0
+    for i in spread(maps.views.cameras, COMPARED).tolist():
+        depth, own = maps.depth[i], drawn(vertices, faces, maps.views, i)
+        solid, clear = (depth > 0) & (depth < torch.inf), depth == torch.inf
+        same += int((solid & ((own - depth).abs() < tolerance)).sum()) - int((clear & (own < torch.inf)).sum())
+        total += int(solid.sum())
+    return same / max(1, total)
 
 
 def _simplified(

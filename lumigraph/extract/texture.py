@@ -17,6 +17,7 @@ from torch.nn.functional import max_pool2d, normalize
 
 from lumigraph.extract import shape
 from lumigraph.extract.depths import Maps
+from lumigraph.extract.views import Views
 from lumigraph.kernels import bake as baking
 from lumigraph.kernels.raster import raster
 from lumigraph.scene.cameras import project
@@ -126,16 +127,19 @@ def paint(painter: Painter, page: Page, side: int, of_vertices: Tensor) -> Tenso
 def _shown(vertices: Tensor, faces: Tensor, maps: Maps, tolerance: float) -> tuple[Tensor, Tensor]:
     """(N, H, W) depth of the mesh in each view; (N, H, W) how far the colour there is that of the mesh: not at the
     outline, not where the field shows something else before it."""
-    own = torch.empty_like(maps.depth)
-    pixels, depths = project(maps.views.cameras, vertices)
-    corners = torch.cat([pixels.nan_to_num(0.0), torch.where(pixels[..., 0].isnan(), 0.0, depths)[..., None]], -1)
-    for i in range(len(own)):
-        own[i] = raster(corners[i], faces, maps.views.size, weights=False).depth
+    own = torch.stack([drawn(vertices, faces, maps.views, i) for i in range(len(maps.views))])
     clear = ((maps.alpha < SOLID) | ~maps.views.theirs()).to(torch.float32)
     clear = max_pool2d(clear[:, None], 2 * MARGIN + 1, 1, MARGIN)[:, 0] > 0
     within = 2 * tolerance + 3 * maps.views.pixel(torch.where(own < torch.inf, own, 0.0))
     other = maps.surface & ((maps.depth - own).abs() > within)
     return own, torch.where(clear | other, 0.0, (maps.alpha / 255.0).square())
+
+
+def drawn(vertices: Tensor, faces: Tensor, views: Views, i: int) -> Tensor:
+    """(H, W) depth of the mesh in view `i`, infinite where there is none."""
+    pixels, depths = project(views.cameras[i], vertices)
+    corners = torch.cat([pixels.nan_to_num(0.0), torch.where(pixels[..., 0].isnan(), 0.0, depths)[..., None]], -1)
+    return raster(corners[0], faces, views.size, weights=False).depth
 
 
 def spread(values: Tensor, known: Tensor, faces: Tensor) -> Tensor:

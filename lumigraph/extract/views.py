@@ -41,6 +41,23 @@ class Views:
         return depth / self.cameras.focal.amin(1)[:, None, None].to(depth)
 
 
+def between(views: Views, k: int) -> list[Views]:
+    """k * k times the same views, moved by parts of a pixel: together they see k times as many pixels along each side,
+    each as wide as before. Row by row, as `finer` numbers its pixels."""
+    steps = [0.5 - (i + 0.5) / k for i in range(k)]
+    moved = [torch.tensor([x, y]) for y in steps for x in steps]
+    return [
+        Views(dataclasses.replace(views.cameras, centre=views.cameras.centre + by.to(views.cameras.centre)), views.own)
+        for by in moved
+    ]
+
+
+def finer(views: Views, k: int) -> Views:
+    """The views with k times as many pixels along each side."""
+    c = views.cameras
+    return Views(Cameras(c.world_from_cam, c.focal * k, c.centre * k, c.sizes * k), views.own * k)
+
+
 def choose(cameras: Cameras, most: int, side: int) -> Views:
     """`most` of the cameras, as different as can be, with pictures `side` pixels long, but no larger than they were:
     finer than a field was learned, it is thinner than it ever looked. A lens is left out: what is rendered is straight.

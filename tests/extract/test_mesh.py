@@ -162,3 +162,31 @@ def test_parts_edges_and_volume_against_trimesh() -> None:
     flipped = faces.clone()
     flipped[0] = flipped[0].flip(0)
     assert not shape.watertight(flipped)
+
+
+def test_a_small_picture_is_looked_at_between_its_pixels() -> None:
+    """Of what has sharp outlines, four views moved by parts of a pixel are one view of twice as many pixels."""
+    twice, _ = result(depths.look(Solid(torus), views.choose(around(3, 48), 3, 48), 2))
+    whole, _ = result(depths.look(Solid(torus), views.choose(around(3, 96), 3, 96)))
+    assert twice.views.size == whole.views.size == (96, 96)
+    assert torch.allclose(twice.views.rows(), whole.views.rows())
+    assert float((twice.depth == whole.depth).float().mean()) > 0.99  # rounded otherwise at outlines
+    both = twice.surface & whole.surface
+    assert float((twice.depth - whole.depth)[both].abs().median()) < 1e-5
+
+
+def test_outlines_are_kept_where_depth_is_that_of_the_middle() -> None:
+    """A rod seen as fuzzy matter is: as wide as it is, its depth that of its axis."""
+
+    def rod(p: Tensor) -> Tensor:
+        return torch.stack([p[..., :2].norm(dim=-1) - 0.06, p[..., 2].abs() - 0.7], -1).amax(-1)
+
+    class Deep(Solid):
+        def render(self, cameras: Cameras, background: Tensor | None = None) -> Image:
+            image = super().render(cameras, background)
+            assert image.depth is not None
+            return Image(image.rgb, image.alpha, image.depth + 0.05 * (image.depth > 0))
+
+    made, _ = result(mesh(Deep(rod), around(28, 128), MeshConfig(resolution=128, faces=0, texture=0, size=128)))
+    middle = made.vertices[made.vertices[:, 2].abs() < 0.5]
+    assert float(middle[:, :2].norm(dim=1).mean()) > 0.045  # the depth alone says 0.01
