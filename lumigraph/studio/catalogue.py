@@ -50,6 +50,7 @@ FORMATS = {
         "fbx",
         "xyz",
         "las",
+        "tiles",
     )
 }
 
