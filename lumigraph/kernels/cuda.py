@@ -9,6 +9,7 @@ pointer) and bytes (a struct). `Launcher` is all that the code above knows, so t
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -117,7 +118,8 @@ def cached(source: str, architecture: str, versions: str, defines: Sequence[str]
         beside.write_bytes(hashlib.sha256(cubin).digest() + cubin)
         beside.replace(path)
     except OSError:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
     return cubin
 
 
@@ -173,7 +175,7 @@ def c_value(argument: Argument) -> Any:
 
 @functools.cache
 def launcher(device: torch.device) -> Launcher:
-    """For tensors of this device. Raises CudaError where its kernels cannot be had; `missing` says why without it."""
+    """For tensors of this device, which has an index. Raises CudaError where its kernels cannot be had."""
     why = missing()
     if why is not None:
         raise CudaError(why)

@@ -64,6 +64,7 @@ def view_of(device: torch.device) -> splat_cpu.View | splat_cuda.View:
     """What renders rows that lie on this device. Raises CudaError where it cannot."""
     if device.type == "cpu":
         return splat_cpu.View()
+    device = torch.empty(0, device=device).device  # "cuda" says which
     return splat_cuda.View(cuda.launcher(device), device)
 
 

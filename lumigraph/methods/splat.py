@@ -22,6 +22,7 @@ from torch import Tensor
 
 from lumigraph.kernels import splat as kernel
 from lumigraph.methods.beginning import Beginning, begin, extent_of, free_depths, neighbour_distance
+from lumigraph.methods.memory import available
 from lumigraph.methods.train import Budget
 from lumigraph.scene.assets import Splats
 from lumigraph.scene.cameras import Cameras
@@ -31,7 +32,7 @@ from lumigraph.scene.field import Within
 from lumigraph.scene.images import Image, area_downscale, photo_over
 
 NAME = "splat"
-DEVICES = ("cpu",)
+DEVICES = ("cpu", "cuda")
 C0 = 0.28209479177387814
 
 
@@ -151,7 +152,8 @@ class SplatField:
 def from_splats(splats: Splats, antialiased: bool = False) -> SplatField:
     """A field from any gaussians, such as a PLY's."""
     n, k = len(splats), splats.sh.shape[1]
-    params, sh_rest = kernel.aligned(n, kernel.ROW), kernel.aligned(n, kernel.SH_ROW)
+    device = splats.means.device
+    params, sh_rest = kernel.aligned(n, kernel.ROW, device), kernel.aligned(n, kernel.SH_ROW, device)
     params[:, kernel.MEAN], params[:, kernel.LOG_SCALE] = splats.means, splats.log_scales
     params[:, kernel.QUAT], params[:, kernel.LOGIT] = splats.quats, splats.logit_opacities
     params[:, kernel.DC] = splats.sh[:, 0]
@@ -178,13 +180,16 @@ def camera_of(cameras: Cameras, i: int, antialiased: bool = False, near: float =
 
 
 class Pictures:
-    """Photos and masks as planes (3, H, W) and (H, W), uint8, at every size of the schedule, the full one last.
+    """Photos and masks as planes (3, H, W) and (H, W), uint8, at every size of the schedule, the full one last, on the
+    device that learns.
 
     The full size stays in memory only up to `limit` bytes; beyond that it is taken from the capture's own cache.
     """
 
-    def __init__(self, capture: Capture, coarser: int, background: Tensor, limit: int = 1 << 30) -> None:
-        self._capture, self._background = capture, background
+    def __init__(
+        self, capture: Capture, coarser: int, background: Tensor, device: str = "cpu", limit: int = 1 << 30
+    ) -> None:
+        self._capture, self._background, self._device = capture, background, device
         sizes = capture.cameras.sizes
         self.cameras = [capture.cameras.resized((sizes >> k).clamp(min=1)) for k in range(coarser, -1, -1)]
         whole = int(sizes.prod(1).sum()) * 3 <= limit
@@ -210,11 +215,11 @@ class Pictures:
             photo = (area_downscale(over, size) * 255 + 0.5).to(torch.uint8)
         else:
             photo = area_downscale(photo, size)
-        return photo.permute(2, 0, 1).contiguous()
+        return photo.permute(2, 0, 1).contiguous().to(self._device)
 
     def _mask(self, i: int, size: tuple[int, int]) -> Tensor:
         assert self._capture.masks is not None
-        return area_downscale(self._capture.masks[i], size)[..., 0].contiguous()
+        return area_downscale(self._capture.masks[i], size)[..., 0].contiguous().to(self._device)
 
 
 # ---- the training
@@ -241,14 +246,15 @@ class SplatTraining:
     free: (N,) depths of the photos' cameras before which nothing stands.
     """
 
-    def __init__(self, capture: Capture, config: Config, budget: Budget, free: Tensor) -> None:
-        self.config = config
+    def __init__(self, capture: Capture, config: Config, budget: Budget, free: Tensor, device: str = "cpu") -> None:
+        self.config, self.device = config, device
         self.generator = torch.Generator().manual_seed(config.seed)
         self.background = torch.full((3,), 1.0 if config.background == "white" and capture.has_alpha else 0.0)
         self.backdrop = config.backdrop and not capture.has_alpha
         longest = int(capture.cameras.sizes.max())
         coarser = min(3, max(0, int(math.log2(longest / 90)))) if config.coarse > 0 else 0
-        self.pictures = Pictures(capture, coarser, self.background)
+        limit = 1 << 30 if device == "cpu" else int(available(device) / 3)
+        self.pictures = Pictures(capture, coarser, self.background, device, limit)
         self.cameras, self.free = capture.cameras.to(dtype=torch.float32), free.clone()
         self.views = [
             [camera_of(cameras, i, config.antialiased, float(free[i])) for i in range(len(capture))]
@@ -257,7 +263,7 @@ class SplatTraining:
         self.extent = extent_of(capture.cameras)
         pixels = float(capture.cameras.sizes.double().prod(1).mean())
         self.cap = config.cap or auto_cap(budget, len(capture), pixels)
-        self.rows = kernel.Trainer(self.cap)
+        self.rows = kernel.Trainer(self.cap, device)
         self.weights = kernel.Photometric()
         self.degree = 0
         self.order: list[int] = []
@@ -278,12 +284,12 @@ class SplatTraining:
             chosen = torch.randperm(len(points), generator=self.generator)[: self.cap // 2]
             points, colours = points[chosen], colours[chosen]
         p = self.rows.params[: len(points)]
-        p[:, kernel.MEAN] = points
+        p[:, kernel.MEAN] = points.to(p.device)
         size = (0.65 * neighbour_distance(points)).clamp(1e-4 * self.extent, 0.15 * self.extent)
-        p[:, kernel.LOG_SCALE] = size.log()[:, None]
-        p[:, kernel.QUAT] = torch.tensor([1.0, 0, 0, 0])
+        p[:, kernel.LOG_SCALE] = size.log()[:, None].to(p.device)
+        p[:, kernel.QUAT] = torch.tensor([1.0, 0, 0, 0], device=p.device)
         p[:, kernel.LOGIT] = math.log(0.3 / 0.7)
-        p[:, kernel.DC] = (colours - 0.5) / C0
+        p[:, kernel.DC] = ((colours - 0.5) / C0).to(p.device)
         self.rows.count = self.started = len(points)
 
     def step(self, i: int, progress: float) -> dict[str, float]:
@@ -299,7 +305,8 @@ class SplatTraining:
             gain, bias = self.exposure[view, :3].exp().tolist(), self.exposure[view, 3:].tolist()
             self.weights.gain, self.weights.bias = gain, bias
         behind = torch.rand(3, generator=self.generator) if self.backdrop else self.background
-        stats = self.rows.step(self.views[level][view], self.degree, behind.tolist(), photo, mask, self.weights)
+        seen = (self.views[level][view], self.degree, behind.tolist(), photo, mask, self.weights)
+        stats = self.rows.step(*seen, at_once=c.exposure)  # else a GPU tells of a step before, and nobody waits
         if c.exposure:
             self._expose(view, stats, progress)
         if i % c.densify_every == c.densify_every - 1:
@@ -348,9 +355,11 @@ class SplatTraining:
         means = self.rows.params[: self.rows.count, kernel.MEAN]
         for k in range(CLEARED):
             i = (turn * CLEARED + k) % len(self.free)
-            x, y, z = (means @ self.cameras[i].cam_from_world[0, :, :3].T + self.cameras[i].cam_from_world[0, :, 3]).T
-            slope = 0.5 * self.cameras.sizes[i] / self.cameras.focal[i]
-            logits[(z > 0) & (z < self.free[i]) & (x.abs() < slope[0] * z) & (y.abs() < slope[1] * z)] = FADED
+            cam_from_world = self.cameras[i].cam_from_world[0].to(means.device)
+            x, y, z = (means @ cam_from_world[:, :3].T + cam_from_world[:, 3]).T
+            slope = (0.5 * self.cameras.sizes[i] / self.cameras.focal[i]).tolist()
+            near = (z > 0) & (z < float(self.free[i]))
+            logits.masked_fill_(near & (x.abs() < slope[0] * z) & (y.abs() < slope[1] * z), FADED)
 
     @torch.no_grad()
     def _densify(self, progress: float) -> None:
@@ -361,13 +370,14 @@ class SplatTraining:
         dead = (p[:, kernel.LOGIT] < math.log(c.prune_opacity / (1 - c.prune_opacity))) | ~p[:, :14].isfinite().all(1)
         share = min(1.0, progress / (0.85 * c.densify_until))
         target = min(self.cap, max(n, int(self.started * (self.cap / self.started) ** share)))
-        slots = torch.cat([dead.nonzero()[:, 0], torch.arange(n, target)])
+        slots = torch.cat([dead.nonzero()[:, 0], torch.arange(n, target, device=p.device)])
         weight = {"error": score[:, 0], "gradient": score[:, 1], "mixed": (score[:, 0] * score[:, 1]).sqrt()}[c.densify]
         weight = weight.nan_to_num(0.0, 0.0, 0.0).clamp(min=0).masked_fill(dead, 0)
         k = min(len(slots), int((weight > 0).sum()))
         if k:
             # without replacement, by weight: the k largest of log w + Gumbel noise (Efraimidis and Spirakis 2006)
             noise = -torch.log(-torch.log(torch.rand(n, generator=self.generator).clamp(1e-12, 1 - 1e-7)))
+            noise = noise.to(p.device)
             self._split((weight.clamp(min=1e-30).log() + noise).topk(k).indices, slots[:k])
         rows.score.zero_()
 
@@ -377,7 +387,7 @@ class SplatTraining:
         p = rows.params[parents]
         scale = p[:, kernel.LOG_SCALE].exp()
         axis = scale.argmax(1)
-        i = torch.arange(len(p))
+        i = torch.arange(len(p), device=p.device)
         offset = rotation(p[:, kernel.QUAT])[i, :, axis] * (0.5 * scale[i, axis])[:, None]
         opacity = (torch.sigmoid(p[:, kernel.LOGIT]) * 0.85).clamp(0.005, 0.98)
         p[:, kernel.LOGIT] = torch.logit(opacity)
@@ -414,9 +424,9 @@ class SplatTraining:
             self.cap, self.started, self.degree = state["counts"].tolist()
             n = len(state["params"])
             self.cap = max(self.cap, n)
-            self.rows = kernel.Trainer(self.cap)
+            self.rows = kernel.Trainer(self.cap, self.device)
             for name in ROWS:
-                getattr(self.rows, name)[:n] = state[name]
+                getattr(self.rows, name)[:n] = state[name].to(self.device)
             self.rows.count = n
             self.exposure = state["exposure"].clone()
             self.order = state["order"].tolist()
@@ -442,7 +452,7 @@ def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu")
     if not len(capture):
         raise RunError("there are no photos to train with")
     beginning = begin(capture, config.start_points, torch.Generator().manual_seed(config.seed))
-    training = SplatTraining(capture, config, budget, free_depths(capture.cameras, beginning))
+    training = SplatTraining(capture, config, budget, free_depths(capture.cameras, beginning), device)
     training.seed(beginning)
     return training
 
@@ -454,6 +464,6 @@ def resume(
     free = state.get("free")
     if free is None or free.shape != (len(capture),):
         raise RunError(f"this is not a checkpoint of the method {NAME} for these photos")
-    training = SplatTraining(capture, config, budget, free)
+    training = SplatTraining(capture, config, budget, free, device)
     training.restore(state)
     return training

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
 import lumigraph
-from lumigraph.scene.errors import RunError
 from lumigraph.studio import catalogue
 
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "pillow", "pycolmap", "av", "pydantic", "safetensors", "rich")
@@ -68,20 +66,6 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def choose_device(wanted: str, supported: Sequence[str]) -> str:
-    """`auto` becomes cuda where the method supports it and torch finds a GPU, else cpu. Imports torch.
-
-    Raises RunError where the wanted device is not to be had.
-    """
-    import torch
-
-    if wanted != "auto" and wanted not in supported:
-        raise RunError(f"this method runs on {' and '.join(supported)} only, not on {wanted}; leave out --device")
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise RunError("there is no CUDA device that torch can use here; leave out --device or say --device cpu")
-    return ("cuda" if "cuda" in supported and torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
-
-
 def _kernels() -> str:
     """The instruction set that the compiled kernels chose for this processor, as the methods loaded them."""
     try:
@@ -103,5 +87,6 @@ def _version(package: str) -> str:
 def _device() -> str:
     import torch
 
-    threads = f"cpu, {torch.get_num_threads()} threads"
-    return f"{torch.cuda.get_device_name()}; {threads}" if torch.cuda.is_available() else threads
+    from lumigraph.methods import devices
+
+    return f"cpu, {torch.get_num_threads()} threads; {devices.describe()}"

@@ -12,11 +12,12 @@ import torch
 
 import lumigraph
 from lumigraph.captures import undistort
+from lumigraph.methods import devices
 from lumigraph.methods import train as loop
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import CaptureError, RunError
 from lumigraph.scene.field import Field, Training
-from lumigraph.studio import catalogue, machine, options
+from lumigraph.studio import catalogue, options
 from lumigraph.studio.files import sweep
 from lumigraph.studio.project import CACHE, CHECKPOINTS, FIELD, FieldCard, Run, RunConfig, is_run
 from lumigraph.wire.events import Event, Made, Note
@@ -76,7 +77,7 @@ def load_field(run: Run, device: str) -> tuple[Field, FieldCard]:
     """The field as last saved, which an unfinished run has too."""
     state, card = run.field_state()
     method = catalogue.method(card.method)
-    device = machine.choose_device(device, getattr(method, "DEVICES", ("cpu",)))
+    device, _ = devices.choose(device, getattr(method, "DEVICES", ("cpu",)))
     with written_by(card.version, run.path):
         return method.load({name: tensor.to(device) for name, tensor in state.items()}), card
 
@@ -113,10 +114,10 @@ def _planned(request: TrainRequest, capture: Capture) -> tuple[RunConfig, list[E
     name = request.method or catalogue.DEFAULT_METHOD
     method = catalogue.method(name)
     settings = options.resolve(method.Config, _with_seed(method, request))
-    device = machine.choose_device(request.device, getattr(method, "DEVICES", ("cpu",)))
+    device, told = devices.choose(request.device, getattr(method, "DEVICES", ("cpu",)))
     longest, count = int(capture.cameras.sizes.max()), len(capture)
     downscale = request.downscale or max(1.0, longest / LONGEST_SIDE)
-    notes: list[Event] = [Note(text=text, level="warning") for text in capture.notes]
+    notes: list[Event] = [Note(text=text, level="warning") for text in (*capture.notes, *([told] if told else ()))]
     if request.downscale is None and downscale > 1:
         notes.append(Note(text=f"photos reduced to {LONGEST_SIDE} pixels on the longer side; --downscale changes that"))
     seconds = request.seconds
@@ -170,7 +171,7 @@ def _continued(run: Run, request: TrainRequest) -> RunConfig:
             "capture": capture,
             "seconds": request.seconds if asked else old.seconds,
             "steps": request.steps if asked else old.steps,
-            "device": machine.choose_device(request.device, getattr(method, "DEVICES", ("cpu",))),
+            "device": devices.choose(request.device, getattr(method, "DEVICES", ("cpu",)))[0],
         }
     )
 

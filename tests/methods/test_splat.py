@@ -1,11 +1,13 @@
 """What a splat training does around its kernels, which tests/kernels holds against the reference."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
 from lumigraph.kernels import splat as kernel
+from lumigraph.kernels import splat_cuda
 from lumigraph.methods import splat
 from lumigraph.methods.beginning import Beginning, free_depths
 from lumigraph.methods.train import Budget
@@ -13,6 +15,7 @@ from lumigraph.scene.assets import Points
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.capture import ArrayPhotos, Capture
 from lumigraph.scene.errors import RunError
+from tests.kernels import emulated
 
 VIEWS, SIZE = 10, (24, 18)
 
@@ -42,6 +45,17 @@ def capture() -> Capture:
         held_out=torch.zeros(VIEWS, dtype=torch.bool),
         points=wall(4.0),
     )
+
+
+def coloured() -> Capture:
+    """The wall with a smooth picture on it, as each camera sees it."""
+    photos = []
+    for i in range(VIEWS):
+        x, y = torch.meshgrid(torch.arange(SIZE[0]) + 0.5, torch.arange(SIZE[1]) + 0.5, indexing="xy")
+        X, Y = (x - SIZE[0] / 2) / 20 * 4 + 0.5 * i, (y - SIZE[1] / 2) / 20 * 4
+        rgb = torch.stack([torch.sin(X), torch.cos(Y), torch.sin(X + Y)], -1) * 0.4 + 0.5
+        photos.append((rgb * 255).to(torch.uint8))
+    return dataclasses.replace(capture(), photos=ArrayPhotos(photos))
 
 
 def test_half_the_way_to_the_nearest_points_is_free() -> None:
@@ -87,3 +101,19 @@ def test_a_checkpoint_that_lacks_something_is_refused(missing: str) -> None:
     del state[missing]
     with pytest.raises(RunError, match="not a checkpoint"):
         splat.resume(capture(), config, state, budget)
+
+
+def test_the_kernels_of_a_gpu_learn_what_those_of_the_processor_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short training with everything in it, densifying too, by CUDA kernels that a processor runs: rows differ in
+    their last bits, and so, after a while, in whom chance splits; what was learned is as good."""
+    seen, settings = coloured(), splat.Config(cap=900, start_points=300, densify_every=10, seed=3)
+    errors = {}
+    for where in ("cpu", "played"):
+        if where == "played":
+            monkeypatch.setattr(kernel, "view_of", lambda device: splat_cuda.View(emulated.launcher(), device))
+        training = splat.start(seen, settings, Budget(steps=40))
+        told = [training.step(i, i / 40) for i in range(40)]
+        image = training.field.render(training.pictures.cameras[-1][:1], torch.zeros(3))
+        errors[where] = (image.rgb[0] - seen.photo(0) / 255).abs().mean().item(), told[-1]["gaussians"]
+    assert errors["played"][1] == errors["cpu"][1] > 600
+    assert errors["played"][0] == pytest.approx(errors["cpu"][0], rel=0.15)

@@ -1,0 +1,80 @@
+"""What a machine without a GPU can prove of the way there: kernels compile, once, and nothing fails loudly."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lumigraph.kernels import cuda
+from lumigraph.methods import devices
+from lumigraph.scene.errors import RunError
+
+nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")
+
+
+@pytest.mark.parametrize("architecture", ["sm_75", "sm_86", "sm_90", "sm_120"])
+@pytest.mark.parametrize("source", cuda.programs())
+def test_every_kernel_compiles_without_a_warning(source: str, architecture: str) -> None:
+    """NVRTC itself, from PyPI; warnings are errors. A cubin is an ELF file that names its kernels."""
+    cubin = cuda.compile_program(source, architecture)
+    assert cubin.startswith(b"\x7fELF")
+    names = cuda.programs()[source]
+    assert names and all(b".text." + name.encode() in cubin for name in names)
+
+
+def test_a_warning_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "bad_cuda.cu").write_text('extern "C" __global__ void f(float* x) { int unused; x[0] = 1; }')
+    monkeypatch.setattr(cuda, "SOURCES", tmp_path)
+    with pytest.raises(cuda.CudaError, match=r"bad_cuda\.cu could not be compiled for sm_90[\s\S]*unused"):
+        cuda.compile_program("bad_cuda.cu", "sm_90")
+
+
+def test_what_was_compiled_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LUMIGRAPH_CACHE", str(tmp_path / "cache"))
+    source, compiled = "sort_cuda.cu", []
+
+    def count(source: str, architecture: str, defines: object = ()) -> bytes:
+        compiled.append(architecture)
+        return b"cubin of " + architecture.encode()
+
+    monkeypatch.setattr(cuda, "compile_program", count)
+    for _ in range(2):
+        assert cuda.cached(source, "sm_86", "1") == b"cubin of sm_86"
+    assert cuda.cached(source, "sm_90", "1") == b"cubin of sm_90"
+    assert cuda.cached(source, "sm_90", "another driver") == b"cubin of sm_90"
+    assert compiled == ["sm_86", "sm_90", "sm_90"]
+    (kept,) = (tmp_path / "cache" / "kernels").glob("*sm_86*")
+    kept.write_bytes(kept.read_bytes()[:-1] + b"!")  # damaged
+    assert cuda.cached(source, "sm_86", "1") == b"cubin of sm_86" and len(compiled) == 4
+    assert not list((tmp_path / "cache" / "kernels").glob("*.tmp-*"))
+
+
+def test_a_cache_that_cannot_be_written_costs_time_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LUMIGRAPH_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(cuda, "compile_program", lambda *_: b"cubin")
+    assert cuda.cached("sort_cuda.cu", "sm_86", "1") == b"cubin"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_the_processor_is_taken_and_asking_for_one_says_why() -> None:
+    assert devices.choose("auto", ("cpu", "cuda")) == ("cpu", None)
+    assert devices.describe().startswith("no GPU: ")
+    with pytest.raises(RunError, match=r"PyTorch.*--device cpu"):
+        devices.choose("cuda", ("cpu", "cuda"))
+
+
+def test_a_gpu_that_cannot_be_used_is_told_of_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that is too old, a compiler that is missing, a full disk: the CPU is there."""
+
+    def fails(device: object) -> None:
+        raise cuda.CudaError("CUDA_ERROR_NO_BINARY_FOR_GPU")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(cuda, "missing", lambda: None)
+    monkeypatch.setattr(cuda, "launcher", fails)
+    device, note = devices.choose("auto", ("cpu", "cuda"))
+    assert device == "cpu" and note is not None and "CUDA_ERROR_NO_BINARY_FOR_GPU" in note
+    with pytest.raises(RunError, match="NO_BINARY"):
+        devices.choose("cuda", ("cpu", "cuda"))
