@@ -213,9 +213,9 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     command.add_argument(
         "--as",
         dest="kind",
-        choices=("splats", "mesh", "points", "centres"),
-        help="what to write: gaussians, a surface with a texture, points on the surface, or the centres of the "
-        "gaussians (default: what people most often want of the format)",
+        choices=("splats", "mesh", "points", "centres", "voxels"),
+        help="what to write: gaussians, a surface with a texture, points on the surface, the centres of the "
+        "gaussians, or a grid of distances to the surface (default: what people most often want of the format)",
     )
     command.add_argument(
         "--points", dest="kind", action="store_const", const="centres", help="the same as --as centres"
@@ -342,6 +342,9 @@ examples:
   lumigraph export run -o scene.stl --preset print      a closed surface in millimetres
   lumigraph export run -o scene.usdz --as splats        gaussians for OpenUSD
   lumigraph export run -o scene.las                     points on the surface, for measuring
+  lumigraph export run -o cloud.ply --as points --count 1000000 --levels 10000,100000     ... and coarser clouds
+  lumigraph export run -o web/tileset.json              ... for the web, as 3D Tiles
+  lumigraph export run -o scene.npz                     voxels: distances to the surface and colours
   lumigraph export --help -o scene.glb                  which settings a format has
 """
 CONVERT = """\

@@ -59,7 +59,7 @@ def points(
     yield Progress(stage="thin", done=0, total=1)
     box = box_of(maps)
     longest = float((box[1] - box[0]).amax())
-    samples = _samples(agreed(maps, longest / CLOSE), box, max(config.agree, EDGE))
+    samples = samples_of(agreed(maps, longest / CLOSE), box, max(config.agree, EDGE))
     if not len(samples):
         raise FormatError("no surface that several cameras see the same is in this field; train it longer")
     kept = _thinned(samples, box[0], longest, config.count)
@@ -70,7 +70,7 @@ def points(
     return Points(kept[:, :3].contiguous(), rgb, normalize(kept[:, 3:6], dim=1))
 
 
-def _samples(maps: Maps, box: Tensor, least: float) -> Tensor:
+def samples_of(maps: Maps, box: Tensor, least: float) -> Tensor:
     """(S, 10) float32: position, normal, colour 0..255, weight of each pixel that counts."""
     found = []
     for i in range(len(maps.views)):

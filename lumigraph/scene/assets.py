@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -204,6 +204,52 @@ class Mesh:
         if normals is not None:
             normals = normals @ similarity.rotation.to(normals).T
         return replace(self, vertices=similarity.points(self.vertices), normals=normals)
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where voxels are: that of (i, j, k) has its centre at origin + voxel * axes @ (i, j, k). Tensors are float64."""
+
+    origin: Tensor  # (3,) the centre of voxel (0, 0, 0)
+    axes: Tensor  # (3, 3) orthonormal; column a is the direction of index a
+    voxel: float  # from one centre to the next
+    shape: tuple[int, int, int]  # voxels along each axis
+    truncation: float  # no distance is larger
+
+    def places(self, index: Tensor) -> Tensor:
+        """(N, 3) float32: the centres of the voxels (N, 3)."""
+        return (self.origin + self.voxel * index.double() @ self.axes.T).float()
+
+    def transformed(self, similarity: Similarity) -> Grid:
+        origin = similarity.points(self.origin[None])[0]
+        axes = similarity.rotation.double() @ self.axes
+        scale = similarity.scale
+        return replace(self, origin=origin, axes=axes, voxel=self.voxel * scale, truncation=self.truncation * scale)
+
+
+@dataclass(frozen=True, eq=False)
+class Voxels(Points):
+    """Of a grid, the N voxels near a surface: points at their centres, with the distance to the surface at each."""
+
+    distance: Tensor = field(kw_only=True)  # (N,) float32 world units, positive outside
+    grid: Grid = field(kw_only=True)
+
+    @property
+    def index(self) -> Tensor:
+        """(N, 3) int64: i, j, k of each."""
+        away = (self.xyz.double() - self.grid.origin) @ self.grid.axes
+        return (away / self.grid.voxel).round().long()
+
+    def transformed(self, similarity: Similarity) -> Voxels:
+        """The voxels with their grid moved, turned and scaled."""
+        moved = super().transformed(similarity)
+        return Voxels(
+            moved.xyz,
+            moved.rgb,
+            moved.normals,
+            distance=self.distance * similarity.scale,
+            grid=self.grid.transformed(similarity),
+        )
 
 
 Asset = Splats | Points | Mesh

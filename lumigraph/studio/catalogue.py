@@ -51,6 +51,7 @@ FORMATS = {
         "xyz",
         "las",
         "tiles",
+        "voxels",
     )
 }
 

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from lumigraph.extract.mesh import MeshConfig, mesh
 from lumigraph.extract.points import PointsConfig, points
+from lumigraph.extract.voxels import VoxelsConfig, voxels
 from lumigraph.formats.files import new_files
 from lumigraph.formats.streams import Stream
-from lumigraph.scene.assets import Asset, Mesh, Points, Splats
+from lumigraph.scene.assets import Asset, Mesh, Points, Splats, Voxels
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import FormatError, RunError
 from lumigraph.scene.field import Field
@@ -24,7 +25,7 @@ from lumigraph.studio import catalogue, options
 from lumigraph.studio.catalogue import Format
 from lumigraph.studio.inspecting import batched, bounds_of, facts, kind_of, opened
 from lumigraph.studio.pacing import paced
-from lumigraph.studio.placing import Placement, World, placement
+from lumigraph.studio.placing import Placement, World, direction, placement, turn
 from lumigraph.studio.project import Run, write_text
 from lumigraph.studio.training import load_field
 from lumigraph.wire.events import Event, ExportReport, Made, Note
@@ -32,10 +33,11 @@ from lumigraph.wire.resources import ExportRequest, Kind, Scalar, ScaleRequest
 
 SCALE = "scale.json"
 FAINTEST_POINT = 0.1  # opacity; below it a gaussian is haze, and its centre no point of anything
-TYPES: dict[Kind, type] = {"splats": Splats, "mesh": Mesh, "points": Points, "centres": Points}
+TYPES: dict[Kind, type] = {"splats": Splats, "mesh": Mesh, "points": Points, "centres": Points, "voxels": Voxels}
 CONFIGS: dict[Kind, type] = {
     "mesh": MeshConfig,
     "points": PointsConfig,
+    "voxels": VoxelsConfig,
 }  # of what is made of a field before it is written
 UNITS = ((10**6, "M"), (10**3, "k"), (1, ""))  # of a number in the name of a file
 NOUNS = {Splats: "gaussians", Mesh: "triangles", Points: "points"}
@@ -66,8 +68,12 @@ def export(request: ExportRequest) -> Generator[Event, None, ExportReport]:
     if getattr(of_asset, "levels", ()) and not suffix_of(file_format, request.out).startswith("."):
         raise RunError(f"{file_format.NAME} has its own levels of detail; leave out levels")
     cameras, held_out = run.cameras()
-    asset = yield from _made(kind, field, cameras[~held_out], of_asset, card.method, request.out)
     world = World(up_direction(cameras), metres_per_unit(run))
+    if kind == "voxels":  # a grid is laid upright before it is filled
+        upright = None if request.frame == "capture" else turn(world.up.double(), direction(file_format.UP))
+        asset: Asset = yield from voxels(field, cameras[~held_out], of_asset, upright)
+    else:
+        asset = yield from _made(kind, field, cameras[~held_out], of_asset, card.method, request.out)
     placed = placement(asset, world, file_format, of_format, request)
     if placed.metres_per_unit is None and (file_format.METRES is not None or hasattr(of_format, "unit")):
         yield Note(text="nobody said how large this place is, so a unit counts as a metre; `lumigraph scale` says it")
@@ -141,12 +147,13 @@ def written(
     to be written."""
     out.parent.mkdir(parents=True, exist_ok=True)
     made: list[Path] = []
+    grid = scene if isinstance(scene, Voxels) else None  # which has no batches
     scene = scene if isinstance(scene, Stream) else batched(scene)
     if isinstance(scene, Stream) and hasattr(file_format, "write_stream"):
         shares = file_format.write_stream(scene, out, chosen)
         yield from paced(shares, "write", len(scene), NOUNS[kind_of(scene)])
     else:
-        asset = scene.gathered() if isinstance(scene, Stream) else scene
+        asset = grid or (scene.gathered() if isinstance(scene, Stream) else scene)
         with new_files() as made:
             file_format.write(asset, out, chosen)
         scene = batched(asset)

@@ -95,7 +95,7 @@ class Placing(Request):
 
 
 Preset = Literal["web", "game", "print", "archive"]
-Kind = Literal["splats", "mesh", "points", "centres"]  # points: on the surface; centres: of the gaussians
+Kind = Literal["splats", "mesh", "points", "centres", "voxels"]  # points: on the surface; centres: of the gaussians
 
 
 class ExportRequest(Placing):
