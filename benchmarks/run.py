@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import fields, kernels, live, pages, peak, poses, server, training, uploads
+from benchmarks import fields, kernels, live, meshes, pages, peak, poses, server, training, uploads
 from lumigraph.studio.machine import cores, cpu_model
 
 ROOT = Path(__file__).parent.parent
@@ -51,12 +51,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         nargs="+",
-        choices=("peak", "kernels", "fields", "live", "training", "poses", "server", "uploads", "pages"),
+        choices=("peak", "kernels", "fields", "live", "training", "poses", "meshes", "server", "uploads", "pages"),
         help="default: all",
     )
     parser.add_argument("--scenes", nargs="+", choices=SCENES, default=SCENES, help="of training, poses; default: all")
     parser.add_argument("--seconds", nargs="+", type=float, default=[30.0, 60.0], help="budgets of training")
     parser.add_argument("--methods", nargs="+", default=["splat"], help="of training; default: splat")
+    parser.add_argument("--splats", type=int, default=1_000_000, help="gaussians of the files that are timed")
     data = ROOT.parent / "shared" / "data"
     parser.add_argument("--data", type=Path, default=data, help="folder with lego/, fox/, video/; default: %(default)s")
     return parser.parse_args()
@@ -71,6 +72,7 @@ def suites(args: argparse.Namespace) -> dict[str, Callable[[], Iterator[Row]]]:
         "live": live.rows,
         "training": partial(training.rows, args.data, trained, args.seconds, args.methods),
         "poses": partial(poses.rows, args.data, posed),
+        "meshes": partial(meshes.rows, args.data, args.splats),
         "server": server.rows,
         "pages": pages.rows,
         "uploads": uploads.rows,

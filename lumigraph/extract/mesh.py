@@ -26,6 +26,9 @@ TRUNCATION = 4.0  # voxels
 FINEST = 2  # places along each side of a pixel at which small pictures are looked at
 LEVELS = (0.0, 0.1, 0.2, 0.3)  # of the signed distance / truncation, at which the surface may lie
 GAIN = 0.003  # share of the pixels that must agree better before it is moved
+FUSED_PER_SECOND = 500_000  # views times voxels of a face of the volume, about, on two cores
+SIMPLIFIED_PER_SECOND = 500_000  # triangles, about
+MANY = 100_000  # triangles, above which a texture is slow and mostly gaps
 COMPARED = 12  # views that decide it
 BORDER = 3  # voxels around what is seen
 CARVED = 3  # views that must see nothing through a voxel to empty it
@@ -61,7 +64,8 @@ def mesh(field: Field, cameras: Cameras, config: MeshConfig = MeshConfig()) -> G
     """What `cameras`, those of the photos, see of `field`. Raises FormatError where they see no surface."""
     views = choose(cameras, config.views, config.size)
     maps = yield from look(field, views, min(FINEST, max(1, config.size // max(views.size))))
-    yield Progress(stage="fuse", done=0, total=1)
+    seconds = len(views) * config.resolution**2 / FUSED_PER_SECOND
+    yield Progress(stage="fuse", done=0, total=1, seconds_left=seconds)
     lattice = lattice_of(box_of(maps), config.resolution)
     # Slanted and next to an edge a pixel says as much here as any other: who counts it less wears outlines away.
     maps = agreed(replace(maps, weight=(maps.weight > 0).float()), 2 * lattice.voxel)
@@ -135,7 +139,7 @@ def _simplified(
     vertices: Tensor, faces: Tensor, count: int, closed: bool
 ) -> Generator[Event, None, tuple[Tensor, Tensor]]:
     """About `count` faces; where the surface must stay closed and tears, as few as do not tear it."""
-    yield Progress(stage="simplify", done=0, total=1)
+    yield Progress(stage="simplify", done=0, total=1, seconds_left=len(faces) / SIMPLIFIED_PER_SECOND)
     wanted, found = count, shape.fewer(vertices, faces, count)
     while closed and not shape.watertight(found[1]) and wanted < len(faces):
         wanted *= 2
@@ -149,6 +153,11 @@ def _simplified(
 def _coloured(vertices: Tensor, faces: Tensor, maps: Maps, side: int, tolerance: float) -> Generator[Event, None, Mesh]:
     normals = shape.normals(vertices, faces)
     seconds = len(faces) / texture.FACES_PER_SECOND if side else 0.0
+    if side and len(faces) > MANY:
+        yield Note(
+            text=f"a texture for {len(faces)} triangles takes about {seconds:.0f} s and is mostly gaps between charts; "
+            f"--faces {MANY} gives a sharper one, --texture 0 a colour to each vertex"
+        )
     yield Progress(stage="paint", done=0, total=3, seconds_left=seconds)
     painter = texture.painter(vertices, faces, normals, maps, tolerance)
     colours = painter.of_vertices()

@@ -175,18 +175,24 @@ def test_a_small_picture_is_looked_at_between_its_pixels() -> None:
     assert float((twice.depth - whole.depth)[both].abs().median()) < 1e-5
 
 
-def test_outlines_are_kept_where_depth_is_that_of_the_middle() -> None:
-    """A rod seen as fuzzy matter is: as wide as it is, its depth that of its axis."""
+@pytest.mark.parametrize("behind", [0.0, 0.02])
+def test_posts_are_as_thick_as_they_look(behind: float) -> None:
+    """Where depth is that of a surface, and where it lies behind, as that of the middle of fuzzy matter does."""
 
-    def rod(p: Tensor) -> Tensor:
-        return torch.stack([p[..., :2].norm(dim=-1) - 0.06, p[..., 2].abs() - 0.7], -1).amax(-1)
+    def fence(p: Tensor) -> Tensor:
+        floor = torch.stack([p[..., 0].abs() - 0.65, p[..., 1].abs() - 0.65, (p[..., 2] + 0.3).abs() - 0.03], -1)
+        x = p[..., 0] - (p[..., 0] / 0.2).round().clamp(-3, 3) * 0.2
+        posts = torch.stack([(x * x + p[..., 1].square()).sqrt() - 0.03, p[..., 2].abs() - 0.3], -1)
+        return torch.minimum(floor.amax(-1), posts.amax(-1))
 
     class Deep(Solid):
         def render(self, cameras: Cameras, background: Tensor | None = None) -> Image:
             image = super().render(cameras, background)
             assert image.depth is not None
-            return Image(image.rgb, image.alpha, image.depth + 0.05 * (image.depth > 0))
+            return Image(image.rgb, image.alpha, image.depth + behind * (image.depth > 0))
 
-    made, _ = result(mesh(Deep(rod), around(28, 128), MeshConfig(resolution=128, faces=0, texture=0, size=128)))
-    middle = made.vertices[made.vertices[:, 2].abs() < 0.5]
-    assert float(middle[:, :2].norm(dim=1).mean()) > 0.045  # the depth alone says 0.01
+    config = MeshConfig(resolution=128, faces=0, texture=0, size=128, part=0)
+    made, _ = result(mesh(Deep(fence), around(24, 128, lowest=0.2), config))
+    x, y, _ = made.vertices[made.vertices[:, 2].abs() < 0.2].unbind(1)
+    radius = torch.hypot(x - (x / 0.2).round() * 0.2, y)
+    assert 0.028 < float(radius.mean()) < 0.033
