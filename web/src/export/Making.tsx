@@ -41,22 +41,8 @@ function Words({ report }: { report: Report }) {
 }
 
 function Doing({ job }: { job: Job }) {
-  const works = job.state === 'running' && !job.paused && !job.cancelling;
-  return (
-    <p className={job.state === 'failed' ? 'text-bad' : 'text-soft'}>
-      {(works && STAGES[job.stage ?? '']) || doing(job)}
-    </p>
-  );
+  return <p className={job.state === 'failed' ? 'text-bad' : 'text-soft'}>{doing(job)}</p>;
 }
-
-/** What is done for a mesh or for points before they can be written. */
-const STAGES: Record<string, string> = {
-  look: 'Looking at the scene from all around',
-  fuse: 'Joining what was seen to a surface',
-  simplify: 'Making it of fewer triangles',
-  paint: 'Painting its texture',
-  thin: 'Spreading the points evenly',
-};
 
 function Work({ job }: { job: Job }) {
   return (

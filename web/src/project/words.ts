@@ -25,5 +25,14 @@ export function doing(job: Job): string {
   if (job.paused) return `${name}: paused`;
   if (job.state === 'queued') return `${name}: waiting`;
   if (job.asked.verb === 'train' && job.stage !== 'train') return 'Getting the photos ready';
-  return running;
+  return (job.asked.verb === 'export' && BEFORE_WRITING[job.stage ?? '']) || running;
 }
+
+/** What is done for a mesh or for points before they can be written, by the stages that the job tells of. */
+const BEFORE_WRITING: Record<string, string> = {
+  look: 'Looking at the scene from all around',
+  fuse: 'Joining what was seen to a surface',
+  simplify: 'Making it of fewer triangles',
+  paint: 'Painting its texture',
+  thin: 'Spreading the points evenly',
+};
