@@ -3,8 +3,9 @@
 NVRTC and the driver's API come through `cuda.bindings`, which CUDA builds of torch (2.10 and later, Linux) bring along
 with NVRTC itself: nothing else has to be installed. docs/decisions/0009 compares it with the other ways.
 
-A kernel is named in its source by `KERNEL(name)` and launched by that name with tensors, ints, floats, None (a null
-pointer) and bytes (a struct). `Launcher` is all that the code above knows, so tests play the GPU on a processor.
+A kernel is named in its source by `KERNEL(name)` and prepared by that name with tensors, ints, floats, None (a null
+pointer) and bytes (a struct), or with objects of ctypes, which may change between one launch and the next.
+`Launcher` is all that the code above knows, so tests play the GPU on a processor.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,7 +28,9 @@ SOURCES = Path(__file__).parent / "csrc"
 THREADS = 256  # of every block: THREADS in device.h
 OPTIONS = ("-default-device", "-std=c++17", "-use_fast_math", "-Werror", "all-warnings")
 
-Argument = Tensor | int | float | bytes | None
+Held = ctypes._SimpleCData | ctypes.Array  # type: ignore[type-arg]
+Argument = Tensor | int | float | bytes | Held | None
+Launch = Callable[[], None]
 
 
 class CudaError(RuntimeError):
@@ -37,9 +40,9 @@ class CudaError(RuntimeError):
 class Launcher(Protocol):
     """What runs kernels on the memory of tensors of one device, in the order in which they are launched."""
 
-    def launch(self, kernel: str, grid: int | tuple[int, int, int], *arguments: Argument) -> None: ...
-
-    def fill_zero(self, memory: Tensor) -> None: ...
+    def prepare(self, kernel: str, grid: int | tuple[int, int, int], *arguments: Argument) -> Launch:
+        """A launch that can be done again and again. It keeps the memory of its tensors alive."""
+        ...
 
 
 # ---- sources and their compilation
@@ -148,18 +151,19 @@ class Gpu:
                     self._functions[name] = _done(driver.cuModuleGetFunction(module, name.encode()))
         self._launch, self._device = driver.cuLaunchKernel, device
 
-    def launch(self, kernel: str, grid: int | tuple[int, int, int], *arguments: Argument) -> None:
+    def prepare(self, kernel: str, grid: int | tuple[int, int, int], *arguments: Argument) -> Launch:
         across = (grid, 1, 1) if isinstance(grid, int) else grid
         values = [c_value(argument) for argument in arguments]
         addresses = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
-        stream = torch.cuda.current_stream(self._device).cuda_stream
-        given = ctypes.addressof(addresses)
-        (result,) = self._launch(self._functions[kernel], *across, THREADS, 1, 1, 0, stream, given, 0)
-        if result.value != 0:
-            raise CudaError(f"the kernel {kernel} over {across} blocks: {result.name}")
+        function, given = self._functions[kernel], ctypes.addressof(addresses)
 
-    def fill_zero(self, memory: Tensor) -> None:
-        memory.zero_()
+        def launch(alive: object = (values, addresses, arguments)) -> None:
+            stream = torch.cuda.current_stream(self._device).cuda_stream
+            (result,) = self._launch(function, *across, THREADS, 1, 1, 0, stream, given, 0)
+            if result.value != 0:
+                raise CudaError(f"the kernel {kernel} over {across} blocks: {result.name}")
+
+        return launch
 
 
 def c_value(argument: Argument) -> Any:
@@ -170,7 +174,9 @@ def c_value(argument: Argument) -> Any:
         return ctypes.create_string_buffer(argument, len(argument))
     if isinstance(argument, float):
         return ctypes.c_float(argument)
-    return ctypes.c_void_p(None) if argument is None else ctypes.c_int32(int(argument))
+    if isinstance(argument, int):
+        return ctypes.c_int32(argument)
+    return ctypes.c_void_p(None) if argument is None else argument
 
 
 @functools.cache

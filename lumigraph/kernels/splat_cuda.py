@@ -6,6 +6,9 @@
     composite_tiles    a block of threads a tile; its backward adds ten sums a gaussian by atomics
     project_splats_*   sums -> gradient rows, or straight into Adam
 
+A step is recorded when it is first done and then done again as it was recorded, with another camera and photo, until
+the number of gaussians or the size of the picture changes: Python then costs a few microseconds a kernel.
+
 Nothing waits for the GPU while training: how many entries there are is only known there, so their lists have room for
 more than the last steps needed, and a step whose lists were too short learns nothing and is told of. Sums of floats by
 atomics are in no fixed order: unlike on a CPU, two runs differ in their last bits.
@@ -13,8 +16,10 @@ atomics are in no fixed order: unlike on a CPU, two runs differ in their last bi
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import log
 from typing import Any
@@ -22,13 +27,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .cuda import THREADS, Launcher
+from .cuda import THREADS, Argument, Launch, Launcher
 
 TILE, PART, DIGITS = 16, 2048, 256  # as in screen.h and sort_cuda.cu
 RECORD, SUM_ROW = 16, 12  # floats
 AHEAD = 2  # steps that may be under way when a new one begins
 NO_DEPTH, EXPECTED, MEDIAN = 0, 1, 2
-STATS = ("l1", "mse", "ssim", "gain", "bias")
 
 
 @dataclass
@@ -61,13 +65,31 @@ class View:
     """One view at a time: `forward`, then `backward`; or `step`, which is all of a training step."""
 
     def __init__(self, launcher: Launcher, device: torch.device) -> None:
-        self._launch, self._zero, self._device = launcher.launch, launcher.fill_zero, device
+        self._prepare, self._device = launcher.prepare, device
         self._held: dict[str, Tensor] = {}
-        self._counts = torch.zeros(4, dtype=torch.int32, device=device)
+        told = torch.zeros(88, dtype=torch.uint8, device=device)  # nine sums and four counts, to be copied at once
+        self._told, self._sums, self._counts = told, told[:72].view(torch.float64), told[72:].view(torch.int32)
         self._room = 0  # entries
-        self._under_way: deque[tuple[Any, Tensor, int]] = deque()
+        self._tape: list[Launch] | None = None  # of a step that is being recorded, or can be done again
+        self._recorded: tuple[object, ...] = ()
+        self._under_way: deque[tuple[torch.Event | None, Tensor, int]] = deque()
         self._size = (0, 0)
         self._last: dict[str, Any] | None = None
+        # what a recorded step finds changed: struct Camera, the colour behind, photo, mask, LossWeights, AdamRows
+        self._camera, self._behind = ctypes.create_string_buffer(92), [ctypes.c_float() for _ in range(3)]
+        self._photo, self._mask = ctypes.c_void_p(), ctypes.c_void_p()
+        self._weights, self._adam = ctypes.create_string_buffer(32), ctypes.create_string_buffer(136)
+
+    def _launch(self, kernel: str, grid: int | tuple[int, int, int], *arguments: Argument) -> None:
+        self._do(self._prepare(kernel, grid, *arguments))
+
+    def _zero(self, memory: Tensor) -> None:
+        self._do(memory.zero_)
+
+    def _do(self, work: Callable[[], Any]) -> None:
+        work()
+        if self._tape is not None:
+            self._tape.append(work)
 
     def forward(
         self,
@@ -85,15 +107,38 @@ class View:
     ) -> None:
         """rgb (3, H, W), transmittance and depth (H, W) are written. exact: wait until it is known that the lists had
         room, and make room."""
-        self._project(camera, params, sh_rest, count, degree)
+        self._tape = None
+        self._see(camera, background)
+        self._render(params, sh_rest, count, degree, rgb, transmittance, depth, median, exact)
+
+    def _see(self, camera: Any, background: Any) -> None:
+        self._camera.raw, self._pose = camera.packed, camera
+        self._width, self._height = camera.size
+        self._tiles_x = blocks(self._width, TILE)
+        self._tiles = self._tiles_x * blocks(self._height, TILE)
+        for held, value in zip(self._behind, background, strict=True):
+            held.value = float(value)
+
+    def _render(
+        self,
+        params: Tensor,
+        sh_rest: Tensor,
+        count: int,
+        degree: int,
+        rgb: Tensor,
+        transmittance: Tensor,
+        depth: Tensor | None,
+        median: bool,
+        exact: bool,
+    ) -> None:
+        self._project(params, sh_rest, count, degree)
         self._list()
         while exact and (entries := int(self._counts[0])) > self._room:
             self._room = entries + entries // 4
             self._list()
         self._sort_entries()
         kind = NO_DEPTH if depth is None else MEDIAN if median else EXPECTED
-        over = (float(background[0]), float(background[1]), float(background[2]))
-        planes = (*over, rgb, transmittance, depth, kind)
+        planes = (*self._behind, rgb, transmittance, depth, kind)
         self._launch("composite_tiles", self._tiles, *self._lists(), *planes)
 
     def backward(
@@ -137,32 +182,59 @@ class View:
         """A step of training. What it returns is of an earlier step, `AHEAD` at most, unless asked for at_once: nobody
         waits for the GPU."""
         width, height = camera.size
-        known = self._size == (width, height)
+        self._see(camera, background)
+        self._photo.value, self._mask.value = target.data_ptr(), None if mask is None else mask.data_ptr()
+        self._weights.raw, self._adam.raw = packed(weights), optimizer.packed()
+        key = (count, degree, width, height, self._room, weights.ssim > 0, params.data_ptr(), sh_rest.data_ptr())
+        if self._tape is not None and key == self._recorded:
+            for launch in self._tape:
+                launch()
+        else:
+            if self._size != (width, height):  # how many entries there are is anybody's guess: wait and see
+                planes = self._hold("rgb", 3, height, width), self._hold("transmittance", height, width)
+                self._tape = None
+                self._render(params, sh_rest, count, degree, *planes, None, median=False, exact=True)
+                self._size = (width, height)
+                key = (*key[:4], self._room, *key[5:])
+            self._tape, self._recorded = [], key
+            self._whole_step(params, sh_rest, count, degree)
+        return self._tell(3 * width * height, at_once)
+
+    def _whole_step(self, params: Tensor, sh_rest: Tensor, count: int, degree: int) -> None:
+        width, height = self._width, self._height
         rgb, transmittance = self._hold("rgb", 3, height, width), self._hold("transmittance", height, width)
-        self.forward(camera, params, sh_rest, count, degree, background, rgb, transmittance, None, exact=not known)
-        self._size = (width, height)
-        gradient, error, sums = self.loss(rgb, target, mask, weights, gradient=True)
-        lists, splats = self._lists(), self._held["splats"]
-        images = (rgb, transmittance, None, gradient, None, error)
-        self._launch("composite_tiles_backward", self._tiles, *lists, *images, self._held["sums"])
-        rows = (params, sh_rest, splats, self._held["sums"], self._counts, optimizer.packed())
+        self._render(params, sh_rest, count, degree, rgb, transmittance, None, median=False, exact=False)
+        structural = struct.unpack_from("@f", self._weights)[0] > 0
+        gradient, error = self._loss(rgb, self._photo, self._mask, structural, gradient=True)
+        lists, sums = self._lists(), self._held["sums"]
+        self._launch(
+            "composite_tiles_backward", self._tiles, *lists, rgb, transmittance, None, gradient, None, error, sums
+        )
+        rows = (params, sh_rest, self._held["splats"], sums, self._counts, self._adam)
         self._launch("project_splats_adam", blocks(count), self._camera, count, degree, *rows)
-        return self._tell(sums, 3 * width * height, at_once)
 
     def loss(
         self, rgb: Tensor, target: Tensor, mask: Tensor | None, weights: Any, *, gradient: bool
     ) -> tuple[Tensor | None, Tensor, Tensor]:
         """(dL/drgb, error map (H, W), nine sums that `means` makes a dictionary of)."""
+        self._tape = None
+        self._weights.raw = packed(weights)
+        g, error = self._loss(rgb, target, mask, weights.ssim > 0 or not gradient, gradient=gradient)
+        return g, error, self._sums
+
+    def _loss(
+        self, rgb: Tensor, target: Argument, mask: Argument, structural: bool, *, gradient: bool
+    ) -> tuple[Tensor | None, Tensor]:
         height, width = rgb.shape[1:]
         partial, error = self._hold("partial", 9, height, width), self._hold("error", height, width)
         g = self._hold("gradient", 3, height, width) if gradient else None
-        sums = torch.zeros(9, dtype=torch.float64, device=self._device)
-        told = struct.pack("@8f", weights.ssim, weights.square, *weights.gain, *weights.bias)
-        grid, given = (blocks(width, 32), blocks(height, 32)), (width, height, rgb, target, mask, told, partial)
-        if weights.ssim > 0 or not gradient:
-            self._launch("similarity_maps", (*grid, 3), *given, sums)
-        self._launch("loss_gradient", (*grid, 1), *given, g, error, sums)
-        return g, error, sums
+        self._zero(self._sums)
+        across, down = blocks(width, 32), blocks(height, 32)
+        given = (width, height, rgb, target, mask, self._weights, partial)
+        if structural:
+            self._launch("similarity_maps", (across, down, 3), *given, self._sums)
+        self._launch("loss_gradient", (across, down, 1), *given, g, error, self._sums)
+        return g, error
 
     # ---- parts of them
 
@@ -181,12 +253,8 @@ class View:
     def _words(self, name: str, n: int) -> Tensor:
         return self._hold(name, max(n, 1), dtype=torch.int32)
 
-    def _project(self, camera: Any, params: Tensor, sh_rest: Tensor, count: int, degree: int) -> None:
-        self._camera, self._count, self._degree = camera.packed, count, degree
-        self._width, self._height = camera.size
-        self._tiles_x = blocks(self._width, TILE)
-        self._tiles = self._tiles_x * blocks(self._height, TILE)
-        self._pose = camera
+    def _project(self, params: Tensor, sh_rest: Tensor, count: int, degree: int) -> None:
+        self._count, self._degree = count, degree
         splats, sums = self._hold("splats", max(count, 1), RECORD), self._hold("sums", max(count, 1), SUM_ROW)
         keys, ids = self._words("keys", count), self._words("ids", count)
         rows = (params, sh_rest, splats, sums, keys, ids, self._counts)
@@ -235,31 +303,35 @@ class View:
         dR, dt, at = sums[:9].view(3, 3), sums[9:12], sums[12:]
         return torch.cat([dR - pose[:, 3:] * at, (dt - pose[:, :3] @ at)[:, None]], 1)
 
-    def _tell(self, sums: Tensor, values: int, at_once: bool) -> dict[str, Any]:
-        told = torch.cat([sums, self._counts.to(sums.dtype)])
+    def _tell(self, values: int, at_once: bool) -> dict[str, Any]:
         event = None
-        if told.is_cuda:
-            kept = torch.empty(told.shape, dtype=told.dtype, pin_memory=True)
-            kept.copy_(told, non_blocking=True)
+        if self._told.is_cuda:
+            kept = torch.empty(88, dtype=torch.uint8, pin_memory=True)
+            kept.copy_(self._told, non_blocking=True)
             event = torch.Event(device=self._device)
             event.record()
-            told = kept
-        self._under_way.append((event, told, values))
+        else:
+            kept = self._told.clone()
+        self._under_way.append((event, kept, values))
         ahead = 0 if at_once or self._last is None else AHEAD
         while len(self._under_way) > ahead:
             event, told, values = self._under_way.popleft()
             if event is not None:
                 event.synchronize()
-            self._last = means(told, values)
-            if self._last["entries"] > self._room:
-                self._room = int(1.5 * self._last["entries"])
+            entries = int(told[72:].view(torch.int32)[0])
+            self._last = {**means(told[:72].view(torch.float64), values), "entries": entries}
+            if entries > self._room:
+                self._room = entries + entries // 2
         assert self._last is not None
         return self._last
+
+
+def packed(weights: Any) -> bytes:
+    """`struct LossWeights` of loss_cuda.cu."""
+    return struct.pack("@8f", weights.ssim, weights.square, *weights.gain, *weights.bias)
 
 
 def means(sums: Tensor, values: int) -> dict[str, Any]:
     """Of a picture of so many values (channels count)."""
     s: list[float] = sums.tolist()
-    told: dict[str, Any] = {"l1": s[0] / values, "mse": s[1] / values, "ssim": s[2] / values}
-    told |= {"gain": s[3:6], "bias": s[6:9]}
-    return told | ({"entries": int(s[9]), "learned": s[9] <= s[10]} if len(s) > 9 else {})
+    return {"l1": s[0] / values, "mse": s[1] / values, "ssim": s[2] / values, "gain": s[3:6], "bias": s[6:9]}

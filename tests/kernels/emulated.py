@@ -9,14 +9,12 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
 
 from lumigraph.kernels import cuda
 
@@ -67,13 +65,13 @@ class Emulated:
         self._kernels = kernels
         self.launched: list[str] = []
 
-    def launch(self, kernel: str, grid: int | tuple[int, int, int], *arguments: cuda.Argument) -> None:
+    def prepare(self, kernel: str, grid: int | tuple[int, int, int], *arguments: cuda.Argument) -> Callable[[], None]:
         across = (grid, 1, 1) if isinstance(grid, int) else grid
         values = [cuda.c_value(argument) for argument in arguments]
         addresses = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
-        self._kernels[kernel](*across, addresses)
-        self.launched.append(kernel)
 
-    def fill_zero(self, memory: Tensor) -> None:
-        assert memory.device == torch.device("cpu")
-        memory.zero_()
+        def launch(alive: object = (values, arguments)) -> None:
+            self._kernels[kernel](*across, addresses)
+            self.launched.append(kernel)
+
+        return launch

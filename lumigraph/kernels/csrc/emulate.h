@@ -52,7 +52,7 @@ struct Machine {
     std::vector<Gathering> warps;
     Gathering block;
     void* scheduler = nullptr;
-    unsigned now = 0, alive = 0, idle = 0;
+    unsigned now = 0, alive = 0, idle = 0, stride = 1;  // whose turn comes next: odd, so that all have one
     std::function<void()> kernel;
 };
 inline Machine machine;
@@ -88,7 +88,7 @@ inline void hand_over() {
         std::fprintf(stderr, "thread %u of block %u waits for threads that never come\n", from, blockIdx.x);
         std::abort();
     }
-    do m.now = (m.now + 1) % threads;
+    do m.now = (m.now + m.stride) % threads;
     while (m.done[m.now]);
     if (m.now != from) {
         threadIdx = {m.now, 0, 0};
@@ -102,7 +102,7 @@ inline void begin() {
     m.done[m.now] = true, m.alive--, m.idle = 0;
     void* gone;
     if (!m.alive) lumi_switch(&gone, m.scheduler);
-    do m.now = (m.now + 1) % (unsigned)m.done.size();
+    do m.now = (m.now + m.stride) % (unsigned)m.done.size();
     while (m.done[m.now]);
     threadIdx = {m.now, 0, 0};
     lumi_switch(&gone, m.sleeping[m.now]);
@@ -136,8 +136,9 @@ inline void run_block(unsigned threads) {
         for (int r = 0; r < 6; r++) *--stack = nullptr;
         m.sleeping[t] = stack;
     }
-    m.now = 0, m.alive = threads, m.idle = 0, threadIdx = {0, 0, 0};
-    lumi_switch(&m.scheduler, m.sleeping[0]);
+    m.stride = (2 * ((m.stride * 2654435761u) >> 20) + 1) % threads;  // threads: a power of two
+    m.now = m.stride / 2, m.alive = threads, m.idle = 0, threadIdx = {m.now, 0, 0};
+    lumi_switch(&m.scheduler, m.sleeping[m.now]);
 }
 
 template <class... A, size_t... I>
