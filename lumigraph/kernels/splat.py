@@ -9,6 +9,7 @@ threads; on a GPU they differ from run to run in their last bits.
 """
 
 import struct
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,12 +69,27 @@ def view_of(device: torch.device) -> splat_cpu.View | splat_cuda.View:
     return splat_cuda.View(cuda.launcher(device), device)
 
 
+_kept = threading.local()
+
+
+def view_to_look(device: torch.device) -> splat_cpu.View | splat_cuda.View:
+    """As view_of, for a picture that nothing flows back from. A GPU's keeps its memory for the next picture of this
+    thread: to ask for it again would take longer than to render."""
+    if device.type == "cpu":
+        return view_of(device)
+    views: dict[torch.device, splat_cpu.View | splat_cuda.View] = _kept.__dict__.setdefault("views", {})
+    if device not in views:
+        views[device] = view_of(device)
+    return views[device]
+
+
 class _Render(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, params: Tensor, sh_rest: Tensor, world_to_cam: Tensor, background: Tensor, camera: Camera, degree: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        view, (rgb, transmittance, depth) = view_of(params.device), planes(camera, params.device)
+        view = (view_of if any(ctx.needs_input_grad) else view_to_look)(params.device)
+        rgb, transmittance, depth = planes(camera, params.device)
         colour = background.detach().float().tolist()
         given = (params.detach(), sh_rest.detach(), len(params), degree, colour)
         view.forward(camera, *given, rgb, transmittance, depth)
@@ -139,7 +155,7 @@ def render_surface(
     colour = [0.0] * 3 if background is None else background.float().tolist()
     rgb, transmittance, depth = planes(camera, params.device)
     given = (params, sh_rest, len(params), degree, colour, rgb, transmittance, depth)
-    view_of(params.device).forward(camera, *given, median=True)
+    view_to_look(params.device).forward(camera, *given, median=True)
     return rgb.permute(1, 2, 0), depth, 1 - transmittance
 
 
