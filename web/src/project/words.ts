@@ -25,11 +25,17 @@ export function doing(job: Job): string {
   if (job.paused) return `${name}: paused`;
   if (job.state === 'queued') return `${name}: waiting`;
   if (job.asked.verb === 'train' && job.stage !== 'train') return 'Getting the photos ready';
-  return (job.asked.verb === 'export' && BEFORE_WRITING[job.stage ?? '']) || running;
+  if (job.asked.verb === 'export') return BEFORE_WRITING[job.stage ?? first(job.asked)] ?? running;
+  return running;
 }
+
+/** The stage that nothing was told of yet. */
+const first = ({ kind }: { kind?: string | null }): string =>
+  kind === 'mesh' || kind === 'points' ? 'read' : 'write';
 
 /** What is done for a mesh or for points before they can be written, by the stages that the job tells of. */
 const BEFORE_WRITING: Record<string, string> = {
+  read: 'Reading the scene',
   look: 'Looking at the scene from all around',
   fuse: 'Joining what was seen to a surface',
   simplify: 'Making it of fewer triangles',
