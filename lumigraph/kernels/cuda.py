@@ -44,6 +44,10 @@ class Launcher(Protocol):
         """A launch that can be done again and again. It keeps the memory of its tensors alive."""
         ...
 
+    def launch(self, kernel: str, grid: int | tuple[int, int, int], *arguments: Argument) -> None:
+        """Prepared and done once."""
+        ...
+
 
 # ---- sources and their compilation
 
@@ -164,6 +168,9 @@ class Gpu:
                 raise CudaError(f"the kernel {kernel} over {across} blocks: {result.name}")
 
         return launch
+
+    def launch(self, kernel: str, grid: int | tuple[int, int, int], *arguments: Argument) -> None:
+        self.prepare(kernel, grid, *arguments)()
 
 
 def c_value(argument: Argument) -> Any:

@@ -75,3 +75,6 @@ class Emulated:
             self.launched.append(kernel)
 
         return launch
+
+    def launch(self, kernel: str, grid: int | tuple[int, int, int], *arguments: cuda.Argument) -> None:
+        self.prepare(kernel, grid, *arguments)()
