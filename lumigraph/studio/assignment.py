@@ -192,12 +192,12 @@ def _exported(verb: Verb, out: Path) -> Verb:
         if not isinstance(event, Made):
             yield event
             continue
-        files = sorted(path for path in out.parent.iterdir() if path.is_file())
+        files = sorted(path for path in out.parent.rglob("*") if path.is_file())
         if len(files) > 1:
             archive = out.with_name(f"{out.name}.zip")
             with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
                 for path in files:
-                    packed.write(path, path.name)
+                    packed.write(path, path.relative_to(out.parent))
             event = event.model_copy(update={"path": str(archive)})
         yield event
     return report.model_dump(mode="json", exclude={"kind", "path"})

@@ -83,12 +83,13 @@ class Format(Protocol):
 
     `write` is given coordinates as UP and METRES say. Where Options (a dataclass) has a field `up` ("y" or "z") or
     `unit` ("m", "cm", "mm"), those say it instead, and the file tells its readers. A module that shares its suffix with
-    another has `accepts(path)`, which tells their files apart; READS are names that are read and not written.
+    another has `accepts(path)`, which tells their files apart; READS are names that are read and not written. With
+    `stream(path)` and `write_stream(stream, path, options)` too, scenes larger than memory pass (formats.streams).
     """
 
     NAME: str
     SUFFIXES: tuple[str, ...]
-    HOLDS: tuple[type, ...]  # of Splats, Points and Mesh; what people most often want of it first
+    HOLDS: tuple[type, ...]  # of Splats, Points, Voxels and Mesh; what people most often want of it first
     UP: str  # "+y", "+z" or, of splats as they were trained, "-y"
     METRES: float | None  # in one unit; None where the format does not say
     Options: type[Any]

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from lumigraph.formats.streams import Stream
-from lumigraph.scene.assets import Mesh, Points, Splats
+from lumigraph.scene.assets import Points, Splats, Voxels
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.poses import Similarity
 from lumigraph.studio import catalogue, options
 from lumigraph.studio.catalogue import Format
 from lumigraph.studio.exporting import NOUNS, centres, written
-from lumigraph.studio.inspecting import kind_of, opened
+from lumigraph.studio.inspecting import Scene, kind_of, opened
 from lumigraph.studio.pacing import paced
 from lumigraph.studio.placing import UNITS, Placement, direction, turn
 from lumigraph.wire.events import Event, ExportReport, Made, Note
@@ -36,6 +36,8 @@ def convert(request: ConvertRequest) -> Generator[Event, None, ExportReport | No
     if isinstance(scene, Stream) and kind not in writer.HOLDS:
         scene = yield from _centres(scene)
         yield Note(text=f"{writer.NAME} holds no gaussians: their {len(scene):,} centres are written as points")
+    if isinstance(scene, Voxels) and kind not in writer.HOLDS:
+        scene = Stream.of(scene)  # their middles, as points
     chosen = options.resolve(writer.Options, {k.replace("-", "_"): v for k, v in request.settings.items()})
     placed = _turned(reader, writer, chosen, kind_of(scene) is Splats, request.keep_axes)
     return (yield from written(_moved(scene, placed), request.out, writer, chosen, placed))
@@ -70,7 +72,7 @@ def _centres(splats: Stream) -> Generator[Event, None, Stream]:
     return splats.mapped(shown, count)
 
 
-def _moved(scene: Mesh | Stream, placed: Placement) -> Mesh | Stream:
+def _moved(scene: Scene, placed: Placement) -> Scene:
     moved = placed.file_from_capture
     if moved.scale == 1 and moved.rotation.equal(torch.eye(3, dtype=torch.float64)):
         return scene  # bit for bit
@@ -80,11 +82,11 @@ def _moved(scene: Mesh | Stream, placed: Placement) -> Mesh | Stream:
 
 
 def _writer(kind: type, request: ConvertRequest) -> Format:
-    """One that holds what was read; of gaussians, one that holds points will do."""
+    """One that holds what was read; of gaussians and voxels, one that holds points will do."""
     try:
         return catalogue.format_for(request.out, kind)
     except FormatError:
-        if kind is not Splats or not any(Points in one.HOLDS for one in catalogue.writers(request.out.name)):
+        if kind not in (Splats, Voxels) or not any(Points in one.HOLDS for one in catalogue.writers(request.out.name)):
             raise
     return catalogue.format_for(request.out, Points)
 

@@ -23,7 +23,7 @@ from lumigraph.scene.field import Field
 from lumigraph.scene.poses import up_direction
 from lumigraph.studio import catalogue, options
 from lumigraph.studio.catalogue import Format
-from lumigraph.studio.inspecting import batched, bounds_of, facts, kind_of, opened
+from lumigraph.studio.inspecting import Scene, batched, bounds_of, ends_of, facts, kind_of, opened
 from lumigraph.studio.pacing import paced
 from lumigraph.studio.placing import Placement, World, direction, placement, turn
 from lumigraph.studio.project import Run, write_text
@@ -40,7 +40,7 @@ CONFIGS: dict[Kind, type] = {
     "voxels": VoxelsConfig,
 }  # of what is made of a field before it is written
 UNITS = ((10**6, "M"), (10**3, "k"), (1, ""))  # of a number in the name of a file
-NOUNS = {Splats: "gaussians", Mesh: "triangles", Points: "points"}
+NOUNS = {Splats: "gaussians", Mesh: "triangles", Points: "points", Voxels: "voxels"}
 # Bounds of what was read back may differ by this share of the extent: the coarsest format has 12 bits a chunk.
 TOLERANCE = 0.005
 PRESETS: dict[str, dict[Kind, dict[str, Scalar]]] = {
@@ -147,13 +147,12 @@ def written(
     to be written."""
     out.parent.mkdir(parents=True, exist_ok=True)
     made: list[Path] = []
-    grid = scene if isinstance(scene, Voxels) else None  # which has no batches
     scene = scene if isinstance(scene, Stream) else batched(scene)
     if isinstance(scene, Stream) and hasattr(file_format, "write_stream"):
         shares = file_format.write_stream(scene, out, chosen)
         yield from paced(shares, "write", len(scene), NOUNS[kind_of(scene)])
     else:
-        asset = grid or (scene.gathered() if isinstance(scene, Stream) else scene)
+        asset = scene.gathered() if isinstance(scene, Stream) else scene
         with new_files() as made:
             file_format.write(asset, out, chosen)
         scene = batched(asset)
@@ -270,7 +269,7 @@ def centres(splats: Splats) -> Points:
     return Points(shown.means, (shown.colours().clamp(0, 1) * 255).round().to(torch.uint8))
 
 
-def _compare(scene: Mesh | Stream, again: Mesh | Stream, out: Path) -> None:
+def _compare(scene: Scene, again: Scene, out: Path) -> None:
     """Raises FormatError naming the first difference."""
     if kind_of(again) is not kind_of(scene) or len(again) != len(scene):
         raise FormatError(f"{out}: {_told(scene)} were written and {_told(again)} came back")
@@ -282,12 +281,12 @@ def _compare(scene: Mesh | Stream, again: Mesh | Stream, out: Path) -> None:
         raise FormatError(f"{out}: what came back reaches {100 * off:.2g} % of its extent beyond what was written")
 
 
-def _ends(scene: Mesh | Stream) -> Tensor:
+def _ends(scene: Scene) -> Tensor:
     """(2, 3), without the outermost: formats clip gaussians that are much farther away than all others."""
-    return (scene.bounds().detach().cpu() if isinstance(scene, Mesh) else scene.extent.inner).double()
+    return (scene.extent.inner if isinstance(scene, Stream) else ends_of(scene)).double()
 
 
-def _told(scene: Mesh | Stream) -> str:
+def _told(scene: Scene) -> str:
     return f"{len(scene):,} {NOUNS[kind_of(scene)]}"
 
 

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lumigraph.extract import shape
 from lumigraph.formats.files import Array, array
 from lumigraph.formats.streams import Stream, medians
-from lumigraph.scene.assets import Asset, Mesh, Splats
+from lumigraph.scene.assets import Asset, Mesh, Splats, Voxels
 from lumigraph.studio import catalogue
 from lumigraph.studio.catalogue import Format
 
+Scene = Mesh | Voxels | Stream  # gaussians and points come in batches
 Corners = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
@@ -24,7 +26,7 @@ def inspect(path: Path) -> dict[str, Any]:
     return {"format": file_format.NAME, "bytes": path.stat().st_size, **facts(opened(file_format, path))}
 
 
-def opened(file_format: Format, path: Path) -> Mesh | Stream:
+def opened(file_format: Format, path: Path) -> Scene:
     """What a file holds, gaussians and points in batches: from the file where the format can. Raises FormatError."""
     if hasattr(file_format, "stream"):
         stream: Stream = file_format.stream(path)
@@ -32,30 +34,36 @@ def opened(file_format: Format, path: Path) -> Mesh | Stream:
     return batched(file_format.read(path))
 
 
-def batched(asset: Asset) -> Mesh | Stream:
+def batched(asset: Asset) -> Scene:
     """The same of a scene in memory."""
-    return asset if isinstance(asset, Mesh) else Stream.of(asset)
+    return asset if isinstance(asset, Mesh | Voxels) else Stream.of(asset)
 
 
-def kind_of(scene: Mesh | Stream) -> type:
-    """Splats, Points or Mesh."""
-    return type(scene.like) if isinstance(scene, Stream) else Mesh
+def kind_of(scene: Scene) -> type:
+    """Splats, Points, Voxels or Mesh."""
+    return type(scene.like if isinstance(scene, Stream) else scene)
 
 
-def bounds_of(scene: Mesh | Stream) -> Corners:
+def bounds_of(scene: Scene) -> Corners:
     """Smallest and largest coordinates; zeros where there is nothing."""
-    if isinstance(scene, Stream):
-        ends = scene.extent.bounds
-    else:
-        ends = scene.bounds().detach().cpu() if len(scene.vertices) else torch.zeros(2, 3)
+    ends = scene.extent.bounds if isinstance(scene, Stream) else ends_of(scene)
     low, high = (tuple(corner) for corner in ends.tolist())
     return low, high
 
 
-def facts(scene: Mesh | Stream) -> dict[str, Any]:
+def ends_of(scene: Mesh | Voxels) -> Tensor:
+    """(2, 3)"""
+    xyz = (scene.vertices if isinstance(scene, Mesh) else scene.xyz).detach().cpu()
+    return torch.stack([xyz.amin(0), xyz.amax(0)]) if len(xyz) else torch.zeros(2, 3)
+
+
+def facts(scene: Scene) -> dict[str, Any]:
     """What can be said of a scene without knowing where it came from."""
     if isinstance(scene, Mesh):
         return {"holds": "triangles", "count": len(scene), "bounds": bounds_of(scene), **_of_mesh(scene)}
+    if isinstance(scene, Voxels):
+        sides, coloured = list(scene.grid.shape), scene.rgb is not None
+        return {"holds": "voxels", "count": len(scene), "bounds": bounds_of(scene), "grid": sides, "coloured": coloured}
     if isinstance(scene.like, Splats):
         # First of all, since their passes measure the bounds as well.
         opacity, size = _typical(scene)
