@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { browser, tell, watched } from './browser.mjs';
 
 const [link, project, out] = process.argv.slice(2);
-const LONG = 60_000; // ms, for what a busy machine computes
+const LONG = 180_000; // ms, for what a busy machine computes
 // What is wanted, its form, and whatever keeps a tiny scene quick.
 const SMALL = { Resolution: 48, Triangles: 400, Texture: 128, Views: 6, Size: 64 };
 const WISHES = [
