@@ -263,7 +263,7 @@ class SplatTraining:
         self.extent = extent_of(capture.cameras)
         pixels = float(capture.cameras.sizes.double().prod(1).mean())
         self.cap = config.cap or auto_cap(budget, len(capture), pixels)
-        self.rows = kernel.Trainer(self.cap, device)
+        self.rows = kernel.Trainer(self.cap + 1, device)  # and a spare one, where a GPU writes what is of no use
         self.weights = kernel.Photometric()
         self.degree = 0
         self.order: list[int] = []
@@ -370,16 +370,38 @@ class SplatTraining:
         dead = (p[:, kernel.LOGIT] < math.log(c.prune_opacity / (1 - c.prune_opacity))) | ~p[:, :14].isfinite().all(1)
         share = min(1.0, progress / (0.85 * c.densify_until))
         target = min(self.cap, max(n, int(self.started * (self.cap / self.started) ** share)))
-        slots = torch.cat([dead.nonzero()[:, 0], torch.arange(n, target, device=p.device)])
         weight = {"error": score[:, 0], "gradient": score[:, 1], "mixed": (score[:, 0] * score[:, 1]).sqrt()}[c.densify]
         weight = weight.nan_to_num(0.0, 0.0, 0.0).clamp(min=0).masked_fill(dead, 0)
+        if self.device == "cpu":
+            self._grow(weight, dead, target)
+        else:
+            self._grow_without_waiting(weight, dead, target)
+        rows.score.zero_()
+
+    def _grow(self, weight: Tensor, dead: Tensor, target: int) -> None:
+        n = len(dead)
+        slots = torch.cat([dead.nonzero()[:, 0], torch.arange(n, target)])
         k = min(len(slots), int((weight > 0).sum()))
         if k:
-            # without replacement, by weight: the k largest of log w + Gumbel noise (Efraimidis and Spirakis 2006)
-            noise = -torch.log(-torch.log(torch.rand(n, generator=self.generator).clamp(1e-12, 1 - 1e-7)))
-            noise = noise.to(p.device)
+            noise = gumbel(torch.rand(n, generator=self.generator))
             self._split((weight.clamp(min=1e-30).log() + noise).topk(k).indices, slots[:k])
-        rows.score.zero_()
+            self.rows.count = max(n, int(slots[:k].max()) + 1)
+
+    def _grow_without_waiting(self, weight: Tensor, dead: Tensor, target: int) -> None:
+        """The same, but nothing that a GPU computes decides how much there is to do: room for a quarter of the rows to
+        be recycled, and pairs of nothing and nowhere, the spare row behind all, where fewer are."""
+        n, spare, device = len(dead), self.cap, dead.device
+        self.rows.params[n:target, kernel.LOGIT] = FADED  # where nobody is born they are recycled next
+        recycled = dead.int().argsort(descending=True, stable=True)
+        turn = torch.arange(min(n, target - n + n // 4), device=device)
+        born = turn - dead.sum()
+        slots = torch.where(born < 0, recycled[turn], n + born)
+        chance = torch.Generator(device=device).manual_seed(int(torch.randint(1 << 62, (), generator=self.generator)))
+        noise = gumbel(torch.rand(n, generator=chance, device=device))
+        parents = (weight.clamp(min=1e-30).log() + noise).topk(len(turn)).indices
+        real = (slots < target) & (weight[parents] > 0)
+        self._split(torch.where(real, parents, spare), torch.where(real, slots, spare))
+        self.rows.count = max(n, target)
 
     def _split(self, parents: Tensor, slots: Tensor) -> None:
         """Each parent becomes two, half a deviation apart along its longest axis, smaller along it, and fainter."""
@@ -402,7 +424,6 @@ class SplatTraining:
         for moments in (rows.m, rows.v, rows.sh_m, rows.sh_v):
             moments[parents] = 0
             moments[slots] = 0
-        rows.count = max(rows.count, int(slots.max()) + 1)
 
     def state(self) -> dict[str, Tensor]:
         n = self.rows.count
@@ -424,7 +445,7 @@ class SplatTraining:
             self.cap, self.started, self.degree = state["counts"].tolist()
             n = len(state["params"])
             self.cap = max(self.cap, n)
-            self.rows = kernel.Trainer(self.cap, self.device)
+            self.rows = kernel.Trainer(self.cap + 1, self.device)
             for name in ROWS:
                 getattr(self.rows, name)[:n] = state[name].to(self.device)
             self.rows.count = n
@@ -436,6 +457,11 @@ class SplatTraining:
 
 
 ROWS = ("params", "sh_rest", "m", "v", "sh_m", "sh_v", "score")
+
+
+def gumbel(uniform: Tensor) -> Tensor:
+    """The k largest of log w + this are k drawn without replacement by weight (Efraimidis and Spirakis 2006)."""
+    return -torch.log(-torch.log(uniform.clamp(1e-12, 1 - 1e-7)))
 
 
 def rotation(quats: Tensor) -> Tensor:

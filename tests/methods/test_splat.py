@@ -111,9 +111,37 @@ def test_the_kernels_of_a_gpu_learn_what_those_of_the_processor_learn(monkeypatc
     for where in ("cpu", "played"):
         if where == "played":
             monkeypatch.setattr(kernel, "view_of", lambda device: splat_cuda.View(emulated.launcher(), device))
+            monkeypatch.setattr(splat.SplatTraining, "_grow", splat.SplatTraining._grow_without_waiting)
         training = splat.start(seen, settings, Budget(steps=40))
         told = [training.step(i, i / 40) for i in range(40)]
         image = training.field.render(training.pictures.cameras[-1][:1], torch.zeros(3))
         errors[where] = (image.rgb[0] - seen.photo(0) / 255).abs().mean().item(), told[-1]["gaussians"]
     assert errors["played"][1] == errors["cpu"][1] > 600
     assert errors["played"][0] == pytest.approx(errors["cpu"][0], rel=0.15)
+
+
+@pytest.mark.parametrize("grow", ["_grow", "_grow_without_waiting"])
+@pytest.mark.parametrize("seen", [600, 3])
+def test_the_faded_are_recycled_and_the_seen_are_split(grow: str, seen: int) -> None:
+    """Both ways to grow: children take the rows of the faded first, then new ones, and only what was seen has any."""
+    training = splat.start(coloured(), splat.Config(cap=900, start_points=600, seed=1), Budget(steps=100))
+    rows, n = training.rows, training.rows.count
+    assert n == 450  # half of the cap at most
+    dead = torch.zeros(n, dtype=torch.bool)
+    dead[100:140] = True
+    rows.params[:n][dead, kernel.LOGIT] = splat.FADED
+    weight = torch.rand(n, generator=torch.Generator().manual_seed(2)) + 0.1
+    weight[seen:] = 0
+    weight[dead] = 0
+    before = rows.params[:n].clone()
+    getattr(training, grow)(weight, dead, n + 50)
+    after = rows.params[: rows.count]
+    visible = after[:, kernel.LOGIT] > splat.FADED + 1
+    pairs = min(90, int((weight > 0).sum()))
+    assert int(visible.sum()) == n - 40 + pairs and rows.count <= n + 50
+    moved = (after[:n] != before).any(1)
+    assert moved[dead].sum() == min(40, pairs)
+    assert ((weight > 0) | dead)[moved].all()
+    new = after[visible][~(after[visible][:, None, kernel.MEAN] == before[None, :, kernel.MEAN]).all(-1).any(1)]
+    assert len(new) == 2 * pairs  # a parent and its child both stand where nobody stood
+    assert not rows.params[training.cap, :14].isnan().any()
