@@ -15,6 +15,7 @@ from lumigraph.wire.resources import Placing
 
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}  # metres
 SPLATS_UP = "-y"  # what trainers leave in their files: roughly, since nobody has laid these scenes upright
+POINTS_UP = "+z"
 LOWEST = 0.02  # the share of a scene that may lie below its ground: strays
 MIDDLE = 0.05  # the share at each end that does not count for its middle
 
@@ -38,14 +39,15 @@ class Placement:
 
 def placement(asset: Asset, world: World, file_format: Format, options: Any, asked: Placing) -> Placement:
     """What `asked` and the conventions of the format come to for this asset."""
-    up = _up(file_format, options)
+    trained = isinstance(asset, Splats) and of_splats(file_format)
+    up = _up(file_format, options, trained)
     target, nowhere = direction(up), torch.zeros(3, dtype=torch.float64)
-    if asked.frame == "capture" or (asked.frame == "auto" and of_splats(file_format)):
+    if asked.frame == "capture" or (asked.frame == "auto" and trained):
         as_trained = torch.eye(3, dtype=torch.float64)
         rotation = as_trained if asked.frame == "capture" else turn(direction(SPLATS_UP), target)
         origin = "capture" if asked.origin == "auto" else asked.origin
         similarity = _centred(Similarity(1.0, rotation, nowhere), asset, origin, target)
-        return Placement(similarity, up, world.metres_per_unit)
+        return Placement(similarity, SPLATS_UP if asked.frame == "capture" else up, world.metres_per_unit)
     scale, metres = _scale(world, file_format, options)
     origin = "ground" if asked.origin == "auto" else asked.origin
     turned = Similarity(scale, turn(world.up.double(), target), nowhere)
@@ -84,9 +86,12 @@ def places(asset: Asset) -> Tensor:
     return asset.xyz if isinstance(asset, Points) else asset.vertices
 
 
-def _up(file_format: Format, options: Any) -> str:
+def _up(file_format: Format, options: Any, trained: bool) -> str:
     chosen = getattr(options, "up", None)
-    return f"+{chosen}" if chosen is not None else file_format.UP
+    if chosen is not None:
+        return f"+{chosen}"
+    # points in a format of splats, such as PLY, are opened by programs that survey: z is up there
+    return POINTS_UP if of_splats(file_format) and not trained else file_format.UP
 
 
 def _scale(world: World, file_format: Format, options: Any) -> tuple[float, float | None]:
