@@ -1,12 +1,15 @@
-"""Adam (Kingma and Ba 2015) over whole tensors: compiled for float32 on the CPU, plain torch elsewhere."""
+"""Adam (Kingma and Ba 2015) over whole tensors: compiled for float32 on the CPU and CUDA, plain torch elsewhere."""
 
+import math
+import struct
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from .hashgrid import compiled
+from . import cuda
 from .native import native
+from .operations import check, compiled, launch, operation
 
 
 class Adam:
@@ -26,11 +29,32 @@ class Adam:
         for p, m, v, rate in zip(self.parameters, self.m, self.v, rates, strict=True):
             assert p.grad is not None
             if compiled(p):
-                settings = (rate, self.beta1, self.beta2, self.epsilon, self.taken)
-                native.adam(p.detach(), p.grad, m, v, *settings)
+                _adam(p.detach(), p.grad, m, v, rate, self.beta1, self.beta2, self.epsilon, self.taken)
             else:
                 m.lerp_(p.grad, 1 - self.beta1)
                 v.lerp_(p.grad * p.grad, 1 - self.beta2)
                 size = (v / (1 - self.beta2**self.taken)).sqrt_().add_(self.epsilon)
                 p.addcdiv_(m, size, value=-rate / (1 - self.beta1**self.taken))
                 p.grad.zero_()
+
+
+# ---- the operation
+
+
+def _adam_cuda(
+    p: Tensor, g: Tensor, m: Tensor, v: Tensor, rate: float, beta1: float, beta2: float, epsilon: float, step: int
+) -> None:
+    for name, x in (("parameter", p), ("gradient", g), ("m", m), ("v", v)):
+        check(name, x, tuple(p.shape), p)
+    corrected = rate / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step)
+    settings = struct.pack("@5f", *corrected, beta1, beta2, epsilon)
+    if n := p.numel():
+        launch(p, "adam_step", -(-n // cuda.THREADS), n, p, g, m, v, settings)
+
+
+_adam = operation(
+    "adam(Tensor(a!) p, Tensor(b!) g, Tensor(c!) m, Tensor(d!) v, float rate, float beta1, float beta2, float epsilon, "
+    "int step) -> ()",
+    native.adam,
+    _adam_cuda,
+)

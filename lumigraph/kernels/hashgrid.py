@@ -4,16 +4,21 @@
   32 -> 64 relu -> 16; density = exp(the first), all 16 go on
   16 + 16 spherical harmonics of the direction -> 64 relu -> 64 relu -> 3; rgb = sigmoid
 
-float32 on the CPU runs compiled (csrc/hashgrid.h), fused from the position to the colour; everything else takes the
-plain-torch twin, reference/hashgrid.py, which is the specification. Results do not depend on the number of threads.
+float32 runs compiled, on the CPU (csrc/hashgrid.h) fused from the position to the colour and whatever the number of
+threads the same, on CUDA (csrc/hashgrid_cuda.cu) in TF32; everything else takes the plain-torch twin,
+reference/hashgrid.py, which is the specification.
 """
 
+import functools
+import struct
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from . import cuda
 from .native import native
+from .operations import check, compiled, launch, operation
 from .reference import hashgrid as twin
 
 SHAPES, WEIGHTS, FEATURES = twin.SHAPES, twin.WEIGHTS, twin.FEATURES
@@ -25,10 +30,15 @@ class Grid:
     def __init__(self, log2_entries: int = 17, coarsest: int = 16, finest: int = 1024) -> None:
         if not (8 <= log2_entries <= 24 and 1 <= coarsest <= finest <= 1 << 20):
             raise ValueError("a grid has 2^8 to 2^24 entries a level and 1 <= coarsest <= finest <= 2^20 cells")
-        self.log2_entries = log2_entries
-        self.levels = twin.levels_of(log2_entries, coarsest, finest)
+        self.log2_entries, self.shape = log2_entries, (log2_entries, coarsest, finest)
+        self.levels = twin.levels_of(*self.shape)
         self.native = native.Grid([tuple(level) for level in self.levels])
         self.entries = int(self.native.entries)
+
+    @functools.cached_property
+    def packed(self) -> bytes:
+        """`struct Grid` of csrc/hashgrid_cuda.cu."""
+        return b"".join(struct.pack("@f3I?3x", *level) for level in self.levels)
 
     def table(self, generator: torch.Generator | None = None) -> Tensor:
         """(entries, 2) to begin with: uniform in +-1e-4."""
@@ -59,14 +69,8 @@ def density(grid: Grid, table: Tensor, weights: Tensor, xyz: Tensor) -> Tensor:
     if not compiled(table, weights, xyz):
         with torch.no_grad():
             return twin.density(grid.levels, table, weights, xyz)
-    out = torch.empty(len(xyz))
-    native.field_density(grid.native, table.detach(), weights.detach(), xyz.contiguous(), out, _scratch)
-    return out
-
-
-def compiled(*tensors: Tensor) -> bool:
-    """Whether the compiled kernels take these: float32 on the CPU."""
-    return all(x.dtype == torch.float32 and x.device.type == "cpu" for x in tensors)
+    found: Tensor = _density(table.detach(), weights.detach(), xyz.contiguous(), grid.shape)
+    return found
 
 
 class _Field(torch.autograd.Function):
@@ -74,19 +78,140 @@ class _Field(torch.autograd.Function):
     def forward(
         ctx: Any, table: Tensor, weights: Tensor, xyz: Tensor, direction: Tensor, grid: Grid, into: Tensor | None
     ) -> Tensor:
-        out, encoded = torch.empty(len(xyz), 4), torch.empty(len(xyz), twin.LEVELS * FEATURES)
-        native.field_forward(grid.native, table.detach(), weights.detach(), xyz, direction, out, encoded)
+        out, encoded = _forward(table.detach(), weights.detach(), xyz, direction, grid.shape)
         ctx.save_for_backward(table, weights, xyz, direction, encoded)
         ctx.grid, ctx.into = grid, into
-        return out
+        return cast(Tensor, out)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         table, weights, xyz, direction, encoded = ctx.saved_tensors
-        g_weights, g_table = torch.empty_like(weights), torch.zeros_like(table) if ctx.into is None else ctx.into
-        given = (ctx.grid.native, table.detach(), weights.detach(), xyz, direction, encoded, gradients[0].contiguous())
-        native.field_backward(*given, g_weights, g_table, _scratch)
+        g_table = torch.zeros_like(table) if ctx.into is None else ctx.into
+        given = (table.detach(), weights.detach(), xyz, direction, encoded, gradients[0].contiguous())
+        g_weights = _backward(*given, ctx.grid.shape, g_table)
         return None if ctx.into is not None else g_table, g_weights, None, None, None, None
 
 
+# ---- the operations
+
 _scratch = native.Scratch()
+
+
+@functools.lru_cache(64)
+def grid_of(log2_entries: int, coarsest: int, finest: int) -> Grid:
+    return Grid(log2_entries, coarsest, finest)
+
+
+def _forward_cpu(
+    table: Tensor, weights: Tensor, xyz: Tensor, direction: Tensor, shape: list[int]
+) -> tuple[Tensor, Tensor]:
+    out, encoded = torch.empty(len(xyz), 4), torch.empty(len(xyz), twin.LEVELS * FEATURES)
+    native.field_forward(grid_of(*shape).native, table, weights, xyz, direction, out, encoded)
+    return out, encoded
+
+
+def _density_cpu(table: Tensor, weights: Tensor, xyz: Tensor, shape: list[int]) -> Tensor:
+    out = torch.empty(len(xyz))
+    native.field_density(grid_of(*shape).native, table, weights, xyz, out, _scratch)
+    return out
+
+
+def _backward_cpu(
+    table: Tensor,
+    weights: Tensor,
+    xyz: Tensor,
+    direction: Tensor,
+    encoded: Tensor,
+    g: Tensor,
+    shape: list[int],
+    g_table: Tensor,
+) -> Tensor:
+    g_weights = torch.empty_like(weights)
+    given = (table, weights, xyz, direction, encoded, g)
+    native.field_backward(grid_of(*shape).native, *given, g_weights, g_table, _scratch)
+    return g_weights
+
+
+BATCH = 128  # samples of a block, as in hashgrid_cuda.cu
+OPERANDS = sum(-(-out // 8) * 8 * of for out, of in SHAPES) // 2  # pairs of weights
+
+
+def _encode(table: Tensor, weights: Tensor, xyz: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """The encoding, (LEVELS, S, FEATURES) in memory, and the weights as tensor cores read them."""
+    check("table", table, (grid.entries, FEATURES), table)
+    check("weights", weights, (WEIGHTS,), table)
+    check("xyz", xyz, (len(xyz), 3), table)
+    n = len(xyz)
+    encoded = table.new_empty(n, twin.LEVELS * FEATURES)
+    if n:
+        launch(table, "encode_samples", (-(-n // cuda.THREADS), twin.LEVELS, 1), grid.packed, table, xyz, n, encoded)
+    return encoded, _operands(weights)[0]
+
+
+def _operands(weights: Tensor) -> tuple[Tensor, Tensor]:
+    operands, back = weights.new_empty(OPERANDS, 4), weights.new_empty(OPERANDS, 2)
+    launch(weights, "arrange_weights", 16, weights, operands, back)
+    return operands, back
+
+
+def _forward_cuda(
+    table: Tensor, weights: Tensor, xyz: Tensor, direction: Tensor, shape: list[int]
+) -> tuple[Tensor, Tensor]:
+    check("direction", direction, tuple(xyz.shape), table)
+    encoded, operands = _encode(table, weights, xyz, grid_of(*shape))
+    n, out = len(xyz), table.new_empty(len(xyz), 4)
+    if n:
+        launch(table, "field_values", -(-n // BATCH), operands, encoded, direction, n, out)
+    return out, encoded
+
+
+def _density_cuda(table: Tensor, weights: Tensor, xyz: Tensor, shape: list[int]) -> Tensor:
+    encoded, operands = _encode(table, weights, xyz, grid_of(*shape))
+    n, out = len(xyz), table.new_empty(len(xyz))
+    if n:
+        launch(table, "field_densities", -(-n // BATCH), operands, encoded, n, out)
+    return out
+
+
+def _backward_cuda(
+    table: Tensor,
+    weights: Tensor,
+    xyz: Tensor,
+    direction: Tensor,
+    encoded: Tensor,
+    g: Tensor,
+    shape: list[int],
+    g_table: Tensor,
+) -> Tensor:
+    n, grid, g_weights = len(xyz), grid_of(*shape), torch.zeros_like(weights)
+    check("gradient", g, (n, 4), table)
+    check("gradient of the table", g_table, (grid.entries, FEATURES), table)
+    if n:
+        g_encoded = torch.empty_like(encoded)
+        given = (*_operands(weights), encoded, direction, g, n, g_encoded, g_weights)
+        launch(table, "field_gradients", min(-(-n // BATCH), processors(table.device)), *given)
+        across = (-(-n // cuda.THREADS), twin.LEVELS, 1)
+        launch(table, "scatter_gradients", across, grid.packed, xyz, n, g_encoded, g_table)
+    return g_weights
+
+
+@functools.cache
+def processors(device: torch.device) -> int:
+    """Of a GPU, or a few: each gets one block of those that sum up what they see."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
+
+
+_forward = operation(
+    "field(Tensor table, Tensor weights, Tensor xyz, Tensor direction, int[] shape) -> (Tensor, Tensor)",
+    _forward_cpu,
+    _forward_cuda,
+)
+_density = operation(
+    "field_density(Tensor table, Tensor weights, Tensor xyz, int[] shape) -> Tensor", _density_cpu, _density_cuda
+)
+_backward = operation(
+    "field_backward(Tensor table, Tensor weights, Tensor xyz, Tensor direction, Tensor encoded, Tensor g, "
+    "int[] shape, Tensor(a!) g_table) -> Tensor",
+    _backward_cpu,
+    _backward_cuda,
+)

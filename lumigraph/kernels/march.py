@@ -4,18 +4,22 @@ The grid has L nested cubes of G^3 cells, cube k spanning 2^k times the first ar
 Mueller et al. 2022, appendix C). Steps are max(shortest, growth x distance) long; what is skipped never moves the
 others.
 
-Compiled for float32 on the CPU (csrc/march.h); everything else takes the plain-torch twin, reference/march.py.
+Compiled for float32 on the CPU (csrc/march.h) and CUDA (csrc/march_cuda.cu); everything else takes the plain-torch
+twin, reference/march.py.
 """
 
 import dataclasses
+import struct
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .hashgrid import compiled
+from . import cuda
 from .native import native
+from .operations import check, compiled, launch, operation
 from .reference import march as twin
 
 
@@ -34,6 +38,14 @@ class Occupancy:
             raise ValueError("occupied cells are uint8 (L, G, G, G) in a cube of some size")
         if levels > 1 and side % 4:
             raise ValueError("nested cubes need a multiple of 4 cells a side, or cells would lie across two of them")
+        if not (1 <= levels <= 16 and 1 <= side <= 1024):
+            raise ValueError("a grid of occupied cells has 1 to 16 cubes of 1 to 1024 cells a side")
+
+    @cached_property
+    def place(self) -> list[float]:
+        """The centre and `half`, asked from the device once."""
+        centre: list[float] = self.centre.tolist()
+        return [*centre, self.half]
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,12 @@ class Steps:
     shortest: float
     growth: float = 0.0
     most: int = 1024
+
+    def __post_init__(self) -> None:
+        lengths = self.near >= 0 and self.shortest > 0 and self.growth >= 0 and self.most >= 1
+        # a step must move a ray on, however far it is: a float holds 2^24 of them
+        if not (lengths and self.far / self.shortest < 1 << 22):
+            raise ValueError("bad steps: near >= 0, shortest > 0, growth >= 0, far < 4 million steps")
 
 
 class Samples(NamedTuple):
@@ -66,12 +84,63 @@ def march(grid: Occupancy, steps: Steps, origin: Tensor, direction: Tensor, jitt
     if not compiled(origin, direction, jitter):
         given = (grid.cells, grid.centre, grid.half, origin, direction, jitter)
         return Samples(*twin.march(*given, **dataclasses.asdict(steps)))
-    levels, side = grid.cells.shape[:2]
-    marched = native.Marched()
-    shape = (grid.cells.contiguous(), levels, side, grid.centre.tolist(), grid.half)
-    lengths = (steps.near, steps.far, steps.shortest, steps.growth)
+    lengths = [steps.near, steps.far, steps.shortest, steps.growth]
     rays = (origin.contiguous(), direction.contiguous(), jitter.contiguous())
-    count = native.march(marched, *shape, lengths, steps.most, *rays)
+    return Samples(*_march(grid.cells.contiguous(), grid.place, lengths, steps.most, *rays))
+
+
+# ---- the operation
+
+
+def _march_cpu(
+    cells: Tensor,
+    place: list[float],
+    lengths: list[float],
+    most: int,
+    origin: Tensor,
+    direction: Tensor,
+    jitter: Tensor,
+) -> Samples:
+    marched = native.Marched()
+    shape = (cells, *cells.shape[:2], tuple(place[:3]), place[3])
+    count = native.march(marched, *shape, tuple(lengths), most, origin, direction, jitter)
     samples = Samples(torch.empty(len(origin) + 1, dtype=torch.int64), torch.empty(count), torch.empty(count))
     native.unpack(marched, *samples)
     return samples
+
+
+def _march_cuda(
+    cells: Tensor,
+    place: list[float],
+    lengths: list[float],
+    most: int,
+    origin: Tensor,
+    direction: Tensor,
+    jitter: Tensor,
+) -> Samples:
+    rays = len(jitter)
+    check("cells", cells, tuple(cells.shape), origin, torch.uint8)
+    check("origin", origin, (rays, 3), origin)
+    check("direction", direction, (rays, 3), origin)
+    check("jitter", jitter, (rays,), origin)
+    new = origin.new_empty
+    grid = struct.pack("@P2i4f", cells.data_ptr(), *cells.shape[:2], *place)
+    given = (grid, struct.pack("@4fi", *lengths, most), origin, direction, jitter, rays)
+    first = torch.zeros(rays + 1, dtype=torch.int64, device=origin.device)
+    if not rays:
+        return Samples(first, new(0), new(0))
+    counts = new(rays, dtype=torch.int32)
+    launch(origin, "march_rays", -(-rays // cuda.THREADS), *given, counts, None, None, None)
+    torch.cumsum(counts, 0, out=first[1:])
+    total = int(first[-1])  # waits for the device: the room for them is to be found
+    samples = Samples(first, new(total), new(total))
+    launch(origin, "march_rays", -(-rays // cuda.THREADS), *given, None, *samples)
+    return samples
+
+
+_march = operation(
+    "march(Tensor cells, float[] place, float[] lengths, int most, Tensor origin, Tensor direction, Tensor jitter) "
+    "-> (Tensor, Tensor, Tensor)",
+    _march_cpu,
+    _march_cuda,
+)

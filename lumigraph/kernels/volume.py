@@ -2,7 +2,8 @@
 
   alpha_i = 1 - exp(-density_i length_i),  T_i = prod_{j<i} (1 - alpha_j),  weight_i = T_i alpha_i
 
-Compiled for float32 on the CPU (csrc/volume.h); everything else takes the plain-torch twin, reference/volume.py.
+Compiled for float32 on the CPU (csrc/volume.h) and CUDA (csrc/volume_cuda.cu); everything else takes the plain-torch
+twin, reference/volume.py.
 """
 
 from typing import Any, NamedTuple, cast
@@ -10,8 +11,8 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from .hashgrid import compiled
 from .native import native
+from .operations import check, compiled, launch, operation
 from .reference import volume as twin
 
 
@@ -38,17 +39,69 @@ class _Light(torch.autograd.Function):
     def forward(
         ctx: Any, density_rgb: Tensor, distance: Tensor, length: Tensor, first: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        rays = len(first) - 1
-        rgb, transmittance, depth = torch.empty(rays, 3), torch.empty(rays), torch.empty(rays)
-        weight = torch.zeros(len(distance))
-        native.light(density_rgb.detach(), distance, length, first, rgb, transmittance, depth, weight)
+        rgb, transmittance, depth, weight = _forward(density_rgb.detach(), distance, length, first)
         ctx.save_for_backward(density_rgb, distance, length, first, transmittance, weight)
         return rgb, transmittance, depth, weight
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        density_rgb, distance, length, first, transmittance, weight = ctx.saved_tensors
-        out = torch.zeros_like(density_rgb)
-        given = (density_rgb.detach(), distance, length, first, transmittance, weight)
-        native.light_backward(*given, *(g.contiguous() for g in gradients), out)
+        density_rgb, *others = ctx.saved_tensors
+        out = _backward(density_rgb.detach(), *others, *(g.contiguous() for g in gradients))
         return out, None, None, None
+
+
+# ---- the operations
+
+
+def _arriving(density_rgb: Tensor, distance: Tensor, first: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    rays, new = len(first) - 1, density_rgb.new_empty
+    return new(rays, 3), new(rays), new(rays), torch.zeros_like(distance)
+
+
+def _light_cpu(density_rgb: Tensor, distance: Tensor, length: Tensor, first: Tensor) -> tuple[Tensor, ...]:
+    out = _arriving(density_rgb, distance, first)
+    native.light(density_rgb, distance, length, first, *out)
+    return out
+
+
+def _light_backward_cpu(density_rgb: Tensor, *rest: Tensor) -> Tensor:
+    out = torch.zeros_like(density_rgb)
+    native.light_backward(density_rgb, *rest, out)
+    return out
+
+
+RAYS = 8  # of a block, one a warp
+
+
+def _light_cuda(density_rgb: Tensor, distance: Tensor, length: Tensor, first: Tensor) -> tuple[Tensor, ...]:
+    samples, rays = len(distance), len(first) - 1
+    check("density_rgb", density_rgb, (samples, 4), density_rgb)
+    check("distance", distance, (samples,), density_rgb)
+    check("length", length, (samples,), density_rgb)
+    check("first", first, (rays + 1,), density_rgb, torch.int64)
+    out = _arriving(density_rgb, distance, first)
+    if rays > 0:
+        blocks, packed = -(-rays // RAYS), (density_rgb, distance, length, first)
+        launch(density_rgb, "light_rays", blocks, *packed, rays, samples, *out)
+    return out
+
+
+def _light_backward_cuda(density_rgb: Tensor, distance: Tensor, length: Tensor, first: Tensor, *rest: Tensor) -> Tensor:
+    samples, rays, out = len(distance), len(first) - 1, torch.zeros_like(density_rgb)
+    if rays > 0:
+        blocks, packed = -(-rays // RAYS), (density_rgb, distance, length, first)
+        launch(density_rgb, "light_rays_backward", blocks, *packed, rays, samples, *rest, out)
+    return out
+
+
+_forward = operation(
+    "light(Tensor density_rgb, Tensor distance, Tensor length, Tensor first) -> (Tensor, Tensor, Tensor, Tensor)",
+    _light_cpu,
+    _light_cuda,
+)
+_backward = operation(
+    "light_backward(Tensor density_rgb, Tensor distance, Tensor length, Tensor first, Tensor transmittance, "
+    "Tensor weight, Tensor g_rgb, Tensor g_transmittance, Tensor g_depth, Tensor g_weight) -> Tensor",
+    _light_backward_cpu,
+    _light_backward_cuda,
+)

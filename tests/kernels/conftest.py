@@ -1,26 +1,39 @@
 """Where the kernels of a test run."""
 
 import os
+import warnings
+from collections.abc import Iterator
 
 import pytest
 import torch
 
-from lumigraph.kernels import cuda, splat, splat_cuda
+from lumigraph.kernels import adam, cuda, hashgrid, march, operations, splat, splat_cuda, volume
 from tests.kernels import emulated
+
+assert adam and hashgrid and march and volume  # have defined their operations
 
 
 @pytest.fixture
-def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     """For tests marked ON_DEVICES: "cpu"; "played", the CUDA kernels run by a processor; "cuda", where there is one."""
     where = getattr(request, "param", "cpu")
     if where == "cuda":
         why = cuda.missing()
         if why is not None:
             pytest.skip(why)
-        return torch.device("cuda", torch.cuda.current_device())
-    if where == "played":
+        yield torch.device("cuda", torch.cuda.current_device())
+    elif where == "played":
         if "LUMIGRAPH_ISA" in os.environ:
             pytest.skip("it has no instruction sets to choose from")
         launcher = emulated.launcher()
         monkeypatch.setattr(splat, "view_of", lambda device: splat_cuda.View(launcher, device))
-    return torch.device("cpu")
+        monkeypatch.setattr(cuda, "launcher", lambda device: launcher)
+        played = torch.library.Library("lumigraph", "IMPL")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there is one already
+            for name, function in operations.on_cuda.items():
+                played.impl(name, function, "CPU")
+        yield torch.device("cpu")
+        played._destroy()
+    else:
+        yield torch.device("cpu")

@@ -8,8 +8,12 @@ from torch import Tensor
 
 from lumigraph.kernels import march as marching
 from lumigraph.kernels import volume
+from lumigraph.kernels.adam import Adam
 from lumigraph.kernels.reference import march as march_twin
 from lumigraph.kernels.reference import volume as volume_twin
+
+CPU = torch.device("cpu")
+ON_DEVICES = pytest.mark.parametrize("device", ["cpu", "played", "cuda"], indirect=True)
 
 
 def packed(counts: list[int], dense: float = 3.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -36,22 +40,32 @@ def test_the_twin_is_the_sum_along_each_ray() -> None:
         assert float(depth[r]) == pytest.approx(z, rel=1e-9)
 
 
-@pytest.mark.parametrize("counts", [[4], [0, 0], [7, 0, 300, 1, 0, 12] * 40])
+@ON_DEVICES
+@pytest.mark.parametrize("counts", [[4], [0, 0], [7, 0, 300, 1, 0, 12] * 40, [32, 31, 33, 64]])
 @pytest.mark.parametrize("dense", [3.0, 100.0])
-def test_light_and_its_gradients_are_those_of_the_twin(counts: list[int], dense: float) -> None:
-    density_rgb, distance, length, first = packed(counts, dense)
+def test_light_and_its_gradients_are_those_of_the_twin(counts: list[int], dense: float, device: torch.device) -> None:
+    density_rgb, distance, length, first = (x.to(device) for x in packed(counts, dense))
     fast = density_rgb.clone().requires_grad_()
     true = density_rgb.double().requires_grad_()
     out = volume.light(fast, distance, length, first)
     truth = volume_twin.light(true, distance.double(), length.double(), first)
     g = torch.Generator().manual_seed(3)
-    ups = [torch.randn(x.shape, generator=g) for x in out]
+    ups = [torch.randn(x.shape, generator=g).to(device) for x in out]
     for a, b in zip(out, truth, strict=True):
         torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=1e-6)
     if sum(counts):
         (got,) = torch.autograd.grad(out, fast, ups)
         (wanted,) = torch.autograd.grad(truth, true, [up.double() for up in ups])
         assert float((got.double() - wanted).norm() / wanted.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("device", ["played", "cuda"], indirect=True)
+def test_a_gpu_reads_no_samples_that_are_not_there(device: torch.device) -> None:
+    density_rgb, distance, length, _ = (x.to(device) for x in packed([3, 4]))
+    for first in ([0, 3, 8], [3, 7, 1 << 40], [5, 4, 4], [-1, -1, -1], [-1, 3, 3]):
+        out = volume.light(density_rgb, distance, length, torch.tensor(first, device=device))
+        assert out.transmittance.isfinite().all() and out.rgb.isfinite().all()
+        assert out.transmittance[1] == 1 or first == [0, 3, 3]
 
 
 def test_samples_that_do_not_add_up_are_refused() -> None:
@@ -64,23 +78,26 @@ def test_samples_that_do_not_add_up_are_refused() -> None:
 # ---- marching
 
 
-def scene(levels: int, side: int, share: float) -> marching.Occupancy:
+def scene(levels: int, side: int, share: float, device: torch.device = CPU) -> marching.Occupancy:
     g = torch.Generator().manual_seed(side)
     cells = (torch.rand(levels, side, side, side, generator=g) < share).to(torch.uint8)
-    return marching.Occupancy(cells, torch.tensor([0.1, -0.2, 0.3]), 0.9)
+    return marching.Occupancy(cells.to(device), torch.tensor([0.1, -0.2, 0.3], device=device), 0.9)
 
 
-def some_rays(n: int) -> tuple[Tensor, Tensor, Tensor]:
+def some_rays(n: int, device: torch.device = CPU) -> tuple[Tensor, Tensor, Tensor]:
     g = torch.Generator().manual_seed(n)
     origin = torch.randn(n, 3, generator=g) * 2
     direction = torch.nn.functional.normalize(torch.randn(n, 3, generator=g) - origin, dim=1)
     direction[0] = torch.tensor([0.0, 0, 1])
-    return origin, direction, torch.rand(n, generator=g)
+    return origin.to(device), direction.to(device), torch.rand(n, generator=g).to(device)
 
 
+@ON_DEVICES
 @pytest.mark.parametrize("levels, side, share, growth", [(1, 5, 0.3, 0.0), (1, 32, 0.05, 0.0), (3, 8, 0.2, 0.02)])
-def test_the_march_takes_the_steps_of_the_twin(levels: int, side: int, share: float, growth: float) -> None:
-    grid, rays = scene(levels, side, share), some_rays(500)
+def test_the_march_takes_the_steps_of_the_twin(
+    levels: int, side: int, share: float, growth: float, device: torch.device
+) -> None:
+    grid, rays = scene(levels, side, share, device), some_rays(500, device)
     steps = marching.Steps(0.05, 100.0, 0.01, growth)
     got = marching.march(grid, steps, *rays)
     options = {"near": 0.05, "far": 100.0, "shortest": 0.01, "growth": growth}
@@ -95,8 +112,9 @@ def test_the_march_takes_the_steps_of_the_twin(levels: int, side: int, share: fl
     assert (got.length >= 0.01).all()
 
 
-def test_every_sample_lies_in_an_occupied_cell_and_every_cell_on_the_way_is_sampled() -> None:
-    grid, (origin, direction, jitter) = scene(2, 16, 0.1), some_rays(300)
+@ON_DEVICES
+def test_every_sample_lies_in_an_occupied_cell_and_every_cell_on_the_way_is_sampled(device: torch.device) -> None:
+    grid, (origin, direction, jitter) = scene(2, 16, 0.1, device), some_rays(300, device)
     samples = marching.march(grid, marching.Steps(0.0, 50.0, 0.02), origin, direction, jitter)
     at = origin[samples.ray] + samples.distance[:, None] * direction[samples.ray]
     inside = march_twin.occupied(grid.cells, grid.centre, grid.half, at)
@@ -110,22 +128,52 @@ def test_every_sample_lies_in_an_occupied_cell_and_every_cell_on_the_way_is_samp
     assert len(samples.distance) == pytest.approx(expected, rel=2e-3)
 
 
-def test_a_ray_beside_the_cube_and_one_that_starts_within() -> None:
-    grid = marching.Occupancy(torch.ones(1, 4, 4, 4, dtype=torch.uint8), torch.zeros(3), 1.0)
-    origin = torch.tensor([[0.0, 5, -3], [0, 0, 0], [0, 0, -3], [torch.nan, 0, 0]])
-    direction = torch.tensor([[0.0, 0, 1]]).expand(4, 3).contiguous()
-    samples = marching.march(grid, marching.Steps(0.0, 10.0, 0.1), origin, direction, torch.zeros(4))
+@ON_DEVICES
+def test_a_ray_beside_the_cube_and_one_that_starts_within(device: torch.device) -> None:
+    cells = torch.ones(1, 4, 4, 4, dtype=torch.uint8, device=device)
+    grid = marching.Occupancy(cells, torch.zeros(3, device=device), 1.0)
+    origin = torch.tensor([[0.0, 5, -3], [0, 0, 0], [0, 0, -3], [torch.nan, 0, 0]], device=device)
+    direction = torch.tensor([[0.0, 0, 1]], device=device).expand(4, 3).contiguous()
+    jitter = torch.zeros(4, device=device)
+    samples = marching.march(grid, marching.Steps(0.0, 10.0, 0.1), origin, direction, jitter)
     assert samples.first.tolist()[:2] == [0, 0]
     assert samples.first.diff()[1:3].tolist() == pytest.approx([10, 20], abs=1)
     assert samples.first.diff()[3] == 0
-    assert samples.distance[0] == pytest.approx(0.05)
+    assert float(samples.distance[0]) == pytest.approx(0.05)
 
 
-def test_most_samples_and_endless_steps() -> None:
-    grid = marching.Occupancy(torch.ones(1, 4, 4, 4, dtype=torch.uint8), torch.zeros(3), 1.0)
-    one = torch.tensor([[0.0, 0, -3]]), torch.tensor([[0.0, 0, 1]]), torch.zeros(1)
+@ON_DEVICES
+def test_most_samples_and_endless_steps(device: torch.device) -> None:
+    cells = torch.ones(1, 4, 4, 4, dtype=torch.uint8, device=device)
+    grid = marching.Occupancy(cells, torch.zeros(3, device=device), 1.0)
+    one = tuple(torch.tensor(x, device=device) for x in ([[0.0, 0, -3]], [[0.0, 0, 1]], [0.0]))
     assert len(marching.march(grid, marching.Steps(0.0, 10.0, 1e-3, most=7), *one).distance) == 7
     with pytest.raises(ValueError, match="steps"):
         marching.march(grid, marching.Steps(0.0, 1e9, 1e-3), *one)
     with pytest.raises(ValueError, match="multiple of 4"):
         marching.Occupancy(torch.ones(2, 6, 6, 6, dtype=torch.uint8), torch.zeros(3), 1.0)
+    for wrong in ((17, 4), (1, 2048)):
+        with pytest.raises(ValueError, match="cubes"):
+            marching.Occupancy(torch.zeros(1, dtype=torch.uint8).expand(wrong[0], *[wrong[1]] * 3), torch.zeros(3), 1.0)
+
+
+# ---- Adam
+
+
+@ON_DEVICES
+def test_adam_takes_the_steps_of_torch(device: torch.device) -> None:
+    g = torch.Generator().manual_seed(5)
+    start, gradients = torch.randn(700, generator=g), torch.randn(4, 700, generator=g)
+    gradients[:, ::3] = 0  # nothing is learned there
+    gradients[2, 1::3] = 0  # nor here for a while
+    own, true = start.clone().to(device).requires_grad_(), start.double().requires_grad_()
+    own.grad = torch.zeros_like(own)
+    adam, judge = Adam([own]), torch.optim.Adam([true], 1e-2, (0.9, 0.99), 1e-15)
+    for gradient in gradients:
+        own.grad.copy_(gradient)
+        true.grad = gradient.double()
+        adam.step([1e-2])
+        judge.step()
+        assert not own.grad.any()
+    torch.testing.assert_close(own.detach().cpu().double(), true.detach(), rtol=1e-5, atol=1e-6)
+    assert torch.equal(own[::3].detach().cpu(), start[::3])

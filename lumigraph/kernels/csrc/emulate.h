@@ -21,6 +21,7 @@ typedef unsigned long long u64;
 #define __shared__ static
 #define __launch_bounds__(...)
 #define __restrict__
+#define __noinline__
 
 struct Dim {
     unsigned x, y, z;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <memory>
 
-#include "gaussian.h"
 #include "lanes.h"
 #include "pool.h"
 
@@ -14,7 +13,6 @@ constexpr int BLOCK = 96;   // samples: a multiple of the rows of every register
 constexpr int CHUNKS = 32;  // of a batch, each with its own gradient of the weights: fixed, whatever the threads
 constexpr int PARTS = 4;    // tasks a level, where their order does not matter
 constexpr int COLOUR = VL > 4 ? VL : 4;  // columns that the 3 outputs are padded to
-constexpr float MAX_LOG_DENSITY = 15.f;
 
 typedef float pair __attribute__((vector_size(8)));
 typedef float pair_unaligned __attribute__((vector_size(8), aligned(4), may_alias));
@@ -30,42 +28,21 @@ struct alignas(64) Corners {
 
 // The eight entries around each position of a block, and their trilinear weights. Positions are planes, within 0..1.
 void find_corners(const Level& level, const float (*xyz)[BLOCK], Corners& out) {
-    const float scale = level.scale;
-    const uint32_t step_y = level.dense ? level.side : 2654435761u;
-    const uint32_t step_z = level.dense ? level.side * level.side : 805459861u;
-    const uint32_t mask = level.entries - 1;
-    auto run = [&](auto entry) {
-        for (int i = 0; i < BLOCK; i++) {
-            const float px = xyz[0][i] * scale + .5f, py = xyz[1][i] * scale + .5f, pz = xyz[2][i] * scale + .5f;
-            const int32_t ix = (int32_t)px, iy = (int32_t)py, iz = (int32_t)pz;
-            const float fx = px - (float)ix, fy = py - (float)iy, fz = pz - (float)iz;
-            const uint32_t x0 = (uint32_t)ix, x1 = x0 + 1;
-            const uint32_t y0 = (uint32_t)iy * step_y, y1 = y0 + step_y;
-            const uint32_t z0 = (uint32_t)iz * step_z, z1 = z0 + step_z;
-            const float gx = 1.f - fx, gy = 1.f - fy, gz = 1.f - fz;
-            out.index[0][i] = entry(x0, y0, z0), out.weight[0][i] = gx * gy * gz;
-            out.index[1][i] = entry(x1, y0, z0), out.weight[1][i] = fx * gy * gz;
-            out.index[2][i] = entry(x0, y1, z0), out.weight[2][i] = gx * fy * gz;
-            out.index[3][i] = entry(x1, y1, z0), out.weight[3][i] = fx * fy * gz;
-            out.index[4][i] = entry(x0, y0, z1), out.weight[4][i] = gx * gy * fz;
-            out.index[5][i] = entry(x1, y0, z1), out.weight[5][i] = fx * gy * fz;
-            out.index[6][i] = entry(x0, y1, z1), out.weight[6][i] = gx * fy * fz;
-            out.index[7][i] = entry(x1, y1, z1), out.weight[7][i] = fx * fy * fz;
-        }
+    auto run = [&](const auto& entries) {
+        for (int i = 0; i < BLOCK; i++)
+            corners(level.scale, entries, xyz[0][i], xyz[1][i], xyz[2][i],
+                    [&](int c, uint32_t entry, float weight) { out.index[c][i] = entry, out.weight[c][i] = weight; });
     };
     if (level.dense)
-        run([](uint32_t x, uint32_t y, uint32_t z) { return x + y + z; });
+        run(Dense(level));
     else
-        run([mask](uint32_t x, uint32_t y, uint32_t z) { return (x ^ y ^ z) & mask; });
+        run(Hashed(level));
 }
 
 // Positions become planes within the cube, whatever they hold; the rest of the block repeats the cube's corner.
 void to_planes(const float* xyz, int n, float (*out)[BLOCK]) {
     for (int a = 0; a < 3; a++) {
-        for (int i = 0; i < n; i++) {
-            const float p = xyz[3 * i + a];
-            out[a][i] = p > 0.f ? (p < 1.f ? p : 1.f) : 0.f;  // NaN becomes 0
-        }
+        for (int i = 0; i < n; i++) out[a][i] = in_cube(xyz[3 * i + a]);
         for (int i = n; i < BLOCK; i++) out[a][i] = 0.f;
     }
 }
@@ -225,9 +202,6 @@ void forward_block(const Transposed& t, const float* encoded, const Samples& s, 
     matmul<HIDDEN, COLOUR>(b.hidden3, HIDDEN, t.w5, b.colour, COLOUR);
 }
 
-inline vf density_of(vf x) { return exponential(minimum(x, spread(MAX_LOG_DENSITY))); }
-inline vf sigmoid(vf x) { return 1.f / (1.f + exponential(-x)); }
-
 // (n, 4) density and colour of a block's raw outputs. Densities are gathered first, the exponential is a vector's.
 void activate(const Block& b, int n, float* out) {
     alignas(64) float raw[4][BLOCK];
@@ -249,8 +223,8 @@ void backward_block(const float* w, const float* out, const float* g_out, int n,
     for (int i = 0; i < BLOCK; i++) {
         const float* o = out + 4 * i;
         const float* g = g_out + 4 * i;
-        g_density[i] = i < n ? g[0] * o[0] : 0.f;  // where the exponential is capped too: it must find its way back
-        for (int c = 0; c < 3; c++) b.g_colour[4 * i + c] = i < n ? g[1 + c] * o[1 + c] * (1.f - o[1 + c]) : 0.f;
+        g_density[i] = i < n ? raw_density_gradient(o[0], g[0]) : 0.f;
+        for (int c = 0; c < 3; c++) b.g_colour[4 * i + c] = i < n ? raw_colour_gradient(o[1 + c], g[1 + c]) : 0.f;
     }
     outer<3, HIDDEN>(b.g_colour, 4, b.hidden3, g_weights + W5);
     matmul<3, HIDDEN, false, true>(b.g_colour, 4, w + W5, b.g_hidden, HIDDEN, b.hidden3);

@@ -1,25 +1,12 @@
-// Where along rays there may be something: steps through a grid of occupied cells.
-//
-// The grid has `levels` nested cubes of side^3 cells; level k spans 2^k times the first around the same centre (the
-// cascades of Mueller et al. 2022). A point belongs to the smallest cube that holds it.
+// Where along rays there may be something: steps through a grid of occupied cells (sample.h), on the CPU.
 #pragma once
 #include <cstdint>
 #include <vector>
 
 #include "buffer.h"
+#include "sample.h"
 
 namespace lumi {
-
-struct Occupancy {
-    const uint8_t* cells;  // (levels, side, side, side), z slowest; not 0: occupied
-    int levels, side;
-    float centre[3], half;  // of the first cube
-};
-struct Steps {
-    float near, far, shortest;  // lengths along the ray
-    float growth;               // a step is max(shortest, growth x distance) long
-    int most;                   // samples a ray
-};
 
 // The marched samples of a batch, in pieces of a few rays each.
 struct Marched {

@@ -1,8 +1,7 @@
 #include "volume.h"
 
-#include <cmath>
-
 #include "pool.h"
+#include "sample.h"
 
 namespace lumi {
 namespace {
@@ -22,7 +21,7 @@ void light(const Packed& in, const Light& out) {
         float rgb[3]{}, depth = 0, T = 1;
         for (int64_t i = in.first[r]; i < in.first[r + 1]; i++) {
             const float* s = in.density_rgb + 4 * i;
-            const float through = std::exp(-s[0] * in.length[i]), w = T * (1 - through);
+            const float through = let_through(s[0], in.length[i]), w = T * (1 - through);
             for (int c = 0; c < 3; c++) rgb[c] += w * s[1 + c];
             depth += w * in.distance[i];
             out.weight[i] = w;
@@ -33,18 +32,15 @@ void light(const Packed& in, const Light& out) {
     });
 }
 
-// With G_i = dL/dw_i:  dL/d(density_i) = length_i (T_{i+1} G_i - sum_{j>i} w_j G_j - T_end dL/dT_end).
 void light_backward(const Packed& in, const Light& result, const Light& gradient, float* out) {
     each_ray(in.rays, [&](long r) {
         const float* g = gradient.rgb + 3 * r;
-        auto of_weight = [&](int64_t i) {
-            const float* c = in.density_rgb + 4 * i + 1;
-            return c[0] * g[0] + c[1] * g[1] + c[2] * g[2] + in.distance[i] * gradient.depth[r] + gradient.weight[i];
-        };
         float T = result.transmittance[r], behind = T * gradient.transmittance[r];
         for (int64_t i = in.first[r + 1] - 1; i >= in.first[r]; i--) {  // from the back: nothing is subtracted again
-            const float w = result.weight[i], G = of_weight(i);
-            out[4 * i] = in.length[i] * (T * G - behind);
+            const float* s = in.density_rgb + 4 * i;
+            const float w = result.weight[i];
+            const float G = weight_gradient(s, in.distance[i], g, gradient.depth[r], gradient.weight[i]);
+            out[4 * i] = density_gradient(in.length[i], T, G, behind);
             for (int c = 0; c < 3; c++) out[4 * i + 1 + c] = w * g[c];
             behind += w * G;
             T += w;  // T_i = T_{i+1} + w_i

@@ -1,8 +1,5 @@
-// Emission and absorption along rays (Max 1995; Mildenhall et al. 2020, eq. 3), over packed samples: those of ray r are
+// Emission and absorption along rays (sample.h) on the CPU, over packed samples: those of ray r are
 // first[r] .. first[r + 1].
-//
-//   alpha_i = 1 - exp(-density_i length_i),  T_i = prod_{j<i} (1 - alpha_j),  w_i = T_i alpha_i
-//   rgb = sum w_i c_i,  transmittance = prod (1 - alpha_i),  depth = sum w_i t_i
 #pragma once
 #include <cstdint>
 

@@ -1,0 +1,21 @@
+// Steps through a grid of occupied cells (sample.h), a ray a thread: once to count the samples, and once more to write
+// them where a running sum of the counts says.
+#include "device.h"
+#include "sample.h"
+
+using namespace lumi;
+
+// first, distance and length may be null, and then counts (rays) is written; else it is not read.
+KERNEL(march_rays)
+(Occupancy grid, Steps steps, const float* origin, const float* direction, const float* jitter, int rays, int* counts,
+ const long long* first, float* distance, float* length) {
+    const int r = (int)(blockIdx.x * THREADS + threadIdx.x);
+    if (r >= rays) return;
+    long long at = first ? first[r] : 0;
+    const long long begin = at;
+    march_ray(grid, steps, origin + 3 * (size_t)r, direction + 3 * (size_t)r, jitter[r], [&](float middle, float step) {
+        if (first) distance[at] = middle, length[at] = step;
+        at++;
+    });
+    if (!first) counts[r] = (int)(at - begin);
+}
