@@ -829,7 +829,7 @@ export interface components {
              */
             frame?: "auto" | "capture" | "upright";
             /** Kind */
-            kind?: ("splats" | "mesh" | "points" | "centres") | null;
+            kind?: ("splats" | "mesh" | "points" | "centres" | "voxels") | null;
             /**
              * Origin
              * @default auto
@@ -1057,7 +1057,7 @@ export interface components {
              * Kind
              * @enum {string}
              */
-            kind: "splats" | "mesh" | "points" | "centres";
+            kind: "splats" | "mesh" | "points" | "centres" | "voxels";
             /** Presets */
             presets: {
                 [key: string]: {

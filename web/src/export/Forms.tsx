@@ -1,6 +1,6 @@
 // What to make of a run, and the form of its file: a card for each.
 
-import { Box, Film, Grip, Sparkles } from 'lucide-react';
+import { Box, Film, Grid3x3, Grip, Sparkles } from 'lucide-react';
 import type { ReactNode } from 'react';
 
 import { Fold } from '../forms/Fold';
@@ -11,6 +11,7 @@ const ICONS: Record<Want, ReactNode> = {
   splats: <Sparkles />,
   mesh: <Box />,
   points: <Grip />,
+  voxels: <Grid3x3 />,
   film: <Film />,
 };
 
@@ -24,7 +25,7 @@ export function Wants({
   onChoose: (want: Want) => void;
 }) {
   return (
-    <Cards legend="What do you want?" columns="sm:grid-cols-2 lg:grid-cols-4">
+    <Cards legend="What do you want?" columns="sm:grid-cols-2 lg:grid-cols-5">
       {wants.map((want) => (
         <OptionCard
           key={want}

@@ -5,13 +5,14 @@ import type { Schema } from '../api/client';
 export type Offer = Schema['FormatOffer'];
 export type KindOffer = Schema['KindOffer'];
 export type Kind = KindOffer['kind'];
-export type Want = 'splats' | 'mesh' | 'points' | 'film';
+export type Want = 'splats' | 'mesh' | 'points' | 'voxels' | 'film';
 export type Purpose = NonNullable<Schema['ExportJob']['preset']>;
 
 export const WANTS: Record<Want, [name: string, words: string]> = {
   splats: ['Splats', 'The scene as it was learned, with all its light. For viewers that know gaussians.'],
   mesh: ['Mesh with texture', 'A surface of triangles, for 3D programs, games and printers.'],
   points: ['Points', 'A cloud of coloured points, for programs that measure and map.'],
+  voxels: ['Voxels', 'A grid of distances to the surface, with colours, for programs that compute.'],
   film: ['Film', 'An MP4 of a camera that goes through the scene. Plays everywhere.'],
 };
 
@@ -19,6 +20,7 @@ const KINDS: Record<Want, Kind[]> = {
   splats: ['splats'],
   mesh: ['mesh'],
   points: ['points', 'centres'],
+  voxels: ['voxels'],
   film: [],
 };
 const OF_GAUSSIANS: Kind[] = ['splats', 'centres']; // what only methods with gaussians can give
@@ -112,7 +114,14 @@ const READERS: Record<Exclude<Want, 'film'>, Record<string, Known>> = {
     glb: { name: 'GLB', readers: 'Pages on the web, and programs that know glTF.' },
     gltf: { name: 'glTF', readers: 'As GLB, in several files. Comes as a zip.' },
     usdz: { name: 'USDZ', readers: 'Omniverse, Blender and Houdini.' },
+    'tileset.json': {
+      name: '3D Tiles',
+      readers: 'CesiumJS and other maps in 3D, which load it part by part. Comes as a zip.',
+    },
     ...USD,
+  },
+  voxels: {
+    npz: { name: 'NPZ', readers: 'NumPy, and whatever begins from arrays.', common: true },
   },
 };
 
@@ -126,7 +135,7 @@ const isPurpose = (name: string): name is Purpose => name in PURPOSES;
 
 /** What can be wanted of a run. `flat`: its method has no gaussians. */
 export const wantsOf = (offers: Offer[], flat: boolean): Want[] => [
-  ...(['splats', 'mesh', 'points'] as const).filter((want) => formsOf(want, offers, flat).length),
+  ...(['splats', 'mesh', 'points', 'voxels'] as const).filter((want) => formsOf(want, offers, flat).length),
   'film',
 ];
 

@@ -31,7 +31,7 @@ export function doing(job: Job): string {
 
 /** The stage that nothing was told of yet. */
 const first = ({ kind }: { kind?: string | null }): string =>
-  kind === 'mesh' || kind === 'points' ? 'read' : 'write';
+  kind === 'mesh' || kind === 'points' || kind === 'voxels' ? 'read' : 'write';
 
 /** What is done for a mesh or for points before they can be written, by the stages that the job tells of. */
 const BEFORE_WRITING: Record<string, string> = {
@@ -41,4 +41,5 @@ const BEFORE_WRITING: Record<string, string> = {
   simplify: 'Making it of fewer triangles',
   paint: 'Painting its texture',
   thin: 'Spreading the points evenly',
+  check: 'Reading the file back',
 };
