@@ -48,6 +48,9 @@ class Occupancy:
         return [*centre, self.half]
 
 
+MOST_STEPS = 4e6  # a step must move a ray on, however far it is: a float holds 2^24 of them
+
+
 @dataclass(frozen=True)
 class Steps:
     """Lengths along a ray, in world units; `most`: samples a ray."""
@@ -60,8 +63,7 @@ class Steps:
 
     def __post_init__(self) -> None:
         lengths = self.near >= 0 and self.shortest > 0 and self.growth >= 0 and self.most >= 1
-        # a step must move a ray on, however far it is: a float holds 2^24 of them
-        if not (lengths and self.far / self.shortest < 1 << 22):
+        if not (lengths and self.far <= MOST_STEPS * self.shortest):
             raise ValueError("bad steps: near >= 0, shortest > 0, growth >= 0, far < 4 million steps")
 
 

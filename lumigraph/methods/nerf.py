@@ -387,7 +387,7 @@ class NerfTraining:
         self.adam.zero_grad()
         (losses[0] + losses[1]).backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad for group in self.adam.param_groups for p in group["params"] if p.grad is not None]
-        if not all(bool(g.isfinite().all()) for g in gradients):
+        if not torch.stack([g.isfinite().all() for g in gradients]).all():  # a device is asked once
             return {"loss": math.nan}
         self.adam.step()
         return {"loss": float(losses[1].detach()), "rays": float(len(target))}

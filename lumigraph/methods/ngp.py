@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lumigraph.kernels import hashgrid, march, volume
 from lumigraph.kernels.adam import Adam
+from lumigraph.kernels.operations import compiled
 from lumigraph.methods.beginning import begin, extent_of, focus_of
 from lumigraph.methods.memory import fitting
 from lumigraph.methods.pixels import Anchors, Batch, Pixels
@@ -109,8 +110,7 @@ class NgpField:
         return p * ((2 - 1 / reach) / reach) * 0.25 + 0.5
 
     def samples(self, beams: Rays, jitter: Tensor, near: float = 0.0) -> march.Samples:
-        far = near + 2 * self.reach + float((beams.origins - self.occupancy.centre).norm(dim=1).max())
-        steps = march.Steps(near, far, self.shortest, self.growth)
+        steps = march.Steps(near, march.MOST_STEPS * self.shortest, self.shortest, self.growth)
         return march.march(self.occupancy, steps, beams.origins, beams.directions, jitter)
 
     @torch.no_grad()
@@ -250,7 +250,7 @@ class Density:
             found = self._probe(piece)
             flat.scatter_reduce_(0, piece, found, "amax")
         thickness = flat * self._field.shortest
-        cells.copy_((thickness > min(self._sparse, float(thickness.mean()))) & (self.possible.view(-1) > 0))
+        cells.copy_((thickness > thickness.mean().clamp(max=self._sparse)) & (self.possible.view(-1) > 0))
 
     def _probe(self, which: Tensor) -> Tensor:
         """(P,) densities at random points of the cells numbered `which`."""
@@ -280,7 +280,7 @@ class NgpTraining:
         learned = [field.table, field.weights] + ([self.exposure] if config.exposure else [])
         self.adam = Adam(learned)
         self.density = Density(field, config.sparse, self.generator)
-        each = 700 if device == "cpu" else 9000  # bytes a sample takes: fused, or by torch's own operations
+        each = 700 if compiled(field.table) else 9000  # bytes a sample takes: fused, or by torch's own operations
         self.samples, self.notes = fitting(config.samples, "samples", each, device, "set fewer samples")
         self.rays = self.samples // 256
         self.anchors = Anchors(capture, self.generator) if config.depth else None
@@ -296,7 +296,8 @@ class NgpTraining:
         light = field.along(batch.rays, samples)
         loss = self._loss(batch, light, samples)
         loss.backward()  # type: ignore[no-untyped-call]
-        if not (loss.isfinite() and self._finite()):
+        found = self._found(loss)
+        if not math.isfinite(found):
             return {"loss": math.nan}
         late = max(0.0, (progress - c.lr_decay_from) / (1 - c.lr_decay_from)) if c.lr_decay_from < 1 else 0.0
         rate = c.lr * min(1.0, (i + 1) / 50) * c.lr_end**late
@@ -305,12 +306,14 @@ class NgpTraining:
             self.density.update(everywhere=i < WARM)
         taken = max(1, len(samples.distance))
         self.rays = int(min(max(self.rays * min(2.0, self.samples / taken), 64), 1 << 16))
-        return {"loss": float(loss.detach()), "rays": float(len(batch.photo)), "samples": float(taken)}
+        return {"loss": found, "rays": float(len(batch.photo)), "samples": float(taken)}
 
-    def _finite(self) -> bool:
-        """Whether the gradients are numbers; those of the networks gather what is wrong with any sample."""
-        gradients = [p.grad for p in self.adam.parameters[1:] if p.grad is not None]
-        return all(bool(g.isfinite().all()) for g in gradients)
+    def _found(self, loss: Tensor) -> float:
+        """The loss, or NaN where gradients are no numbers; those of the networks gather what is wrong with any sample.
+        A device is asked once."""
+        gradients = [p.grad.abs().amax() for p in self.adam.parameters[1:] if p.grad is not None]
+        value, *largest = torch.stack([loss.detach(), *gradients]).tolist()
+        return value if all(map(math.isfinite, largest)) else math.nan
 
     def _loss(self, batch: Batch, light: volume.Light, samples: march.Samples) -> Tensor:
         c = self.config

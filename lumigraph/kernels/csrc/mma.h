@@ -130,7 +130,7 @@ template <int N> inline void relu_backward(const Tile* activations, Tile* gradie
 // sum and adds up what all warps bring, half of them at a time for want of room.
 
 constexpr int TURNED = WARPS / 2 * 16, TURNED_ROW = 64 + 8;  // samples; floats: no two lanes meet in a bank
-struct Turning {
+struct alignas(16) Turning {
     float a[TURNED][TURNED_ROW], b[TURNED][TURNED_ROW];
 };
 template <int N> inline void turn(const Tile* tiles, float (*to)[TURNED_ROW]) {
