@@ -5,7 +5,7 @@
   16 + 16 spherical harmonics of the direction -> 64 relu -> 64 relu -> 3; rgb = sigmoid
 
 float32 runs compiled, on the CPU (csrc/hashgrid.h) fused from the position to the colour and whatever the number of
-threads the same, on CUDA (csrc/hashgrid_cuda.cu) in TF32; everything else takes the plain-torch twin,
+threads the same, on CUDA (csrc/hashgrid_cuda.cu) with gradients of TF32; everything else takes the plain-torch twin,
 reference/hashgrid.py, which is the specification.
 """
 

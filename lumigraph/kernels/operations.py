@@ -38,7 +38,7 @@ def compiled(*tensors: Tensor) -> bool:
 
 
 def check(name: str, x: Tensor, shape: tuple[int, ...], like: Tensor, dtype: torch.dtype = torch.float32) -> None:
-    """ValueError unless a kernel can read x as contiguous values of this shape beside `like`, rows of 2 or 4 at once."""
+    """ValueError unless a kernel can read x as contiguous values of this shape beside `like`, rows of 2 or 4 whole."""
     row = shape[1] if len(shape) == 2 and shape[1] in (2, 4) else 1
     if x.shape != shape or x.dtype != dtype or x.device != like.device or not x.is_contiguous():
         raise ValueError(

@@ -4,7 +4,7 @@
 // Tensor cores multiply TF32: 8 bits of exponent, so that no gradient has to be scaled to survive, and 11 of
 // significand. Gradients are rounded to it, about 3e-4 of their size. Activations are not: near zero that would decide
 // otherwise about a relu, which changes the gradient by a hundredth. They are split in two, and what is left out of a
-// product is below a float's own rounding.
+// product is about a float's own rounding.
 #pragma once
 #include "device.h"
 #include "math.h"
