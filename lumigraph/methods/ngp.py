@@ -34,7 +34,7 @@ from lumigraph.scene.images import Image
 NAME = "ngp"
 DEVICES = ("cpu", "cuda")
 RENDERED = 1 << 13  # rays at once
-FIRST_SLICE = 16  # samples a ray at first, twice as many each time
+FIRST_SLICE = {"cpu": 16, "cuda": 128}  # samples a ray at first, twice as many each time; a GPU waits at each
 DARK, DIM = 1e-3, 1e-2  # transmittance below which a ray ends: in pictures, in training
 FIELD = ("table", "weights", "cells", "place", "layout")
 
@@ -190,7 +190,7 @@ def ahead(samples: march.Samples, through: Tensor, dark: float) -> Iterator[tupl
     """Goes along the rays slice by slice: the rays (A,) that still let more than `dark` through, which samples come
     next on them, and these packed. The caller lowers `through` (R,) before it asks for more."""
     start, end = samples.first[:-1].clone(), samples.first[1:]
-    slice_ = FIRST_SLICE
+    slice_ = FIRST_SLICE[through.device.type]
     alive = (start < end).nonzero()[:, 0]
     while len(alive):
         count = (end[alive] - start[alive]).clamp(max=slice_)
