@@ -10,6 +10,8 @@ PHOTOS ?= $(SAMPLE)/images
 SECONDS ?= 60
 KILLS ?= 1000
 
+SERVICE := tests/server tests/jobs tests/live
+
 PAGES := $(shell find web/src web/public -type f 2>/dev/null) $(wildcard web/*.js web/*.ts web/*.json web/*.html)
 
 .PHONY: help setup native web demo test check format bench soak clean
@@ -71,12 +73,15 @@ endif
 	@echo 'demo/run/scene.ply      the gaussians, for any splat viewer'
 	@echo 'lumigraph up --data demo/studio      the same in a browser, to walk through'
 
-# A browser mostly waits, so its tests run beside the others.
+# What waits for a browser or for processes of its own runs beside the rest.
 test: setup tests/formats/gltf/node_modules/installed
 	cd web && npm test
-	@mkdir -p build; $(BIN)/python -m pytest tests/web > build/browser.log 2>&1 & browser=$$!; \
-	$(BIN)/python -m pytest --ignore=tests/web; others=$$?; \
-	echo 'in the browser:'; wait $$browser; browser=$$?; cat build/browser.log; exit $$((others | browser))
+	@mkdir -p build; \
+	$(BIN)/python -m pytest tests/web > build/browser.log 2>&1 & browser=$$!; \
+	$(BIN)/python -m pytest $(SERVICE) > build/service.log 2>&1 & service=$$!; \
+	$(BIN)/python -m pytest --ignore=tests/web $(SERVICE:%=--ignore=%); rest=$$?; \
+	echo 'servers and jobs:'; wait $$service; service=$$?; cat build/service.log; \
+	echo 'in the browser:'; wait $$browser; browser=$$?; cat build/browser.log; exit $$((rest | service | browser))
 
 check: setup
 	$(BIN)/ruff check .
