@@ -31,6 +31,7 @@ from .cuda import THREADS, Argument, Launch, Launcher
 
 TILE, PART, DIGITS = 16, 2048, 256  # as in screen.h and sort_cuda.cu
 RECORD, SUM_ROW = 16, 12  # floats
+ENTRIES_EACH, FEWEST_ENTRIES = 4, 1 << 16  # that there is room for to begin with
 AHEAD = 2  # steps that may be under way when a new one begins
 NO_DEPTH, EXPECTED, MEDIAN = 0, 1, 2
 
@@ -262,7 +263,7 @@ class View:
         self._order = self._sort("", self._counts[2:], keys, ids, 32)[1]
 
     def _list(self) -> None:
-        self._room = max(self._room, 4 * self._count, 1 << 16)
+        self._room = max(self._room, ENTRIES_EACH * self._count, FEWEST_ENTRIES)
         keys, ids = self._words("entry_keys", self._room), self._words("entry_ids", self._room)
         parts = blocks(self._count)
         status = self._words("list_status", parts + 1)

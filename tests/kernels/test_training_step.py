@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.scenes import Scene, blob, pack
-from lumigraph.kernels import splat
+from lumigraph.kernels import splat, splat_cuda
 from lumigraph.kernels.reference import splat as reference
 from tests.kernels.test_splat import CPU, ON_DEVICES, RAW, assert_near, settled_pixels
 
@@ -159,3 +159,30 @@ def test_step_goes_down(device: torch.device) -> None:
     errors = [trainer.step(camera, 1, background, target, None, photometric(0.2, 0.0))["l1"] for _ in range(40)]
     assert all(math.isfinite(error) for error in errors)
     assert errors[-1] < 0.5 * errors[0]
+
+
+@pytest.mark.parametrize("device", ["played", "cuda"], indirect=True)
+def test_a_step_without_room_for_its_lists_learns_nothing_and_the_next_has_room(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits to know how many (tile, gaussian) pairs a view has: here ten gaussians grow suddenly."""
+    monkeypatch.setattr(splat_cuda, "ENTRIES_EACH", 1)
+    monkeypatch.setattr(splat_cuda, "FEWEST_ENTRIES", 8)
+    scene = blob(10, (96, 80), degree=0, seed=7, radius=3)
+    rates = torch.tensor([*[2e-3] * 14, 0, 0])
+    trainer = trainer_of(scene, rates, 1e-3, device)
+    camera = splat.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size)
+    target = photo(96, 80).to(device)
+
+    def step() -> tuple[bool, int]:
+        before = trainer.params.clone()
+        told = trainer.step(camera, 0, (0.0, 0.0, 0.0), target, None, photometric(0.2, 0.0))
+        return not torch.equal(trainer.params, before), told["entries"]
+
+    learned, few = step()
+    assert learned
+    trainer.params[:10, splat.LOG_SCALE] += 2.5
+    learned, many = step()
+    assert many > 2 * few and not learned
+    learned, again = step()
+    assert learned and again == many
