@@ -144,3 +144,24 @@ def test_a_grid_that_does_not_fit_its_table_is_refused(device: torch.device) -> 
     for wrong in ((2.0, 3, 0, 1024, False), (4.0, 6, 0, 100, True), (4.0, 6, 0, 1000, False)):
         with pytest.raises(ValueError, match="level 0"):
             hashgrid.native.Grid([wrong, *levels[1:]])
+
+
+@pytest.mark.parametrize("device", ["played", "cuda"], indirect=True)
+def test_a_gpu_refuses_rows_that_it_could_not_read_at_once(device: torch.device) -> None:
+    grid = hashgrid.Grid(10, 4, 64)
+    table, weights, xyz, direction = (x.to(device) for x in inputs(grid, 5))
+    shifted = torch.zeros(table.numel() + 1, device=device)[1:].view(-1, 2)
+    with pytest.raises(ValueError, match="amid a row"):
+        hashgrid.field(grid, shifted, weights, xyz, direction)
+
+
+@ON_DEVICES
+def test_what_is_wrong_with_one_sample_shows_in_the_gradient_of_the_networks(device: torch.device) -> None:
+    grid = hashgrid.Grid(10, 4, 64)
+    table, weights, xyz, direction = (x.to(device) for x in inputs(grid, 20))
+    out = hashgrid.field(grid, table, weights.requires_grad_(), xyz, direction)
+    for wrong in (torch.nan, torch.inf):
+        up = torch.zeros_like(out)
+        up[13, 2] = wrong
+        (gradient,) = torch.autograd.grad(out, weights, up, retain_graph=True)
+        assert not gradient.isfinite().all()
