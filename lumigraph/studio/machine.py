@@ -29,7 +29,11 @@ class Extra:
         return find_spec(self.module) is not None
 
 
-EXTRAS = (Extra("heic", "pillow_heif", "photos in HEIC, as iPhones take them"),)
+EXTRAS = (
+    Extra("heic", "pillow_heif", "photos in HEIC, as iPhones take them"),
+    Extra("formats", "DracoPy", "Draco, meshopt and OpenUSD files"),
+    Extra("postgres", "psycopg", "PostgreSQL for the jobs, instead of SQLite"),
+)
 
 
 def describe(short: bool = False) -> list[tuple[str, str]]:
