@@ -43,8 +43,8 @@ inline void multiply_add(float* d, const float (&a)[4], float b0, float b1) {
 __noinline__ float4 exchange(float4 d, float4 a, float2 b) {
     const int g = lane() / 4, t = lane() % 4;
     for (int k = 0; k < 4; k++) {
-        const int row = 4 * g + k, even = 8 * t + k,
-                  odd = even + 4;  // lanes of a's rows g, g + 8; b's columns 2t, 2t + 1
+        // the lanes of a's rows g, g + 8, and of b's columns 2t, 2t + 1
+        const int row = 4 * g + k, even = 8 * t + k, odd = even + 4;
         const float x = __shfl_sync(ALL, a.x, row), x4 = __shfl_sync(ALL, a.z, row);
         const float y = __shfl_sync(ALL, a.y, row), y4 = __shfl_sync(ALL, a.w, row);
         const float u = __shfl_sync(ALL, b.x, even), u4 = __shfl_sync(ALL, b.y, even);
