@@ -28,13 +28,16 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.fields import shell
 from benchmarks.run import ROOT, commit, record
 from benchmarks.scenes import Scene, blob, pack, unpack
-from lumigraph.kernels import cuda, splat
+from lumigraph.kernels import cuda, hashgrid, splat
+from lumigraph.kernels.reference import hashgrid as twin
+from lumigraph.scene.capture import Capture
 
 COUNTS, SIZES = (100_000, 500_000, 2_000_000), ((800, 800), (1920, 1080))
 REPEATS, WARM_UP = 20, 5
-PARTS = ("first", "checks", "kernels", "training")
+PARTS = ("first", "checks", "kernels", "fields", "training")
 AT = (15, 30, 60, 120)  # seconds of training
 
 Row = dict[str, object]
@@ -53,6 +56,7 @@ def main() -> None:
         "first": lambda: first(args),
         "checks": lambda: checks(args),
         "kernels": lambda: kernels(args, device),
+        "fields": lambda: fields(args, device),
         "training": lambda: training(args),
     }
     for part in args.only:
@@ -279,15 +283,40 @@ def finish(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
+# ---- the field of instant-NGP
+
+
+def fields(args: argparse.Namespace, device: torch.device) -> Iterator[Row]:
+    """Millions of samples a second, forward and backward together, beside plain PyTorch on the same device."""
+    samples = 1 << (12 if args.quick else 18)
+    xyz, direction = (rows.to(device) for rows in shell(samples))
+    for log2_entries in (15, 19):
+        grid = hashgrid.Grid(log2_entries)
+        leaves = [grid.table().mul_(1e4).to(device), hashgrid.networks().to(device)]
+        table, weights = (leaf.requires_grad_() for leaf in leaves)
+        table.grad = torch.zeros_like(table)
+
+        def both(table: Tensor = table, weights: Tensor = weights, grid: hashgrid.Grid = grid) -> None:
+            hashgrid.field(grid, table, weights, xyz, direction, table.grad).sum().backward()
+
+        def plain(table: Tensor = table, weights: Tensor = weights, grid: hashgrid.Grid = grid) -> None:
+            twin.field(grid.levels, table, weights, xyz, direction).sum().backward()
+
+        row: Row = {"case": f"{samples:,} samples, tables of 2^{log2_entries}"}
+        for name, work in (("", both), ("plain_torch_", plain)):
+            times = [timed(work, device) for _ in range(WARM_UP + (2 if args.quick else REPEATS))][WARM_UP:]
+            row[f"{name}msamples_per_second"] = round(samples / statistics.median(times) * 1e-6, 2)
+        yield row
+
+
 # ---- training, and what it leaves
 
 
 def training(args: argparse.Namespace) -> Iterator[Row]:
     """PSNR of held-out views against seconds; at the end of all of them, and how fast they are rendered."""
     from lumigraph.captures import blender
-    from lumigraph.methods import splat as method
-    from lumigraph.methods.train import Budget, evaluate, train
-    from lumigraph.wire.events import Metrics
+    from lumigraph.methods import ngp
+    from lumigraph.methods import splat as gaussians
 
     if not (args.lego / "transforms_train.json").exists():
         yield {"case": "lego 800x800", "skipped": f"no {args.lego}"}
@@ -297,16 +326,25 @@ def training(args: argparse.Namespace) -> Iterator[Row]:
         capture = capture.select(range(0, len(capture), 40))
         capture = replace(capture, photos=Smaller(capture.photos), cameras=capture.cameras.resized(torch.tensor(SMALL)))
     learned, held_out = capture.split()
-    seconds = 3.0 if args.quick else args.seconds
-    budget = Budget(seconds=seconds)
+    for method, seconds in ((gaussians, 3.0 if args.quick else args.seconds), (ngp, 3.0 if args.quick else 30.0)):
+        yield from train_and_judge(args, method, seconds, learned, held_out)
+
+
+def train_and_judge(
+    args: argparse.Namespace, method: Any, seconds: float, learned: Capture, held_out: Capture
+) -> Iterator[Row]:
+    from lumigraph.methods.train import Budget, evaluate, train
+    from lumigraph.wire.events import Metrics
+
+    budget, name = Budget(seconds=seconds), f"lego by {method.NAME}"
     learning = method.start(learned, method.Config(), budget, args.device)
     for event in train(learning, held_out, budget, look_every=5.0, save=lambda *_: None, save_every=1e9):
         if isinstance(event, Metrics) and "psnr" in event.values:
-            told = {"psnr_of_a_few": round(event.values["psnr"], 2), "gaussians": int(event.values["gaussians"])}
-            yield {"case": f"lego at {event.seconds:.0f} s, step {event.step}", **told}
+            told = {key: round(event.values[key], 2) for key in ("psnr", "gaussians") if key in event.values}
+            yield {"case": f"{name} at {event.seconds:.0f} s, step {event.step}, a few views", **told}
     judged = _last(evaluate(learning.field, held_out))
     means = {what: round(statistics.mean(view[what] for view in judged), 3) for what in ("psnr", "ssim")}
-    yield {"case": f"lego after {seconds:g} s, {len(judged)} held-out views", **means}
+    yield {"case": f"{name} after {seconds:g} s, {len(judged)} held-out views", **means}
     device, cameras = torch.device(args.device), held_out.cameras.to(args.device)
     views = range(min(40, len(cameras)))
     for camera in (cameras[i] for i in views):
@@ -318,7 +356,7 @@ def training(args: argparse.Namespace) -> Iterator[Row]:
     finish(device)
     rate = len(views) / (time.perf_counter() - start)
     memory = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else 0
-    yield {"case": "rendering held-out views", "frames_per_second": round(rate, 1), "peak_MiB": round(memory)}
+    yield {"case": f"{name}, rendering", "frames_per_second": round(rate, 1), "peak_MiB": round(memory)}
 
 
 SMALL = (80, 80)
