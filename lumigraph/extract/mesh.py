@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lumigraph.extract import shape, texture
-from lumigraph.extract.depths import Maps, agreed, box_of, look
+from lumigraph.extract.depths import Maps, agreed, box_of, core_of, look
 from lumigraph.extract.texture import drawn
 from lumigraph.extract.views import choose, spread
 from lumigraph.kernels import cubes, tsdf
@@ -64,22 +65,54 @@ def mesh(field: Field, cameras: Cameras, config: MeshConfig = MeshConfig()) -> G
     """What `cameras`, those of the photos, see of `field`. Raises FormatError where they see no surface."""
     views = choose(cameras, config.views, config.size)
     maps = yield from look(field, views, min(FINEST, max(1, config.size // max(views.size))))
-    seconds = len(views) * config.resolution**2 / FUSED_PER_SECOND
-    yield Progress(stage="fuse", done=0, total=1, seconds_left=seconds)
-    lattice = lattice_of(box_of(maps), config.resolution)
-    # Slanted and next to an edge a pixel says as much here as any other: who counts it less wears outlines away.
-    maps = agreed(replace(maps, weight=(maps.weight > 0).float()), 2 * lattice.voxel)
     closed = config.watertight or config.unseen == "inside"
-    vertices, faces = surface(maps, lattice, closed)
-    vertices, faces = shape.larger_parts(vertices, faces, config.part)
-    yield Progress(stage="fuse", done=1, total=1)
-
-    vertices = shape.smooth(vertices, faces, config.smooth)
-    if config.faces:
-        vertices, faces = yield from _simplified(vertices, faces, config.faces, config.watertight)
+    maps, pieces, voxel = yield from _pieces(maps, config, closed)
+    found = []
+    for vertices, faces, share in pieces:
+        vertices = shape.smooth(vertices, faces, config.smooth)
+        if config.faces:
+            count = round(share * config.faces)
+            vertices, faces = yield from _simplified(vertices, faces, count, config.watertight)
+        found.append((vertices, faces))
+    vertices, faces = shape.together(found)
     if config.watertight and not shape.watertight(faces):
         raise FormatError("no watertight surface came of this field; try another resolution")
-    return (yield from _coloured(vertices, faces, maps, config.texture, 2 * lattice.voxel))
+    return (yield from _coloured(vertices, faces, maps, config.texture, 2 * voxel))
+
+
+Piece = tuple[Tensor, Tensor, float]  # vertices, faces, and the share of the pixels that they fill
+
+
+def _pieces(maps: Maps, config: MeshConfig, closed: bool) -> Generator[Event, None, tuple[Maps, list[Piece], float]]:
+    """The maps without what other views see through, the surface in them, and its smallest voxel.
+
+    Where cameras look at a part of a room, voxels that divide the room would swallow what stands there: the part gets
+    as many of its own, and what the room's voxels made of it goes. The two overlap by a triangle at most."""
+    box = box_of(maps)
+    core = None if closed else core_of(maps, box, config.resolution)
+    total = 1 if core is None else 2
+    seconds = len(maps.views) * config.resolution**2 / FUSED_PER_SECOND
+    yield Progress(stage="fuse", done=0, total=total, seconds_left=seconds * total)
+    # Slanted and next to an edge a pixel says as much here as any other: who counts it less wears outlines away.
+    maps = replace(maps, weight=(maps.weight > 0).float())
+    lattice, began = lattice_of(box, config.resolution), time.monotonic()
+    known = agreed(maps, 2 * lattice.voxel)
+    vertices, faces = surface(known, lattice, closed)
+    if core is None:
+        vertices, faces = shape.larger_parts(vertices, faces, config.part)
+        yield Progress(stage="fuse", done=1, total=1)
+        return known, [(vertices, faces, 1.0)], lattice.voxel
+    yield Progress(stage="fuse", done=1, total=2, seconds_left=2 * (time.monotonic() - began))
+    # Of a room seen from within even what is whole comes in many parts: they are judged by their width, not their area.
+    bounds, share = core
+    within = ((vertices > bounds[0]) & (vertices < bounds[1])).all(1)
+    vertices, faces = shape.compact(vertices, faces[~within[faces.long()].all(1)])
+    outer = shape.larger_parts(vertices, faces, config.part**2)
+    lattice = lattice_of(bounds, config.resolution)
+    known = agreed(maps, 2 * lattice.voxel)
+    inner = shape.larger_parts(*surface(known, lattice, closed), config.part**2)
+    yield Progress(stage="fuse", done=2, total=2)
+    return known, [(*outer, 1 - share), (*inner, share)], lattice.voxel
 
 
 def lattice_of(box: Tensor, resolution: int) -> tsdf.Lattice:

@@ -5,6 +5,8 @@ vertices (V, 3) float, faces (F, 3) integers; corners run counter-clockwise seen
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,13 @@ def compact(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
     """Without the vertices that no face uses."""
     used, renamed = torch.unique(faces, return_inverse=True)
     return vertices[used.long()], renamed.view(-1, 3).to(faces.dtype)
+
+
+def together(pieces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """One mesh of several."""
+    before = [0, *itertools.accumulate(len(vertices) for vertices, _ in pieces)]
+    faces = [faces + start for (_, faces), start in zip(pieces, before, strict=False)]
+    return torch.cat([vertices for vertices, _ in pieces]), torch.cat(faces)
 
 
 def parts(count: int, faces: Tensor) -> Tensor:

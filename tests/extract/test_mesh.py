@@ -196,3 +196,26 @@ def test_posts_are_as_thick_as_they_look(behind: float) -> None:
     x, y, _ = made.vertices[made.vertices[:, 2].abs() < 0.2].unbind(1)
     radius = torch.hypot(x - (x / 0.2).round() * 0.2, y)
     assert 0.028 < float(radius.mean()) < 0.033
+
+
+def test_what_cameras_look_at_is_not_swallowed_by_the_voxels_of_all_around() -> None:
+    """Pins on a wide floor, at whose middle most cameras look closely: thinner than a voxel of the floor."""
+
+    def pins(p: Tensor) -> Tensor:
+        floor = torch.stack([p[..., :2].norm(dim=-1) - 0.95, (p[..., 2] + 0.05).abs() - 0.05], -1).amax(-1)
+        x, y = (v - (v / 0.06).round().clamp(-1, 1) * 0.06 for v in (p[..., 0], p[..., 1]))
+        return torch.minimum(floor, torch.stack([torch.hypot(x, y) - 0.012, p[..., 2].abs() - 0.08], -1).amax(-1))
+
+    near, wide = around(16, 96, lowest=0.3), around(8, 96, lowest=0.3, seed=1)
+    poses, focal = (torch.cat(x) for x in ((near.world_from_cam, wide.world_from_cam), (near.focal * 8, wide.focal)))
+    cameras = Cameras(poses, focal, torch.cat([near.centre, wide.centre]), torch.cat([near.sizes, wide.sizes]))
+    config = MeshConfig(resolution=48, faces=8000, texture=0, smooth=0, size=96)
+    made, _ = result(mesh(Solid(pins), cameras, config))
+    assert len(made) <= 8000
+    across = float((made.bounds()[1] - made.bounds()[0])[0])
+    voxel = across / 48
+    assert voxel > 0.036 and across > 1.8  # wider than a pin, and the floor is still there
+    standing = made.vertices[(made.vertices[:, 2] > 0.02) & (made.vertices[:, 2] < 0.06)]
+    assert len(standing) > 100 and float(pins(standing).abs().mean()) < 0.004
+    maps, _ = result(depths.look(Solid(sphere), views.choose(around(8, 96), 8, 96)))
+    assert depths.core_of(maps, depths.box_of(maps), 48) is None  # an object is divided evenly
