@@ -67,17 +67,21 @@ def mesh(field: Field, cameras: Cameras, config: MeshConfig = MeshConfig()) -> G
     maps = yield from look(field, views, min(FINEST, max(1, config.size // max(views.size))))
     closed = config.watertight or config.unseen == "inside"
     maps, pieces, voxel = yield from _pieces(maps, config, closed)
-    found = []
+    found, densities = [], []
     for vertices, faces, share in pieces:
         vertices = shape.smooth(vertices, faces, config.smooth)
         if config.faces:
-            count = round(share * config.faces)
+            count = max(4, round(share * config.faces)) if len(pieces) > 1 else config.faces
             vertices, faces = yield from _simplified(vertices, faces, count, config.watertight)
         found.append((vertices, faces))
+        densities.append(math.sqrt(share / max(shape.area(vertices, faces), 1e-30)))
     vertices, faces = shape.together(found)
+    density = torch.cat(
+        [torch.full((len(v), 1), d / densities[-1]) for (v, _), d in zip(found, densities, strict=True)]
+    )
     if config.watertight and not shape.watertight(faces):
         raise FormatError("no watertight surface came of this field; try another resolution")
-    return (yield from _coloured(vertices, faces, maps, config.texture, 2 * voxel))
+    return (yield from _coloured(vertices, faces, density, maps, config.texture, 2 * voxel))
 
 
 Piece = tuple[Tensor, Tensor, float]  # vertices, faces, and the share of the pixels that they fill
@@ -107,12 +111,13 @@ def _pieces(maps: Maps, config: MeshConfig, closed: bool) -> Generator[Event, No
     bounds, share = core
     within = ((vertices > bounds[0]) & (vertices < bounds[1])).all(1)
     vertices, faces = shape.compact(vertices, faces[~within[faces.long()].all(1)])
-    outer = shape.larger_parts(vertices, faces, config.part**2)
+    outer = shape.larger_parts(vertices, faces, config.part**2) if len(faces) else (vertices, faces)
     lattice = lattice_of(bounds, config.resolution)
     known = agreed(maps, 2 * lattice.voxel)
     inner = shape.larger_parts(*surface(known, lattice, closed), config.part**2)
     yield Progress(stage="fuse", done=2, total=2)
-    return known, [(*outer, 1 - share), (*inner, share)], lattice.voxel
+    pieces = [(*outer, 1 - share)] if len(outer[1]) else []
+    return known, [*pieces, (*inner, share)], lattice.voxel
 
 
 def lattice_of(box: Tensor, resolution: int) -> tsdf.Lattice:
@@ -183,7 +188,10 @@ def _simplified(
     return found
 
 
-def _coloured(vertices: Tensor, faces: Tensor, maps: Maps, side: int, tolerance: float) -> Generator[Event, None, Mesh]:
+def _coloured(
+    vertices: Tensor, faces: Tensor, density: Tensor, maps: Maps, side: int, tolerance: float
+) -> Generator[Event, None, Mesh]:
+    """`density` (V, 1): texels along a world unit, relative to each other: pieces have them as they fill pixels."""
     normals = shape.normals(vertices, faces)
     seconds = len(faces) / texture.FACES_PER_SECOND if side else 0.0
     if side and len(faces) > MANY:
@@ -197,7 +205,7 @@ def _coloured(vertices: Tensor, faces: Tensor, maps: Maps, side: int, tolerance:
     if not side:
         return Mesh(vertices, faces, normals, rgb=to_uint8(colours))
     yield Progress(stage="paint", done=1, total=3, seconds_left=seconds)
-    page = texture.unwrap(vertices, faces, side)
+    page = texture.unwrap(vertices * density, faces, side)
     yield Progress(stage="paint", done=2, total=3)
     picture = texture.paint(painter, page, side, colours)
     yield Progress(stage="paint", done=3, total=3)
