@@ -1,8 +1,9 @@
 """Meshes and files: seconds of each stage, how near a mesh is to its field, and what formats cost.
 
 A mesh is judged as depth from held-out views: `agree` is the share of the field's solid pixels in which both are within
-1 % of the scene's size, `agree_pixel` the same where a pixel beside may be the one that agrees, `itself` that of the
-field with itself half a pixel beside, which no mesh can be expected to pass by much. `phantom` is the share of empty
+1 % of the size of what the field shows, `agree_depth` within 1 % of the depth itself, which near things need,
+`agree_pixel` as `agree` where a pixel beside may be the one that agrees, `itself` that of the field with itself half a
+pixel beside, which no mesh can be expected to pass by much. `phantom` is the share of empty
 pixels in which the mesh stands. Shapes that are known exactly are judged in voxels.
 """
 
@@ -30,6 +31,7 @@ from lumigraph.kernels.raster import raster
 from lumigraph.scene.assets import Mesh, Splats
 from lumigraph.scene.cameras import Cameras, project
 from lumigraph.scene.field import Field
+from lumigraph.scene.surface import points_of
 from lumigraph.studio.project import Run
 from lumigraph.studio.training import load_field
 from lumigraph.wire.events import Progress
@@ -37,7 +39,7 @@ from tests.extract.shapes import Solid, around, box, sphere, torus
 
 Row = dict[str, object]
 
-CLOSE = 0.01  # of the diagonal of the mesh
+CLOSE = 0.01  # of the diagonal of what the field shows, and of a pixel's own depth
 LOOKS = 20  # held-out views
 SECONDS = 30  # of training
 LEGO = 4  # times smaller: 800x800 -> 200x200
@@ -95,9 +97,8 @@ def timed(field: Field, cameras: Cameras, config: MeshConfig) -> tuple[Mesh, dic
 
 
 def likeness(made: Mesh, field: Field, cameras: Cameras) -> Row:
-    low, high = made.bounds()
-    close = CLOSE * float((high - low).norm())
-    total = agree = beside = itself = empty = phantom = 0
+    close = CLOSE * extent(field, cameras)
+    total = agree = strictly = beside = itself = empty = phantom = 0
     error, texels = 0.0, 0
     for i in range(len(cameras)):
         camera = cameras[i]
@@ -107,17 +108,32 @@ def likeness(made: Mesh, field: Field, cameras: Cameras) -> Row:
         solid = depth < torch.inf
         same = solid & ((own - depth).abs() < close)
         total, agree = total + int(solid.sum()), agree + int(same.sum())
+        strictly += int((solid & ((own - depth).abs() < CLOSE * depth)).sum())
         beside += int((solid & near(depth, own, close) & near(own, depth, close)).sum())
         itself += int((solid & ((moved - depth).abs() < close)).sum())
         empty, phantom = empty + int((alpha < 0.1).sum()), phantom + int(((alpha < 0.1) & (own < torch.inf)).sum())
         error += float((pictured(made, camera) - rgb)[same & (alpha > 0.9)].square().sum())
         texels += 3 * int((same & (alpha > 0.9)).sum())
-    shares = {"agree": agree, "agree_pixel": beside, "itself": itself}
+    shares = {"agree": agree, "agree_depth": strictly, "agree_pixel": beside, "itself": itself}
     return {
         **{name: round(count / max(1, total), 4) for name, count in shares.items()},
         "phantom": round(phantom / max(1, empty), 4),
         "texture_psnr": round(-10 * math.log10(error / max(1, texels)), 2),
     }
+
+
+def extent(field: Field, cameras: Cameras) -> float:
+    """The diagonal of what the field shows: of the mesh, a mesh that keeps what lies far off would be judged mildly."""
+    points = []
+    for i in range(len(cameras)):
+        depth = seen(field, cameras[i])[1]
+        solid = depth < torch.inf
+        points.append(points_of(torch.where(solid, depth, 1.0)[None, ..., None], cameras[i])[0][solid][::10])
+    seen_points = torch.cat(points)[::10]
+    low, high = (torch.quantile(seen_points, q, dim=0) for q in (0.02, 0.98))
+    spare = 0.3 * (high - low).amax()  # as `box_of` chooses it
+    first, last = torch.maximum(seen_points.amin(0), low - spare), torch.minimum(seen_points.amax(0), high + spare)
+    return float((last - first).norm())
 
 
 def seen(field: Field, camera: Cameras) -> tuple[Tensor, Tensor, Tensor]:
