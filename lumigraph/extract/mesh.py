@@ -45,7 +45,7 @@ class MeshConfig:
     unseen: what no camera saw is open, which leaves holes and suits rooms, or inside, which closes objects
     watertight: close the surface whatever was seen, and give up fewer faces rather than tear it
     smooth: rounds of smoothing, which keep the volume
-    part: parts smaller than this share of the largest are dropped
+    part: parts smaller than this share of the largest are dropped; of rooms seen from within, than its square
     views: cameras that the field is looked at from, chosen to be far apart
     size: pixels of the longer side of what they see
     """
@@ -102,22 +102,34 @@ def _pieces(maps: Maps, config: MeshConfig, closed: bool) -> Generator[Event, No
     lattice, began = lattice_of(box, config.resolution), time.monotonic()
     known = agreed(maps, 2 * lattice.voxel)
     vertices, faces = surface(known, lattice, closed)
-    if core is None:
+    near = None
+    if core is not None:
+        yield Progress(stage="fuse", done=1, total=total, seconds_left=time.monotonic() - began)
+        near = _near(maps, core[0], config.resolution)
+    if core is None or near is None:
         vertices, faces = shape.larger_parts(vertices, faces, config.part)
-        yield Progress(stage="fuse", done=1, total=1)
+        yield Progress(stage="fuse", done=total, total=total)
         return known, [(vertices, faces, 1.0)], lattice.voxel
-    yield Progress(stage="fuse", done=1, total=2, seconds_left=2 * (time.monotonic() - began))
     # Of a room seen from within even what is whole comes in many parts: they are judged by their width, not their area.
     bounds, share = core
     within = ((vertices > bounds[0]) & (vertices < bounds[1])).all(1)
     vertices, faces = shape.compact(vertices, faces[~within[faces.long()].all(1)])
     outer = shape.larger_parts(vertices, faces, config.part**2) if len(faces) else (vertices, faces)
-    lattice = lattice_of(bounds, config.resolution)
-    known = agreed(maps, 2 * lattice.voxel)
-    inner = shape.larger_parts(*surface(known, lattice, closed), config.part**2)
+    known, found, voxel = near
+    inner = shape.larger_parts(*found, config.part**2)
     yield Progress(stage="fuse", done=2, total=2)
     pieces = [(*outer, 1 - share)] if len(outer[1]) else []
-    return known, [*pieces, (*inner, share)], lattice.voxel
+    return known, [*pieces, (*inner, share)], voxel
+
+
+def _near(maps: Maps, bounds: Tensor, resolution: int) -> tuple[Maps, tuple[Tensor, Tensor], float] | None:
+    """The maps, surface and voxel of a part alone; None where it holds no surface."""
+    lattice = lattice_of(bounds, resolution)
+    known = agreed(maps, 2 * lattice.voxel)
+    try:
+        return known, surface(known, lattice, closed=False), lattice.voxel
+    except FormatError:
+        return None
 
 
 def lattice_of(box: Tensor, resolution: int) -> tsdf.Lattice:
@@ -152,13 +164,14 @@ def surface(maps: Maps, lattice: tsdf.Lattice, closed: bool) -> tuple[Tensor, Te
         raised = replace(volume, values=volume.values - level)
         vertices, faces = cubes.march_cubes(raised, 1.0 if closed else math.nan)
         if not len(faces):
-            raise FormatError("what the cameras see of this field does not make a surface; train it longer")
+            break
         vertices, faces = shape.compact(vertices * lattice.voxel + torch.tensor(lattice.origin), faces)
         found = _likeness(vertices, faces, maps, TRUNCATION * lattice.voxel)
         if best is not None and found < likeness + GAIN:
             break
         best, likeness = (vertices, faces), found
-    assert best is not None
+    if best is None:
+        raise FormatError("what the cameras see of this field does not make a surface; train it longer")
     return best
 
 

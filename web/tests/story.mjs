@@ -18,6 +18,7 @@ const context = await chromium.newContext({
   reducedMotion: 'reduce',
 });
 const page = await context.newPage();
+page.setDefaultTimeout(LONG);
 const wrong = watched(page, link);
 // Small for the machine's sake: what is asked for stays the same but for the number of gaussians.
 await page.route('**/scan', async (route) => {
