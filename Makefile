@@ -73,7 +73,9 @@ endif
 	@echo 'demo/run/scene.ply      the gaussians, for any splat viewer'
 	@echo 'lumigraph up --data demo/studio      the same in a browser, to walk through'
 
-# What waits for a browser or for processes of its own runs beside the rest.
+# What waits for a browser or for processes of its own runs beside the rest. OpenMP's threads would spin on the cores of
+# the other lanes.
+test: export OMP_NUM_THREADS = 1
 test: setup tests/formats/gltf/node_modules/installed
 	cd web && npm test
 	@mkdir -p build; \
