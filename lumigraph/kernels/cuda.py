@@ -77,14 +77,15 @@ def compile_program(source: str, architecture: str, defines: Sequence[str] = ())
     program = _done(nvrtc.nvrtcCreateProgram(text.encode(), source.encode(), len(given), bodies, names))
     options = [option.encode() for option in (f"--gpu-architecture={architecture}", *OPTIONS, *defines)]
     (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
-    log = b" " * _done(nvrtc.nvrtcGetProgramLogSize(program))
+    # written into in place, so never bytes: those of one character are shared by all of Python
+    log = bytearray(_done(nvrtc.nvrtcGetProgramLogSize(program)))
     _done(nvrtc.nvrtcGetProgramLog(program, log))
     if result != nvrtc.nvrtcResult.NVRTC_SUCCESS:
         raise CudaError(f"{source} could not be compiled for {architecture}:\n{log.rstrip(bytes(1)).decode()}")
-    cubin: bytes = b" " * _done(nvrtc.nvrtcGetCUBINSize(program))
+    cubin = bytearray(_done(nvrtc.nvrtcGetCUBINSize(program)))
     _done(nvrtc.nvrtcGetCUBIN(program, cubin))
     nvrtc.nvrtcDestroyProgram(program)
-    return cubin
+    return bytes(cubin)
 
 
 def _done(answer: tuple[Any, ...]) -> Any:
