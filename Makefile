@@ -11,6 +11,7 @@ SECONDS ?= 60
 KILLS ?= 1000
 
 SERVICE := tests/server tests/jobs tests/live
+PHOTOS_AND_PAGES := tests/web tests/captures
 
 PAGES := $(shell find web/src web/public -type f 2>/dev/null) $(wildcard web/*.js web/*.ts web/*.json web/*.html)
 
@@ -73,17 +74,18 @@ endif
 	@echo 'demo/run/scene.ply      the gaussians, for any splat viewer'
 	@echo 'lumigraph up --data demo/studio      the same in a browser, to walk through'
 
-# What waits for a browser or for processes of its own runs beside the rest. OpenMP's threads would spin on the cores of
-# the other lanes.
+# Three lanes of about the same length, since what waits for a browser or for processes of its own leaves a core idle.
+# OpenMP's threads would spin on the cores of the other lanes.
 test: export OMP_NUM_THREADS = 1
 test: setup tests/formats/gltf/node_modules/installed
 	cd web && npm test
 	@mkdir -p build; \
-	$(BIN)/python -m pytest tests/web > build/browser.log 2>&1 & browser=$$!; \
+	$(BIN)/python -m pytest $(PHOTOS_AND_PAGES) > build/pages.log 2>&1 & pages=$$!; \
 	$(BIN)/python -m pytest $(SERVICE) > build/service.log 2>&1 & service=$$!; \
-	$(BIN)/python -m pytest --ignore=tests/web $(SERVICE:%=--ignore=%); rest=$$?; \
+	$(BIN)/python -m pytest $(patsubst %,--ignore=%,$(PHOTOS_AND_PAGES) $(SERVICE)); rest=$$?; \
 	echo 'servers and jobs:'; wait $$service; service=$$?; cat build/service.log; \
-	echo 'in the browser:'; wait $$browser; browser=$$?; cat build/browser.log; exit $$((rest | service | browser))
+	echo 'pages in a browser, and photos:'; wait $$pages; pages=$$?; cat build/pages.log; \
+	exit $$((rest | service | pages))
 
 check: setup
 	$(BIN)/ruff check .
