@@ -165,7 +165,7 @@ def test_each_output_has_its_own_gradient(kinds: str, device: torch.device) -> N
 
 @ON_DEVICES
 def test_a_camera_inside_the_blob(device: torch.device) -> None:
-    """Gaussians behind the camera, beside the image, and so far beside it that they are dropped."""
+    """Gaussians behind the camera, beside the image, and far beside it, where slopes are clamped."""
     scene = blob(800, (48, 40), degree=2, seed=9, radius=9)
     scene = scene._replace(means=scene.means * 2.5)
     depths = scene.means @ scene.world_to_cam[2, :3] + scene.world_to_cam[2, 3]
@@ -173,16 +173,22 @@ def test_a_camera_inside_the_blob(device: torch.device) -> None:
     assert_agree(scene, device)
 
 
-@pytest.mark.parametrize(("beside", "drawn"), [(0.55, True), (0.64, True), (0.66, False), (10.0, False)])
-def test_what_stands_far_beside_the_image_is_dropped(beside: float, drawn: bool) -> None:
-    """However large: its screen ellipse would come from a linearisation that does not hold there."""
-    camera = splat.Camera(torch.eye(3, 4), (50.0, 50.0), (20.0, 15.0), (40, 30))
-    params, rest = splat.aligned(1, splat.ROW), splat.aligned(1, splat.SH_ROW)
-    params[0, splat.MEAN] = torch.tensor([beside * 40 / 50, 0.0, 1.0]) * 4
-    params[0, splat.LOG_SCALE], params[0, splat.QUAT] = 1.0, torch.tensor([1.0, 0, 0, 0])
-    params[0, splat.LOGIT] = 3.0
-    alpha = splat.render(params, rest, camera, degree=0)[2]
-    assert bool(alpha.any()) is drawn
+@ON_DEVICES
+@pytest.mark.parametrize("turn", [0.0, 0.9, 2.2])
+def test_large_gaussians_with_centres_beside_the_image(turn: float, device: torch.device) -> None:
+    """Every one reaches into the image from outside the clamp of the slopes, on all four sides."""
+    scene = blob(60, (48, 40), degree=2, seed=13)
+    sides = torch.arange(60) % 4 * (math.pi / 2) + turn
+    slopes = torch.stack([sides.cos(), sides.sin()], 1) * torch.linspace(0.8, 4.0, 60)[:, None]
+    depths = torch.linspace(0.5, 6.0, 60)[:, None]
+    in_camera = torch.cat([slopes * depths, depths], 1)
+    rotate, translate = scene.world_to_cam[:, :3], scene.world_to_cam[:, 3]
+    scene = scene._replace(
+        means=(in_camera - translate) @ rotate,
+        log_scales=(in_camera.norm(dim=1, keepdim=True) * 0.5).log()
+        + 0.3 * scene.log_scales.sub(scene.log_scales.mean()),
+    )
+    assert_agree(scene, device, gradients=3e-5)
 
 
 @ON_DEVICES

@@ -15,10 +15,10 @@ namespace lumi {
 
 constexpr float ALPHA_MIN = 1.f / 255, ALPHA_MAX = 0.99f, T_STOP = 1e-4f;
 constexpr float LOG2E = 1.44269504f, LN2 = 0.693147181f, LOG2_255 = 7.99435344f;
-constexpr int ROW = 16, SH_ROW = 48;  // floats: a row of params, of sh_rest
-constexpr float BLUR = 0.3f;          // 2D low-pass filter, pixels^2
-constexpr float MARGIN =
-    .15f;  // of the image's size: centres further outside are dropped, the linearisation fails there
+constexpr int ROW = 16, SH_ROW = 48;     // floats: a row of params, of sh_rest
+constexpr float BLUR = 0.3f;             // 2D low-pass filter, pixels^2
+constexpr float MAX_COVARIANCE = 1e12f;  // pixels^2
+constexpr float SLOPE_MARGIN = .3f;      // of half the field of view: slopes are clamped this far outside the image
 
 struct Camera {
     float R[9], t[3], position[3];  // camera from world, and the camera's centre in the world
@@ -34,6 +34,18 @@ template <class F> struct Projection {
     F opacity, filter;   // filter: opacity compensation, 1 when not antialiased
     F Q[9], M[9], T[6];  // rotation; R Q S; J M
     F X, Y, u, v, J00, J11, J02, J12, scale[3], quat[4], quat_length, det, det0;
+    F slope_u, slope_v;  // u, v = X/z, Y/z, clamped for the Jacobian
+};
+
+// Slopes X/z at which the Jacobian is held, as every renderer of 3DGS files does: far beside the image the affine
+// approximation of the perspective fails, and unclamped ellipses grow without bound.
+struct SlopeLimits {
+    float u0, u1, v0, v1;
+    inline explicit SlopeLimits(const Camera& cam) {
+        const float w = (float)cam.width, h = (float)cam.height;
+        u1 = (w - cam.cx + .5f * SLOPE_MARGIN * w) / cam.fx, u0 = -(cam.cx + .5f * SLOPE_MARGIN * w) / cam.fx;
+        v1 = (h - cam.cy + .5f * SLOPE_MARGIN * h) / cam.fy, v0 = -(cam.cy + .5f * SLOPE_MARGIN * h) / cam.fy;
+    }
 };
 
 template <class F> inline F sigmoid(F x) { return 1.f / (1.f + exponential(-x)); }
@@ -58,7 +70,10 @@ template <class F> inline void project(const Camera& cam, const F* p, Projection
     for (int i = 0; i < 3; i++)
         for (int j = 0; j < 3; j++)
             o.M[3 * i + j] = (R[3 * i] * Q[j] + R[3 * i + 1] * Q[3 + j] + R[3 * i + 2] * Q[6 + j]) * o.scale[j];
-    o.J00 = cam.fx * iz, o.J11 = cam.fy * iz, o.J02 = -cam.fx * o.u * iz, o.J12 = -cam.fy * o.v * iz;
+    const SlopeLimits limits(cam);
+    o.slope_u = minimum(maximum(o.u, F{} + limits.u0), F{} + limits.u1);
+    o.slope_v = minimum(maximum(o.v, F{} + limits.v0), F{} + limits.v1);
+    o.J00 = cam.fx * iz, o.J11 = cam.fy * iz, o.J02 = -cam.fx * o.slope_u * iz, o.J12 = -cam.fy * o.slope_v * iz;
     for (int j = 0; j < 3; j++) {
         o.T[j] = o.J00 * o.M[j] + o.J02 * o.M[6 + j];
         o.T[3 + j] = o.J11 * o.M[3 + j] + o.J12 * o.M[6 + j];
@@ -67,13 +82,13 @@ template <class F> inline void project(const Camera& cam, const F* p, Projection
     F a0 = T[0] * T[0] + T[1] * T[1] + T[2] * T[2], c0 = T[3] * T[3] + T[4] * T[4] + T[5] * T[5];
     o.b = T[0] * T[3] + T[1] * T[4] + T[2] * T[5];
     o.a = a0 + BLUR, o.c = c0 + BLUR;
-    o.det = o.a * o.c - o.b * o.b;
+    // |T row 0 x T row 1|^2 equals a0 c0 - b^2 without its cancellation, which large gaussians suffer from
+    F n0 = T[1] * T[5] - T[2] * T[4], n1 = T[2] * T[3] - T[0] * T[5], n2 = T[0] * T[4] - T[1] * T[3];
+    o.det0 = n0 * n0 + n1 * n1 + n2 * n2;
+    o.det = o.det0 + BLUR * (a0 + c0) + BLUR * BLUR;
     o.opacity = sigmoid(p[10]);
     o.filter = F{} + 1.f;
     if (cam.antialiased) {
-        // |T row 0 x T row 1|^2 equals a0 c0 - b^2 without its cancellation
-        F n0 = T[1] * T[5] - T[2] * T[4], n1 = T[2] * T[3] - T[0] * T[5], n2 = T[0] * T[4] - T[1] * T[3];
-        o.det0 = n0 * n0 + n1 * n1 + n2 * n2;
         o.filter = root(o.det0 / o.det);
         o.opacity = o.opacity * o.filter;
     }
@@ -109,13 +124,12 @@ template <class F> inline Extent<F> extent(const Projection<F>& o) {
     return e;
 }
 
-// A mask of F: in front of the camera, not fainter than a pixel can show, near or in the picture.
+// A mask of F: in front of the camera, not fainter than a pixel can show, and reaching into the image. A centre may be
+// anywhere.
 template <class F> inline auto on_screen(const Camera& cam, const Projection<F>& o, const Extent<F>& e) {
     const float w = (float)cam.width, h = (float)cam.height;
-    auto real = (o.z > cam.near) & (e.reach > 0.f) & (o.det > 0.f) & (1.f / o.det < 1e30f) & (o.a < 1e12f);
-    auto about =
-        (o.c < 1e12f) & (o.x > -MARGIN * w) & (o.x < (1 + MARGIN) * w) & (o.y > -MARGIN * h) & (o.y < (1 + MARGIN) * h);
-    return real & about & (o.x + e.hx > 0.f) & (o.x - e.hx < w) & (o.y + e.hy > 0.f) & (o.y - e.hy < h);
+    auto real = (o.z > cam.near) & (e.reach > 0.f) & (o.a < MAX_COVARIANCE) & (o.c < MAX_COVARIANCE);
+    return real & (o.x + e.hx > 0.f) & (o.x - e.hx < w) & (o.y + e.hy > 0.f) & (o.y - e.hy < h);
 }
 
 template <class F> struct ProjectionGradient {
@@ -165,8 +179,8 @@ inline void project_backward(const Camera& cam, const Projection<F>& o, const F*
     g.row[6] = (gw - along * w) * o.quat_length, g.row[7] = (gx - along * x) * o.quat_length;
     g.row[8] = (gy - along * y) * o.quat_length, g.row[9] = (gz - along * z) * o.quat_length;
     F iz = 1.f / o.z;
-    // x = fx u, J00 = fx/z, J02 = -fx u/z with u = X/z
-    F du = cam.fx * (vx - iz * J02), dv = cam.fy * (vy - iz * J12);
+    // x = fx u, J00 = fx/z, J02 = -fx clamp(u)/z with u = X/z
+    F du = cam.fx * (vx - keep(o.slope_u == o.u, iz * J02)), dv = cam.fy * (vy - keep(o.slope_v == o.v, iz * J12));
     g.camera[0] = iz * du, g.camera[1] = iz * dv;
     g.camera[2] = dz - iz * (o.u * du + o.v * dv + o.J00 * J00 + o.J11 * J11 + o.J02 * J02 + o.J12 * J12);
     for (int k = 0; k < 3; k++) g.row[k] = R[k] * g.camera[0] + R[3 + k] * g.camera[1] + R[6 + k] * g.camera[2];

@@ -10,6 +10,7 @@ inline float minimum(float a, float b) { return a < b ? a : b; }
 inline float maximum(float a, float b) { return a > b ? a : b; }
 inline int minimum(int a, int b) { return a < b ? a : b; }
 inline int maximum(int a, int b) { return a > b ? a : b; }
+inline float keep(bool mask, float a) { return mask ? a : 0.f; }
 #ifdef __CUDACC__
 inline float root(float a) { return sqrtf(a); }
 inline float exponential(float a) { return expf(a); }

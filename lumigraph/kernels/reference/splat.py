@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 NEAR = 0.01  # world units; what lies closer, or behind the camera, is not drawn
-MARGIN = 0.15  # of the image's size; centres further outside are dropped, the affine approximation fails there
+SLOPE_MARGIN = 0.3  # of half the field of view; the Jacobian's slopes are clamped this far outside the image
 ALPHA_MIN = 1 / 255  # a fainter pair of gaussian and pixel does not exist
 ALPHA_MAX = 0.99  # keeps 1 / (1 - alpha) finite in the backward pass
 STOP = 1e-4  # a pixel that lets less light through than this is finished
@@ -104,9 +104,10 @@ def project(
     world_to_cam (3, 4) = [R | t], whose twelve entries are taken as independent by the gradient; the camera stands at
     -R^T t. focal and centre in pixels, blur in pixels^2.
 
-      p = R mean + t                                    depth = p.z, dropped when below NEAR or outside MARGIN
+      p = R mean + t                                    depth = p.z, dropped when below NEAR
       Sigma = Q S S Q^T                                 Q from the quaternion, S from the scales
-      J = d(fx x / z, fy y / z) / dp                    [Zwicker 2001, eq. 29]
+      J = d(fx x / z, fy y / z) / dp                    [Zwicker 2001, eq. 29], x / z and y / z in it clamped to the
+                                                        image and SLOPE_MARGIN around it [Kerbl 2023]
       cov = J R Sigma R^T J^T + blur I                  conic = cov^-1
       colour = max(0.5 + sum_k sh_k Y_k(direction), 0)  direction from the camera to the mean
       opacity = sigmoid(logit)                          antialiased: times sqrt(det(cov - blur I) / det cov) [Yu 2024]
@@ -115,15 +116,15 @@ def project(
     (fx, fy), (width, height) = focal, size
     rotate, translate = world_to_cam[:, :3], world_to_cam[:, 3]
 
-    x, y, z = (means @ rotate.T + translate).detach().unbind(-1)
-    across, down = fx * x / z + centre[0], fy * y / z + centre[1]
-    drawn = (z >= NEAR) & (across > -MARGIN * width) & (across < (1 + MARGIN) * width)
-    which = (drawn & (down > -MARGIN * height) & (down < (1 + MARGIN) * height)).nonzero()[:, 0]
+    depths = means.detach() @ rotate[2].detach() + translate[2].detach()
+    which = (depths >= NEAR).nonzero()[:, 0]
     means, log_scales, quats = means[which], log_scales[which], quats[which]
     x, y, z = (means @ rotate.T + translate).unbind(-1)
 
     zero = torch.zeros_like(z)
-    jacobian = torch.stack([fx / z, zero, -fx * x / z**2, zero, fy / z, -fy * y / z**2], -1).view(-1, 2, 3)
+    u = (x / z).clamp(*_slope_limits(fx, centre[0], width))
+    v = (y / z).clamp(*_slope_limits(fy, centre[1], height))
+    jacobian = torch.stack([fx / z, zero, -fx * u / z, zero, fy / z, -fy * v / z], -1).view(-1, 2, 3)
     half = jacobian @ rotate @ (rotation(quats) * log_scales.exp()[:, None, :])
     cov = half @ half.mT
     sharp_a, b, sharp_c = cov[:, 0, 0], cov[:, 0, 1], cov[:, 1, 1]
@@ -147,6 +148,11 @@ def project(
         colours=colours.clamp_min(0),
         opacities=opacities,
     )
+
+
+def _slope_limits(focal: float, centre: float, size: int) -> tuple[float, float]:
+    margin = SLOPE_MARGIN * size / 2
+    return -(centre + margin) / focal, (size - centre + margin) / focal
 
 
 def composite(projected: Projected, size: tuple[int, int], background: Tensor) -> tuple[Tensor, Tensor, Tensor]:
