@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from lumigraph.kernels import splat as kernel
+from lumigraph.methods import planning
 from lumigraph.methods.beginning import Beginning, begin, extent_of, free_depths, neighbour_distance
 from lumigraph.methods.memory import available
 from lumigraph.methods.train import Budget
@@ -40,8 +41,8 @@ C0 = 0.28209479177387814
 class Config:
     """Settings of gaussian splatting. Learning rates are Adam's; those of positions are times the scene's extent.
 
-    cap: most gaussians; 0 chooses by budget and picture size
-    sh_degree: highest degree of the view-dependent colour, 0 to 3
+    cap: most gaussians; 0 chooses by budget, machine and photos
+    sh_degree: highest degree of the view-dependent colour, 0 to 3; few photos get a lower one
     start_points: gaussians to begin with where the capture brings no points
     lr_mean: learning rate of positions
     lr_mean_end: of which this share is left at the end
@@ -60,7 +61,8 @@ class Config:
     prune_opacity: gaussians fainter than this are recycled
     fade: opacity that all lose before they are: what no photo needs fades away and goes where it is needed
     coarse: progress at which the picture reaches full size; the halves before share it
-    background: what cut-out photos are put over
+    background: what cut-outs are composited over; "random" draws black or white for each channel and step, so that
+        the alpha is learned too
     backdrop: train whole photos before a colour that changes with every step, so that surfaces close
     exposure: learn a gain and a bias for each photo
     antialiased: scale opacities by the low-pass filter's area, as Mip-Splatting does
@@ -87,7 +89,7 @@ class Config:
     prune_opacity: Annotated[float, Within(0, 1)] = 0.01
     fade: Annotated[float, Within(0, 1)] = 0.002
     coarse: Annotated[float, Within(0, 1)] = 0.25
-    background: Literal["white", "black"] = "white"
+    background: Literal["random", "white", "black"] = "random"
     backdrop: bool = True
     exposure: bool = False
     antialiased: bool = False
@@ -181,18 +183,16 @@ def camera_of(cameras: Cameras, i: int, antialiased: bool = False, near: float =
 
 class Pictures:
     """Photos and masks as planes (3, H, W) and (H, W), uint8, at every size of the schedule, the full one last, on the
-    device that learns.
+    device that learns. Photos with alpha are kept over black and over white, (2, 3, H, W).
 
     The full size stays in memory only up to `limit` bytes; beyond that it is taken from the capture's own cache.
     """
 
-    def __init__(
-        self, capture: Capture, coarser: int, background: Tensor, device: str = "cpu", limit: int = 1 << 30
-    ) -> None:
-        self._capture, self._background, self._device = capture, background, device
+    def __init__(self, capture: Capture, coarser: int, device: str = "cpu", limit: int = 1 << 30) -> None:
+        self._capture, self._device = capture, device
         sizes = capture.cameras.sizes
         self.cameras = [capture.cameras.resized((sizes >> k).clamp(min=1)) for k in range(coarser, -1, -1)]
-        whole = int(sizes.prod(1).sum()) * 3 <= limit
+        whole = int(sizes.prod(1).sum()) * (6 if capture.has_alpha else 3) <= limit
         self._levels: list[list[Tensor] | None] = []
         self._masks: list[list[Tensor] | None] = []
         for level, cameras in enumerate(self.cameras):
@@ -201,21 +201,30 @@ class Pictures:
             masked = hold and capture.masks is not None
             self._masks.append([self._mask(i, cameras.size(i)) for i in range(len(capture))] if masked else None)
 
-    def __call__(self, level: int, i: int) -> tuple[Tensor, Tensor | None]:
+    def covered(self) -> float:
+        """The mean alpha of all photos."""
+        if not self._capture.has_alpha:
+            return 1.0
+        coarsest = self._levels[0] or [self._planes(i, self.cameras[0].size(i)) for i in range(len(self._capture))]
+        return 1 - sum(float((white.float() - black.float()).mean()) for black, white in coarsest) / 255 / len(coarsest)
+
+    def __call__(self, level: int, i: int, background: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The photo over `background` (3,), each channel 0 or 1 where the capture has alpha, and its mask."""
         photos, masks, size = self._levels[level], self._masks[level], self.cameras[level].size(i)
         photo = self._planes(i, size) if photos is None else photos[i]
+        if self._capture.has_alpha:
+            photo = torch.stack([photo[int(value), channel] for channel, value in enumerate(background)])
         if self._capture.masks is None:
             return photo, None
         return photo, self._mask(i, size) if masks is None else masks[i]
 
     def _planes(self, i: int, size: tuple[int, int]) -> Tensor:
         photo = self._capture.photo(i)
-        if photo.shape[-1] == 4:  # cut out: over the background before it is averaged
-            over = photo_over(photo, self._background)
-            photo = (area_downscale(over, size) * 255 + 0.5).to(torch.uint8)
-        else:
-            photo = area_downscale(photo, size)
-        return photo.permute(2, 0, 1).contiguous().to(self._device)
+        if photo.shape[-1] == 3:
+            return area_downscale(photo, size).permute(2, 0, 1).contiguous().to(self._device)
+        over = [photo_over(photo, torch.full((3,), value)) for value in (0.0, 1.0)]  # before pixels are averaged
+        small = [(area_downscale(one, size) * 255 + 0.5).to(torch.uint8).permute(2, 0, 1) for one in over]
+        return torch.stack(small).to(self._device)
 
     def _mask(self, i: int, size: tuple[int, int]) -> Tensor:
         assert self._capture.masks is not None
@@ -226,18 +235,29 @@ class Pictures:
 
 
 CLEARED, FADED = 8, -10.0  # cameras a turn, logit opacity
+WHITE_SHARE = 0.7  # of the channels of random backgrounds; evaluation is over white by convention
+STEPS_PER_SECOND = 90  # on the reference machine
 SH_LOOKS = 60  # at each photo; from then on, view-dependent colour that learns at this rate learns them by heart
-PIXELS_EACH = 50  # fewer training pixels a gaussian, and gaussians learn single photos by heart
+VIEWS_PER_DEGREE = (0, 8, 24, 40)  # photos from which degree 0, 1, 2, 3 is not learned by heart
 
 
-def auto_cap(budget: Budget, photos: int, pixels: float) -> int:
-    """The number of gaussians that the budget can still train well, and that the photos can tell apart.
+def auto_cap(budget: Budget, photos: int, pixels: float, covered: float, device: str) -> int:
+    """The number of gaussians that the budget can train well on this machine, and that the photos can tell apart.
 
-    Measured on 2 cores, see docs/methods/splat.md. pixels: of a photo, on average.
+    pixels: of a photo, on average; covered: the share that is not transparent. A budget of steps does not depend
+    on the machine.
     """
-    seconds = budget.seconds if budget.seconds is not None else (budget.steps or 1) / 90
-    trained = 14_000 * math.sqrt(seconds * pixels / 160_000)
-    return int(min(max(min(trained, photos * pixels / PIXELS_EACH), 5_000), 1_000_000))
+    if budget.seconds is None:
+        return planning.gaussians_for((budget.steps or 1) / STEPS_PER_SECOND, photos, pixels, covered)
+    return planning.gaussians_for(budget.seconds * planning.relative_speed(device), photos, pixels, covered)
+
+
+def longest_side(capture: Capture, budget: Budget, wanted: int, device: str) -> int:
+    """Pixels of the longer side, at most `wanted`, that leave each photo enough steps within the budget."""
+    if budget.seconds is None:
+        return wanted
+    sizes = [capture.cameras.size(i) for i in range(len(capture))]
+    return planning.longest_side(sizes, budget.seconds * planning.relative_speed(device), wanted)
 
 
 class SplatTraining:
@@ -249,26 +269,27 @@ class SplatTraining:
     def __init__(self, capture: Capture, config: Config, budget: Budget, free: Tensor, device: str = "cpu") -> None:
         self.config, self.device = config, device
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.background = torch.full((3,), 1.0 if config.background == "white" and capture.has_alpha else 0.0)
-        self.backdrop = config.backdrop and not capture.has_alpha
+        self.has_alpha = capture.has_alpha
         longest = int(capture.cameras.sizes.max())
         coarser = min(3, max(0, int(math.log2(longest / 90)))) if config.coarse > 0 else 0
         limit = 1 << 30 if device == "cpu" else int(available(device) / 3)
-        self.pictures = Pictures(capture, coarser, self.background, device, limit)
+        self.pictures = Pictures(capture, coarser, device, limit)
         self.cameras, self.free = capture.cameras.to(dtype=torch.float32), free.clone()
         self.views = [
-            [camera_of(cameras, i, config.antialiased, float(free[i])) for i in range(len(capture))]
+            [camera_of(cameras, i, config.antialiased) for i in range(len(capture))]
             for cameras in self.pictures.cameras
         ]
         self.extent = extent_of(capture.cameras)
         pixels = float(capture.cameras.sizes.double().prod(1).mean())
-        self.cap = config.cap or auto_cap(budget, len(capture), pixels)
+        self.cap = config.cap or auto_cap(budget, len(capture), pixels, self.pictures.covered(), device)
+        told_apart = [d for d, views in enumerate(VIEWS_PER_DEGREE) if len(capture) >= views]
+        self.highest_degree = min(config.sh_degree, max(told_apart))
         self.rows = kernel.Trainer(self.cap + 1, device)  # and a spare one, where a GPU writes what is of no use
         self.weights = kernel.Photometric()
         self.degree = 0
         self.order: list[int] = []
         self.exposure = torch.zeros(len(capture), 6)  # log gain, bias
-        self.started = 0
+        self.started = self.steps = 0
         # torch has little to do in a step, and its OpenMP threads would spin on the cores that the kernels need
         torch.set_num_threads(1)
 
@@ -296,15 +317,15 @@ class SplatTraining:
         c = self.config
         if not self.order:
             self.order = torch.randperm(len(self.views[0]), generator=self.generator).tolist()
-        view = self.order.pop()
+        view, self.steps = self.order.pop(), i + 1
         level = self._level(progress)
-        self.degree = min(c.sh_degree, sum(progress >= at for at in (0.15, 0.3, 0.5)))
+        self.degree = min(self.highest_degree, sum(progress >= at for at in (0.15, 0.3, 0.5)))
         self._schedule(i, progress)
-        photo, mask = self.pictures(level, view)
+        behind = self._background()
+        photo, mask = self.pictures(level, view, behind)
         if c.exposure:
             gain, bias = self.exposure[view, :3].exp().tolist(), self.exposure[view, 3:].tolist()
             self.weights.gain, self.weights.bias = gain, bias
-        behind = torch.rand(3, generator=self.generator) if self.backdrop else self.background
         seen = (self.views[level][view], self.degree, behind.tolist(), photo, mask, self.weights)
         stats = self.rows.step(*seen, at_once=c.exposure)  # else a GPU tells of a step before, and nobody waits
         if c.exposure:
@@ -318,6 +339,23 @@ class SplatTraining:
             "gaussians": float(self.rows.count),
             "size": float(2.0 ** (level + 1 - len(self.views))),
         }
+
+    def closing_notes(self) -> list[str]:
+        """Warnings for the user when the budget is spent."""
+        looks = self.steps / len(self.free)
+        if looks >= planning.FEWEST_LOOKS:
+            return []
+        few = (
+            f"each photo was trained on {looks:.0f} times and {planning.FEWEST_LOOKS} are the fewest for a whole scene"
+        )
+        return [f"{few}: parts may be black or foggy; train for longer, or with smaller photos"]
+
+    def _background(self) -> Tensor:
+        if not self.has_alpha:
+            return torch.rand(3, generator=self.generator) if self.config.backdrop else torch.zeros(3)
+        if self.config.background == "random":
+            return (torch.rand(3, generator=self.generator) < WHITE_SHARE).float()
+        return torch.full((3,), float(self.config.background == "white"))
 
     def _level(self, progress: float) -> int:
         """The picture doubles until `coarse`: full from there, a half from 1/6 of it, and so on."""

@@ -8,12 +8,13 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from lumigraph.methods.memory import taken
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import RunError
 from lumigraph.scene.field import Field, Training
-from lumigraph.scene.images import photo_over
+from lumigraph.scene.images import from_uint8, photo_over
 from lumigraph.scene.metrics import psnr, ssim
 from lumigraph.wire.events import Event, Metrics, Note, Progress, Snapshot
 
@@ -97,6 +98,7 @@ def train(
                 if path is not None:
                     yield Snapshot(step=step, path=path)
         yield _progress(budget, step, seconds)
+        yield from (Note(text=text, level="warning") for text in getattr(training, "closing_notes", list)())
         seen = _look(training.field, glance)
         yield Metrics(step=step, seconds=seconds, values={**stats, **seen, "memory": taken(training.field.box.device)})
     finally:
@@ -107,7 +109,11 @@ def train(
 
 
 def evaluate(field: Field, capture: Capture) -> Generator[Event, None, list[dict[str, object]]]:
-    """PSNR and SSIM of each view of `capture`, cut-outs over white: [{"name", "psnr", "ssim"}, ...]."""
+    """PSNR and SSIM of each view of `capture`: [{"name", "psnr", "ssim"}, ...].
+
+    Cut-outs are judged over white by convention; over black too, as "psnr_black", and by the mean absolute difference
+    of alpha, "alpha_error".
+    """
     views: list[dict[str, object]] = []
     start = time.perf_counter()
     for i, name in enumerate(capture.names):
@@ -117,21 +123,37 @@ def evaluate(field: Field, capture: Capture) -> Generator[Event, None, list[dict
     return views
 
 
-def _judge(field: Field, capture: Capture, i: int, *, structure: bool = True) -> dict[str, float]:
-    white = torch.ones(3)
-    with torch.no_grad():
-        device = field.box.device
-        image = field.render(capture.cameras[i].to(device), white.to(device) if capture.has_alpha else None)
-    rgb, photo = image.rgb[0].clamp(0, 1).cpu(), photo_over(capture.photo(i), white)
-    if rgb.isnan().any():
-        raise RunError(f"{capture.names[i]} is rendered to what are no numbers; the field is damaged, train it again")
-    return {"psnr": psnr(rgb, photo), **({"ssim": ssim(rgb, photo)} if structure else {})}
+def _judge(field: Field, capture: Capture, i: int, *, complete: bool = True) -> dict[str, float]:
+    """PSNR of one view; complete: with all other metrics."""
+    device, photo = field.box.device, capture.photo(i)
+
+    def over(grey: float) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(render, photo, rendered alpha) over a grey background, which photos without alpha do not have."""
+        background = torch.full((3,), grey)
+        with torch.no_grad():
+            image = field.render(capture.cameras[i].to(device), background.to(device) if capture.has_alpha else None)
+        rgb = image.rgb[0].clamp(0, 1).cpu()
+        if rgb.isnan().any():
+            raise RunError(
+                f"{capture.names[i]} is rendered to what are no numbers; the field is damaged, train it again"
+            )
+        return rgb, photo_over(photo, background), image.alpha
+
+    rgb, target, alpha = over(1.0)
+    metrics = {"psnr": psnr(rgb, target)}
+    if complete:
+        metrics["ssim"] = ssim(rgb, target)
+    if complete and capture.has_alpha:
+        metrics["psnr_black"] = psnr(*over(0.0)[:2])
+        if alpha is not None:
+            metrics["alpha_error"] = float((alpha[0].cpu() - from_uint8(photo[..., 3:])).abs().mean())
+    return metrics
 
 
 def _look(field: Field, glance: Capture) -> dict[str, float]:
     if not len(glance):
         return {}
-    values = [_judge(field, glance, i, structure=False)["psnr"] for i in range(len(glance))]
+    values = [_judge(field, glance, i, complete=False)["psnr"] for i in range(len(glance))]
     return {"psnr": sum(values) / len(values)}
 
 

@@ -116,10 +116,15 @@ def _planned(request: TrainRequest, capture: Capture) -> tuple[RunConfig, list[E
     settings = options.resolve(method.Config, _with_seed(method, request))
     device, told = devices.choose(request.device, getattr(method, "DEVICES", ("cpu",)))
     longest, count = int(capture.cameras.sizes.max()), len(capture)
-    downscale = request.downscale or max(1.0, longest / LONGEST_SIDE)
     notes: list[Event] = [Note(text=text, level="warning") for text in (*capture.notes, *([told] if told else ()))]
-    if request.downscale is None and downscale > 1:
-        notes.append(Note(text=f"photos reduced to {LONGEST_SIDE} pixels on the longer side; --downscale changes that"))
+    downscale = request.downscale
+    if downscale is None:
+        side = _longest_side(method, request, capture, device)
+        downscale = max(1.0, longest / side)
+        if downscale > 1:
+            why = f" so that {request.seconds:g} s suffice for {count} photos" if side < LONGEST_SIDE else ""
+            told = f"photos reduced to {side} pixels on the longer side{why}; --downscale changes that"
+            notes.append(Note(text=told))
     seconds = request.seconds
     if seconds is None and request.steps is None:
         megapixels = float(capture.cameras.sizes.double().prod(dim=1).mean()) / downscale**2 / 1e6
@@ -139,6 +144,15 @@ def _planned(request: TrainRequest, capture: Capture) -> tuple[RunConfig, list[E
         seed=request.seed or 0,
     )
     return config, notes
+
+
+def _longest_side(method: catalogue.Method, request: TrainRequest, capture: Capture, device: str) -> int:
+    """Pixels to which photos are reduced: fewer where the method finds that the budget is short for them."""
+    plan = getattr(method, "longest_side", None)
+    if plan is None or request.seconds is None:
+        return LONGEST_SIDE
+    training_photos = capture.select(~capture.held_out)
+    return int(plan(training_photos, loop.Budget(request.seconds, request.steps), LONGEST_SIDE, device))
 
 
 def default_seconds(photos: int, megapixels: float) -> float:

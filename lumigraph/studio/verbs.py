@@ -85,6 +85,9 @@ def sample(request: SampleRequest) -> Generator[Event, None, None]:
     yield from render_sample(request.out, views=request.views, size=request.size, seed=request.seed)
 
 
+CUT_OUT_METRICS = ("psnr_black", "alpha_error")
+
+
 def evaluate(request: EvaluateRequest) -> Generator[Event, None, dict[str, Any]]:
     """How good a run is on views it never saw: evaluation.json, whose content is returned, and report.html."""
     run = Run(request.run)
@@ -99,6 +102,7 @@ def evaluate(request: EvaluateRequest) -> Generator[Event, None, dict[str, Any]]
         "method": card.method,
         "psnr": _mean([view["psnr"] for view in views]),
         "ssim": _mean([view["ssim"] for view in views]),
+        **{name: _mean([view[name] for view in views]) for name in CUT_OUT_METRICS if name in views[0]},
         "views": len(views),
         "train_seconds": round(card.seconds, 3),
         "steps": card.step,
@@ -108,7 +112,7 @@ def evaluate(request: EvaluateRequest) -> Generator[Event, None, dict[str, Any]]
         "capture": run.config.capture,
         "downscale": run.config.downscale,
         "version": card.version,
-        "per_view": [{**view, "psnr": _finite(view["psnr"])} for view in views],
+        "per_view": [{k: _finite(v) if isinstance(v, float) else v for k, v in view.items()} for view in views],
     }
     write_text(run.path / REPORT, (yield from _report(run, field, held_out, evaluation)))
     # Last: whoever finds an evaluation finds the whole of it.

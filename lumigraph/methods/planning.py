@@ -1,0 +1,87 @@
+"""How much a training can do in its budget on this machine: seconds of a step, gaussians, image size, looks per photo.
+
+A look is one training step on one photo at full size. A run with few looks leaves regions black or foggy, so image size
+and gaussians are chosen to leave enough of them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import torch
+
+from lumigraph.kernels import splat as kernel
+
+# Seconds of a full-size step on two Zen 4 cores, fitted to runs of 270x480 to 800x800 with 40,000 to 120,000 gaussians:
+LOSS_S, PIXEL_S, GAUSSIAN_S = 20e-9, 70e-9, 230e-9  # of a pixel, a pixel that is not transparent, a gaussian
+REFERENCE_PROBE_S = 10e-3  # of `_probe` on the machine that these figures come from
+PROBE_GAUSSIANS, PROBE_SIDE, PROBE_ROUNDS = 10_000, 256, 9
+
+FEWEST_LOOKS = 20  # for each photo; with fewer, parts of a scene stay unfinished
+LEAST_GAUSSIANS = 0.4  # of what the seconds alone would allow; rather than fewer, photos are reduced
+SMALLEST_SIDE = 320  # pixels of the longer side, below which photos are not reduced
+FULL_SIZE = 0.75  # of a training runs at full size
+PIXELS_EACH = 50  # fewer training pixels a gaussian, and gaussians learn single photos by heart
+FEWEST, MOST = 5_000, 1_000_000  # gaussians
+
+
+def relative_speed(device: str) -> float:
+    """Speed of this machine, as it is busy now, relative to two idle Zen 4 cores; 1 on a GPU, whose steps are not
+    planned. Takes about 0.2 s."""
+    return REFERENCE_PROBE_S / _probe() if device == "cpu" else 1.0
+
+
+def gaussians_for(seconds: float, photos: int, pixels: float, covered: float = 1.0) -> int:
+    """Gaussians that `seconds` of the reference machine can train well, and that the photos can tell apart.
+
+    pixels: of a photo, on average; covered: the share of them that is not transparent.
+    """
+    trained = 14_000 * math.sqrt(seconds * pixels * covered / 160_000)
+    told_apart = photos * pixels * covered / PIXELS_EACH
+    left = (FULL_SIZE * seconds / (FEWEST_LOOKS * photos) - _step_s(pixels, covered, 0)) / GAUSSIAN_S
+    looked_at = max(left, LEAST_GAUSSIANS * trained)
+    return int(min(max(min(trained, told_apart, looked_at), FEWEST), MOST))
+
+
+def looks(seconds: float, photos: int, pixels: float, gaussians: int, covered: float = 1.0) -> float:
+    """Expected steps at full size for each photo in `seconds` of the reference machine."""
+    return FULL_SIZE * seconds / _step_s(pixels, covered, gaussians) / photos
+
+
+def longest_side(sizes: Sequence[tuple[int, int]], seconds: float, wanted: int) -> int:
+    """Pixels of the longer side, at most `wanted`, at which every photo gets FEWEST_LOOKS in `seconds` of the reference
+    machine, or SMALLEST_SIDE where none does. sizes: width and height of every photo."""
+    longest = max(max(size) for size in sizes)
+    side = min(wanted, longest)
+    while side > SMALLEST_SIDE:
+        pixels = sum(w * h for w, h in sizes) / len(sizes) * (side / longest) ** 2
+        if looks(seconds, len(sizes), pixels, gaussians_for(seconds, len(sizes), pixels)) >= FEWEST_LOOKS:
+            break
+        side = max(SMALLEST_SIDE, int(side * 0.95))
+    return side
+
+
+def _step_s(pixels: float, covered: float, gaussians: int) -> float:
+    return (LOSS_S + PIXEL_S * covered) * pixels + GAUSSIAN_S * gaussians
+
+
+def _probe() -> float:
+    """Seconds of rendering and differentiating a synthetic cloud of gaussians, the median of a few rounds."""
+    generator = torch.Generator().manual_seed(0)
+    params, rest = (kernel.aligned(PROBE_GAUSSIANS, width) for width in (kernel.ROW, kernel.SH_ROW))
+    params[:, kernel.MEAN] = torch.randn(PROBE_GAUSSIANS, 3, generator=generator)
+    params[:, kernel.LOG_SCALE] = -3.5 + 0.5 * torch.randn(PROBE_GAUSSIANS, 3, generator=generator)
+    params[:, kernel.QUAT] = torch.randn(PROBE_GAUSSIANS, 4, generator=generator)
+    pose = torch.eye(3, 4)
+    pose[2, 3] = 5.0
+    side = PROBE_SIDE
+    camera = kernel.Camera(pose, (1.1 * side, 1.1 * side), (side / 2, side / 2), (side, side))
+    seconds = []
+    for _ in range(PROBE_ROUNDS):
+        started = time.perf_counter()
+        rows = params.requires_grad_(), rest.requires_grad_()
+        kernel.render(*rows, camera, degree=3)[0].sum().backward()  # type: ignore[no-untyped-call]
+        seconds.append(time.perf_counter() - started)
+    return sorted(seconds)[PROBE_ROUNDS // 2]
