@@ -309,3 +309,10 @@ def print_evaluation(evaluation: dict[str, Any]) -> None:
         f"{psnr}, SSIM {evaluation['ssim']:.4f} on {evaluation['views']} held-out views; "
         f"{size}, {evaluation['steps']:,} steps in {evaluation['train_seconds']:.0f} s"
     )
+    if evaluation.get("psnr_own_gain") is not None:
+        print(
+            f"after a gain for each half of a view, fitted on the other half: PSNR {evaluation['psnr_own_gain']:.2f} dB"
+        )
+    if evaluation.get("psnr_black") is not None:
+        alpha = f", mean error of alpha {evaluation['alpha_error']:.4f}" if "alpha_error" in evaluation else ""
+        print(f"over black instead of white: PSNR {evaluation['psnr_black']:.2f} dB{alpha}")

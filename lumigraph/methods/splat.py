@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lumigraph.kernels import splat as kernel
-from lumigraph.methods import planning
+from lumigraph.methods import photometry, planning
 from lumigraph.methods.beginning import Beginning, begin, extent_of, free_depths, neighbour_distance
 from lumigraph.methods.memory import available
 from lumigraph.methods.train import Budget
@@ -65,6 +65,7 @@ class Config:
         the alpha is learned too
     backdrop: train whole photos before a colour that changes with every step, so that surfaces close
     exposure: learn a gain and a bias for each photo
+    auto_exposure: do so where the colours of points say that exposure or white balance differ between photos
     antialiased: scale opacities by the low-pass filter's area, as Mip-Splatting does
     seed: of all that is drawn at random
     """
@@ -92,6 +93,7 @@ class Config:
     background: Literal["random", "white", "black"] = "random"
     backdrop: bool = True
     exposure: bool = False
+    auto_exposure: bool = True
     antialiased: bool = False
     seed: int = 0
 
@@ -238,6 +240,10 @@ CLEARED, FADED = 8, -10.0  # cameras a turn, logit opacity
 WHITE_SHARE = 0.7  # of the channels of random backgrounds; evaluation is over white by convention
 STEPS_PER_SECOND = 90  # on the reference machine
 SH_LOOKS = 60  # at each photo; from then on, view-dependent colour that learns at this rate learns them by heart
+EXPOSURE_DIFFERS = (
+    "exposure or white balance differs between the photos: a gain is learned for each, and held-out photos are also "
+    "evaluated after a gain of their own"
+)
 VIEWS_PER_DEGREE = (0, 8, 24, 40)  # photos from which degree 0, 1, 2, 3 is not learned by heart
 
 
@@ -270,6 +276,7 @@ class SplatTraining:
         self.config, self.device = config, device
         self.generator = torch.Generator().manual_seed(config.seed)
         self.has_alpha = capture.has_alpha
+        self.notes: list[str] = []
         longest = int(capture.cameras.sizes.max())
         coarser = min(3, max(0, int(math.log2(longest / 90)))) if config.coarse > 0 else 0
         limit = 1 << 30 if device == "cpu" else int(available(device) / 3)
@@ -288,7 +295,12 @@ class SplatTraining:
         self.weights = kernel.Photometric()
         self.degree = 0
         self.order: list[int] = []
+        gains = photometry.log_gains(capture) if config.exposure or config.auto_exposure else None
+        self.learns_exposure = config.exposure or (gains is not None and photometry.differ(gains))
         self.exposure = torch.zeros(len(capture), 6)  # log gain, bias
+        if self.learns_exposure and gains is not None:
+            self.exposure[:, :3] = gains
+            self.notes += [EXPOSURE_DIFFERS]
         self.started = self.steps = 0
         # torch has little to do in a step, and its OpenMP threads would spin on the cores that the kernels need
         torch.set_num_threads(1)
@@ -323,12 +335,14 @@ class SplatTraining:
         self._schedule(i, progress)
         behind = self._background()
         photo, mask = self.pictures(level, view, behind)
-        if c.exposure:
+        if self.learns_exposure:
             gain, bias = self.exposure[view, :3].exp().tolist(), self.exposure[view, 3:].tolist()
             self.weights.gain, self.weights.bias = gain, bias
         seen = (self.views[level][view], self.degree, behind.tolist(), photo, mask, self.weights)
-        stats = self.rows.step(*seen, at_once=c.exposure)  # else a GPU tells of a step before, and nobody waits
-        if c.exposure:
+        stats = self.rows.step(
+            *seen, at_once=self.learns_exposure
+        )  # else a GPU tells of a step before, and nobody waits
+        if self.learns_exposure:
             self._expose(view, stats, progress)
         if i % c.densify_every == c.densify_every - 1:
             self._clear(i // c.densify_every)

@@ -108,22 +108,28 @@ def train(
         yield Snapshot(step=step, path=path)
 
 
-def evaluate(field: Field, capture: Capture) -> Generator[Event, None, list[dict[str, object]]]:
+def evaluate(
+    field: Field, capture: Capture, own_gains: bool = False
+) -> Generator[Event, None, list[dict[str, object]]]:
     """PSNR and SSIM of each view of `capture`: [{"name", "psnr", "ssim"}, ...].
 
     Cut-outs are judged over white by convention; over black too, as "psnr_black", and by the mean absolute difference
-    of alpha, "alpha_error".
+    of alpha, "alpha_error". own_gains: also "psnr_own_gain", after each half of a render got the gain of each channel
+    that fits the other half (Martin-Brualla et al. 2021 fit on one half and judge the other), for fields whose training
+    learned the exposure of every photo.
     """
     views: list[dict[str, object]] = []
     start = time.perf_counter()
     for i, name in enumerate(capture.names):
-        views.append({"name": name, **_judge(field, capture, i)})
+        views.append({"name": name, **_judge(field, capture, i, own_gains)})
         left = (time.perf_counter() - start) / (i + 1) * (len(capture) - i - 1)
         yield Progress(stage="evaluate", done=i + 1, total=len(capture), unit="views", seconds_left=left)
     return views
 
 
-def _judge(field: Field, capture: Capture, i: int, *, complete: bool = True) -> dict[str, float]:
+def _judge(
+    field: Field, capture: Capture, i: int, own_gains: bool = False, *, complete: bool = True
+) -> dict[str, float]:
     """PSNR of one view; complete: with all other metrics."""
     device, photo = field.box.device, capture.photo(i)
 
@@ -143,11 +149,26 @@ def _judge(field: Field, capture: Capture, i: int, *, complete: bool = True) -> 
     metrics = {"psnr": psnr(rgb, target)}
     if complete:
         metrics["ssim"] = ssim(rgb, target)
+    if complete and own_gains:
+        metrics["psnr_own_gain"] = psnr(with_own_gains(rgb, target), target)
     if complete and capture.has_alpha:
         metrics["psnr_black"] = psnr(*over(0.0)[:2])
         if alpha is not None:
             metrics["alpha_error"] = float((alpha[0].cpu() - from_uint8(photo[..., 3:])).abs().mean())
     return metrics
+
+
+def with_own_gains(rgb: Tensor, photo: Tensor) -> Tensor:
+    """The render (H, W, 3) times the gain of each channel that fits the photo best: the left half by the gain of the
+    right half, the right half by that of the left."""
+    middle = rgb.shape[1] // 2
+    left, right = slice(0, middle), slice(middle, None)
+
+    def gain(part: slice) -> Tensor:
+        seen, wanted = rgb[:, part], photo[:, part]
+        return (seen * wanted).sum((0, 1)) / seen.square().sum((0, 1)).clamp(min=1e-6)
+
+    return torch.cat([rgb[:, left] * gain(right), rgb[:, right] * gain(left)], 1).clamp(0, 1)
 
 
 def _look(field: Field, glance: Capture) -> dict[str, float]:

@@ -78,6 +78,9 @@ class FieldCard(_Record):
     step: int
     seconds: float
     finished: bool
+    own_gains: bool = (
+        False  # the exposure of each photo was learned; held-out views are judged by a gain of their own too
+    )
     over_white: bool = False  # its photos are cut out; by convention they are judged and shown over white
 
 

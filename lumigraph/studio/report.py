@@ -105,10 +105,14 @@ def error_map(photo: Tensor, render: Tensor) -> Tensor:
     return torch.from_numpy(cv2.cvtColor(coloured, cv2.COLOR_BGR2RGB))
 
 
+OTHER_PSNR = {"psnr_own_gain": "PSNR after a gain of each view", "psnr_black": "PSNR over black"}
+
+
 def _figures(evaluation: Mapping[str, Any]) -> str:
     seconds = float(evaluation["train_seconds"])
     figures = [
         ("PSNR", f"{_number(evaluation['psnr'], 2)} dB"),
+        *((name, f"{_number(evaluation[key], 2)} dB") for key, name in OTHER_PSNR.items() if key in evaluation),
         ("SSIM", _number(evaluation["ssim"], 4)),
         ("held-out views", f"{evaluation['views']}"),
         (str(evaluation["size_unit"]), f"{evaluation['size']:,}"),

@@ -232,6 +232,7 @@ def _learn(run: Run, capture: Capture) -> Generator[Event, None, None]:
         with written_by(config.version, run.path):
             training = method.resume(learned_from, settings, checkpoint.state, budget, config.device)
 
+    own_gains = bool(getattr(training, "learns_exposure", False))
     done = (0, 0.0) if checkpoint is None else (checkpoint.step, checkpoint.seconds)
 
     def card(finished: bool) -> FieldCard:
@@ -242,6 +243,7 @@ def _learn(run: Run, capture: Capture) -> Generator[Event, None, None]:
             seconds=done[1],
             finished=finished,
             over_white=capture.has_alpha,
+            own_gains=own_gains,
         )
 
     def save(training: Training, step: int, seconds: float) -> str:

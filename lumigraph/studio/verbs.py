@@ -85,7 +85,7 @@ def sample(request: SampleRequest) -> Generator[Event, None, None]:
     yield from render_sample(request.out, views=request.views, size=request.size, seed=request.seed)
 
 
-CUT_OUT_METRICS = ("psnr_black", "alpha_error")
+SOMETIMES = ("psnr_own_gain", "psnr_black", "alpha_error")  # metrics of some captures
 
 
 def evaluate(request: EvaluateRequest) -> Generator[Event, None, dict[str, Any]]:
@@ -96,13 +96,13 @@ def evaluate(request: EvaluateRequest) -> Generator[Event, None, dict[str, Any]]
     _, held_out = capture.split()
     if not len(held_out):
         raise RunError(f"{run.path} holds out no views to judge it by; train with --holdout 8")
-    views: list[dict[str, Any]] = [*(yield from loop.evaluate(field, held_out))]
+    views: list[dict[str, Any]] = [*(yield from loop.evaluate(field, held_out, card.own_gains))]
     size, unit = _size(field)
     evaluation = {
         "method": card.method,
         "psnr": _mean([view["psnr"] for view in views]),
         "ssim": _mean([view["ssim"] for view in views]),
-        **{name: _mean([view[name] for view in views]) for name in CUT_OUT_METRICS if name in views[0]},
+        **{name: _mean([view[name] for view in views]) for name in SOMETIMES if name in views[0]},
         "views": len(views),
         "train_seconds": round(card.seconds, 3),
         "steps": card.step,

@@ -145,3 +145,38 @@ def test_the_faded_are_recycled_and_the_seen_are_split(grow: str, seen: int) -> 
     new = after[visible][~(after[visible][:, None, kernel.MEAN] == before[None, :, kernel.MEAN]).all(-1).any(1)]
     assert len(new) == 2 * pairs  # a parent and its child both stand where nobody stood
     assert not rows.params[training.cap, :14].isnan().any()
+
+
+def cut_out() -> Capture:
+    """A white disc at depth 4 before nothing, as each camera sees it, with straight alpha."""
+    photos = []
+    for i in range(VIEWS):
+        x, y = torch.meshgrid(torch.arange(SIZE[0]) + 0.5, torch.arange(SIZE[1]) + 0.5, indexing="xy")
+        X, Y = (x - SIZE[0] / 2) / 20 * 4 + 0.5 * i, (y - SIZE[1] / 2) / 20 * 4
+        inside = (X - 2.25) ** 2 + Y**2 < 1
+        photos.append(torch.where(inside, 255, 0).to(torch.uint8)[..., None].expand(-1, -1, 4).contiguous())
+    return dataclasses.replace(capture(), photos=ArrayPhotos(photos), has_alpha=True)
+
+
+def test_white_object_gets_no_white_smoke() -> None:
+    steps = 300
+    training = splat.start(cut_out(), splat.Config(cap=3_500), Budget(steps=steps))
+    for i in range(steps):
+        training.step(i, i / steps)
+    alpha = training.field.render(cameras()[5]).alpha
+    assert alpha is not None
+    truth = cut_out().photo(5)[..., 3].float() / 255
+    assert (alpha[0, ..., 0] - truth).abs().mean() < 0.05
+
+
+def test_few_photos_get_a_lower_sh_degree() -> None:
+    assert splat.start(capture(), splat.Config(cap=8_000), Budget(steps=10)).highest_degree == 1
+    assert splat.start(capture(), splat.Config(cap=8_000, sh_degree=0), Budget(steps=10)).highest_degree == 0
+
+
+def test_too_few_steps_are_told() -> None:
+    training = splat.start(capture(), splat.Config(cap=8_000), Budget(steps=10))
+    training.step(0, 0.5)
+    assert len(training.closing_notes()) == 1
+    training.step(20 * VIEWS, 0.9)
+    assert not training.closing_notes()
