@@ -15,7 +15,7 @@
 namespace lumi {
 namespace {
 
-constexpr int LANES = 2 * VL, ROWS = 4, COLUMNS = 3;  // rows and vectors of columns in a tile of registers
+constexpr int LANES = 2 * VL, ROWS = 4, COLUMNS = 2;  // rows and vectors of columns in a tile: 16 registers hold it
 constexpr int WIDTH = LANES * COLUMNS;                // columns in a panel
 constexpr int PAIRS = DESCRIPTOR_SIZE / 2;            // pairs of bytes that lanes multiply and add
 constexpr int BLOCK = 256;                            // rows whose pairs stay in the second-level cache
