@@ -26,7 +26,9 @@ CONTRASTS = (0.02, 0.01, 0.005)  # detection thresholds: the first that finds EN
 ENOUGH = 1000
 RATIO = 0.8  # best against second-best angle (Lowe 2004, section 7.1)
 MAX_ANGLE = 0.7  # radians between descriptors, as COLMAP
-DESCRIPTOR_NORM = 250  # the largest whose square, each of 128 values rounded up by a half, stays below the kernel's limit
+DESCRIPTOR_NORM = (
+    250  # the largest whose square, each of 128 values rounded up by a half, stays below the kernel's limit
+)
 
 
 @dataclass(frozen=True)
