@@ -66,7 +66,7 @@ def extract(path: Path, size: tuple[int, int], max_size: int, max_count: int) ->
 
 
 def match(first: Features, second: Features, largest: int | None = None) -> Matches:
-    """Features that are each other's best match, clearly so in both directions; of the `largest` ones only, if given."""
+    """Features that are each other's best match, clearly so in both directions; of the `largest` only, if given."""
     if len(first) < 2 or len(second) < 2:  # no second-best to compare with
         return np.zeros((0, 2), np.uint32)
     return descriptor_match.match(first.descriptors[:largest], second.descriptors[:largest], _required_scores())
@@ -74,7 +74,8 @@ def match(first: Features, second: Features, largest: int | None = None) -> Matc
 
 @cache
 def _required_scores() -> NDArray[np.uint32]:
-    """The least dot product of a match by the second-best one: its angle is below MAX_ANGLE and RATIO of the other's."""
+    """The least dot product of a match, by that of the second-best: the angle must be below MAX_ANGLE, and below RATIO
+    times the other."""
     square = DESCRIPTOR_NORM**2
     next_angle = np.arccos(np.minimum(np.arange(descriptor_match.MAX_SQUARED_NORM + 1) / square, 1))
     limit = np.minimum(MAX_ANGLE, RATIO * next_angle)

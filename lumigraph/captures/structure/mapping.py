@@ -94,6 +94,7 @@ def complete(
         COMPLETE_ROUNDS, COMPLETE_CHANGE, chosen.mapper, adjustment, chosen.triangulation
     )
     mapper.end_reconstruction(False)
+    model.update_point_3d_errors()
 
 
 @dataclass

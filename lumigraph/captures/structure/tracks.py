@@ -68,7 +68,7 @@ def _ranks(labels: Longs, photos: Longs) -> Longs:
 def _fill_photos(kept: NDArray[np.bool_], rank: Longs, labels: Longs, photos: Longs, count: int) -> None:
     """Marks tracks in the order of their ranks wherever a photo still wants one."""
     order = np.argsort(rank[labels], kind="stable")
-    tracks, first = np.unique(rank[labels[order]], return_index=True)
+    _, first = np.unique(rank[labels[order]], return_index=True)
     wanted = np.full(count, PHOTO_QUOTA)
     for members in np.split(order, first[1:]):
         if len(members) > 1 and (wanted[photos[members]] > 0).any():

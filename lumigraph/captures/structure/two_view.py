@@ -17,7 +17,7 @@ MIN_TRIALS, MAX_TRIALS, CONFIDENCE = 20, 1000, 0.99
 
 
 def ransac_options(seed: int, max_error: float | None = None) -> pycolmap.TwoViewGeometryOptions:
-    """COLMAP's with fewer trials; `max_error`: pixels that an inlier may be off its epipolar line, if not COLMAP's own limit."""
+    """COLMAP's with fewer trials; `max_error`: pixels that an inlier may be off its epipolar line, if not COLMAP's."""
     chosen = pycolmap.TwoViewGeometryOptions()
     chosen.ransac.random_seed = seed  # per pair, so that the order in which threads come does not matter
     chosen.ransac.min_num_trials, chosen.ransac.max_num_trials = MIN_TRIALS, MAX_TRIALS
