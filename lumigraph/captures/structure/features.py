@@ -24,6 +24,7 @@ Matches = NDArray[np.uint32]  # (M, 2): the row in the first photo, the row in t
 
 CONTRASTS = (0.02, 0.01, 0.005)  # detection thresholds: the first that finds ENOUGH, for plain or blurred photos
 ENOUGH = 1000
+MASK_SHAPE = 0.02  # relative difference of the ratios of the sides of a photo and its mask
 RATIO = 0.8  # best against second-best angle (Lowe 2004, section 7.1)
 MAX_ANGLE = 0.7  # radians between descriptors, as COLMAP
 DESCRIPTOR_NORM = (
@@ -43,16 +44,20 @@ class Features:
         return len(self.points)
 
 
-def extract(path: Path, size: tuple[int, int], max_size: int, max_count: int) -> Features:
+def extract(path: Path, size: tuple[int, int], max_size: int, max_count: int, mask: Path | None = None) -> Features:
     """The up to `max_count` largest features of an upright photo of `size` (width, height), its long side reduced to
-    at most `max_size` pixels. Raises CaptureError when the file is not that photo."""
+    at most `max_size` pixels. None is where `mask` is black or the photo itself is transparent.
+
+    Raises CaptureError if the file is not that photo, or the mask no picture of its shape.
+    """
     grey = _read_grey(path, size, max_size)
+    used = _read_used(path, mask, grey.shape)
     found: Any = ()
     described: Any = None
     for contrast in CONTRASTS:
         # The precise upscale keeps the image's corner in place; without it every point is off by a quarter pixel.
         sift = cv2.SIFT.create(contrastThreshold=contrast, enable_precise_upscale=True)
-        found, described = sift.detectAndCompute(grey, None)
+        found, described = sift.detectAndCompute(grey, used)
         if len(found) >= ENOUGH:
             break
     height, width = grey.shape
@@ -81,6 +86,27 @@ def _required_scores() -> NDArray[np.uint32]:
     limit = np.minimum(MAX_ANGLE, RATIO * next_angle)
     never = descriptor_match.MAX_SQUARED_NORM + 1
     return np.where(limit > 0, np.floor(square * np.cos(limit)) + 1, never).astype(np.uint32)
+
+
+def _read_used(path: Path, mask: Path | None, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """Where features may be, 255 or 0, of the shape of the reduced photo; None for everywhere."""
+    used = np.full(shape, 255, np.uint8)
+    if path.suffix.lower() == ".png":
+        stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+        if stored is not None and stored.ndim == 3 and stored.shape[2] == 4:
+            alpha = (stored[..., 3] // (257 if stored.dtype == np.uint16 else 1)).astype(np.uint8)
+            used &= _threshold(alpha, shape)
+    if mask is not None:
+        black = cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+        if black is None or abs(black.shape[0] * shape[1] / (black.shape[1] * shape[0]) - 1) > MASK_SHAPE:
+            raise CaptureError(f"the mask of {path.name} is no picture of the photo's shape")
+        used &= _threshold(black, shape)
+    return None if used.all() else used
+
+
+def _threshold(values: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    reduced = cv2.resize(values, shape[::-1], interpolation=cv2.INTER_AREA)
+    return np.where(reduced >= 128, np.uint8(255), np.uint8(0))
 
 
 def _read_grey(path: Path, size: tuple[int, int], max_size: int) -> NDArray[np.uint8]:
