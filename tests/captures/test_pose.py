@@ -386,6 +386,7 @@ def test_descriptor_scores_pass_as_their_angles_do() -> None:
     required = local._required_scores()
     for score, following in random.integers(30000, 62501, (2000, 2)):
         angle, next_angle = (np.arccos(min(value / DESCRIPTOR_NORM**2, 1)) for value in (score, following))
+        angle = max(angle, local.SMALLEST_ANGLE)
         assert (score >= required[following]) == (angle < local.MAX_ANGLE and angle < local.RATIO * next_angle)
     assert required[0] > 0 and (required[DESCRIPTOR_NORM**2 :] == 65536).all()
 

@@ -27,9 +27,8 @@ ENOUGH = 1000
 MASK_SHAPE = 0.02  # relative difference of the ratios of the sides of a photo and its mask
 RATIO = 0.8  # best against second-best angle (Lowe 2004, section 7.1)
 MAX_ANGLE = 0.7  # radians between descriptors, as COLMAP
-DESCRIPTOR_NORM = (
-    250  # the largest whose square, each of 128 values rounded up by a half, stays below the kernel's limit
-)
+SMALLEST_ANGLE = 0.1  # radians; below, rounded descriptors tell no two angles apart
+DESCRIPTOR_NORM = 250  # its square, with 128 values rounded up by a half, stays below the kernel's limit
 
 
 @dataclass(frozen=True)
@@ -79,13 +78,13 @@ def match(first: Features, second: Features, largest: int | None = None) -> Matc
 
 @cache
 def _required_scores() -> NDArray[np.uint32]:
-    """The least dot product of a match, by that of the second-best: the angle must be below MAX_ANGLE, and below RATIO
-    times the other."""
+    """The least dot product of a match, by that of the second-best: the angle, or SMALLEST_ANGLE if that is larger,
+    must be below MAX_ANGLE and below RATIO times the other."""
     square = DESCRIPTOR_NORM**2
     next_angle = np.arccos(np.minimum(np.arange(descriptor_match.MAX_SQUARED_NORM + 1) / square, 1))
     limit = np.minimum(MAX_ANGLE, RATIO * next_angle)
     never = descriptor_match.MAX_SQUARED_NORM + 1
-    return np.where(limit > 0, np.floor(square * np.cos(limit)) + 1, never).astype(np.uint32)
+    return np.where(limit > SMALLEST_ANGLE, np.floor(square * np.cos(limit)) + 1, never).astype(np.uint32)
 
 
 def _read_used(path: Path, mask: Path | None, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
@@ -100,7 +99,7 @@ def _read_used(path: Path, mask: Path | None, shape: tuple[int, ...]) -> NDArray
         black = cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
         if black is None or abs(black.shape[0] * shape[1] / (black.shape[1] * shape[0]) - 1) > MASK_SHAPE:
             raise CaptureError(f"the mask of {path.name} is no picture of the photo's shape")
-        used &= _threshold(black, shape)
+        used &= _threshold(np.asarray(black, np.uint8), shape)
     return None if used.all() else used
 
 
