@@ -7,17 +7,21 @@ the clock.
 import json
 import resource
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from benchmarks.cli import lumigraph, sample
+from lumigraph.kernels import descriptor_match, native
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.poses import align_similarity, rotation_error_degrees
 from lumigraph.studio import catalogue
 
 CASES = ("sample", "fox", "can")
+MATCHED = (500, 3072, 8192)  # descriptors of a photo
 
 Row = dict[str, object]
 
@@ -31,6 +35,26 @@ def rows(data: Path, cases: Sequence[str] = CASES) -> Iterator[Row]:
                 yield {"case": case, **measure(pictures, known, Path(work, "found"))}
             else:
                 yield {"case": case, "skipped": f"no {pictures}"}
+
+
+def matching_rows(repeats: int = 7) -> Iterator[Row]:
+    """Descriptors of two photos, all against all, on one thread; shortest of the repeats."""
+    random = np.random.default_rng(0)
+    required = np.minimum(1.05 * np.arange(65536) + 100, 65536).astype(np.uint32)
+    for count in MATCHED:
+        first, second = (random.integers(0, 32, (count, 128), np.uint8) for _ in range(2))
+        seconds = []
+        for _ in range(repeats):
+            started = time.perf_counter()
+            descriptor_match.match(first, second, required)
+            seconds.append(time.perf_counter() - started)
+        rate = count**2 * 128 / min(seconds) * 1e-9
+        yield {
+            "case": f"{count} x {count}",
+            "isa": native.isa,
+            "ms": round(1e3 * min(seconds), 2),
+            "gmac_per_second": round(rate, 1),
+        }
 
 
 def locate(case: str, data: Path, work: Path) -> tuple[Path, Path | None]:

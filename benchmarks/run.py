@@ -51,7 +51,19 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         nargs="+",
-        choices=("peak", "kernels", "fields", "live", "training", "poses", "meshes", "server", "uploads", "pages"),
+        choices=(
+            "peak",
+            "kernels",
+            "fields",
+            "live",
+            "training",
+            "poses",
+            "matching",
+            "meshes",
+            "server",
+            "uploads",
+            "pages",
+        ),
         help="default: all",
     )
     parser.add_argument("--scenes", nargs="+", choices=SCENES, default=SCENES, help="of training, poses; default: all")
@@ -72,6 +84,7 @@ def suites(args: argparse.Namespace) -> dict[str, Callable[[], Iterator[Row]]]:
         "live": live.rows,
         "training": partial(training.rows, args.data, trained, args.seconds, args.methods),
         "poses": partial(poses.rows, args.data, posed),
+        "matching": poses.matching_rows,
         "meshes": partial(meshes.rows, args.data, args.splats),
         "server": server.rows,
         "pages": pages.rows,

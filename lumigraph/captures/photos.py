@@ -26,6 +26,7 @@ JPEG_QUALITY = 95
 MAX_PHOTOS = 10_000
 SPOKEN_NOTES = 5  # files named one by one before the rest becomes a count
 REDUCED_COPY = re.compile(r"images_\d+$")  # beside `images`: the same photos again, smaller
+MASK_FOLDERS = ("masks", "mask")
 NOT_PHOTOS = frozenset({"mask", "masks", "depth", "depths", "normals", "segmentation", "thumbnails", "__macosx"})
 
 Place = tuple[float, float, float | None]
@@ -41,8 +42,11 @@ class PhotoSet:
     focal_px: tuple[float | None, ...]  # from EXIF, at this size; None where unknown
     gps: tuple[Place | None, ...]  # (degrees north, degrees east, metres of altitude or None)
     from_video: bool = False
+    masks: tuple[Path | None, ...] = ()  # black where a photo is to be ignored, upright as it is; empty for none at all
 
     def __post_init__(self) -> None:
+        if self.masks and len(self.masks) != len(self.names):
+            raise ValueError("every tuple of a PhotoSet needs one entry per name")
         if {len(self.sizes), len(self.focal_px), len(self.gps)} != {len(self.names)}:
             raise ValueError("every tuple of a PhotoSet needs one entry per name")
 
@@ -67,31 +71,39 @@ class _Ready:
     size: tuple[int, int]
     focal_px: float | None
     gps: Place | None
+    mask: str | None = None  # its name, of a file that is written beside the folder of photos
 
 
 def find_photos(path: Path, work: Path) -> Generator[Event, None, PhotoSet]:
     """Gathers the photos of `path`, a folder (and its direct sub-folders) or a zip, into `work`/photos.
 
+    Their masks come along into `work`/masks: of a folder `masks` or `mask` inside `path` or beside it, files named as
+    COLMAP does (a.jpg.png for a.jpg) or like the photo.
+
     Yields Progress and Notes about files left out. Raises CaptureError when `path` is neither, when an archive breaks a
     bound, or when fewer than two photos remain. Nothing half-written stays behind.
     """
     work.mkdir(parents=True, exist_ok=True)
-    made = work / "photos"
+    made, masks = work / "photos", work / "masks"
     growing = work / f"photos.tmp-{os.getpid()}"
+    growing_masks = work / f"masks.tmp-{os.getpid()}"
     unpacked = work / f"unpacked.tmp-{os.getpid()}"
     try:
-        for folder in (growing, unpacked):
+        for folder in (growing, growing_masks, unpacked):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
         found = yield from _find(path, work, unpacked)
-        ready, skipped = yield from _gather(found, growing)
+        ready, skipped = yield from _gather(found, growing, growing_masks)
         yield from _notes(skipped)
         if len(ready) < 2:
             raise CaptureError(_too_few(path, len(ready), skipped))
         shutil.rmtree(made, ignore_errors=True)
         growing.replace(made)
+        shutil.rmtree(masks, ignore_errors=True)
+        growing_masks.replace(masks)
     finally:
         shutil.rmtree(growing, ignore_errors=True)
+        shutil.rmtree(growing_masks, ignore_errors=True)
         shutil.rmtree(unpacked, ignore_errors=True)
     return PhotoSet(
         folder=made,
@@ -99,6 +111,7 @@ def find_photos(path: Path, work: Path) -> Generator[Event, None, PhotoSet]:
         sizes=tuple(r.size for r in ready),
         focal_px=tuple(r.focal_px for r in ready),
         gps=tuple(r.gps for r in ready),
+        masks=tuple(masks / r.mask if r.mask else None for r in ready) if any(r.mask for r in ready) else (),
     )
 
 
@@ -153,7 +166,9 @@ def _hidden(label: str) -> bool:
     return hidden or "__MACOSX" in parts or parts[-1] in ("Thumbs.db", "desktop.ini")
 
 
-def _gather(found: list[_Found], folder: Path) -> Generator[Event, None, tuple[list[_Ready], list[_Found]]]:
+def _gather(
+    found: list[_Found], folder: Path, masks: Path
+) -> Generator[Event, None, tuple[list[_Ready], list[_Found]]]:
     """Checks every photo to its last byte and puts the sound ones into `folder`, under safe, unique names."""
     skipped = [f for f in found if f.path is None]
     photos = [f for f in found if f.path is not None]
@@ -163,7 +178,7 @@ def _gather(found: list[_Found], folder: Path) -> Generator[Event, None, tuple[l
         photo, stem = job
         assert photo.path is not None
         try:
-            return _settle(photo.path, folder, stem)
+            return _settle(photo.path, folder, stem, masks)
         except CaptureError as error:
             return _Found(photo.label, None, str(error).removeprefix(f"{photo.path.name} "))
 
@@ -196,8 +211,11 @@ def _unique_stems(labels: list[str]) -> list[str]:
     return stems
 
 
-def _settle(source: Path, folder: Path, stem: str) -> _Ready:
-    """Puts one photo, upright, into `folder` as `stem` plus suffix; CaptureError when it is damaged."""
+def _settle(source: Path, folder: Path, stem: str, masks: Path) -> _Ready:
+    """Puts one photo, upright, into `folder` as `stem` plus suffix, and its mask, if it has one, into `masks`.
+
+    Raises CaptureError if it is damaged, or its mask.
+    """
     with pixels.open_photo(source) as picture:
         kind = picture.format or ""
         focal, gps, turned = exif.focal_pixels(picture), exif.place(picture), exif.turn(picture)
@@ -215,7 +233,21 @@ def _settle(source: Path, folder: Path, stem: str) -> _Ready:
             name = stem + (".png" if lossless else ".jpg")
             options: dict[str, Any] = {"compress_level": 3} if lossless else {"quality": JPEG_QUALITY, "subsampling": 0}
             upright.save(folder / name, **options)
-    return _Ready(name, size, focal, gps)
+    mask = _mask_of(source)
+    if mask is not None:
+        used = Image.fromarray(pixels.decode_mask(mask)[..., 0])
+        (used if turned is None else used.transpose(turned)).save(masks / f"{name}.png")
+    return _Ready(name, size, focal, gps, None if mask is None else f"{name}.png")
+
+
+def _mask_of(photo: Path) -> Path | None:
+    """The file of its mask: in a folder of masks inside the photo's own, or beside it."""
+    for above in (photo.parent, photo.parent.parent):
+        for folder in MASK_FOLDERS:
+            for name in (f"{photo.name}.png", photo.name, f"{photo.stem}.png"):
+                if (above / folder / name).is_file():
+                    return above / folder / name
+    return None
 
 
 def _is_plain(picture: Image.Image) -> bool:

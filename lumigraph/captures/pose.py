@@ -38,6 +38,7 @@ MAX_IMAGE_SIZE = 1000  # pixels of the longer side in which features are sought
 MAX_FEATURES = 3072  # per photo; matching takes time with the square
 SAME_FOCAL = 0.01  # relative difference below which two EXIF focal lengths are one zoom setting
 SPOKEN_NAMES = 5
+LEAST_PHOTOS = 3  # of two, nothing tells whether their cameras are right
 ADVICE = (
     "take sharp photos that overlap by two thirds or more, of something textured that stands still, and move between "
     "them instead of turning on the spot"
@@ -59,7 +60,8 @@ def estimate(
     """Finds the cameras of photos and makes `out` a capture in COLMAP's form: images/, sparse/0/*.bin and pose.json.
 
     camera: "auto" gives photos of one size and focal length one camera; "single" insists on one camera for all,
-    "per-photo" on one each. Lenses are OPENCV (k1 k2 p1 p2). Progress comes per photo, pair and registered view.
+    "per-photo" on one each. Where a photo is masked or transparent, no features are taken. Lenses are OPENCV (k1 k2 p1
+    p2). Progress comes per photo, pair and registered view.
     Raises CaptureError when `out` holds something else, when the photos cannot be joined well enough to be trusted
     (unless allow_partial, then what there is is kept and a Note warns), or when the process dies. Nothing half-written
     stays behind; an earlier result in `out` is replaced in the end.
@@ -79,6 +81,7 @@ def estimate(
             focals=list(photos.focal_px),
             pairs=pairing.choose(matching, photos.gps, photos.from_video),
             mapper=mapper,
+            masks=[mask and str(mask) for mask in photos.masks or [None] * len(photos)],
             max_image_size=max_image_size,
             max_features=max_features,
             seed=seed,
@@ -101,8 +104,11 @@ def estimate(
 
 
 def _check(photos: PhotoSet, out: Path, matching: Matching) -> None:
-    if len(photos) < 2:
-        raise CaptureError(f"{photos.folder} holds {len(photos)} photo: at least three are needed, better 30 or more")
+    if len(photos) < LEAST_PHOTOS:
+        raise CaptureError(
+            f"cameras cannot be found from {len(photos)} photo{'s' * (len(photos) != 1)}: at least three are needed, "
+            "better 30 or more"
+        )
     if matching == "spatial" and not any(photos.gps):
         raise CaptureError("spatial matching needs photos with GPS positions: choose another matching")
     if out.exists() and not (out.is_dir() and ((out / REPORT).is_file() or not any(out.iterdir()))):

@@ -27,6 +27,7 @@ from lumigraph.captures import colmap, pose, transforms, video
 from lumigraph.captures.photos import PhotoSet, find_photos
 from lumigraph.captures.structure import features as local
 from lumigraph.captures.structure import focal, pairs
+from lumigraph.captures.structure.features import DESCRIPTOR_NORM
 from lumigraph.captures.structure.report import PoseReport, doubts, stops
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import CaptureError
@@ -184,8 +185,10 @@ def refused(photos: PhotoSet, out: Path, match: str) -> None:
     assert not out.exists() and not list(out.parent.glob("*.tmp-*"))
 
 
-def test_one_photo_is_too_few(tmp_path: Path) -> None:
-    refused(photo_set(tmp_path / "photos", [texture(0)]), tmp_path / "out", "at least three")
+@pytest.mark.parametrize("count", [1, 2])
+def test_pose_rejects_fewer_than_three_photos(count: int, tmp_path: Path) -> None:
+    photos = photo_set(tmp_path / "photos", [texture(i) for i in range(count)])
+    refused(photos, tmp_path / "out", rf"from {count} photos?: at least three")
 
 
 def test_plain_photos_show_no_detail(tmp_path: Path) -> None:
@@ -345,7 +348,8 @@ def test_pycolmap_stays_in_the_process() -> None:
 
 
 def described(rows: NDArray[np.float64]) -> local.Features:
-    whole = np.clip(np.rint(rows), 0, 255).astype(np.uint8)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    whole = np.clip(np.rint(DESCRIPTOR_NORM * unit), 0, 127).astype(np.uint8)
     return local.Features((100, 100), np.zeros((len(rows), 2), np.float32), whole)
 
 
@@ -374,6 +378,54 @@ def test_features_sit_on_their_pixels(tmp_path: Path) -> None:
         found = local.extract(tmp_path / "blob.png", (240, 160), size, 10)
         assert found.size == (size, size * 2 // 3)
         assert found.points[0] == pytest.approx([size / 2, size / 3], abs=0.05)
+
+
+def test_descriptor_scores_pass_as_their_angles_do() -> None:
+    """The table of least scores says what Lowe's ratio of angles says."""
+    random = np.random.default_rng(3)
+    required = local._required_scores()
+    for score, following in random.integers(30000, 62501, (2000, 2)):
+        angle, next_angle = (np.arccos(min(value / DESCRIPTOR_NORM**2, 1)) for value in (score, following))
+        angle = max(angle, local.SMALLEST_ANGLE)
+        assert (score >= required[following]) == (angle < local.MAX_ANGLE and angle < local.RATIO * next_angle)
+    assert required[0] > 0 and (required[DESCRIPTOR_NORM**2 :] == 65536).all()
+
+
+def test_features_avoid_masks_and_transparency(tmp_path: Path) -> None:
+    """Left half masked, top half transparent: features remain at the bottom right alone."""
+    picture = texture(5)[:300, :400]
+    mask = np.full((300, 400), 255, np.uint8)
+    mask[:, :200] = 0
+    alpha = np.full((300, 400, 1), 255, np.uint8)
+    alpha[:150] = 0
+    cv2.imwrite(str(tmp_path / "plain.png"), picture)
+    cv2.imwrite(str(tmp_path / "cut.png"), np.concatenate([picture, alpha], axis=2))
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    cv2.imwrite(str(tmp_path / "tall.png"), mask.T)
+    everywhere = local.extract(tmp_path / "plain.png", (400, 300), 400, 2000)
+    assert everywhere.points.min() < 60
+    points = local.extract(tmp_path / "cut.png", (400, 300), 400, 2000, tmp_path / "mask.png").points
+    assert len(points) > 20 and points[:, 0].min() >= 199 and points[:, 1].min() >= 149
+    with pytest.raises(CaptureError, match=r"mask of plain.png"):
+        local.extract(tmp_path / "plain.png", (400, 300), 400, 2000, tmp_path / "tall.png")
+
+
+@pytest.mark.parametrize("name", ["a.jpg.png", "a.png", "a.jpg"])
+def test_photos_bring_their_masks(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "masks").mkdir(parents=True)
+    (folder / "images").mkdir()
+    for photo in ("a.jpg", "b.jpg"):
+        cv2.imwrite(str(folder / "images" / photo), texture(1)[:60, :80])
+    black = np.zeros((60, 80, 3), np.uint8)
+    black[:, 40:] = 255
+    cv2.imwrite(str(folder / "masks" / name), black)
+    photos, _ = finish(find_photos(folder / "images", tmp_path / "work"))
+    assert photos.masks[1] is None and photos.masks[0] is not None
+    read = cv2.imread(str(photos.masks[0]), cv2.IMREAD_GRAYSCALE)
+    assert read[:, :36].max() == 0 and read[:, 44:].min() == 255
+    (folder / "masks" / name).unlink()
+    assert finish(find_photos(folder / "images", tmp_path / "work"))[0].masks == ()
 
 
 def test_pairs_vote_for_their_focal_length() -> None:
@@ -434,9 +486,65 @@ def test_gates_know_good_from_failed_reconstructions() -> None:
         "only 81 % of the matches",
         "only 67 % of the photo pairs",
     ]
+    sparse = report(observations_per_view=127.7, track_length=3.27, pairs_consistent=1.0)  # cameras within 0.1 degrees
+    assert doubts(sparse) == []
     failed = report(photos=29, registered=4, observations_per_view=34, track_length=3.54, matches_consistent=0.925)
     assert stops(failed)[0] == "only 4 of 29 photos could be joined"
     assert len(doubts(report(registered=44, reprojection_px=1.8))) == 2 and not stops(report(registered=44))
+
+
+def test_pairs_that_match_by_mistake_are_not_judged() -> None:
+    """shares() in a process of its own, since its module imports pycolmap."""
+    script = (
+        "import zlib, numpy as np\n"
+        "from lumigraph.captures.structure.judgement import shares\n"
+        "strong, weak = np.full(20, 300), np.full(20, 40)\n"
+        "print(*shares(np.concatenate([strong, 0 * weak]), np.concatenate([strong, weak])))\n"
+        "print(*shares(0 * weak, weak), *shares(weak[:0], weak[:0]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    matches, pairs_share, *rest = map(float, done.stdout.split())
+    assert matches == pytest.approx(6000 / 6800) and pairs_share == 1
+    assert rest == [0, 0, 0, 0]
+
+
+def test_principal_points_move_for_a_reason_only() -> None:
+    """Fox, a synthetic scene whose middle is exact, a facade (as measured); a camera that fell apart."""
+    script = (
+        "import zlib\n"
+        "from lumigraph.captures.structure.refinement import is_clear\n"
+        "shifts, stds = (.0080, .0024, .0199, .09, .0080), (.0005, .0005, .0017, .0005, float('nan'))\n"
+        "print([is_clear(*both) for both in zip(shifts, stds)])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[True, False, False, False, False]"
+
+
+def test_thin_keeps_the_longest_tracks_and_every_pair() -> None:
+    """Three photos: 500 points seen by all, 100 pairs of features that photos 1 and 2 alone share."""
+    script = (
+        "import zlib, numpy as np, pycolmap\n"
+        "from lumigraph.captures.structure import tracks\n"
+        "from lumigraph.captures.structure.features import Features\n"
+        "from lumigraph.captures.structure.verification import Verified\n"
+        "tracks.PHOTO_QUOTA, tracks.PAIR_QUOTA = 300, 320\n"
+        "photo = Features((9, 9), np.zeros((700, 2), np.float32), np.zeros((700, 128), np.uint8))\n"
+        "def pair(i, j, rows):\n"
+        "    geometry = pycolmap.TwoViewGeometry()\n"
+        "    geometry.inlier_matches = np.stack([rows, rows], 1).astype(np.uint32)\n"
+        "    return Verified((i, j), geometry)\n"
+        "every = [pair(0, 1, np.arange(500)), pair(0, 2, np.arange(500)), pair(1, 2, np.arange(600))]\n"
+        "few = tracks.thin([photo] * 3, every)\n"
+        "print([len(one.matches) for one in few], max(int(one.matches.max()) for one in few))\n"
+        "print([one.pair for one in few], [len(one.matches) for one in every])\n"
+        "print(tracks.components(5, np.array([[4, 2], [2, 3]])).tolist(), tracks.thin([photo], []))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "[320, 320, 320] 319",
+        "[(0, 1), (0, 2), (1, 2)] [500, 500, 600]",
+        "[0, 1, 2, 2, 2] []",
+    ]
 
 
 # -- real captures -----------------------------------------------------------------------------------------------------

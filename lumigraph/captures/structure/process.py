@@ -23,8 +23,8 @@ import pycolmap
 from lumigraph.captures.structure.correspondences import extract, match
 from lumigraph.captures.structure.judgement import judge
 from lumigraph.captures.structure.lenses import guesses
-from lumigraph.captures.structure.mapping import reconstruct
-from lumigraph.captures.structure.refinement import refine
+from lumigraph.captures.structure.mapping import complete, reconstruct
+from lumigraph.captures.structure.refinement import determines_principal_points, move_principal_points
 from lumigraph.captures.structure.report import PoseReport, stops
 from lumigraph.captures.structure.request import Request
 from lumigraph.captures.structure.speaker import Speaker
@@ -68,7 +68,9 @@ def run(request: Request, say: Speaker) -> PoseReport:
         if model is None:
             continue
         with clock.stage("refinement"):
-            model, refined = refine(model)
+            moves = determines_principal_points(model)
+            complete(model, request, found, verified, lenses)
+            model, refined = move_principal_points(model) if moves else (model, False)
         judged = Attempt(model, judge(model, models, refined, request, found, verified))
         best = judged if best is None or judged.rank > best.rank else best
         if not stops(best.report):

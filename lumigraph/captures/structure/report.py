@@ -22,7 +22,7 @@ class PoseReport:
     observations_per_view: float  # mean number of 3D points that a photo sees
     track_length: float  # mean number of photos that see a 3D point
     matches_consistent: float  # share of verified matches within 4 px of their epipolar lines
-    pairs_consistent: float  # share of pairs, of 50 matches or more, of which 80 % are so
+    pairs_consistent: float  # share of pairs, of 100 matches or more, of which 80 % are so
     focal_px: list[float]  # of each camera, at the photos' own size
     principal_point_refined: bool
     max_image_size: int
@@ -55,13 +55,13 @@ class Gate:
         return self.says.format(report, percent=100 * float(getattr(report, self.figure)))
 
 
-# From good and failed reconstructions of nine captures, all lying far to either side.
+# docs/decisions/0012 has the figures of the captures that these come from.
 GATES = (
     Gate("share", 0.90, 0.60, "only {0.registered} of {0.photos} photos could be joined"),
-    Gate("observations_per_view", 250, 100, "a photo sees only {0.observations_per_view:.0f} of the points on average"),
-    Gate("track_length", 3.0, 2.01, "a point is seen in only {0.track_length:.1f} photos on average"),
-    Gate("matches_consistent", 0.94, 0.90, "only {percent:.0f} % of the matches agree with the cameras found"),
-    Gate("pairs_consistent", 0.82, 0.75, "only {percent:.0f} % of the photo pairs agree with the cameras found"),
+    Gate("observations_per_view", 80, 50, "a photo sees only {0.observations_per_view:.0f} of the points on average"),
+    Gate("track_length", 2.6, 2.01, "a point is seen in only {0.track_length:.1f} photos on average"),
+    Gate("matches_consistent", 0.90, 0.85, "only {percent:.0f} % of the matches agree with the cameras found"),
+    Gate("pairs_consistent", 0.85, 0.75, "only {percent:.0f} % of the photo pairs agree with the cameras found"),
     Gate("reprojection_px", 1.5, None, "points miss their pixels by {0.reprojection_px:.1f} px on average", above=True),
 )
 

@@ -20,6 +20,7 @@ class Request:
     focals: list[float | None]  # pixels at `sizes`
     pairs: list[tuple[int, int]]
     mapper: Mapper
+    masks: list[str | None]  # files that are black where a photo is to be ignored
     max_image_size: int
     max_features: int
     seed: int

@@ -265,5 +265,6 @@ NB_MODULE(LUMI_MODULE, m) {
     m.def("loss", &loss, nb::arg("rgb"), nb::arg("target"), nb::arg("mask").none(), nb::arg("width"), nb::arg("height"),
           nb::arg("weights"), nb::arg("gradient").none(), nb::arg("error").none());
     bind_field(m);
+    bind_match(m);
     bind_mesh(m);
 }

@@ -24,6 +24,7 @@ template <class A> auto* data(const A& a, size_t count, const char* name) {
 }
 
 void bind_field(nb::module_& m);
+void bind_match(nb::module_& m);
 void bind_mesh(nb::module_& m);
 
 }  // namespace lumi
