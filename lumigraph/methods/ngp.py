@@ -86,10 +86,20 @@ class Config:
 
 
 class NgpField:
-    """table, weights: of kernels.hashgrid; occupancy: where the march takes samples."""
+    """table, weights: of kernels.hashgrid; occupancy: where the march takes samples; unit: the length, in world units,
+    that densities are per."""
 
-    def __init__(self, grid: hashgrid.Grid, table: Tensor, weights: Tensor, occupancy: march.Occupancy, fineness: int):
+    def __init__(
+        self,
+        grid: hashgrid.Grid,
+        table: Tensor,
+        weights: Tensor,
+        occupancy: march.Occupancy,
+        fineness: int,
+        unit: float,
+    ) -> None:
         self.grid, self.table, self.weights, self.occupancy = grid, table, weights, occupancy
+        self.density_unit = unit
         cubes = len(occupancy.cells)
         self.shortest = 2 * math.sqrt(3) * occupancy.half / fineness
         self.growth = 0.0 if cubes == 1 else 4.0 / fineness
@@ -122,10 +132,11 @@ class NgpField:
             points, _ = self._points(Rays(beams.origins[alive], beams.directions[alive]), part)
             found = torch.zeros(len(which), 4, device=which.device)
             found[:, 0] = hashgrid.density(self.grid, self.table, self.weights, points)
-            light = volume.light(found, part.distance, part.length, part.first)
+            length = part.length / self.density_unit
+            light = volume.light(found, part.distance, length, part.first)
             # the light that reaches a sample is its weight over its own alpha
             reached = light.weight * through[alive][part.ray]
-            kept[which] = reached > DIM * -torch.expm1(-found[:, 0] * part.length)
+            kept[which] = reached > DIM * -torch.expm1(-found[:, 0] * length)
             through[alive] *= light.transmittance
         counted = torch.cat([kept.new_zeros(1, dtype=torch.int64), kept.cumsum(0)])
         return march.Samples(counted[samples.first], samples.distance[kept], samples.length[kept])
@@ -134,7 +145,7 @@ class NgpField:
         """What arrives along the rays. Differentiable in table and weights."""
         points, direction = self._points(beams, samples)
         seen = hashgrid.field(self.grid, self.table, self.weights, points, direction, self.table.grad)
-        return volume.light(seen, samples.distance, samples.length, samples.first)
+        return volume.light(seen, samples.distance, samples.length / self.density_unit, samples.first)
 
     def _points(self, beams: Rays, samples: march.Samples) -> tuple[Tensor, Tensor]:
         """(S, 3) where the samples are in the unit cube, and the directions they are seen along."""
@@ -181,7 +192,7 @@ class NgpField:
             "table": self.table.detach(),
             "weights": self.weights.detach(),
             "cells": o.cells,
-            "place": torch.cat([o.centre.cpu(), torch.tensor([o.half])]),
+            "place": torch.cat([o.centre.cpu(), torch.tensor([o.half, self.density_unit])]),
             "layout": torch.tensor([self.grid.log2_entries, int(level[0].scale), int(level[-1].scale), fineness]),
         }
 
@@ -214,7 +225,10 @@ def load(state: dict[str, Tensor]) -> NgpField:
         if table.shape != (grid.entries, hashgrid.FEATURES) or weights.shape != (hashgrid.WEIGHTS,) or fineness < 1:
             raise ValueError("the table or the networks have another shape")
         occupancy = march.Occupancy(state["cells"], place[:3].to(table), float(place[3]))
-        return NgpField(grid, table, weights, occupancy, fineness)
+        unit = float(place[4]) if len(place) > 4 else 1.0  # runs of earlier versions: densities per world unit
+        if not unit > 0:
+            raise ValueError("densities are per no length")
+        return NgpField(grid, table, weights, occupancy, fineness, unit)
     except (KeyError, ValueError, IndexError) as error:
         raise RunError(f"this is not a field of the method {NAME}: {error}") from error
 
@@ -252,7 +266,7 @@ class Density:
         for piece in torch.split(which, 1 << 18):
             found = self._probe(piece)
             flat.scatter_reduce_(0, piece, found, "amax")
-        thickness = flat[possible] * self._field.shortest
+        thickness = flat[possible] * (self._field.shortest / self._field.density_unit)
         cells[possible] = (thickness > thickness.mean().clamp(max=self._sparse)).to(cells)
 
     def _probe(self, which: Tensor) -> Tensor:
@@ -406,7 +420,9 @@ def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu")
     else:
         occupancy.cells.copy_(visible(capture.cameras, free_depths(capture.cameras, beginning), occupancy))
     table, weights = grid.table(generator).to(device), hashgrid.networks(generator).to(device)
-    return NgpTraining(capture, config, NgpField(grid, table, weights, occupancy, config.fineness), device)
+    # an untrained density is about 1: per half the first cube, most light comes through what nobody has learned yet
+    field = NgpField(grid, table, weights, occupancy, config.fineness, half)
+    return NgpTraining(capture, config, field, device)
 
 
 def resume(
