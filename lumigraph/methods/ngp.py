@@ -54,7 +54,7 @@ class Config:
     cells: of the grid of occupied cells, along each side
     cubes: nested grids, each twice as large as the one before; 0 chooses: 1 for cut-out photos, else as many as hold
         the capture's points, 5 where it has none
-    fineness: steps along the diagonal of the first cube
+    fineness: steps along the diagonal of the first cube; 0 chooses: 512 for cut-out photos, else 256
     sparse: density times a step below which a cell is empty
     distortion: weight of the loss that gathers light in one place along a ray (Barron et al. 2022, eq. 15)
     depth: weight of the loss that draws depths to the capture's points
@@ -73,7 +73,7 @@ class Config:
     decay: Annotated[float, Within(0)] = 0.0
     cells: Annotated[int, Within(4, 512)] = 64
     cubes: Annotated[int, Within(0, 12)] = 0
-    fineness: Annotated[int, Within(8, 65536)] = 512
+    fineness: Annotated[int, Within(0, 65536)] = 0
     sparse: Annotated[float, Within(0)] = 0.01
     distortion: Annotated[float, Within(0)] = 0.0
     depth: Annotated[float, Within(0)] = 0.0
@@ -421,7 +421,8 @@ def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu")
         occupancy.cells.copy_(visible(capture.cameras, free_depths(capture.cameras, beginning), occupancy))
     table, weights = grid.table(generator).to(device), hashgrid.networks(generator).to(device)
     # an untrained density is about 1: per half the first cube, most light comes through what nobody has learned yet
-    field = NgpField(grid, table, weights, occupancy, config.fineness, half)
+    fineness = config.fineness or (512 if capture.has_alpha else 256)
+    field = NgpField(grid, table, weights, occupancy, fineness, half)
     return NgpTraining(capture, config, field, device)
 
 
