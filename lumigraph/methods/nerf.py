@@ -20,6 +20,7 @@ distance, positions squeezed into a ball of radius 2, Barron et al. 2022, eq. 10
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lumigraph.methods.beginning import begin, extent_of, focus_of
+from lumigraph.methods.beginning import begin, extent_of, focus_of, free_depths
 from lumigraph.methods.memory import fitting
 from lumigraph.methods.pixels import Pixels
 from lumigraph.methods.train import Budget
@@ -153,13 +154,14 @@ def light(sigma_rgb: Tensor, t: Tensor, far: Tensor) -> Seen:
 
 # ---- spaces
 
-NEAR, FAR = 0.05, 100.0  # of contracted rays, in radii
+NEAR, FAR = 0.05, 100.0  # of contracted rays, in radii; NEAR where no depth is measured
 
 
 @dataclass(frozen=True)
 class Space:
     """What t and positions mean. centre (3,), radius: of the subject. For NDC: frame (3, 4), the camera from the world
     of the view that everything is relative to; slope (2,), half its width and height per depth; radius, its near plane.
+    near: t_n of contracted rays.
     """
 
     kind: str
@@ -167,13 +169,14 @@ class Space:
     radius: float
     frame: Tensor
     slope: Tensor
+    near: float = NEAR
 
     def enter(self, beams: Rays) -> tuple[Rays, Tensor, Tensor]:
         """The rays in the networks' own coordinates, and t_n and t_f (R,)."""
         o, d = (beams.origins - self.centre) / self.radius, beams.directions
         one = torch.ones_like(o[:, 0])
         if self.kind == "contracted":
-            return Rays(o, d), NEAR * one, FAR * one
+            return Rays(o, d), self.near * one, FAR * one
         if self.kind == "box":
             along = -(o * d).sum(1)
             half = (1 - (o + along[:, None] * d).square().sum(1)).clamp(min=0).sqrt()
@@ -213,7 +216,9 @@ class Space:
         return beams.origins @ axis[:3] + axis[3], (beams.directions @ axis[:3]).clamp(min=1e-3)
 
     def to(self, device: torch.device | str) -> Space:
-        return Space(self.kind, self.centre.to(device), self.radius, self.frame.to(device), self.slope.to(device))
+        return dataclasses.replace(
+            self, centre=self.centre.to(device), frame=self.frame.to(device), slope=self.slope.to(device)
+        )
 
 
 def space_of(capture: Capture, kind: str, generator: torch.Generator) -> Space:
@@ -235,7 +240,19 @@ def space_of(capture: Capture, kind: str, generator: torch.Generator) -> Space:
         depths = begin(capture, 5_000, generator).xyz @ frame[2, :3] + frame[2, 3]
         near = 0.8 * float(depths[depths > 0].quantile(0.005)) if (depths > 0).any() else extent_of(cameras)
         return Space(kind, centre, near, frame, slope)
-    return Space(kind, centre, float((cameras.positions - centre).norm(dim=1).mean()), frame, slope)
+    radius = float((cameras.positions - centre).norm(dim=1).mean())
+    return Space(kind, centre, radius, frame, slope, _near(capture, radius, generator))
+
+
+def _near(capture: Capture, radius: float, generator: torch.Generator) -> float:
+    """t_n of contracted rays: density nearer than the free depths explains one photo and fogs the views beside it."""
+    try:
+        beginning = begin(capture, 5_000, generator)
+    except RunError:  # photos without common texture are trained all the same
+        return NEAR
+    if not beginning.measured:
+        return NEAR
+    return max(NEAR, min(0.5, float(free_depths(capture.cameras, beginning).min()) / radius))
 
 
 def _facing(cameras: Cameras, forward: Tensor) -> bool:
@@ -314,7 +331,9 @@ class NerfField:
 
     def state(self) -> dict[str, Tensor]:
         s = self.space
-        place = torch.cat([s.centre.cpu(), torch.tensor([s.radius]), s.frame.cpu().flatten(), s.slope.cpu()])
+        place = torch.cat(
+            [s.centre.cpu(), torch.tensor([s.radius]), s.frame.cpu().flatten(), s.slope.cpu(), torch.tensor([s.near])]
+        )
         state = {f"networks.{name}": x.detach() for name, x in self.networks.state_dict().items()}
         network = cast(Network, self.networks["fine"])
         layout = torch.tensor([*network.shape, *self.samples, SPACES.index(s.kind)])
@@ -331,11 +350,12 @@ def load(state: dict[str, Tensor]) -> NerfField:
         if not all(0 < n <= 4096 for n in (*shape, first, second)):
             raise ValueError("its layout is not one of a network")
         place = state["place"].float()
-        centre, radius, frame, slope = torch.split(place, [3, 1, 12, 2])
+        centre, radius, frame, slope = torch.split(place[:18], [3, 1, 12, 2])
+        near = float(place[18]) if len(place) > 18 else NEAR  # runs of earlier versions
         networks = nn.ModuleDict({name: Network(*shape) for name in ("coarse", "fine")}).to(place.device)
         prefix = "networks."
         networks.load_state_dict({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
-        space = Space(SPACES[kind], centre, float(radius), frame.view(3, 4), slope)
+        space = Space(SPACES[kind], centre, float(radius), frame.view(3, 4), slope, near)
         return NerfField(networks, space, (first, second), state.get("background"))
     except (KeyError, ValueError, IndexError, RuntimeError) as error:
         raise RunError(f"this is not a field of the method {NAME}: {error}") from error

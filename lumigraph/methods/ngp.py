@@ -21,7 +21,7 @@ from torch import Tensor
 from lumigraph.kernels import hashgrid, march, volume
 from lumigraph.kernels.adam import Adam
 from lumigraph.kernels.operations import compiled
-from lumigraph.methods.beginning import begin, extent_of, focus_of
+from lumigraph.methods.beginning import Beginning, begin, extent_of, focus_of, free_depths
 from lumigraph.methods.memory import fitting
 from lumigraph.methods.pixels import Anchors, Batch, Pixels
 from lumigraph.methods.train import Budget
@@ -54,7 +54,7 @@ class Config:
     cells: of the grid of occupied cells, along each side
     cubes: nested grids, each twice as large as the one before; 0 chooses: 1 for cut-out photos, else as many as hold
         the capture's points, 5 where it has none
-    fineness: steps along the diagonal of the first cube
+    fineness: steps along the diagonal of the first cube; 0 chooses: 512 for cut-out photos, else 256
     sparse: density times a step below which a cell is empty
     distortion: weight of the loss that gathers light in one place along a ray (Barron et al. 2022, eq. 15)
     depth: weight of the loss that draws depths to the capture's points
@@ -73,7 +73,7 @@ class Config:
     decay: Annotated[float, Within(0)] = 0.0
     cells: Annotated[int, Within(4, 512)] = 64
     cubes: Annotated[int, Within(0, 12)] = 0
-    fineness: Annotated[int, Within(8, 65536)] = 512
+    fineness: Annotated[int, Within(0, 65536)] = 0
     sparse: Annotated[float, Within(0)] = 0.01
     distortion: Annotated[float, Within(0)] = 0.0
     depth: Annotated[float, Within(0)] = 0.0
@@ -86,10 +86,20 @@ class Config:
 
 
 class NgpField:
-    """table, weights: of kernels.hashgrid; occupancy: where the march takes samples."""
+    """table, weights: of kernels.hashgrid; occupancy: where the march takes samples; unit: the length, in world units,
+    that densities are per."""
 
-    def __init__(self, grid: hashgrid.Grid, table: Tensor, weights: Tensor, occupancy: march.Occupancy, fineness: int):
+    def __init__(
+        self,
+        grid: hashgrid.Grid,
+        table: Tensor,
+        weights: Tensor,
+        occupancy: march.Occupancy,
+        fineness: int,
+        unit: float,
+    ) -> None:
         self.grid, self.table, self.weights, self.occupancy = grid, table, weights, occupancy
+        self.density_unit = unit
         cubes = len(occupancy.cells)
         self.shortest = 2 * math.sqrt(3) * occupancy.half / fineness
         self.growth = 0.0 if cubes == 1 else 4.0 / fineness
@@ -122,10 +132,11 @@ class NgpField:
             points, _ = self._points(Rays(beams.origins[alive], beams.directions[alive]), part)
             found = torch.zeros(len(which), 4, device=which.device)
             found[:, 0] = hashgrid.density(self.grid, self.table, self.weights, points)
-            light = volume.light(found, part.distance, part.length, part.first)
+            length = part.length / self.density_unit
+            light = volume.light(found, part.distance, length, part.first)
             # the light that reaches a sample is its weight over its own alpha
             reached = light.weight * through[alive][part.ray]
-            kept[which] = reached > DIM * -torch.expm1(-found[:, 0] * part.length)
+            kept[which] = reached > DIM * -torch.expm1(-found[:, 0] * length)
             through[alive] *= light.transmittance
         counted = torch.cat([kept.new_zeros(1, dtype=torch.int64), kept.cumsum(0)])
         return march.Samples(counted[samples.first], samples.distance[kept], samples.length[kept])
@@ -134,7 +145,7 @@ class NgpField:
         """What arrives along the rays. Differentiable in table and weights."""
         points, direction = self._points(beams, samples)
         seen = hashgrid.field(self.grid, self.table, self.weights, points, direction, self.table.grad)
-        return volume.light(seen, samples.distance, samples.length, samples.first)
+        return volume.light(seen, samples.distance, samples.length / self.density_unit, samples.first)
 
     def _points(self, beams: Rays, samples: march.Samples) -> tuple[Tensor, Tensor]:
         """(S, 3) where the samples are in the unit cube, and the directions they are seen along."""
@@ -181,7 +192,7 @@ class NgpField:
             "table": self.table.detach(),
             "weights": self.weights.detach(),
             "cells": o.cells,
-            "place": torch.cat([o.centre.cpu(), torch.tensor([o.half])]),
+            "place": torch.cat([o.centre.cpu(), torch.tensor([o.half, self.density_unit])]),
             "layout": torch.tensor([self.grid.log2_entries, int(level[0].scale), int(level[-1].scale), fineness]),
         }
 
@@ -214,7 +225,10 @@ def load(state: dict[str, Tensor]) -> NgpField:
         if table.shape != (grid.entries, hashgrid.FEATURES) or weights.shape != (hashgrid.WEIGHTS,) or fineness < 1:
             raise ValueError("the table or the networks have another shape")
         occupancy = march.Occupancy(state["cells"], place[:3].to(table), float(place[3]))
-        return NgpField(grid, table, weights, occupancy, fineness)
+        unit = float(place[4]) if len(place) > 4 else 1.0  # runs of earlier versions: densities per world unit
+        if not unit > 0:
+            raise ValueError("densities are per no length")
+        return NgpField(grid, table, weights, occupancy, fineness, unit)
     except (KeyError, ValueError, IndexError) as error:
         raise RunError(f"this is not a field of the method {NAME}: {error}") from error
 
@@ -225,6 +239,8 @@ UPDATE_EVERY, WARM = 16, 256  # steps: between updates; of all cells at first
 FADE = 0.95  # of a cell's density at each update, unless it is found again
 PROBED = 1 << 16  # cells an update, of all and again of the occupied ones
 CARVED = 30  # photos whose silhouettes cut the first grid
+PLACED = 20_000  # points inside the silhouettes, from which the place of the subject follows
+SWEPT = 5_000  # points measured in photos that are not cut out, where the capture has none
 
 
 class Density:
@@ -233,15 +249,16 @@ class Density:
     def __init__(self, field: NgpField, sparse: float, generator: torch.Generator) -> None:
         self.values = torch.zeros_like(field.occupancy.cells, dtype=torch.float32)
         self._field, self._sparse, self._generator = field, sparse, generator
-        self.possible = field.occupancy.cells.clone()  # where silhouettes leave room
+        self.possible = field.occupancy.cells.clone()  # not 0: where silhouettes and views leave room
 
     @torch.no_grad()
     def update(self, everywhere: bool) -> None:
         flat, cells = self.values.view(-1), self._field.occupancy.cells.view(-1)
-        if everywhere:
-            which = torch.arange(len(flat), device=flat.device)
-        else:
-            anywhere = torch.randint(len(flat), (PROBED,), generator=self._generator).to(flat.device)
+        which = possible = self.possible.view(-1).nonzero()[:, 0]
+        if not len(possible):
+            return
+        if not everywhere:
+            anywhere = possible[torch.randint(len(possible), (PROBED,), generator=self._generator).to(flat.device)]
             occupied = cells.nonzero()[:, 0]
             again = torch.randint(max(1, len(occupied)), (PROBED,), generator=self._generator).to(flat.device)
             which = torch.cat([anywhere, occupied[again] if len(occupied) else anywhere])
@@ -249,8 +266,8 @@ class Density:
         for piece in torch.split(which, 1 << 18):
             found = self._probe(piece)
             flat.scatter_reduce_(0, piece, found, "amax")
-        thickness = flat * self._field.shortest
-        cells.copy_((thickness > thickness.mean().clamp(max=self._sparse)) & (self.possible.view(-1) > 0))
+        thickness = flat[possible] * (self._field.shortest / self._field.density_unit)
+        cells[possible] = (thickness > thickness.mean().clamp(max=self._sparse)).to(cells)
 
     def _probe(self, which: Tensor) -> Tensor:
         """(P,) densities at random points of the cells numbered `which`."""
@@ -389,8 +406,9 @@ def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu")
     if not len(capture):
         raise RunError("there are no photos to train with")
     generator = torch.Generator().manual_seed(config.seed)
-    centre, half = place_of(capture, generator)
-    cubes = config.cubes or cubes_of(capture, centre, half)
+    beginning = _beginning(capture, generator)
+    centre, half = place_of(capture, beginning)
+    cubes = config.cubes or cubes_of(capture, beginning, centre, half)
     try:
         grid = hashgrid.Grid(config.log2_entries, config.coarsest, config.finest)
         cells = torch.ones(cubes, config.cells, config.cells, config.cells, dtype=torch.uint8, device=device)
@@ -399,8 +417,13 @@ def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu")
         raise RunError(str(error)) from error
     if capture.has_alpha:
         occupancy.cells[0] = hull(capture, occupancy, config.cells).to(device)
+    else:
+        occupancy.cells.copy_(visible(capture.cameras, free_depths(capture.cameras, beginning), occupancy))
     table, weights = grid.table(generator).to(device), hashgrid.networks(generator).to(device)
-    return NgpTraining(capture, config, NgpField(grid, table, weights, occupancy, config.fineness), device)
+    # an untrained density is about 1: per half the first cube, most light comes through what nobody has learned yet
+    fineness = config.fineness or (512 if capture.has_alpha else 256)
+    field = NgpField(grid, table, weights, occupancy, fineness, half)
+    return NgpTraining(capture, config, field, device)
 
 
 def resume(
@@ -436,22 +459,73 @@ def hull(capture: Capture, occupancy: march.Occupancy, side: int) -> Tensor:
     return inside.view(side, side, side).to(torch.uint8)
 
 
-def place_of(capture: Capture, generator: torch.Generator) -> tuple[Tensor, float]:
+def visible(cameras: Cameras, free: Tensor, occupancy: march.Occupancy) -> Tensor:
+    """(L, G, G, G) uint8: the cells that some photo shows and that are in no photo's free space, the part of its view
+    nearer than `free` (N,).
+
+    Density in front of a single camera explains its photo and fogs the views beside it; density that no photo shows is
+    never trained, but held-out views look through it.
+    """
+    levels, side = occupancy.cells.shape[:2]
+    centre, at = occupancy.centre.cpu(), (torch.arange(side) + 0.5) / side * 2 - 1
+    z, y, x = torch.meshgrid(at, at, at, indexing="ij")
+    unit = torch.stack([x, y, z], -1).view(-1, 3)
+    shown = torch.zeros(levels, side**3, dtype=torch.bool)
+    empty = torch.zeros_like(shown)
+    for level in range(levels):
+        half = occupancy.half * 2.0**level
+        radius = half / side * math.sqrt(3)  # of the ball around a cell
+        points = unit * half + centre
+        for i in range(len(cameras)):
+            camera = cameras[i].to(dtype=torch.float32)
+            slope = (torch.maximum(camera.centre, camera.sizes - camera.centre) / camera.focal).norm()
+            near = (points - camera.positions[0]).norm(dim=1) < float(free[i]) * float(1 + slope)
+            chosen = (near | ~shown[level]).nonzero()[:, 0]
+            touched, depth = _touched(camera, points[chosen], radius)
+            shown[level, chosen] |= touched & (depth > float(free[i]) - radius)
+            empty[level, chosen] |= touched & (depth < float(free[i]) - radius)
+    return (shown & ~empty).view(levels, side, side, side).to(torch.uint8)
+
+
+def _touched(camera: Cameras, points: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+    """(P,) bool: whether balls around `points` reach into the camera's view; (P,) their depths."""
+    pose = camera.cam_from_world[0]
+    p = points @ pose[:, :3].T + pose[:, 3]
+    inside = p[:, 2] > -radius
+    for axis in (0, 1):
+        low = -camera.centre[0, axis] / camera.focal[0, axis]
+        high = (camera.sizes[0, axis] - camera.centre[0, axis]) / camera.focal[0, axis]
+        for slope, sign in ((low, 1.0), (high, -1.0)):
+            # the distance to the plane through the edge of the photo, positive inside the view
+            inside &= sign * (p[:, axis] - slope * p[:, 2]) / (1 + slope**2).sqrt() > -radius
+    return inside, p[:, 2]
+
+
+def _beginning(capture: Capture, generator: torch.Generator) -> Beginning:
+    """Points of the scene. Photos that are not cut out are trained without any, too."""
+    if capture.has_alpha:
+        return begin(capture, PLACED, generator)
+    try:
+        return begin(capture, SWEPT, generator)
+    except RunError:
+        return Beginning(torch.zeros(0, 3), torch.zeros(0, 3), measured=False)
+
+
+def place_of(capture: Capture, beginning: Beginning) -> tuple[Tensor, float]:
     """The middle and half the side of the cube that holds the subject."""
     if capture.has_alpha:
-        xyz = begin(capture, 20_000, generator).xyz
-        low, high = xyz.amin(0), xyz.amax(0)
+        low, high = beginning.xyz.amin(0), beginning.xyz.amax(0)
         return (low + high) / 2, float((high - low).max()) * 0.5 * 1.1
     centre = focus_of(capture.cameras)
     return centre, float((capture.cameras.positions.float() - centre).norm(dim=1).mean()) * 0.5
 
 
-def cubes_of(capture: Capture, centre: Tensor, half: float) -> int:
-    """How many nested cubes hold what the capture knows of the scene."""
+def cubes_of(capture: Capture, beginning: Beginning, centre: Tensor, half: float) -> int:
+    """How many nested cubes hold the measured points of the scene."""
     if capture.has_alpha:
         return 1
-    if capture.points is None or not len(capture.points.xyz):
+    if not beginning.measured:
         return 5
-    reach = (capture.points.xyz.float() - centre).abs().amax(1) / half
+    reach = (beginning.xyz - centre).abs().amax(1) / half
     most = float(reach.kthvalue(max(1, len(reach) * 99 // 100)).values)
     return min(8, max(3, 1 + math.ceil(math.log2(max(1.0, most)))))

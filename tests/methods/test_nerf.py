@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from lumigraph.methods import nerf
 from lumigraph.methods.train import Budget
+from lumigraph.scene.assets import Points
 from lumigraph.scene.cameras import Rays
 from tests.methods.scene import ball
 
@@ -147,3 +149,18 @@ def test_a_space_is_chosen_by_the_photos() -> None:
     generator = torch.Generator().manual_seed(0)
     assert nerf.space_of(ball(), "auto", generator).kind == "box"
     assert nerf.space_of(ball(alpha=False), "auto", generator).kind == "contracted"
+
+
+def test_contracted_rays_begin_at_the_free_depth() -> None:
+    """Measured points at 3 before the nearest camera: nothing is sampled in the nearer half of the way."""
+    capture = ball(8, alpha=False)
+    radius = float(capture.cameras.positions.norm(dim=1).mean())
+    points = torch.nn.functional.normalize(torch.randn(4000, 3, generator=torch.Generator().manual_seed(0)), dim=1)
+    measured = dataclasses.replace(capture, points=Points(points))
+    space = nerf.space_of(measured, "contracted", torch.Generator().manual_seed(0))
+    nearest = float(capture.cameras.positions.norm(dim=1).min()) - 1
+    assert space.near * radius == pytest.approx(0.5 * nearest, rel=0.05)
+    field = nerf.start(measured, nerf.Config(width=16, depth=2, coarse=4, fine=4, rays=8), Budget(steps=1)).field
+    assert nerf.load(field.state()).space.near == pytest.approx(space.near)
+    state = field.state() | {"place": field.state()["place"][:18]}  # of a version without it
+    assert nerf.load(state).space.near == nerf.NEAR

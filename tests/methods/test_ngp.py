@@ -7,13 +7,15 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from lumigraph.kernels import adam, hashgrid, march, volume
 from lumigraph.methods import memory, nerf, ngp
+from lumigraph.methods.beginning import Beginning
 from lumigraph.methods.pixels import Anchors, Pixels
 from lumigraph.methods.train import Budget
 from lumigraph.scene.assets import Points
-from lumigraph.scene.cameras import Rays
+from lumigraph.scene.cameras import Cameras, Rays, pixel_grid, rays
 from lumigraph.scene.capture import ArrayPhotos
 from lumigraph.scene.errors import RunError
 from tests.methods.scene import ball
@@ -39,6 +41,7 @@ def test_unbounded_space_is_contracted_into_the_cube_and_keeps_its_order() -> No
         torch.zeros(0),
         march.Occupancy(cells, torch.tensor([1.0, 0, 0]), 2.0),
         64,
+        2.0,
     )
     far = torch.tensor([[1.0, 0, 0], [3, 0, 0], [5, 0, 0], [1001, 0, 0]])
     # Barron et al. 2022, eq. 10: 2 - 1/r beyond 1, here halved into 0..1 around 0.5
@@ -78,10 +81,53 @@ def test_samples_that_no_light_reaches_are_left_out() -> None:
 
 
 def test_nested_cubes_reach_as_far_as_the_points() -> None:
-    capture = dataclasses.replace(ball(4, alpha=False), points=Points(torch.tensor([[0.1, 0, 0], [9.0, 0, 0]] * 50)))
-    assert ngp.cubes_of(capture, torch.zeros(3), 1.0) == 5
-    assert ngp.cubes_of(capture, torch.zeros(3), 0.1) == 8
-    assert ngp.cubes_of(ball(4), torch.zeros(3), 1.0) == 1
+    points = torch.tensor([[0.1, 0, 0], [9.0, 0, 0]] * 50)
+    measured, guessed = (Beginning(points, torch.zeros(100, 3), is_measured) for is_measured in (True, False))
+    capture = ball(4, alpha=False)
+    assert ngp.cubes_of(capture, measured, torch.zeros(3), 1.0) == 5
+    assert ngp.cubes_of(capture, measured, torch.zeros(3), 0.1) == 8
+    assert ngp.cubes_of(capture, guessed, torch.zeros(3), 0.1) == 5
+    assert ngp.cubes_of(ball(4), measured, torch.zeros(3), 1.0) == 1
+
+
+def test_visible_cells_are_in_a_view_and_in_no_free_space() -> None:
+    """Two cameras side by side that look along z, against rays through their pixels."""
+    poses = torch.eye(3, 4).repeat(2, 1, 1)
+    poses[:, 0, 3] = torch.tensor([-1.0, 1])
+    cameras = Cameras(poses, torch.full((2, 2), 20.0), torch.full((2, 2), 10.0), torch.full((2, 2), 20))
+    side, free = 32, torch.tensor([4.0, 6])
+    occupancy = march.Occupancy(torch.ones(2, side, side, side, dtype=torch.uint8), torch.tensor([0.0, 0, 8]), 8.0)
+    cells = ngp.visible(cameras, free, occupancy)
+    which = torch.arange(2).repeat_interleave(400)
+    beams = rays(cameras, which, pixel_grid((20, 20)).flatten(0, 1).repeat(2, 1))
+
+    def cells_at(depth: Tensor) -> Tensor:
+        points = beams.origins + (depth / beams.directions[:, 2])[:, None] * beams.directions
+        reach = (points - occupancy.centre).abs().amax(1)
+        level = (reach > 8).long()
+        x, y, z = (((points - occupancy.centre) / (8.0 * 2**level)[:, None] + 1) / 2 * side).long().unbind(1)
+        return cells[level, z, y, x]
+
+    for share in (0.05, 0.3, 0.6):  # a margin of one cell is left before the end of the free space
+        assert not cells_at(share * free[which]).any()
+    for depth in (7.0, 12, 20):
+        assert cells_at(torch.full((800,), depth)).all()
+    assert not cells[0, :12, :, :4].any()  # to the left of both views
+    assert not cells[1, :8].any()  # behind the cameras
+
+
+@pytest.mark.parametrize("alpha", [True, False])
+def test_training_is_the_same_in_another_unit(alpha: bool) -> None:
+    """Coordinates in millimetres instead of metres, by a power of two: the very same numbers, scaled."""
+    capture = ball(12, alpha=alpha).split()[0]
+    pose = capture.cameras.world_from_cam.clone()
+    pose[:, :, 3] *= 1024
+    scaled = dataclasses.replace(capture, cameras=dataclasses.replace(capture.cameras, world_from_cam=pose))
+    losses = []
+    for world in (capture, scaled):
+        training = ngp.start(world, SMALL, Budget(steps=20))
+        losses.append([training.step(i, i / 20)["loss"] for i in range(20)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
 
 
 def test_options_that_change_the_loss_learn_too() -> None:
