@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numba
 import numpy as np
 import numpy.typing as npt
 from plyfile import PlyData
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 Slopes = Literal["principal point", "picture centre"]
 
 NEAR = 0.01  # world units along the view axis
@@ -130,40 +132,52 @@ def project(gaussians: Gaussians, view: View, slopes: Slopes) -> Footprints:
 def paint(footprints: Footprints, size: tuple[int, int], background: tuple[float, float, float]) -> Floats:
     """(H, W, 3): one gaussian after another, each over the pixels of its box."""
     width, height = size
-    planes, transmittance = np.zeros((3, height, width)), np.ones((height, width))
-    live = np.ones((height, width), bool)  # pixels that no gaussian has closed
-    x, y = np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5
-    first = np.maximum(np.floor(footprints.centres - footprints.reach), 0).astype(int)
-    last = np.minimum(np.ceil(footprints.centres + footprints.reach), size).astype(int)
-    rows = zip(
-        footprints.centres.tolist(),
-        footprints.conics.tolist(),
-        footprints.opacities.tolist(),
-        footprints.colours[:, :, None, None],
-        first.tolist(),
-        last.tolist(),
-        strict=True,
+    first = np.maximum(np.floor(footprints.centres - footprints.reach), 0).astype(np.int64)
+    last = np.minimum(np.ceil(footprints.centres + footprints.reach), size).astype(np.int64)
+    return _paint(
+        footprints.centres,
+        footprints.conics,
+        footprints.opacities,
+        footprints.colours,
+        first,
+        last,
+        np.zeros((height, width, 3)),
+        np.array(background, np.float64),
     )
-    for (u, v), (a, b, c), opacity, colour, (left, top), (right, bottom) in rows:
-        box = slice(top, bottom), slice(left, right)
-        alive = live[box]
-        if not alive.any():
-            continue
-        dx, dy = x[left:right] - u, y[top:bottom] - v
-        power = dy * (-b * dx)
-        power -= 0.5 * a * dx * dx
-        power -= 0.5 * c * dy * dy
-        alpha = np.minimum(opacity * np.exp(power), MAX_ALPHA)
-        paints = alive & (alpha >= MIN_ALPHA)
-        before = transmittance[box]
-        weight = np.where(paints, alpha * before, 0)
-        closes = paints & (before - weight < MIN_TRANSMITTANCE)
-        if closes.any():
-            live[box] = alive & ~closes
-            weight[closes] = 0
-        planes[:, box[0], box[1]] += colour * weight
-        before -= weight
-    return planes.transpose(1, 2, 0) + transmittance[:, :, None] * np.asarray(background, np.float64)
+
+
+@numba.njit
+def _paint(
+    centres: Floats,
+    conics: Floats,
+    opacities: Floats,
+    colours: Floats,
+    first: Integers,
+    last: Integers,
+    picture: Floats,
+    background: Floats,
+) -> Floats:
+    transmittance = np.ones(picture.shape[:2])
+    closed = np.zeros(picture.shape[:2], np.bool_)
+    for i in range(len(centres)):
+        a, b, c = conics[i]
+        for y in range(first[i, 1], last[i, 1]):
+            for x in range(first[i, 0], last[i, 0]):
+                if closed[y, x]:
+                    continue
+                dx, dy = x + 0.5 - centres[i, 0], y + 0.5 - centres[i, 1]
+                power = -0.5 * (a * dx * dx + c * dy * dy) - b * dx * dy
+                alpha = min(opacities[i] * np.exp(power), MAX_ALPHA)
+                if alpha < MIN_ALPHA:
+                    continue
+                after = transmittance[y, x] * (1 - alpha)
+                if after < MIN_TRANSMITTANCE:
+                    closed[y, x] = True
+                    continue
+                for channel in range(3):
+                    picture[y, x, channel] += colours[i, channel] * alpha * transmittance[y, x]
+                transmittance[y, x] = after
+    return picture + transmittance.reshape((*transmittance.shape, 1)) * background
 
 
 def rotations(quaternions: Floats) -> Floats:

@@ -1,7 +1,11 @@
 // A small thread pool. Tasks are taken from one counter, so who runs what varies, but what a task computes never
 // depends on the number of threads: results are bit-identical for any of them. Workers spin for two milliseconds before
-// they sleep: a training step runs a dozen short loops, and waking a sleeping thread takes as long as such a loop.
+// they sleep: a training step runs a dozen short loops, and waking a sleeping thread takes as long as such a loop. Who
+// spins for long yields its core, which on a busy machine is the one that the awaited thread needs.
 #pragma once
+#if defined(__linux__)
+#include <sched.h>
+#endif
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -15,7 +19,7 @@ namespace lumi {
 class Pool {
   public:
     static Pool& shared() {
-        static Pool* pool = new Pool(static_cast<int>(std::thread::hardware_concurrency()));
+        static Pool* pool = new Pool(usable_cores());
         return *pool;  // never destroyed: workers may outlive static destruction
     }
     int threads() const { return threads_; }
@@ -43,7 +47,7 @@ class Pool {
         }
         wake_.notify_all();
         drain();
-        while (busy_.load(std::memory_order_acquire) != 0) pause();
+        for (int spins = 1; busy_.load(std::memory_order_acquire) != 0; spins++) wait_briefly(spins);
     }
 
   private:
@@ -52,6 +56,19 @@ class Pool {
 #if defined(__x86_64__)
         __builtin_ia32_pause();
 #endif
+    }
+    static void wait_briefly(int spins) {
+        if (spins % SPINS_TO_YIELD)
+            pause();
+        else
+            std::this_thread::yield();
+    }
+    static int usable_cores() {
+#if defined(__linux__)
+        cpu_set_t allowed;  // taskset and containers give fewer than the machine has
+        if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return CPU_COUNT(&allowed);
+#endif
+        return static_cast<int>(std::thread::hardware_concurrency());
     }
     void drain() {
         for (int i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) call_(context_, i);
@@ -77,7 +94,8 @@ class Pool {
             using Clock = std::chrono::steady_clock;
             for (auto end = Clock::now() + std::chrono::milliseconds(2);
                  generation_.load(std::memory_order_acquire) == seen && Clock::now() < end;)
-                for (int i = 0; i < 64 && generation_.load(std::memory_order_acquire) == seen; i++) pause();
+                for (int i = 1; i <= SPINS_TO_YIELD && generation_.load(std::memory_order_acquire) == seen; i++)
+                    wait_briefly(i);
             if (generation_.load(std::memory_order_acquire) == seen) {
                 std::unique_lock<std::mutex> lock(sleep_mutex_);
                 wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
@@ -89,6 +107,7 @@ class Pool {
         }
     }
 
+    static constexpr int SPINS_TO_YIELD = 256;  // about ten microseconds
     int threads_ = 1, count_ = 0;
     void (*call_)(void*, int) = nullptr;
     void* context_ = nullptr;
