@@ -45,17 +45,17 @@ class Export:
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Export:
     folder = tmp_path_factory.mktemp("sample")
-    task: Generator[object, None, Path] = render_sample(folder, views=24, size=(160, 120))
+    task: Generator[object, None, Path] = render_sample(folder, views=24, size=(120, 90))
     for _ in task:
         pass
-    return export(folder, tmp_path_factory.mktemp("run"), steps=300, downscale=1)
+    return export(folder, tmp_path_factory.mktemp("run"), steps=200, downscale=1)
 
 
 @pytest.fixture(scope="module")
 def fox(tmp_path_factory: pytest.TempPathFactory) -> Export:
     if not (DATA / "fox").is_dir():
         pytest.skip("the fox of ../shared/data is not here")
-    return export(DATA / "fox", tmp_path_factory.mktemp("run"), steps=300, downscale=8)
+    return export(DATA / "fox", tmp_path_factory.mktemp("run"), steps=200, downscale=8)
 
 
 def export(folder: Path, run: Path, steps: int, downscale: int) -> Export:
