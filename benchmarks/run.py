@@ -4,6 +4,7 @@
     python -m benchmarks.run --only peak kernels      the kernels alone, two minutes
     python -m benchmarks.run --only training --scenes lego --seconds 30 60 120 --methods splat ngp
     python -m benchmarks.run --only poses --scenes fox can
+    python -m benchmarks.run --only fidelity --captures FOLDER... --seconds 60
 
 Timings mean something on an idle machine only: each line keeps the load that it was measured under.
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import fields, kernels, live, meshes, pages, peak, poses, server, training, uploads
+from benchmarks import fidelity, fields, kernels, live, meshes, pages, peak, poses, server, training, uploads
 from lumigraph.studio.machine import cores, cpu_model
 
 ROOT = Path(__file__).parent.parent
@@ -57,6 +58,7 @@ def parse() -> argparse.Namespace:
             "fields",
             "live",
             "training",
+            "fidelity",
             "poses",
             "matching",
             "meshes",
@@ -67,7 +69,11 @@ def parse() -> argparse.Namespace:
         help="default: all",
     )
     parser.add_argument("--scenes", nargs="+", choices=SCENES, default=SCENES, help="of training, poses; default: all")
-    parser.add_argument("--seconds", nargs="+", type=float, default=[30.0, 60.0], help="budgets of training")
+    parser.add_argument("--seconds", nargs="+", type=float, default=[30.0, 60.0], help="budgets of training, fidelity")
+    parser.add_argument(
+        "--captures", nargs="+", type=Path, default=[], help="of fidelity; default: the rendered sample"
+    )
+    parser.add_argument("--looks", type=Path, help="folder for the held-out views of fidelity as pictures")
     parser.add_argument("--methods", nargs="+", default=["splat"], help="of training; default: splat")
     parser.add_argument("--splats", type=int, default=1_000_000, help="gaussians of the files that are timed")
     data = ROOT.parent / "shared" / "data"
@@ -83,6 +89,7 @@ def suites(args: argparse.Namespace) -> dict[str, Callable[[], Iterator[Row]]]:
         "fields": fields.rows,
         "live": live.rows,
         "training": partial(training.rows, args.data, trained, args.seconds, args.methods),
+        "fidelity": partial(fidelity.rows, args.captures, args.seconds, args.looks),
         "poses": partial(poses.rows, args.data, posed),
         "matching": poses.matching_rows,
         "meshes": partial(meshes.rows, args.data, args.splats),
