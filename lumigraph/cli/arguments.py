@@ -181,6 +181,13 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     command = add("evaluate", run.evaluate, "judge a run on the views it never saw", EVALUATE)
     command.add_argument("run", metavar="RUN")
     command.add_argument("--json", action="store_true", help="print evaluation.json")
+    command.add_argument(
+        "--renderer",
+        choices=("kernels", "reference"),
+        default="kernels",
+        help="what renders the gaussians: the compiled kernels, or the plain reference implementation, which takes"
+        " minutes (default: kernels)",
+    )
     _device(command)
     _quiet(command)
 
@@ -310,10 +317,12 @@ photo is held out to judge the result, unless the capture says which. Saves as i
 """
 EVALUATE = """\
 Renders the held-out views and compares them with their photos. Writes evaluation.json and report.html into RUN.
+Gaussians are evaluated as exported: written to a PLY and read back.
 
 examples:
   lumigraph evaluate run
   lumigraph evaluate run --json
+  lumigraph evaluate run --renderer reference     by plain torch, without the compiled kernels
 """
 RENDER = """\
 Renders a run along a path. The default goes around what the photos look at, on the side where they were taken.

@@ -87,7 +87,8 @@ def evaluate(args: Args) -> int:
     from lumigraph.studio import verbs
     from lumigraph.wire.resources import EvaluateRequest
 
-    evaluation = follow(verbs.evaluate(ask(EvaluateRequest, args, "run", "device")), args, print_made=not args.json)
+    request = ask(EvaluateRequest, args, "run", "device", "renderer")
+    evaluation = follow(verbs.evaluate(request), args, print_made=not args.json)
     if args.json:
         print(json.dumps(evaluation, indent=2))
     else:

@@ -24,6 +24,7 @@ from lumigraph.kernels import splat as kernel
 from lumigraph.methods import photometry, planning
 from lumigraph.methods.beginning import Beginning, begin, extent_of, free_depths, neighbour_distance
 from lumigraph.methods.memory import available
+from lumigraph.methods.splat_reference import ReferenceField
 from lumigraph.methods.train import Budget
 from lumigraph.scene.assets import Splats
 from lumigraph.scene.cameras import Cameras
@@ -141,6 +142,13 @@ class SplatField:
         parts = (p[:, kernel.MEAN], p[:, kernel.LOG_SCALE], p[:, kernel.QUAT], p[:, kernel.LOGIT], sh)
         return Splats(*(part.clone() for part in parts))
 
+    def with_splats(self, splats: Splats) -> SplatField:
+        """These gaussians, rendered as this field renders its own."""
+        return from_splats(splats.to(self.params.device), self.antialiased)
+
+    def reference(self) -> ReferenceField:
+        return ReferenceField(self.splats(), self.antialiased)
+
     def state(self) -> dict[str, Tensor]:
         s = self.splats()
         return {
@@ -161,7 +169,7 @@ def from_splats(splats: Splats, antialiased: bool = False) -> SplatField:
     params[:, kernel.MEAN], params[:, kernel.LOG_SCALE] = splats.means, splats.log_scales
     params[:, kernel.QUAT], params[:, kernel.LOGIT] = splats.quats, splats.logit_opacities
     params[:, kernel.DC] = splats.sh[:, 0]
-    sh_rest[:, : 3 * (k - 1)] = splats.sh[:, 1:].reshape(n, -1)
+    sh_rest[:, : 3 * (k - 1)] = splats.sh[:, 1:].reshape(n, 3 * (k - 1))
     return SplatField(params, sh_rest, splats.sh_degree, antialiased)
 
 

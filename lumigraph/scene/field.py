@@ -25,6 +25,9 @@ class Field(Protocol):
 
     It may have `render_surface(cameras) -> Image`: as `render` over black, but depth is that at which half of the light
     is stopped, and 0 where that never happens. An expected depth floats between the surfaces that a ray meets.
+
+    A field of gaussians has `splats() -> Splats`, `with_splats(splats) -> Field`, which renders other gaussians in its
+    place, and `reference() -> Field`, which renders the same ones by the reference implementation, slowly.
     """
 
     @property

@@ -125,7 +125,11 @@ def _figures(evaluation: Mapping[str, Any]) -> str:
 
 def _provenance(evaluation: Mapping[str, Any]) -> str:
     made = f"Lumigraph {evaluation['version']}, method {evaluation['method']}"
-    return f"{made}, capture {evaluation['capture']} at 1/{evaluation['downscale']:g} of its size"
+    source = f"{made}, capture {evaluation['capture']} at 1/{evaluation['downscale']:g} of its size"
+    if not evaluation.get("exported"):
+        return source
+    by = "the reference implementation" if evaluation["renderer"] == "reference" else "the compiled kernels"
+    return f"{source}. Metrics are of the exported PLY as any reference renderer shows it, here rendered by {by}"
 
 
 def _table(views: Iterable[Mapping[str, Any]]) -> str:

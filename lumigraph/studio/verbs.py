@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from lumigraph.methods import train as loop
+from lumigraph.scene.assets import Splats
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import CaptureError, FormatError, RunError
 from lumigraph.scene.field import Field
@@ -47,6 +48,7 @@ from lumigraph.wire.resources import (
     EvaluateRequest,
     ExportRequest,
     PoseRequest,
+    Renderer,
     RenderRequest,
     SampleRequest,
     ScanRequest,
@@ -96,6 +98,7 @@ def evaluate(request: EvaluateRequest) -> Generator[Event, None, dict[str, Any]]
     _, held_out = capture.split()
     if not len(held_out):
         raise RunError(f"{run.path} holds out no views to judge it by; train with --holdout 8")
+    field, exported = yield from _as_exported(field, run, request.renderer)
     views: list[dict[str, Any]] = [*(yield from loop.evaluate(field, held_out, card.own_gains))]
     size, unit = _size(field)
     evaluation = {
@@ -108,6 +111,8 @@ def evaluate(request: EvaluateRequest) -> Generator[Event, None, dict[str, Any]]
         "steps": card.step,
         "size": size,
         "size_unit": unit,
+        "exported": exported,
+        "renderer": request.renderer,
         "finished": card.finished,
         "capture": run.config.capture,
         "downscale": run.config.downscale,
@@ -170,6 +175,30 @@ def _posed(request: ScanRequest) -> Generator[Event, None, Path]:
                 with contextlib.suppress(OSError):
                     out.rmdir()
     return capture
+
+
+def _as_exported(field: Field, run: Run, renderer: Renderer) -> Generator[Event, None, tuple[Field, bool]]:
+    """(field, whether it is what a PLY holds): the gaussians of a field, written to a PLY and read back. A field
+    without gaussians stays as it is. Raises RunError if the reference renderer is to render such a field."""
+    if not hasattr(field, "with_splats"):
+        if renderer == "reference":
+            raise RunError(f"{run.path} has no gaussians, and the reference renderer renders nothing else")
+        return field, False
+    sweep(run.path, of=SCENE)
+    file_format, exported = catalogue.format_for(Path(SCENE), Splats), True
+    folder = run.path / f"{SCENE}.tmp-{os.getpid()}"
+    try:
+        folder.mkdir(exist_ok=True)
+        file_format.write(field.splats(), folder / SCENE)
+        field = field.with_splats(file_format.read(folder / SCENE))
+    except FormatError as error:
+        exported = False
+        yield Note(
+            text=f"these gaussians cannot be exported, so they are evaluated as trained: {error}", level="warning"
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return (field.reference() if renderer == "reference" else field), exported
 
 
 def _report(run: Run, field: Field, held_out: Capture, evaluation: dict[str, Any]) -> Generator[Event, None, str]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Device = Literal["auto", "cpu", "cuda"]
 Matching = Literal["auto", "exhaustive", "sequential", "spatial"]
 Pixels = Annotated[int, Field(ge=16, le=16384)]
+Renderer = Literal["kernels", "reference"]
 Output = Literal["rgb", "depth", "normal", "alpha"]
 Triple = tuple[float, float, float]
 Scalar = str | int | float | bool | None
@@ -67,6 +68,7 @@ class ScanRequest(Learning):
 class EvaluateRequest(Request):
     run: Path
     device: Device = "auto"
+    renderer: Renderer = "kernels"
 
 
 class RenderRequest(Request):
