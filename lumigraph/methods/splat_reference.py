@@ -84,10 +84,18 @@ class ReferenceField:
         parts = []
         for first in range(0, max(1, len(self._splats)), BATCH):
             s = self._splats.select(torch.arange(first, min(first + BATCH, len(self._splats)), device=device))
-            rows = (s.means, s.log_scales, s.quats, s.logit_opacities, s.sh)
-            doubles = (values.double() for values in rows)
-            size = cameras.size(i)
-            part = reference.project(*doubles, world_to_cam, (fx, fy), (cx, cy), size, antialiased=self.antialiased)
+            part = reference.project(
+                s.means.double(),
+                s.log_scales.double(),
+                s.quats.double(),
+                s.logit_opacities.double(),
+                s.sh.double(),
+                world_to_cam,
+                (fx, fy),
+                (cx, cy),
+                cameras.size(i),
+                antialiased=self.antialiased,
+            )
             parts.append(part._replace(which=part.which + first))
         return reference.Projected(*(torch.cat(values) for values in zip(*parts, strict=True)))
 

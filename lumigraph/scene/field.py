@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from lumigraph.scene.assets import Splats
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.images import Image
 
@@ -25,9 +26,6 @@ class Field(Protocol):
 
     It may have `render_surface(cameras) -> Image`: as `render` over black, but depth is that at which half of the light
     is stopped, and 0 where that never happens. An expected depth floats between the surfaces that a ray meets.
-
-    A field of gaussians has `splats() -> Splats`, `with_splats(splats) -> Field`, which renders other gaussians in its
-    place, and `reference() -> Field`, which renders the same ones by the reference implementation, slowly.
     """
 
     @property
@@ -45,6 +43,23 @@ class Field(Protocol):
 
     def state(self) -> dict[str, Tensor]:
         """All that is needed to load it again, ready for safetensors."""
+        ...
+
+
+@runtime_checkable
+class HasSplats(Protocol):
+    """A field of gaussians."""
+
+    def splats(self) -> Splats:
+        """The gaussians as a format writes them."""
+        ...
+
+    def with_splats(self, splats: Splats) -> Field:
+        """A field that renders other gaussians in the same way."""
+        ...
+
+    def reference(self) -> Field:
+        """A field that renders the same gaussians by the reference implementation, slowly."""
         ...
 
 

@@ -22,7 +22,7 @@ from lumigraph.methods import train as loop
 from lumigraph.scene.assets import Splats
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import CaptureError, FormatError, RunError
-from lumigraph.scene.field import Field
+from lumigraph.scene.field import Field, HasSplats
 from lumigraph.scene.images import photo_over, write_png
 from lumigraph.studio import catalogue
 from lumigraph.studio.converting import convert
@@ -180,25 +180,25 @@ def _posed(request: ScanRequest) -> Generator[Event, None, Path]:
 def _as_exported(field: Field, run: Run, renderer: Renderer) -> Generator[Event, None, tuple[Field, bool]]:
     """(field, whether it is what a PLY holds): the gaussians of a field, written to a PLY and read back. A field
     without gaussians stays as it is. Raises RunError if the reference renderer is to render such a field."""
-    if not hasattr(field, "with_splats"):
+    if not isinstance(field, HasSplats):
         if renderer == "reference":
             raise RunError(f"{run.path} has no gaussians, and the reference renderer renders nothing else")
         return field, False
     sweep(run.path, of=SCENE)
-    file_format, exported = catalogue.format_for(Path(SCENE), Splats), True
+    file_format = catalogue.format_for(Path(SCENE), Splats)
     folder = run.path / f"{SCENE}.tmp-{os.getpid()}"
     try:
         folder.mkdir(exist_ok=True)
         file_format.write(field.splats(), folder / SCENE)
-        field = field.with_splats(file_format.read(folder / SCENE))
+        splats, exported = file_format.read(folder / SCENE), True
     except FormatError as error:
-        exported = False
+        splats, exported = field.splats(), False
         yield Note(
             text=f"these gaussians cannot be exported, so they are evaluated as trained: {error}", level="warning"
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return (field.reference() if renderer == "reference" else field), exported
+    return (field.reference() if renderer == "reference" else field.with_splats(splats)), exported
 
 
 def _report(run: Run, field: Field, held_out: Capture, evaluation: dict[str, Any]) -> Generator[Event, None, str]:
