@@ -81,7 +81,7 @@ def estimate(
             focals=list(photos.focal_px),
             pairs=pairing.choose(matching, photos.gps, photos.from_video),
             mapper=mapper,
-            masks=[mask and str(mask) for mask in photos.masks or [None] * len(photos)],
+            masks=[None if mask is None else str(mask) for mask in photos.masks or (None,) * len(photos)],
             max_image_size=max_image_size,
             max_features=max_features,
             seed=seed,
