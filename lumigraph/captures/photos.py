@@ -100,7 +100,8 @@ def find_photos(path: Path, work: Path) -> Generator[Event, None, PhotoSet]:
         shutil.rmtree(made, ignore_errors=True)
         growing.replace(made)
         shutil.rmtree(masks, ignore_errors=True)
-        growing_masks.replace(masks)
+        if any(growing_masks.iterdir()):
+            growing_masks.replace(masks)
     finally:
         shutil.rmtree(growing, ignore_errors=True)
         shutil.rmtree(growing_masks, ignore_errors=True)

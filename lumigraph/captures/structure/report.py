@@ -61,7 +61,7 @@ GATES = (
     Gate("observations_per_view", 80, 50, "a photo sees only {0.observations_per_view:.0f} of the points on average"),
     Gate("track_length", 2.6, 2.01, "a point is seen in only {0.track_length:.1f} photos on average"),
     Gate("matches_consistent", 0.90, 0.85, "only {percent:.0f} % of the matches agree with the cameras found"),
-    Gate("pairs_consistent", 0.85, 0.75, "only {percent:.0f} % of the photo pairs agree with the cameras found"),
+    Gate("pairs_consistent", 0.80, 0.75, "only {percent:.0f} % of the photo pairs agree with the cameras found"),
     Gate("reprojection_px", 1.5, None, "points miss their pixels by {0.reprojection_px:.1f} px on average", above=True),
 )
 
