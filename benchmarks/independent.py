@@ -146,7 +146,7 @@ def paint(footprints: Footprints, size: tuple[int, int], background: tuple[float
     )
 
 
-@numba.njit
+@numba.njit(cache=True)
 def _paint(
     centres: Floats,
     conics: Floats,
