@@ -19,8 +19,8 @@ LOSS_S, PIXEL_S, GAUSSIAN_S = 20e-9, 70e-9, 230e-9  # of a pixel, a pixel that i
 REFERENCE_PROBE_S = 10e-3  # of `_probe` on the machine that these figures come from
 PROBE_GAUSSIANS, PROBE_SIDE, PROBE_ROUNDS = 10_000, 256, 9
 
-FEWEST_LOOKS = 20  # for each photo; with fewer, parts of a scene stay unfinished
-LEAST_GAUSSIANS = 0.4  # of what the seconds alone would allow; rather than fewer, photos are reduced
+FEWEST_LOOKS = 12  # for each photo; with fewer, parts of a scene stay unfinished
+LEAST_GAUSSIANS = 0.6  # of what the seconds alone would allow; rather than fewer, photos are reduced
 SMALLEST_SIDE = 320  # pixels of the longer side, below which photos are not reduced
 FULL_SIZE = 0.75  # of a training runs at full size
 PIXELS_EACH = 50  # fewer training pixels a gaussian, and gaussians learn single photos by heart

@@ -9,9 +9,9 @@ def test_transparent_pixels_ask_for_no_gaussians() -> None:
 
 def test_gaussians_leave_looks_for_each_photo() -> None:
     seconds, photos, pixels = 60.0, 43, 130_000.0
-    gaussians = planning.gaussians_for(seconds / 2, photos, pixels)
+    gaussians = planning.gaussians_for(seconds / 4, photos, pixels)
     assert gaussians < planning.gaussians_for(seconds, photos, pixels)
-    assert planning.looks(seconds / 2, photos, pixels, gaussians) >= 0.99 * planning.FEWEST_LOOKS
+    assert planning.looks(seconds / 4, photos, pixels, gaussians) >= 0.99 * planning.FEWEST_LOOKS
 
 
 def test_many_photos_and_few_seconds_reduce_the_photos() -> None:
