@@ -64,6 +64,11 @@ tests/formats/gltf/node_modules/installed: tests/formats/gltf/package-lock.json
 	cd tests/formats/gltf && npm ci --no-audit --no-fund
 	touch $@
 
+# Viewers of other projects, in which exported files are looked at.
+tests/web/viewers/node_modules/installed: tests/web/viewers/package-lock.json
+	cd tests/web/viewers && npm ci --no-audit --no-fund
+	touch $@
+
 demo: setup
 ifeq ($(PHOTOS),$(SAMPLE)/images)
 	test -d $(PHOTOS) || $(BIN)/lumigraph sample $(SAMPLE)
@@ -77,7 +82,7 @@ endif
 # Three lanes of about the same length, since what waits for a browser or for processes of its own leaves a core idle.
 # OpenMP's threads would spin on the cores of the other lanes.
 test: export OMP_NUM_THREADS = 1
-test: setup tests/formats/gltf/node_modules/installed
+test: setup tests/formats/gltf/node_modules/installed tests/web/viewers/node_modules/installed
 	cd web && npm test
 	@mkdir -p build; \
 	$(BIN)/python -m pytest $(PHOTOS_AND_PAGES) > build/pages.log 2>&1 & pages=$$!; \

@@ -1,0 +1,218 @@
+// A PLY of gaussians as viewers of the web draw it: `node draw.mjs JOB.json`.
+//
+// The job: { file, width, height, focal, views: { name: world_from_cam }, drawings: [{ name, viewer, settings }], out }.
+// focal in pixels, the same across and down, the axis through the middle; world_from_cam: 12 numbers, rows of [R | t],
+// OpenCV axes. Writes OUT/DRAWING-VIEW.png and tells a line of JSON for each drawing.
+
+import { createReadStream, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { createRequire } from 'node:module';
+import { extname, join, normalize } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { browser, tell } from '../../../web/tests/browser.mjs';
+
+const job = JSON.parse(readFileSync(process.argv[2], 'utf8'));
+const at = (path) => fileURLToPath(new URL(path, import.meta.url));
+const PATIENCE_MS = 120_000;
+const require = createRequire(at('../../../web/package.json'));
+const ROOTS = { web: at('../../../web/node_modules/'), viewers: at('./node_modules/') };
+const TYPES = { '.js': 'text/javascript', '.mjs': 'text/javascript', '.wasm': 'application/wasm' };
+
+/** A module of the studio's viewer, its types taken away. */
+function studio(name) {
+  const ts = require('typescript');
+  const source = readFileSync(at(`../../../web/src/viewer/${name}.ts`), 'utf8');
+  return ts.transpileModule(source, { compilerOptions: { module: 'esnext', target: 'es2022' } }).outputText;
+}
+
+const page = (drawing) => `<!doctype html><style>body{margin:0}canvas{display:block}</style>
+<canvas width="${job.width}" height="${job.height}"></canvas>
+<script type="importmap">{"imports":{"three":"/web/three/build/three.module.js","three/addons/":"/web/three/examples/jsm/",
+"@sparkjsdev/spark":"/web/@sparkjsdev/spark/dist/spark.module.js",
+"playcanvas":"/viewers/playcanvas/build/playcanvas.mjs",
+"@mkkellogg/gaussian-splats-3d":
+"/viewers/@mkkellogg/gaussian-splats-3d/build/gaussian-splats-3d.module.js"}}</script>
+<script type="module">
+const job = ${JSON.stringify({ ...job, ...drawing })};
+const canvas = document.querySelector('canvas');
+const settings = job.settings ?? {};
+const [NEAR, FAR] = [0.01, 1000];
+const fov = (2 * Math.atan(job.height / 2 / job.focal) * 180) / Math.PI;
+const rest = (ms) => new Promise((done) => setTimeout(done, ms));
+/** Column-major world from camera, OpenGL axes (x right, y up, z back). */
+const columns = ([a, b, c, x, d, e, f, y, g, h, i, z]) => [a, d, g, 0, -b, -e, -h, 0, -c, -f, -i, 0, x, y, z, 1];
+
+async function three() {
+  const THREE = await import('three');
+  const gl = new THREE.WebGLRenderer({ canvas, antialias: false, preserveDrawingBuffer: true });
+  gl.setPixelRatio(1);
+  gl.setSize(job.width, job.height);
+  gl.setClearColor(0x000000, 1);
+  const camera = new THREE.PerspectiveCamera(fov, job.width / job.height, NEAR, FAR);
+  const place = (pose) => {
+    new THREE.Matrix4().fromArray(columns(pose)).decompose(camera.position, camera.quaternion, camera.scale);
+    camera.updateMatrixWorld(true);
+  };
+  return { THREE, gl, camera, place };
+}
+
+async function sparks(renderer) {
+  const { THREE, gl, camera, place } = await three();
+  const { SplatMesh } = await import('@sparkjsdev/spark');
+  const scene = new THREE.Scene();
+  const spark = renderer({ renderer: gl, enableLod: false, ...settings.renderer });
+  const fileBytes = new Uint8Array(await (await fetch('/file')).arrayBuffer());
+  const splats = new SplatMesh({ fileBytes, fileName: 'scene.ply', extSplats: true });
+  await splats.initialized;
+  scene.add(spark, splats, camera);
+  return async (pose) => {
+    place(pose);
+    const before = spark.lastSortTime;
+    for (let began = performance.now(); performance.now() < began + 60_000;) {
+      gl.render(scene, camera);
+      await rest(20);
+      const sorted = !spark.sorting && !spark.sortDirty && spark.lastSortTime !== before;
+      if (spark.activeSplats && sorted) break;
+    }
+    gl.render(scene, camera);
+    return spark.activeSplats;
+  };
+}
+
+const VIEWERS = {
+  async spark() {
+    const { SparkRenderer } = await import('@sparkjsdev/spark');
+    return sparks((options) => new SparkRenderer(options));
+  },
+
+  /** Spark as the studio sets it. */
+  async studio() {
+    const { referenceRenderer } = await import('/studio/projection');
+    return sparks(referenceRenderer);
+  },
+
+  async playcanvas() {
+    const pc = await import('playcanvas');
+    const options = { antialias: false, preserveDrawingBuffer: true, deviceTypes: ['webgl2'] };
+    const app = new pc.Application(canvas, { graphicsDeviceOptions: options });
+    app.setCanvasResolution(pc.RESOLUTION_FIXED, job.width, job.height);
+    app.graphicsDevice.maxPixelRatio = 1;
+    app.autoRender = false;
+    const camera = new pc.Entity();
+    const gammaCorrection = pc.GAMMA_SRGB;
+    const clearColor = new pc.Color(0, 0, 0, 1);
+    camera.addComponent('camera', { fov, nearClip: NEAR, farClip: FAR, clearColor, gammaCorrection, toneMapping: pc.TONEMAP_NONE });
+    Object.assign(app.scene.gsplat, settings.scene);
+    if (settings.modify) app.scene.gsplat.material.getShaderChunks('glsl').set('gsplatModifyPS', settings.modify);
+    app.scene.gsplat.material.update();
+    const asset = new pc.Asset('scene.ply', 'gsplat', { url: '/file?scene.ply', filename: 'scene.ply' });
+    await new Promise((done, failed) => {
+      asset.ready(done);
+      asset.on('error', failed);
+      app.assets.add(asset);
+      app.assets.load(asset);
+    });
+    const entity = new pc.Entity();
+    entity.addComponent('gsplat', { asset });
+    app.root.addChild(camera);
+    app.root.addChild(entity);
+    app.start();
+    let current = false;
+    app.systems.gsplat.on('frame:ready', (_camera, _layer, ready, loading) => (current = ready && !loading));
+    return async (pose) => {
+      const matrix = new pc.Mat4();
+      matrix.data.set(columns(pose));
+      camera.setPosition(matrix.getTranslation());
+      camera.setRotation(new pc.Quat().setFromMat4(matrix));
+      current = false;
+      for (let frames = 0; frames < 200 && (!current || frames < 3); frames++) {
+        const drawn = new Promise((done) => app.once('frameend', done));
+        app.renderNextFrame = true;
+        await drawn;
+        await rest(20);
+      }
+      return asset.resource.numSplats ?? asset.resource.gsplatData?.numSplats;
+    };
+  },
+
+  async mkkellogg() {
+    const { gl, camera, place } = await three();
+    const GS = await import('@mkkellogg/gaussian-splats-3d');
+    const viewer = new GS.Viewer({
+      renderer: gl,
+      camera,
+      selfDrivenMode: false,
+      useBuiltInControls: false,
+      sharedMemoryForWorkers: false,
+      sceneRevealMode: GS.SceneRevealMode.Instant,
+      ...settings.viewer,
+    });
+    const scene = { format: GS.SceneFormat.Ply, showLoadingUI: false, progressiveLoad: false };
+    await viewer.addSplatScene('/file', { ...scene, ...settings.scene });
+    return async (pose) => {
+      place(pose);
+      viewer.update();
+      await viewer.sortPromise;
+      await viewer.runSplatSort(true, true);
+      await viewer.sortPromise;
+      viewer.update();
+      viewer.render();
+      return viewer.splatMesh.getSplatCount();
+    };
+  },
+};
+
+try {
+  const draw = await VIEWERS[job.viewer]();
+  const pictures = {};
+  let count;
+  for (const [name, pose] of Object.entries(job.views)) {
+    count = await draw(pose);
+    pictures[name] = canvas.toDataURL('image/png');
+  }
+  window.drawn = { count, pictures };
+} catch (error) {
+  window.drawn = { error: String(error.stack ?? error), pictures: {} };
+}
+</script>`;
+
+const server = createServer((request, response) => {
+  const path = normalize(decodeURIComponent(new URL(request.url, 'http://x').pathname));
+  const [, root, rest] = path.match(/^\/(\w+)\/?(.*)$/) ?? [];
+  if (root === 'draw') return response.setHeader('content-type', 'text/html').end(page(job.drawings[rest]));
+  if (root === 'studio') return response.setHeader('content-type', TYPES['.js']).end(studio(rest));
+  const wanted = root === 'file' ? job.file : root in ROOTS && join(ROOTS[root], rest);
+  if (!wanted || !existsSync(wanted)) return response.writeHead(404).end();
+  response.setHeader('content-type', TYPES[extname(wanted)] ?? 'application/octet-stream');
+  createReadStream(wanted).pipe(response);
+});
+await new Promise((done) => server.listen(0, '127.0.0.1', done));
+const link = `http://127.0.0.1:${server.address().port}`;
+const chromium = await browser();
+try {
+  for (const [number, { name }] of job.drawings.entries()) {
+    const start = Date.now();
+    const shown = await chromium.newPage({ viewport: { width: job.width, height: job.height } });
+    const said = [];
+    shown.on('request', (request) => {
+      if (/^https?:/.test(request.url()) && !request.url().startsWith(link)) said.push(`asked ${request.url()}`);
+    });
+    shown.on('pageerror', (error) => said.push(String(error).slice(0, 300)));
+    shown.on('console', (message) => {
+      if (['error', 'warning'].includes(message.type()) && !/GPU stall|GL Driver/.test(message.text()))
+        said.push(message.text().slice(0, 300));
+    });
+    await shown.goto(`${link}/draw/${number}`);
+    const late = () => ({ error: 'nothing was drawn in time', pictures: {} });
+    await shown.waitForFunction(() => window.drawn, null, { timeout: PATIENCE_MS }).catch(late);
+    const { pictures, ...found } = await shown.evaluate(() => window.drawn).then((drawn) => drawn ?? late());
+    for (const [view, picture] of Object.entries(pictures))
+      writeFileSync(join(job.out, `${name}-${view}.png`), Buffer.from(picture.split(',')[1], 'base64'));
+    tell({ name, ...found, said, seconds: (Date.now() - start) / 1000 });
+    await shown.close();
+  }
+} finally {
+  await chromium.close();
+  server.close();
+}
