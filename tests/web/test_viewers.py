@@ -84,7 +84,7 @@ class Trained:
 def browser() -> Path:
     """Debian's Chromium, with Node, Spark and the other viewers next to it."""
     if shutil.which("node") is None or not all((folder / "node_modules").exists() for folder in (WEB, PACKAGES)):
-        pytest.skip("the viewers are not installed: make web tests/web/viewers/node_modules/installed")
+        pytest.skip("other viewers are not installed: make web tests/web/viewers/node_modules/installed")
     chromium = program("chromium")
     if chromium is None:
         pytest.skip("Chromium is not installed, and could not be")

@@ -14,7 +14,7 @@ import { browser, tell } from '../../../web/tests/browser.mjs';
 
 const job = JSON.parse(readFileSync(process.argv[2], 'utf8'));
 const at = (path) => fileURLToPath(new URL(path, import.meta.url));
-const PATIENCE_MS = 120_000;
+const PATIENCE_MS = 600_000;
 const require = createRequire(at('../../../web/package.json'));
 const ROOTS = { web: at('../../../web/node_modules/'), viewers: at('./node_modules/') };
 const TYPES = { '.js': 'text/javascript', '.mjs': 'text/javascript', '.wasm': 'application/wasm' };
