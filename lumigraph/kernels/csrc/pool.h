@@ -1,7 +1,8 @@
 // A small thread pool. Tasks are taken from one counter, so who runs what varies, but what a task computes never
 // depends on the number of threads: results are bit-identical for any of them. Workers spin for two milliseconds before
 // they sleep: a training step runs a dozen short loops, and waking a sleeping thread takes as long as such a loop. Who
-// spins for long yields its core, which on a busy machine is the one that the awaited thread needs.
+// spins for long yields its core, which on a busy machine is the one that the awaited thread needs. Nobody waits for a
+// worker that has not begun: where other programs keep it from a core, the caller does all tasks alone.
 #pragma once
 #if defined(__linux__)
 #include <sched.h>
@@ -40,14 +41,17 @@ class Pool {
         context_ = &f;
         count_ = n;
         next_.store(0, std::memory_order_relaxed);
-        busy_.store(threads_ - 1, std::memory_order_relaxed);
+        open_.store(true);
         {
             std::lock_guard<std::mutex> lock(sleep_mutex_);
             generation_.fetch_add(1, std::memory_order_release);
         }
         wake_.notify_all();
         drain();
-        for (int spins = 1; busy_.load(std::memory_order_acquire) != 0; spins++) wait_briefly(spins);
+        // A worker first says that it is active, then asks whether the loop is open. Both are sequentially consistent:
+        // either it is seen here, or it sees that the loop is closed and leaves its call alone.
+        open_.store(false);
+        for (int spins = 1; active_.load() != 0; spins++) wait_briefly(spins);
     }
 
   private:
@@ -102,8 +106,9 @@ class Pool {
             }
             seen = generation_.load(std::memory_order_acquire);
             if (stopping_) return;
-            drain();
-            busy_.fetch_sub(1, std::memory_order_release);
+            active_.fetch_add(1);
+            if (open_.load()) drain();
+            active_.fetch_sub(1);
         }
     }
 
@@ -111,7 +116,8 @@ class Pool {
     int threads_ = 1, count_ = 0;
     void (*call_)(void*, int) = nullptr;
     void* context_ = nullptr;
-    std::atomic<int> next_{0}, busy_{0};
+    std::atomic<int> next_{0}, active_{0};
+    std::atomic<bool> open_{false};
     std::atomic<long> generation_{0};
     bool stopping_ = false;
     std::mutex run_mutex_, sleep_mutex_;
