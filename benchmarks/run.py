@@ -5,6 +5,7 @@
     python -m benchmarks.run --only training --scenes lego --seconds 30 60 120 --methods splat ngp
     python -m benchmarks.run --only poses --scenes fox can
     python -m benchmarks.run --only fidelity --captures FOLDER... --seconds 60
+    python -m benchmarks.run --only surfaces --captures FOLDER --truth CLOUD.ply --seconds 60
 
 Timings mean something on an idle machine only: each line keeps the load that it was measured under.
 """
@@ -21,7 +22,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import fidelity, fields, kernels, live, meshes, pages, peak, poses, server, training, uploads
+from benchmarks import fidelity, fields, kernels, live, meshes, pages, peak, poses, server, surfaces, training, uploads
 from lumigraph.studio.machine import cores, cpu_model
 
 ROOT = Path(__file__).parent.parent
@@ -62,6 +63,7 @@ def parse() -> argparse.Namespace:
             "poses",
             "matching",
             "meshes",
+            "surfaces",
             "server",
             "uploads",
             "pages",
@@ -69,11 +71,14 @@ def parse() -> argparse.Namespace:
         help="default: all",
     )
     parser.add_argument("--scenes", nargs="+", choices=SCENES, default=SCENES, help="of training, poses; default: all")
-    parser.add_argument("--seconds", nargs="+", type=float, default=[30.0, 60.0], help="budgets of training, fidelity")
     parser.add_argument(
-        "--captures", nargs="+", type=Path, default=[], help="of fidelity; default: the rendered sample"
+        "--seconds", nargs="+", type=float, default=[30.0, 60.0], help="budgets of training, fidelity, surfaces"
+    )
+    parser.add_argument(
+        "--captures", nargs="+", type=Path, default=[], help="of fidelity and surfaces; default: the rendered sample"
     )
     parser.add_argument("--looks", type=Path, help="folder for the held-out views of fidelity as pictures")
+    parser.add_argument("--truth", type=Path, help="of surfaces: the true cloud of the capture, a PLY")
     parser.add_argument("--methods", nargs="+", default=["splat"], help="of training; default: splat")
     parser.add_argument("--splats", type=int, default=1_000_000, help="gaussians of the files that are timed")
     data = ROOT.parent / "shared" / "data"
@@ -93,6 +98,7 @@ def suites(args: argparse.Namespace) -> dict[str, Callable[[], Iterator[Row]]]:
         "poses": partial(poses.rows, args.data, posed),
         "matching": poses.matching_rows,
         "meshes": partial(meshes.rows, args.data, args.splats),
+        "surfaces": partial(surfaces.rows, args.captures, args.truth, args.seconds),
         "server": server.rows,
         "pages": pages.rows,
         "uploads": uploads.rows,

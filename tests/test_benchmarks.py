@@ -2,13 +2,15 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import kernels, poses
+from benchmarks import kernels, poses, surfaces
 from benchmarks.scenes import blob
+from lumigraph.captures.sample import orbit_by_hand
 from lumigraph.kernels.reference import splat as reference
-from lumigraph.scene.cameras import Cameras
+from lumigraph.scene.cameras import Cameras, project
 from lumigraph.scene.capture import ArrayPhotos, Capture
 from lumigraph.scene.poses import Similarity, look_at, matrix_from_quaternion
 
@@ -69,3 +71,25 @@ def test_positions_are_compared_with_the_diagonal_of_the_camera_box() -> None:
     pushed = truth.clone()
     pushed[:, :, 3] *= 1 + 0.02 * corners.prod(dim=1, keepdim=True)
     assert poses.errors(capture(pushed), capture(truth))["position_percent"] == pytest.approx(1, abs=1e-3)
+
+
+def test_chamfer_of_a_plane_that_is_moved_and_half_missing() -> None:
+    x, y = np.meshgrid(np.linspace(0, 3, 1201), np.linspace(0, 4, 1601))
+    truth = np.stack([x.ravel(), y.ravel(), np.zeros(x.size)], 1)
+    found = truth[truth[:, 1] < 2] + [0, 0, 0.02]  # 4 per mille of the diagonal, which is 5
+    figures = surfaces.chamfer(found, truth)
+    assert figures["accuracy"] == pytest.approx(4.0, abs=0.05)
+    assert 4.0 < figures["completeness"] < 4.5  # and a little more at the edge of what is missing
+    assert figures["missed"] == pytest.approx(0.475, abs=0.01)  # within 20 per mille of the rest nothing is missed
+    assert figures["astray"] == 0
+
+
+def test_true_points_of_the_sample_lie_in_its_photos() -> None:
+    cameras = orbit_by_hand(4, (64, 48), 0)
+    points = torch.from_numpy(surfaces.true_points(cameras))
+    assert len(points) > 200
+    for i in range(4):
+        own = torch.from_numpy(surfaces.true_points(cameras[i]))
+        pixels, depth = project(cameras[i], own)
+        assert (depth > 0.5).all() and ((pixels >= 0) & (pixels <= torch.tensor([64, 48]))).all()
+    assert points[:, 2].min() > -0.01  # nothing is below the table

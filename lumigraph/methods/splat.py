@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lumigraph.kernels import splat as kernel
-from lumigraph.methods import photometry, planning
+from lumigraph.methods import photometry, planning, splat_surface
 from lumigraph.methods.beginning import Beginning, begin, extent_of, free_depths, neighbour_distance
 from lumigraph.methods.memory import available
 from lumigraph.methods.splat_reference import ReferenceField
@@ -31,11 +31,12 @@ from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import RunError
 from lumigraph.scene.field import Within
+from lumigraph.scene.harmonics import C0
 from lumigraph.scene.images import Image, area_downscale, photo_over
+from lumigraph.scene.poses import matrix_from_quaternion
 
 NAME = "splat"
 DEVICES = ("cpu", "cuda")
-C0 = 0.28209479177387814
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Config:
     exposure: learn a gain and a bias for each photo
     auto_exposure: do so where the colours of points say that exposure or white balance differ between photos
     antialiased: scale opacities by the low-pass filter's area, as Mip-Splatting does
+    surface: in the second half, make the gaussians agree on one surface, for better meshes and depth
     seed: of all that is drawn at random
     """
 
@@ -96,6 +98,7 @@ class Config:
     exposure: bool = False
     auto_exposure: bool = True
     antialiased: bool = False
+    surface: bool = False
     seed: int = 0
 
 
@@ -352,6 +355,8 @@ class SplatTraining:
         )  # else a GPU tells of a step before, and nobody waits
         if self.learns_exposure:
             self._expose(view, stats, progress)
+        if c.surface and splat_surface.is_due(i, progress):
+            self._surface_step(max(0, level - 1))
         if i % c.densify_every == c.densify_every - 1:
             self._clear(i // c.densify_every)
             if progress < c.densify_until:
@@ -396,6 +401,13 @@ class SplatTraining:
         o.lr_sh = colour * c.lr_sh * min(1.0, SH_LOOKS * len(self.free) / (i + 1))
         self.weights.ssim = c.ssim
         self.weights.square = c.square * late
+
+    def _surface_step(self, level: int) -> None:
+        """On any photo at half the size of the last step: normals need no more, and it takes a third of the time."""
+        view = int(torch.randint(len(self.views[level]), (), generator=self.generator))
+        photo, _ = self.pictures(level, view, torch.ones(3))
+        camera = self.pictures.cameras[level][view].to(dtype=torch.float32)
+        splat_surface.surface_step(self.rows, self.views[level][view], camera, photo)
 
     def _expose(self, view: int, stats: dict[str, Any], progress: float) -> None:
         """Plain gradient descent on a photo's log gain and bias, which stay small and centred."""
@@ -470,7 +482,7 @@ class SplatTraining:
         scale = p[:, kernel.LOG_SCALE].exp()
         axis = scale.argmax(1)
         i = torch.arange(len(p), device=p.device)
-        offset = rotation(p[:, kernel.QUAT])[i, :, axis] * (0.5 * scale[i, axis])[:, None]
+        offset = matrix_from_quaternion(p[:, kernel.QUAT])[i, :, axis] * (0.5 * scale[i, axis])[:, None]
         opacity = (torch.sigmoid(p[:, kernel.LOGIT]) * 0.85).clamp(0.005, 0.98)
         p[:, kernel.LOGIT] = torch.logit(opacity)
         p[:, kernel.LOG_SCALE] += math.log(0.9)
@@ -522,15 +534,6 @@ ROWS = ("params", "sh_rest", "m", "v", "sh_m", "sh_v", "score")
 def gumbel(uniform: Tensor) -> Tensor:
     """The k largest of log w + this are k drawn without replacement by weight (Efraimidis and Spirakis 2006)."""
     return -torch.log(-torch.log(uniform.clamp(1e-12, 1 - 1e-7)))
-
-
-def rotation(quats: Tensor) -> Tensor:
-    """(N, 4) w x y z of any length -> (N, 3, 3)."""
-    w, x, y, z = torch.nn.functional.normalize(quats, dim=1).unbind(1)
-    rows = (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-            2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-            2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y))  # fmt: skip
-    return torch.stack(rows, 1).view(-1, 3, 3)
 
 
 def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu") -> SplatTraining:
