@@ -277,10 +277,16 @@ def jpegs(folder: Path, count: int) -> Capture:
 
 
 def test_photos_keep_their_order_and_share_their_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    computed, compute = [], cv2.initUndistortRectifyMap
+    computed: list[tuple[int, int]] = []
+    compute = cv2.initUndistortRectifyMap
+
+    def counted(*args: Any) -> Any:
+        computed.append(args[4])
+        return compute(*args)
+
     undistort._computed_maps.cache_clear()
     monkeypatch.setattr(undistort, "threads", lambda: 4)
-    monkeypatch.setattr(cv2, "initUndistortRectifyMap", lambda *args: computed.append(args[4]) or compute(*args))
+    monkeypatch.setattr(cv2, "initUndistortRectifyMap", counted)
     made, _ = finish(prepare(jpegs(tmp_path, 12), tmp_path / "cache", 4))
     assert [values(made.photo(i)) for i in range(12)] == [[20 * i] for i in range(12)]
     assert computed == [(320, 240)]
@@ -324,7 +330,12 @@ def test_the_photos_in_memory_are_limited(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_work_ahead_of_the_consumer_is_limited() -> None:
     started: list[int] = []
-    results = in_order(lambda item: started.append(item) or item, range(100), workers=3)
+
+    def work(item: int) -> int:
+        started.append(item)
+        return item
+
+    results = in_order(work, range(100), workers=3)
     for expected in range(5):
         assert next(results) == expected
     results.close()
