@@ -22,7 +22,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import fidelity, fields, kernels, live, meshes, pages, peak, poses, server, surfaces, training, uploads
+from benchmarks import (
+    fidelity,
+    fields,
+    kernels,
+    live,
+    loading,
+    meshes,
+    pages,
+    peak,
+    poses,
+    server,
+    surfaces,
+    training,
+    uploads,
+)
 from lumigraph.studio.machine import cores, cpu_model
 
 ROOT = Path(__file__).parent.parent
@@ -62,6 +76,7 @@ def parse() -> argparse.Namespace:
             "fidelity",
             "poses",
             "matching",
+            "loading",
             "meshes",
             "surfaces",
             "server",
@@ -97,6 +112,7 @@ def suites(args: argparse.Namespace) -> dict[str, Callable[[], Iterator[Row]]]:
         "fidelity": partial(fidelity.rows, args.captures, args.seconds, args.looks),
         "poses": partial(poses.rows, args.data, posed),
         "matching": poses.matching_rows,
+        "loading": loading.rows,
         "meshes": partial(meshes.rows, args.data, args.splats),
         "surfaces": partial(surfaces.rows, args.captures, args.truth, args.seconds),
         "server": server.rows,

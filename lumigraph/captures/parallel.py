@@ -19,16 +19,20 @@ def threads() -> int:
     return min(usable, 8)
 
 
-def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
-    """Yields function(item) in the order of the items. Work runs at most 2 x threads() items ahead of the consumer.
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
+) -> Generator[Result, None, None]:
+    """Yields function(item) in the order of the items, computed by `workers` threads, by default threads().
 
-    Closing the iterator cancels what has not started and waits for what has.
+    Work runs at most 2 x workers items ahead of the consumer. Closing the iterator cancels what has not started and
+    waits for what has.
     """
+    workers = threads() if workers is None else workers
     waiting: deque[Future[Result]] = deque()
     source = iter(items)
-    pool = ThreadPoolExecutor(threads(), thread_name_prefix="capture")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="capture")
     try:
-        waiting.extend(pool.submit(function, item) for item in islice(source, 2 * threads()))
+        waiting.extend(pool.submit(function, item) for item in islice(source, 2 * workers))
         while waiting:
             yield waiting.popleft().result()
             waiting.extend(pool.submit(function, item) for item in islice(source, 1))

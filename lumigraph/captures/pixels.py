@@ -72,8 +72,21 @@ def header(path: Path) -> tuple[int, int, bool]:
 
 def decode(path: Path) -> Pixels:
     """All pixels as stored: uint8 (H, W, 3), or (H, W, 4) with straight alpha when the file has transparency."""
+    return decode_reduced(path, 1)[0]
+
+
+def decode_reduced(path: Path, reduction: int) -> tuple[Pixels, int]:
+    """(pixels as `decode` returns them, their reduction): a JPEG at 1/`reduction` of its sides, which is 1, 2, 4 or 8.
+
+    The decoder leaves out the upper frequencies of each block, which costs a fraction of the time and is nearly an area
+    average. Any other file, and a JPEG whose sides `reduction` does not divide, comes whole, with the reduction 1:
+    so the corners of the picture stay where they are.
+    """
     with open_photo(path) as picture:
-        return pixels_of(picture, path.name)
+        width, height = picture.size
+        if width % reduction == height % reduction == 0:
+            picture.draft(None, (width // reduction, height // reduction))
+        return pixels_of(picture, path.name), width // picture.width
 
 
 def decode_mask(path: Path) -> Pixels:
@@ -94,10 +107,14 @@ class PhotoFiles(LazyPhotos):
         self.alpha = alpha
 
     def load(self, path: Path) -> Tensor:
-        stored = decode(path)
+        return self.load_reduced(path, 1)[0]
+
+    def load_reduced(self, path: Path, reduction: int) -> tuple[Tensor, int]:
+        """(pixels, their reduction), see `decode_reduced`. Thread-safe."""
+        stored, reduction = decode_reduced(path, reduction)
         if self.alpha and stored.shape[-1] == 3:
             stored = np.concatenate([stored, np.full_like(stored[..., :1], 255)], axis=-1)
-        return torch.from_numpy(stored if self.alpha else np.ascontiguousarray(stored[..., :3]))
+        return torch.from_numpy(stored if self.alpha else np.ascontiguousarray(stored[..., :3])), reduction
 
 
 class MaskFiles(LazyPhotos):

@@ -25,8 +25,8 @@ from torch import Tensor
 
 from lumigraph.captures import colmap, pose, transforms, video
 from lumigraph.captures.photos import PhotoSet, find_photos
+from lumigraph.captures.structure import correspondences, focal, pairs
 from lumigraph.captures.structure import features as local
-from lumigraph.captures.structure import focal, pairs
 from lumigraph.captures.structure.features import DESCRIPTOR_NORM
 from lumigraph.captures.structure.report import PoseReport, doubts, stops
 from lumigraph.scene.cameras import Cameras
@@ -458,6 +458,26 @@ def test_pairs_cover_a_sequence_a_map_and_everything() -> None:
     # About 11 m apart going north across the date line's neighbour, then 5 km away; one photo without a place.
     places = [(60.0, 179.9999, 5.0), (60.0001, -179.9999, None), (60.05, 179.9999, None), None]
     assert pairs.spatial(places) == [(0, 1), (0, 3), (1, 3), (2, 3)]
+
+
+def test_partners_are_the_best_of_either_photo_and_some_of_the_others() -> None:
+    """Photos on a line, of which two share the more the nearer they are: all neighbours, and a path to everywhere."""
+    photos, best, further = 60, correspondences.BEST_PARTNERS, correspondences.FURTHER_PARTNERS
+    scores = {(i, j): 100 - (j - i) for i in range(photos) for j in range(i + 1, photos)}
+    chosen = correspondences.partners(scores)
+    assert chosen == [pair for pair in scores if pair in set(chosen)]
+    assert {pair for pair in scores if pair[1] - pair[0] <= best // 2} <= set(chosen)
+    for photo in range(photos):
+        own = sorted((pair for pair in scores if photo in pair), key=lambda pair: -scores[pair])
+        kept = sum(pair in chosen for pair in own[best:])
+        assert kept >= (len(own) - best) // further
+    assert max(j - i for i, j in chosen) > photos - 2 * further  # also the two ends of the line
+    assert len(chosen) < 0.7 * len(scores)
+
+
+def test_few_photos_are_all_compared() -> None:
+    scores = {(i, j): 6 + (7 * i + j) % 5 for i in range(17) for j in range(i + 1, 17)}
+    assert correspondences.partners(scores) == list(scores)
 
 
 def test_photos_of_one_size_and_zoom_share_a_camera() -> None:

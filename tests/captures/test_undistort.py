@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from lumigraph.captures import transforms, undistort
+from lumigraph.captures.parallel import in_order
 from lumigraph.captures.pixels import MaskFiles, PhotoFiles
 from lumigraph.captures.undistort import largest_zooms, prepare
 from lumigraph.scene.cameras import Cameras, Lens, pixel_grid, project, rays
@@ -205,6 +209,139 @@ def test_a_mask_keeps_only_pixels_that_count_wholly(tmp_path: Path, distortion: 
         assert result[0, 29].item() == 255 and result[0, 30].item() == 0  # column 30 averages 60 (use) and 61 (ignore)
 
 
+# ---------------------------------------------------------------------------------------------------------- decoding
+
+
+def textured(size: tuple[int, int], seed: int = 0) -> Any:
+    """uint8 (H, W, 3): noise whose amplitude falls with its frequency, as in photos."""
+    random, picture = np.random.default_rng(seed), np.full((size[1], size[0], 3), 128.0)
+    for cell in (1, 2, 4, 8, 16, 32):
+        grid = random.normal(0, 1.5 * cell, (size[1] // cell + 2, size[0] // cell + 2, 3))
+        picture += cv2.resize(grid, size, interpolation=cv2.INTER_CUBIC)
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+def psnr(first: Tensor, second: Tensor) -> float:
+    return -10 * math.log10(float(((first.double() - second.double()) / 255).square().mean()))
+
+
+def prepared_both_ways(given: Capture, folder: Path, downscale: float, patch: pytest.MonkeyPatch) -> list[Tensor]:
+    """The first photo from a JPEG decoded at a part of its size, and from all its pixels."""
+    results = []
+    for reductions in (undistort.REDUCTIONS, ()):
+        patch.setattr(undistort, "REDUCTIONS", reductions)
+        made, _ = finish(prepare(given, folder / f"cache{len(reductions)}", downscale))
+        results.append(made.photo(0))
+    return results
+
+
+@pytest.mark.parametrize("downscale", [4, 4.5, 8, 16])
+@pytest.mark.parametrize("distortion", [(), BARREL, FISHEYE])
+def test_a_photo_decoded_small_is_the_area_average_of_the_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distortion: tuple[float, ...], downscale: float
+) -> None:
+    size = (640, 480)
+    Image.fromarray(textured(size)).save(tmp_path / "0.jpg", quality=95)
+    given = capture(camera(distortion, size, focal=480.0), PhotoFiles([tmp_path / "0.jpg"], alpha=False))
+    small, whole = prepared_both_ways(given, tmp_path, downscale, monkeypatch)
+    assert not torch.equal(small, whole)  # it was decoded small
+    assert psnr(small, whole) > 45
+    assert psnr(small[:, 1:], whole[:, :-1]) < 25  # the test would notice a shift
+
+
+def test_only_a_jpeg_that_divides_evenly_is_decoded_small(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees: pixels come as they are stored
+    for size, name, reduction, expected in (
+        ((640, 480), "a.jpg", 8, 8),
+        ((640, 480), "b.png", 8, 1),
+        ((644, 480), "c.jpg", 4, 4),
+        ((644, 480), "d.jpg", 8, 1),
+        ((641, 480), "e.jpg", 2, 1),
+    ):
+        picture = textured(size)
+        Image.fromarray(picture).save(tmp_path / name, exif=exif)
+        stored, by = PhotoFiles([tmp_path / name], alpha=True).load_reduced(tmp_path / name, reduction)
+        assert by == expected
+        assert stored.shape == (size[1] // by, size[0] // by, 4) and values(stored[..., 3]) == [255]
+        small = cv2.resize(picture, (size[0] // by, size[1] // by), interpolation=cv2.INTER_AREA)
+        assert np.abs(stored[..., :3].numpy().astype(int) - small).mean() < 5
+
+
+def jpegs(folder: Path, count: int) -> Capture:
+    """`count` photos of 640x480 behind one lens, each of one grey value: 20 times its number."""
+    paths = [folder / f"{i}.jpg" for i in range(count)]
+    for i, path in enumerate(paths):
+        Image.new("RGB", (640, 480), (20 * i, 20 * i, 20 * i)).save(path)
+    return capture(joined(*[camera(BARREL, (640, 480), 480.0)] * count), PhotoFiles(paths, alpha=False))
+
+
+def test_photos_keep_their_order_and_share_their_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[tuple[int, int]] = []
+    compute = cv2.initUndistortRectifyMap
+
+    def counted(*args: Any) -> Any:
+        computed.append(args[4])
+        return compute(*args)
+
+    undistort._computed_maps.cache_clear()
+    monkeypatch.setattr(undistort, "threads", lambda: 4)
+    monkeypatch.setattr(cv2, "initUndistortRectifyMap", counted)
+    made, _ = finish(prepare(jpegs(tmp_path, 12), tmp_path / "cache", 4))
+    assert [values(made.photo(i)) for i in range(12)] == [[20 * i] for i in range(12)]
+    assert computed == [(320, 240)]
+
+
+def test_a_jpeg_that_does_not_decode_is_named(tmp_path: Path) -> None:
+    given = jpegs(tmp_path, 4)
+    assert isinstance(given.photos, PhotoFiles)
+    path = given.photos.paths[2]
+    Image.fromarray(textured((640, 480))).save(path)
+    path.write_bytes(path.read_bytes()[:20000])
+    with pytest.raises(CaptureError, match=r"2\.jpg is damaged"):
+        finish(prepare(given, tmp_path / "cache", 4))
+    Image.new("RGB", (480, 640)).save(path)
+    with pytest.raises(CaptureError, match=r"2\.png decodes to \(640, 480, 3\)"):
+        finish(prepare(given, tmp_path / "cache", 4))
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_the_photos_in_memory_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Large photos are prepared by fewer threads, so that all that are decoded at one time fit into the limit."""
+    lock, now, peaks, load = threading.Lock(), 0, [], PhotoFiles.load_reduced
+
+    def slowly(self: PhotoFiles, path: Path, reduction: int) -> tuple[Tensor, int]:
+        nonlocal now
+        with lock:
+            now += 1
+            peaks.append(now)
+        time.sleep(0.02)  # long enough for every other thread to begin
+        loaded = load(self, path, reduction)
+        with lock:
+            now -= 1
+        return loaded
+
+    monkeypatch.setattr(PhotoFiles, "load_reduced", slowly)
+    monkeypatch.setattr(undistort, "threads", lambda: 8)
+    monkeypatch.setattr(undistort, "IN_FLIGHT_BYTES", int((most + 0.5) * 640 * 480 * undistort.PIXEL_BYTES[3]))
+    finish(prepare(jpegs(tmp_path, 12), tmp_path / "cache", 4))
+    assert len(peaks) == 12 and max(peaks) == most
+
+
+def test_work_ahead_of_the_consumer_is_limited() -> None:
+    started: list[int] = []
+
+    def work(item: int) -> int:
+        started.append(item)
+        return item
+
+    results = in_order(work, range(100), workers=3)
+    for expected in range(5):
+        assert next(results) == expected
+    results.close()
+    assert len(started) <= 2 * 3 + 5
+
+
 # ------------------------------------------------------------------------------------------------------------- cache
 
 
@@ -289,6 +426,21 @@ def test_a_photo_that_does_not_decode_is_named(files: Capture, tmp_path: Path) -
     Image.new("RGB", (90, 120)).save(files.photos.paths[2])
     with pytest.raises(CaptureError, match=r"2\.png decodes to"):
         finish(prepare(files, tmp_path / "cache"))
+
+
+@pytest.mark.skipif(not (DATA / "fox").is_dir(), reason="the shared fox capture is absent")
+def test_fox_decoded_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Photos of a phone come out alike and as sharp, through their lens and where only their size changes."""
+    fox = transforms.read(DATA / "fox").select([25])
+    fox = dataclasses.replace(fox, photos=PhotoFiles([DATA / "fox" / "images" / fox.names[0]], alpha=False))
+    plain = dataclasses.replace(fox.cameras, lens="pinhole", distortion=None)
+    for name, cameras in (("lens", fox.cameras), ("plain", plain)):
+        given = dataclasses.replace(fox, cameras=cameras)
+        small, whole = prepared_both_ways(given, tmp_path / name, 4, monkeypatch)
+        assert psnr(small, whole) > 50
+        detail = [cv2.Laplacian(photo.numpy().astype(np.float32), cv2.CV_32F).std() for photo in (small, whole)]
+        assert detail[0] / detail[1] == pytest.approx(1, abs=0.03)
+        monkeypatch.undo()
 
 
 @pytest.mark.skipif(not (DATA / "fox").is_dir(), reason="the shared fox capture is absent")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 
 from lumigraph.captures.parallel import in_order
@@ -13,6 +14,8 @@ from lumigraph.captures.structure.speaker import Speaker
 from lumigraph.scene.errors import CaptureError
 
 SCREEN_FEATURES, SCREEN_MATCHES = 500, 6  # a pair is worth a full match when so many of the largest features match
+# Of the pairs of a photo that are worth a full match, ranked by their first one: all up to here, then one in so many.
+BEST_PARTNERS, FURTHER_PARTNERS = 16, 4
 FEW_FEATURES = 50  # a photo with fewer will hardly be joined
 LEAST_MATCHES = 15  # of a pair, before and after verification
 
@@ -48,13 +51,14 @@ def extract(request: Request, say: Speaker) -> list[Features]:
 def match(found: list[Features], pairs: list[Pair], say: Speaker) -> dict[Pair, Matches]:
     """Matches of the pairs that have enough of them. Most pairs of a large set see different things: the largest few
     hundred features, matched first, tell so at a hundredth of the price (preemptive matching, Wu 2013)."""
-    promising = []
+    scores: dict[Pair, int] = {}
     say.progress("pairs", 0, len(pairs), "pairs")
     few = in_order(lambda pair: len(local.match(found[pair[0]], found[pair[1]], SCREEN_FEATURES)), pairs)
     for done, (pair, count) in enumerate(zip(pairs, few, strict=True), start=1):
         if count >= SCREEN_MATCHES:
-            promising.append(pair)
+            scores[pair] = count
         say.progress("pairs", done, len(pairs), "pairs")
+    promising = partners(scores)
     matches: dict[Pair, Matches] = {}
     all_features = in_order(lambda pair: local.match(found[pair[0]], found[pair[1]]), promising)
     for done, (pair, rows) in enumerate(zip(promising, all_features, strict=True), start=1):
@@ -62,3 +66,17 @@ def match(found: list[Features], pairs: list[Pair], say: Speaker) -> dict[Pair, 
             matches[pair] = rows
         say.progress("matches", done, len(promising), "pairs")
     return matches
+
+
+def partners(scores: dict[Pair, int]) -> list[Pair]:
+    """The pairs that one of their photos has among its BEST_PARTNERS by score, or after them as one in
+    FURTHER_PARTNERS, in the order of `scores`.
+
+    A photo's best pairs give nearly all of its tracks. The others, of which one may close a loop, are only thinned.
+    """
+    ranked: defaultdict[int, list[Pair]] = defaultdict(list)
+    for pair in sorted(scores, key=lambda pair: (-scores[pair], pair)):
+        for photo in pair:
+            ranked[photo].append(pair)
+    chosen = {pair for own in ranked.values() for pair in (*own[:BEST_PARTNERS], *own[BEST_PARTNERS::FURTHER_PARTNERS])}
+    return [pair for pair in scores if pair in chosen]

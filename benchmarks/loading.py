@@ -1,0 +1,106 @@
+"""Photos made ready for training: decoding, undistortion and reduction of large JPEGs, and the memory that it takes.
+
+python -m benchmarks.loading FOLDER     one measurement, of the photos in FOLDER, as a line of JSON
+"""
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lumigraph.captures.pixels import PhotoFiles, header
+from lumigraph.captures.undistort import prepare
+from lumigraph.scene.cameras import Cameras
+from lumigraph.scene.capture import Capture
+from lumigraph.studio.training import LONGEST_SIDE
+
+CASES = ((150, (4000, 3000)), (400, (6000, 4000)))  # photos, (width, height)
+DIFFERENT = 6  # pictures of a case; the others are copies under other names
+QUALITY = 92  # of JPEG: some 3 MB for 12 megapixels, as a phone's photos have
+GRAIN = 4.0  # standard deviation of grey values
+DISTORTION = (0.0578, -0.0805, -0.00098, 0.00016, 0.0, 0.0, 0.0, 0.0)  # of a phone
+
+Row = dict[str, object]
+
+
+def rows() -> Iterator[Row]:
+    for count, size in CASES:
+        with tempfile.TemporaryDirectory(prefix="lumigraph-bench-") as work:
+            folder = Path(work, "photos")
+            write_photos(folder, count, size)
+            done = subprocess.run(
+                [sys.executable, "-m", "benchmarks.loading", str(folder)], stdout=subprocess.PIPE, text=True, check=True
+            )
+            yield {"case": f"{count} photos of {size[0]}x{size[1]}", **json.loads(done.stdout)}
+
+
+def write_photos(folder: Path, count: int, size: tuple[int, int]) -> None:
+    """JPEGs of noise whose amplitude falls with its frequency, as in photos, and a camera's grain."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for i in range(count):
+        path = folder / f"{i:04d}.jpg"
+        if i < DIFFERENT:
+            picture = synthetic_photo(random, size)
+            cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+        else:
+            shutil.copyfile(folder / f"{i % DIFFERENT:04d}.jpg", path)
+
+
+def synthetic_photo(random: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """(height, width, 3): octaves of noise, each half as strong as the one of half its frequency."""
+    width, height = size
+    picture = np.full((height, width, 3), 128, np.float32)
+    for cell in (2**k for k in range(1, 10)):
+        grid = random.normal(0, 0.18 * cell, (height // cell + 2, width // cell + 2, 3)).astype(np.float32)
+        picture += cv2.resize(grid, size, interpolation=cv2.INTER_CUBIC)
+    picture += random.normal(0, GRAIN, (height, width, 1)).astype(np.float32)
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+def main(folder: Path) -> None:
+    paths = sorted(folder.iterdir())
+    width, height, _ = header(paths[0])
+    n = len(paths)
+    cameras = Cameras(
+        torch.eye(3, 4).expand(n, 3, 4),
+        torch.full((n, 2), 0.8 * width),
+        torch.tensor([width / 2, height / 2]).expand(n, 2),
+        torch.tensor([width, height]).expand(n, 2),
+        "opencv",
+        torch.tensor(DISTORTION).expand(n, 8),
+    )
+    names = tuple(path.name for path in paths)
+    capture = Capture(cameras, PhotoFiles(paths, alpha=False), names, torch.zeros(n, dtype=torch.bool))
+    idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with tempfile.TemporaryDirectory(dir=folder.parent) as cache:
+        seconds, cpu_seconds = [], []
+        for _ in range(2):  # the second time everything is in the cache
+            started, used = time.perf_counter(), time.process_time()
+            for _event in prepare(capture, Path(cache), max(width, height) / LONGEST_SIDE):
+                pass
+            seconds.append(time.perf_counter() - started)
+            cpu_seconds.append(time.process_time() - used)
+    row = {
+        "megabytes": round(sum(path.stat().st_size for path in paths) / n / 1e6, 1),
+        "seconds": round(seconds[0], 2),
+        "cpu_seconds": round(cpu_seconds[0], 2),
+        "cached_seconds": round(seconds[1], 3),
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
+        "idle_mib": idle >> 10,
+    }
+    print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
