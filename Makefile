@@ -82,7 +82,7 @@ endif
 # Three lanes of about the same length, since what waits for a browser or for processes of its own leaves a core idle.
 # OpenMP's threads would spin on the cores of the other lanes.
 test: export OMP_NUM_THREADS = 1
-test: setup tests/formats/gltf/node_modules/installed
+test: setup tests/formats/gltf/node_modules/installed tests/web/viewers/node_modules/installed
 	cd web && npm test
 	@mkdir -p build; \
 	$(BIN)/python -m pytest $(PHOTOS_AND_PAGES) > build/pages.log 2>&1 & pages=$$!; \

@@ -1,13 +1,13 @@
-// A PLY of gaussians as viewers of the web draw it: `node draw.mjs JOB.json`.
+// A file of gaussians as viewers of the web draw it: `node draw.mjs JOB.json`.
 //
-// The job: { file, width, height, focal, views: { name: world_from_cam }, drawings: [{ name, viewer, settings }], out }.
-// focal in pixels, the same across and down, the axis through the middle; world_from_cam: 12 numbers, rows of [R | t],
+// The job: { width, height, focal, views: { name: world_from_cam }, drawings: [{ name, viewer, file, settings }], out }.
+// file: a PLY, or an SPZ for Spark. focal in pixels, the same across and down, the axis through the middle; world_from_cam: 12 numbers, rows of [R | t],
 // OpenCV axes. Writes OUT/DRAWING-VIEW.png and tells a line of JSON for each drawing.
 
 import { createReadStream, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
-import { extname, join, normalize } from 'node:path';
+import { basename, extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { browser, tell } from '../../../web/tests/browser.mjs';
@@ -26,7 +26,7 @@ function studio(name) {
   return ts.transpileModule(source, { compilerOptions: { module: 'esnext', target: 'es2022' } }).outputText;
 }
 
-const page = (drawing) => `<!doctype html><style>body{margin:0}canvas{display:block}</style>
+const page = (number) => `<!doctype html><style>body{margin:0}canvas{display:block}</style>
 <canvas width="${job.width}" height="${job.height}"></canvas>
 <script type="importmap">{"imports":{"three":"/web/three/build/three.module.js","three/addons/":"/web/three/examples/jsm/",
 "@sparkjsdev/spark":"/web/@sparkjsdev/spark/dist/spark.module.js",
@@ -34,7 +34,8 @@ const page = (drawing) => `<!doctype html><style>body{margin:0}canvas{display:bl
 "@mkkellogg/gaussian-splats-3d":
 "/viewers/@mkkellogg/gaussian-splats-3d/build/gaussian-splats-3d.module.js"}}</script>
 <script type="module">
-const job = ${JSON.stringify({ ...job, ...drawing })};
+const job = ${JSON.stringify({ ...job, ...job.drawings[number] })};
+const [FILE, FILE_NAME] = ['/file/${number}', '${basename(job.drawings[number].file)}'];
 const canvas = document.querySelector('canvas');
 const settings = job.settings ?? {};
 const [NEAR, FAR] = [0.01, 1000];
@@ -62,8 +63,8 @@ async function sparks(renderer) {
   const { SplatMesh } = await import('@sparkjsdev/spark');
   const scene = new THREE.Scene();
   const spark = renderer({ renderer: gl, enableLod: false, ...settings.renderer });
-  const fileBytes = new Uint8Array(await (await fetch('/file')).arrayBuffer());
-  const splats = new SplatMesh({ fileBytes, fileName: 'scene.ply', extSplats: true });
+  const fileBytes = new Uint8Array(await (await fetch(FILE)).arrayBuffer());
+  const splats = new SplatMesh({ fileBytes, fileName: FILE_NAME, extSplats: true });
   await splats.initialized;
   scene.add(spark, splats, camera);
   return async (pose) => {
@@ -105,8 +106,17 @@ const VIEWERS = {
     camera.addComponent('camera', { fov, nearClip: NEAR, farClip: FAR, clearColor, gammaCorrection, toneMapping: pc.TONEMAP_NONE });
     Object.assign(app.scene.gsplat, settings.scene);
     if (settings.modify) app.scene.gsplat.material.getShaderChunks('glsl').set('gsplatModifyPS', settings.modify);
+    if (settings.corner) {
+      const chunks = app.scene.gsplat.material.getShaderChunks('glsl');
+      let corner = pc.ShaderChunks.get(app.graphicsDevice, pc.SHADERLANGUAGE_GLSL).get('gsplatCornerVS');
+      for (const [known, ours] of Object.entries(settings.corner)) {
+        if (!corner.includes(known)) throw new Error('PlayCanvas has no ' + known);
+        corner = corner.replace(known, ours);
+      }
+      chunks.set('gsplatCornerVS', corner);
+    }
     app.scene.gsplat.material.update();
-    const asset = new pc.Asset('scene.ply', 'gsplat', { url: '/file?scene.ply', filename: 'scene.ply' });
+    const asset = new pc.Asset(FILE_NAME, 'gsplat', { url: FILE + '?' + FILE_NAME, filename: FILE_NAME });
     await new Promise((done, failed) => {
       asset.ready(done);
       asset.on('error', failed);
@@ -149,7 +159,7 @@ const VIEWERS = {
       ...settings.viewer,
     });
     const scene = { format: GS.SceneFormat.Ply, showLoadingUI: false, progressiveLoad: false };
-    await viewer.addSplatScene('/file', { ...scene, ...settings.scene });
+    await viewer.addSplatScene(FILE, { ...scene, ...settings.scene });
     return async (pose) => {
       place(pose);
       viewer.update();
@@ -180,9 +190,9 @@ try {
 const server = createServer((request, response) => {
   const path = normalize(decodeURIComponent(new URL(request.url, 'http://x').pathname));
   const [, root, rest] = path.match(/^\/(\w+)\/?(.*)$/) ?? [];
-  if (root === 'draw') return response.setHeader('content-type', 'text/html').end(page(job.drawings[rest]));
+  if (root === 'draw') return response.setHeader('content-type', 'text/html').end(page(Number(rest)));
   if (root === 'studio') return response.setHeader('content-type', TYPES['.js']).end(studio(rest));
-  const wanted = root === 'file' ? job.file : root in ROOTS && join(ROOTS[root], rest);
+  const wanted = root === 'file' ? job.drawings[rest]?.file : root in ROOTS && join(ROOTS[root], rest);
   if (!wanted || !existsSync(wanted)) return response.writeHead(404).end();
   response.setHeader('content-type', TYPES[extname(wanted)] ?? 'application/octet-stream');
   createReadStream(wanted).pipe(response);

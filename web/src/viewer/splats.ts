@@ -5,6 +5,7 @@ import { type Camera, Vector3 } from 'three';
 
 import type { Vector } from '../api/shown';
 import type { Box } from './crop';
+import { LARGEST_RADIUS } from './projection';
 
 export type Look = 'splats' | 'points' | 'depth';
 
@@ -33,7 +34,7 @@ export class Looks {
   show(look: Look, meshes: SplatMesh[]): void {
     this.look = look;
     this.solid.value = look === 'points' ? 1 : 0;
-    this.spark.maxPixelRadius = look === 'points' ? DOT : 512;
+    this.spark.maxPixelRadius = look === 'points' ? DOT : LARGEST_RADIUS;
     this.spark.blurAmount = this.antialiased && look !== 'points' ? LOW_PASS : 0;
     this.spark.preBlurAmount = look === 'points' ? 1 : this.antialiased ? 0 : LOW_PASS;
     for (const mesh of meshes) this.dress(mesh);

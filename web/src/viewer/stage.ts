@@ -1,6 +1,6 @@
 // One canvas of splats: what is on it, and what comes to it next, without a moment of nothing in between.
 
-import { SparkRenderer, type SplatMesh } from '@sparkjsdev/spark';
+import type { SparkRenderer, SplatMesh } from '@sparkjsdev/spark';
 import {
   Box3,
   Box3Helper,
@@ -18,6 +18,7 @@ import { sentence } from '../api/client';
 import type { Vector } from '../api/shown';
 import { type Box, contains } from './crop';
 import { probe } from './probe';
+import { referenceRenderer } from './projection';
 import { fetchSplats, type Look, Looks } from './splats';
 
 /** `left` parts of a large scene are not drawn, since this device is slow with those that are. */
@@ -58,7 +59,7 @@ export class SplatStage {
   ) {
     forgive(gl, this.leaving.signal);
     this.byProcessor = byProcessor(gl);
-    this.spark = new SparkRenderer({ renderer: gl, onDirty: invalidate, enableLod: false });
+    this.spark = referenceRenderer({ renderer: gl, onDirty: invalidate, enableLod: false });
     this.looks = new Looks(this.spark, antialiased);
     scene.add(this.spark);
   }
