@@ -12,7 +12,6 @@ What differs from the paper, because it pays when a step costs milliseconds and 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,10 +21,9 @@ import torch
 from torch import Tensor
 
 from lumigraph.kernels import splat as kernel
-from lumigraph.methods import photometry, planning, pose_refinement, splat_surface
+from lumigraph.methods import photometry, planning, splat_surface
 from lumigraph.methods.beginning import Beginning, begin, extent_of, free_depths, neighbour_distance
 from lumigraph.methods.memory import available
-from lumigraph.methods.pose_refinement import PoseCorrections
 from lumigraph.methods.splat_reference import ReferenceField
 from lumigraph.methods.train import Budget
 from lumigraph.scene.assets import Splats
@@ -71,7 +69,6 @@ class Config:
     exposure: learn a gain and a bias for each photo
     auto_exposure: do so where the colours of points say that exposure or white balance differ between photos
     antialiased: scale opacities by the low-pass filter's area, as Mip-Splatting does
-    refine_poses: correct the cameras while training, where their poses are known roughly, as from a phone's tracking
     surface: in the second half, make the gaussians agree on one surface, for better meshes and depth
     seed: of all that is drawn at random
     """
@@ -101,7 +98,6 @@ class Config:
     exposure: bool = False
     auto_exposure: bool = True
     antialiased: bool = False
-    refine_poses: bool = False
     surface: bool = False
     seed: int = 0
 
@@ -316,7 +312,6 @@ class SplatTraining:
         if self.learns_exposure and gains is not None:
             self.exposure[:, :3] = gains
             self.notes += [EXPOSURE_DIFFERS]
-        self.corrections = PoseCorrections(capture.cameras.cam_from_world, self.extent) if config.refine_poses else None
         self.started = self.steps = 0
         # torch has little to do in a step, and its OpenMP threads would spin on the cores that the kernels need
         torch.set_num_threads(1)
@@ -360,8 +355,6 @@ class SplatTraining:
         )  # else a GPU tells of a step before, and nobody waits
         if self.learns_exposure:
             self._expose(view, stats, progress)
-        if self.corrections is not None and pose_refinement.is_due(i, progress):
-            self._refine(self.corrections, max(0, level - 1), progress)
         if c.surface and splat_surface.is_due(i, progress):
             self._surface_step(max(0, level - 1))
         if i % c.densify_every == c.densify_every - 1:
@@ -376,14 +369,13 @@ class SplatTraining:
 
     def closing_notes(self) -> list[str]:
         """Warnings for the user when the budget is spent."""
-        notes, looks = [], self.steps / len(self.free)
-        if self.corrections is not None:
-            degrees, shift = self.corrections.typical()
-            notes += [f"cameras were corrected: by {degrees:.2f} degrees and {shift:.2g} world units in the median"]
-        if looks < planning.FEWEST_LOOKS:
-            few = f"each photo was trained on {looks:.0f} times and {planning.FEWEST_LOOKS} are the fewest"
-            notes += [f"{few} for a whole scene: parts may be black or foggy; train for longer, or with smaller photos"]
-        return notes
+        looks = self.steps / len(self.free)
+        if looks >= planning.FEWEST_LOOKS:
+            return []
+        few = (
+            f"each photo was trained on {looks:.0f} times and {planning.FEWEST_LOOKS} are the fewest for a whole scene"
+        )
+        return [f"{few}: parts may be black or foggy; train for longer, or with smaller photos"]
 
     def _background(self) -> Tensor:
         if not self.has_alpha:
@@ -409,22 +401,6 @@ class SplatTraining:
         o.lr_sh = colour * c.lr_sh * min(1.0, SH_LOOKS * len(self.free) / (i + 1))
         self.weights.ssim = c.ssim
         self.weights.square = c.square * late
-
-    def _refine(self, corrections: PoseCorrections, level: int, progress: float) -> None:
-        """Correct the camera of any photo, seen at half the size of the last step."""
-        view, behind = int(torch.randint(len(self.views[level]), (), generator=self.generator)), self._background()
-        photo, mask = self.pictures(level, view, behind)
-        if self.learns_exposure:
-            gain, bias = self.exposure[view, :3].exp().tolist(), self.exposure[view, 3:].tolist()
-            self.weights.gain, self.weights.bias = gain, bias
-        seen = (self.views[level][view], self.degree, behind, photo, mask, self.weights)
-        corrections.descend(view, pose_refinement.pose_gradient(self.rows, *seen).cpu(), progress)
-        self._look_from(corrections, view)
-
-    def _look_from(self, corrections: PoseCorrections, view: int) -> None:
-        pose = corrections.cam_from_world(view).float()
-        for views in self.views:
-            views[view] = dataclasses.replace(views[view], world_to_cam=pose)
 
     def _surface_step(self, level: int) -> None:
         """On any photo at half the size of the last step: normals need no more, and it takes a third of the time."""
@@ -528,7 +504,6 @@ class SplatTraining:
         order = torch.tensor(self.order, dtype=torch.int64)
         return {
             **rows,
-            **({} if self.corrections is None else {"poses": self.corrections.state()}),
             "exposure": self.exposure,
             "free": self.free,
             "counts": counts,
@@ -549,10 +524,6 @@ class SplatTraining:
             self.exposure = state["exposure"].clone()
             self.order = state["order"].tolist()
             self.generator.set_state(state["random"])
-            if self.corrections is not None:
-                self.corrections.restore(state["poses"])
-                for view in range(len(self.free)):
-                    self._look_from(self.corrections, view)
         except (KeyError, ValueError, RuntimeError) as error:
             raise RunError(f"this is not a checkpoint of the method {NAME}: {error}") from error
 
