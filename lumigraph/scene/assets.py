@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -71,20 +70,6 @@ class Splats:
             rotate_sh(self.sh, similarity.rotation),
         )
 
-    def least_rotated(self) -> Splats:
-        """The same gaussians, each with its axes in the order and with the signs at which its quaternion rotates least.
-
-        A gaussian stays the same under the 24 rotations that map its axes onto each other. Viewers store quaternions in
-        few bits, and some of them derive w from x, y and z. The error is smallest if w is large.
-        """
-        rotations, orders = _axis_rotations()
-        inverse = rotations * rotations.new_tensor([1, -1, -1, -1])
-        best = (self.quats @ inverse.to(self.quats).T).abs().argmax(1).cpu()
-        quats = quaternion_product(self.quats, rotations.to(self.quats)[best])
-        quats = torch.where(quats[:, :1] < 0, -quats, quats)
-        scales = self.log_scales.gather(1, orders[best].to(self.quats.device))
-        return Splats(self.means, scales, quats, self.logit_opacities, self.sh)
-
     def _each(self, change: Callable[[Tensor], Tensor]) -> Splats:
         return Splats(
             change(self.means),
@@ -93,19 +78,6 @@ class Splats:
             change(self.logit_opacities),
             change(self.sh),
         )
-
-
-def _axis_rotations() -> tuple[Tensor, Tensor]:
-    """The rotations that map the axes onto each other: (24, 4) quaternions, (24, 3) the axis that each axis becomes."""
-    orders, matrices = [], []
-    for order in itertools.permutations(range(3)):
-        for signs in itertools.product((1.0, -1.0), repeat=3):
-            matrix = torch.zeros(3, 3, dtype=torch.float64)
-            matrix[list(order), range(3)] = torch.tensor(signs, dtype=torch.float64)
-            if torch.linalg.det(matrix) > 0:
-                orders.append(order)
-                matrices.append(matrix)
-    return quaternion_from_matrix(torch.stack(matrices)), torch.tensor(orders)
 
 
 @dataclass(frozen=True, eq=False)

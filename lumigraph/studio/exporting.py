@@ -239,7 +239,7 @@ def _made(
         return (yield from points(field, cameras, config))
     if not hasattr(field, "splats"):
         raise FormatError(f"{out}: the method {method} has no gaussians; add --as mesh or --as points")
-    splats: Splats = field.splats().least_rotated()
+    splats: Splats = field.splats()
     return splats if kind == "splats" else centres(splats)
 
 
