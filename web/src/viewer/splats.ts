@@ -5,7 +5,9 @@ import { type Camera, Vector3 } from 'three';
 
 import type { Vector } from '../api/shown';
 import type { Box } from './crop';
-import { LARGEST_RADIUS } from './projection';
+import { LARGEST_RADIUS, OPAQUE_REACH } from './projection';
+
+const DOT_REACH = Math.sqrt(8); // standard deviations
 
 export type Look = 'splats' | 'points' | 'depth';
 
@@ -35,6 +37,7 @@ export class Looks {
     this.look = look;
     this.solid.value = look === 'points' ? 1 : 0;
     this.spark.maxPixelRadius = look === 'points' ? DOT : LARGEST_RADIUS;
+    this.spark.maxStdDev = look === 'points' ? DOT_REACH : OPAQUE_REACH;
     this.spark.blurAmount = this.antialiased && look !== 'points' ? LOW_PASS : 0;
     this.spark.preBlurAmount = look === 'points' ? 1 : this.antialiased ? 0 : LOW_PASS;
     for (const mesh of meshes) this.dress(mesh);
