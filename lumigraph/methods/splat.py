@@ -248,6 +248,7 @@ class Pictures:
 
 
 CLEARED, FADED = 8, -10.0  # cameras a turn, logit opacity
+LARGEST_SCALE = 0.3  # standard deviation of a gaussian, relative to its distance to any camera
 WHITE_SHARE = 0.7  # of the channels of random backgrounds; evaluation is over white by convention
 STEPS_PER_SECOND = 90  # on the reference machine
 SH_LOOKS = 60  # at each photo; from then on, view-dependent colour that learns at this rate learns them by heart
@@ -421,8 +422,12 @@ class SplatTraining:
     def _clear(self, turn: int) -> None:
         """Fade what stands where a camera looked through. No photo shows it, but views beside the photos would.
 
+        Limit how large a gaussian is as a camera sees it, whether the camera looks there or not. The affine projection
+        of larger ones is wrong, and each viewer draws them in its own way.
+
         A few cameras each turn: nothing moves far in between.
         """
+        scales = self.rows.params[: self.rows.count, kernel.LOG_SCALE]
         logits = self.rows.params[: self.rows.count, kernel.LOGIT]
         means = self.rows.params[: self.rows.count, kernel.MEAN]
         for k in range(CLEARED):
@@ -430,6 +435,8 @@ class SplatTraining:
             cam_from_world = self.cameras[i].cam_from_world[0].to(means.device)
             x, y, z = (means @ cam_from_world[:, :3].T + cam_from_world[:, 3]).T
             slope = (0.5 * self.cameras.sizes[i] / self.cameras.focal[i]).tolist()
+            largest = (LARGEST_SCALE * torch.stack([x, y, z]).norm(dim=0)).log()
+            scales.copy_(torch.minimum(scales, largest[:, None]))
             near = (z > 0) & (z < float(self.free[i]))
             logits.masked_fill_(near & (x.abs() < slope[0] * z) & (y.abs() < slope[1] * z), FADED)
 
