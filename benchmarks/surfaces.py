@@ -56,9 +56,8 @@ def rows(captures: Sequence[Path], truth: Path | None, budgets: Sequence[float])
 def judge(run: Path, truth: Cloud) -> Row:
     evaluation, _ = lumigraph("evaluate", run, "--json", "--quiet")
     file = run / "mesh.ply"
-    _, seconds = lumigraph(
-        "export", run, "-o", file, "--as", "mesh", "--set", "texture=0", "--set", "faces=0", "--quiet"
-    )
+    options = ("--as", "mesh", "--frame", "capture", "--origin", "capture", "--set", "texture=0", "--set", "faces=0")
+    _, seconds = lumigraph("export", run, "-o", file, *options, "--quiet")
     own = json.loads(evaluation)
     return {
         **chamfer(points_on(mesh_ply.read(file)), truth),
