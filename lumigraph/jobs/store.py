@@ -7,6 +7,7 @@ declared lost and comes back changes nothing.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import string
@@ -87,6 +88,12 @@ class File:
 
 def new_id() -> str:
     return "".join(secrets.choice(LETTERS) for _ in range(16))
+
+
+def id_of(project_id: str, key: str) -> str:
+    """The id of the job with this idempotency key, so that a request sent twice names the same jobs in its later parts."""
+    digest = hashlib.blake2b(f"{project_id} {key}".encode(), digest_size=16).digest()
+    return "".join(LETTERS[byte % len(LETTERS)] for byte in digest)
 
 
 class Store:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Body, Header, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from lumigraph.jobs.store import ConflictError, NotFoundError, Order, new_id
+from lumigraph.jobs.store import ConflictError, NotFoundError, Order, id_of, new_id
 from lumigraph.server.downloads import send_file
 from lumigraph.server.problems import Problem, documented
 from lumigraph.server.projects import ID, Known, ProjectId
@@ -258,7 +258,7 @@ def order_of(
     if hook is not None and urlsplit(hook).netloc not in service.hook_hosts:
         raise Problem(422, "Hook not allowed", "The server tells only hosts named at its start by --hook-host.")
     heavy = isinstance(asked, PoseJob | TrainJob | SampleJob | EvaluateJob | CompareJob)
-    job_id, lane = new_id(), None
+    job_id, lane = new_id() if key is None else id_of(project, key), None
     if isinstance(asked, TrainJob):
         lane = f"run:{asked.run or job_id}"
     elif isinstance(asked, SampleJob | PoseJob):

@@ -172,6 +172,20 @@ def test_a_request_that_is_sent_twice_is_one_job(studio: Studio, client: Client)
     assert other.status_code == 409
 
 
+def test_a_scan_that_is_sent_twice_is_one_chain_of_jobs(studio: Studio, client: Client) -> None:
+    project = client.projects.create("scanned twice")
+    path, headers = f"/api/v1/projects/{project.id}/scan", {"idempotency-key": "k"}
+    with studio.http() as http:
+        one = http.post(path, json={"train": {"steps": 1}}, headers=headers)
+        two = http.post(path, json={"train": {"steps": 1}}, headers=headers)
+        other = http.post(path, json={"train": {"steps": 2}}, headers=headers)
+    assert one.status_code == two.status_code == 202
+    ids = [job["id"] for job in one.json()]
+    assert len(set(ids)) == 5 and [job["id"] for job in two.json()] == ids
+    assert len(project.jobs()) == 5
+    assert other.status_code == 409
+
+
 def test_a_job_that_fails_says_why(client: Client) -> None:
     with pytest.raises(JobError, match="this project has no photos yet; upload some first"):
         client.projects.create("empty").pose().wait()
