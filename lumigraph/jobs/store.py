@@ -91,7 +91,7 @@ def new_id() -> str:
 
 
 def id_of(project_id: str, key: str) -> str:
-    """The id of the job with this idempotency key, so that a request sent twice names the same jobs in its later parts."""
+    """The id of the job with this idempotency key: later parts of a request that is sent twice name the same jobs."""
     digest = hashlib.blake2b(f"{project_id} {key}".encode(), digest_size=16).digest()
     return "".join(LETTERS[byte % len(LETTERS)] for byte in digest)
 
