@@ -102,7 +102,7 @@ def test_what_the_server_says_of_itself_is_what_it_does(studio: Studio) -> None:
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{studio.url}/openapi.json"]
     options = ["--url", studio.url, "--header", f"Authorization: Bearer {studio.token}", "--checks", checks]
-    options += ["--max-examples", "4", "--generation-deterministic", "--no-color", "--request-timeout", "60"]
+    options += ["--max-examples", "4", "--generation-deterministic", "--no-color", "--request-timeout", "120"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, cwd=studio.data.parent)
     assert done.returncode == 0, done.stdout[-6000:]
 
