@@ -125,7 +125,7 @@ async function small(route) {
   const { train } = route.request().postDataJSON();
   const url = route.request().url().replace(/scan$/, 'jobs');
   const postData = { ...train, seconds: 2, settings: { cap: 2000 } };
-  const answer = await route.fetch({ url, postData });
+  const answer = await route.fetch({ url, postData, timeout: 120_000 });
   await route.fulfill({ response: answer, json: [await answer.json()] });
 }
 
