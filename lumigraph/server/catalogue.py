@@ -60,15 +60,22 @@ class Catalogue:
         self._command = list(command) or [sys.executable, "-m", "lumigraph.worker", "--describe"]
         self._described: Described | None = None
         self._failed = ""
-        self._thread = threading.Thread(target=self._ask, name="catalogue", daemon=True)
-        self._thread.start()
+        self._thread = self._asking()
 
     def get(self) -> Described:
-        """Raises Problem 503 where no worker could tell."""
-        self._thread.join(PATIENCE)
+        """Raises Problem 503 where no worker could tell; the next who needs it may find that another could."""
+        thread = self._thread
+        thread.join(PATIENCE)
         if self._described is None:
+            if not thread.is_alive():
+                self._thread = self._asking()
             raise Problem(503, "No workers", self._failed or "The workers take long to start; try again.")
         return self._described
+
+    def _asking(self) -> threading.Thread:
+        thread = threading.Thread(target=self._ask, name="catalogue", daemon=True)
+        thread.start()
+        return thread
 
     def check(self, asked: Asked) -> None:
         """Raises Problem 422 naming the field that no method or format knows, or that is out of its range."""
