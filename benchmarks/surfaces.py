@@ -67,15 +67,15 @@ def judge(run: Path, truth: Cloud) -> Row:
     }
 
 
-def chamfer(found: Cloud, truth: Cloud) -> Row:
+def chamfer(points: Cloud, truth: Cloud) -> Row:
     """Distances in per mille of the diagonal of the true cloud's box."""
     low, high = truth.min(0), truth.max(0)
     diagonal = float(np.linalg.norm(high - low))
     edge = FARTHEST * diagonal
-    found = found[((found > low - edge) & (found < high + edge)).all(1)]
-    found, truth = thin(found, CELL * diagonal), thin(truth, CELL * diagonal)
-    accuracy, _ = cKDTree(truth).query(found)
-    completeness, _ = cKDTree(found).query(truth)
+    points = points[((points > low - edge) & (points < high + edge)).all(1)]
+    points, truth = thin(points, CELL * diagonal), thin(truth, CELL * diagonal)
+    accuracy, _ = cKDTree(truth).query(points)
+    completeness, _ = cKDTree(points).query(truth)
     parts = [1000 / diagonal * float(part[part < edge].mean()) for part in (accuracy, completeness)]
     return {
         "accuracy": round(parts[0], 2),

@@ -404,7 +404,7 @@ class SplatTraining:
         self.weights.square = c.square * late
 
     def _surface_step(self, level: int) -> None:
-        """On any photo at half the size of the last step: normals need no more, and it takes a third of the time."""
+        """On any photo, at half the size of the last training step: normals need no more."""
         view = int(torch.randint(len(self.views[level]), (), generator=self.generator))
         photo, _ = self.pictures(level, view, torch.ones(3))
         camera = self.pictures.cameras[level][view].to(dtype=torch.float32)

@@ -469,8 +469,8 @@ def test_partners_are_the_best_of_either_photo_and_some_of_the_others() -> None:
     assert {pair for pair in scores if pair[1] - pair[0] <= best // 2} <= set(chosen)
     for photo in range(photos):
         own = sorted((pair for pair in scores if photo in pair), key=lambda pair: -scores[pair])
-        kept = sum(pair in chosen for pair in own[best:])
-        assert kept >= (len(own) - best) // further
+        further_count = sum(pair in chosen for pair in own[best:])
+        assert further_count >= (len(own) - best) // further
     assert max(j - i for i, j in chosen) > photos - 2 * further  # also the two ends of the line
     assert len(chosen) < 0.7 * len(scores)
 

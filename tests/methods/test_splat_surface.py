@@ -49,8 +49,8 @@ def test_normals_of_a_plane_point_to_the_camera(slope: float) -> None:
     inside = alpha > 0.99
     assert inside.float().mean() > 0.9
     expected = torch.nn.functional.normalize(torch.tensor([slope, 0.0, -1.0]), dim=0)
-    found = torch.nn.functional.normalize(normals[inside], dim=-1)
-    assert torch.allclose(found, expected.expand_as(found), atol=1e-3)
+    directions = torch.nn.functional.normalize(normals[inside], dim=-1)
+    assert torch.allclose(directions, expected.expand_as(directions), atol=1e-3)
     x = (torch.arange(SIZE) + 0.5 - SIZE / 2) / 40
     truth = (DEPTH / (1 - slope * x)).expand(SIZE, SIZE)
     assert ((depth / alpha - truth).abs() / truth)[inside].median() < 0.03
@@ -106,19 +106,19 @@ def test_steps_smooth_a_rough_plane() -> None:
 
 
 def test_a_training_takes_surface_steps_in_its_second_half(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[float] = []
+    step_losses: list[float] = []
 
-    def step(*given: object) -> float:
-        taken.append(surface_step(*given))  # type: ignore[arg-type]
-        return taken[-1]
+    def step(*arguments: object) -> float:
+        step_losses.append(surface_step(*arguments))  # type: ignore[arg-type]
+        return step_losses[-1]
 
     surface_step = splat_surface.surface_step
     monkeypatch.setattr(splat_surface, "surface_step", step)
     for surface, expected in ((True, 10), (False, 0)):
-        taken.clear()
+        step_losses.clear()
         training = splat.start(coloured(), splat.Config(cap=600, surface=surface), Budget(None, 40))
         for i in range(40):
             training.step(i, i / 40)
-        assert len(taken) == expected
-        assert all(math.isfinite(loss) for loss in taken)
+        assert len(step_losses) == expected
+        assert all(math.isfinite(loss) for loss in step_losses)
         assert training.field.params[:, :14].isfinite().all()

@@ -1,8 +1,8 @@
 // A file of gaussians as viewers of the web draw it: `node draw.mjs JOB.json`.
 //
 // The job: { width, height, focal, views: { name: world_from_cam }, drawings: [{ name, viewer, file, settings }], out }.
-// file: a PLY, or an SPZ for Spark. focal in pixels, the same across and down, the axis through the middle; world_from_cam: 12 numbers, rows of [R | t],
-// OpenCV axes. Writes OUT/DRAWING-VIEW.png and tells a line of JSON for each drawing.
+// file: a PLY, or an SPZ for Spark. focal: pixels, the same across and down, the axis through the middle.
+// world_from_cam: 12 numbers, rows of [R | t], OpenCV axes. Writes OUT/DRAWING-VIEW.png and tells a line of JSON for each drawing.
 
 import { createReadStream, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
