@@ -1,6 +1,6 @@
 """All benchmarks: one table on the terminal, one line of JSON a figure in benchmarks/results.
 
-    python -m benchmarks.run                          everything, about 15 minutes on two cores
+    python -m benchmarks.run                          everything; the 24-megapixel photos of loading want 2.5 GB of disk
     python -m benchmarks.run --only peak kernels      the kernels alone, two minutes
     python -m benchmarks.run --only training --scenes lego --seconds 30 60 120 --methods splat ngp
     python -m benchmarks.run --only poses --scenes fox can
