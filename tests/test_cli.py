@@ -275,3 +275,16 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout == "lumigraph "
     assert done.stderr == ""
+
+
+def test_a_setting_that_is_true_or_false_is_a_switch() -> None:
+    for words, expected in (
+        (["train", "--surface", "capture", "-o", "run"], "true"),
+        (["train", "capture", "-o", "run", "--surface"], "true"),
+        (["train", "capture", "--surface", "-o", "run"], "true"),
+        (["train", "capture", "--surface", "no", "-o", "run"], "no"),
+        (["train", "capture", "--surface=false", "-o", "run"], "false"),
+    ):
+        args = arguments.parse(words)
+        assert vars(args)["setting:surface"] == expected
+        assert str(args.capture) == "capture"

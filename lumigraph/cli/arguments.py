@@ -58,7 +58,26 @@ def parse(argv: Sequence[str]) -> Args:
             add_settings(command, method_named(argv), known)
     if name in ("export", "convert"):
         add_format_settings(commands[name], argv)
+    if name in commands:
+        actions = commands[name]._option_string_actions
+        argv = switched(argv, {flag for flag, action in actions.items() if action.metavar == SWITCH})
     return parser.parse_args(argv)
+
+
+SWITCH = "true|false"  # the kind of a setting that is either
+
+
+def switched(argv: Sequence[str], switches: set[str]) -> list[str]:
+    """`--surface` before anything but a truth value is `--surface=true`."""
+    if not switches & set(argv):
+        return list(argv)
+    from lumigraph.studio.options import FALSE, TRUE
+
+    after = [*argv[1:], ""]
+    return [
+        f"{word}=true" if word in switches and following.lower() not in TRUE + FALSE else word
+        for word, following in zip(argv, after, strict=True)
+    ]
 
 
 def dashed(word: str) -> str:
