@@ -30,7 +30,7 @@ STEPS, PAUSE, SAVE_EVERY = 60, 0.02, 5
 EXPECTED = STEPS * (STEPS + 1) // 2
 ALIVE = 4  # jobs at once
 SERVERS, NURSERIES = 0.15, 0.05  # of all kills
-PATIENCE = 60.0
+PATIENCE = 240.0
 
 
 @dataclass
