@@ -67,6 +67,16 @@ def free_depths(cameras: Cameras, beginning: Beginning) -> Tensor:
     return depths
 
 
+def free_radii(cameras: Cameras, beginning: Beginning) -> Tensor:
+    """(N,) for each camera, a radius within which nothing stands, whether it looks there or not: half the distance of
+    the nearest points. 0 where no points were measured."""
+    if not beginning.measured:
+        return torch.zeros(len(cameras))
+    rank = math.ceil(0.01 * len(beginning.xyz))
+    distances = [(beginning.xyz - position).norm(dim=1) for position in cameras.positions.float()]
+    return torch.stack([0.5 * distance.kthvalue(rank).values for distance in distances])
+
+
 def focus_of(cameras: Cameras) -> Tensor:
     """(3,) the point nearest to all optical axes in the least-squares sense."""
     d, p = cameras.forwards.double(), cameras.positions.double()

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lumigraph.kernels import splat as kernel
 from lumigraph.methods import photometry, planning, splat_surface
-from lumigraph.methods.beginning import Beginning, begin, extent_of, free_depths, neighbour_distance
+from lumigraph.methods.beginning import Beginning, begin, extent_of, free_depths, free_radii, neighbour_distance
 from lumigraph.methods.memory import available
 from lumigraph.methods.splat_reference import ReferenceField
 from lumigraph.methods.train import Budget
@@ -281,7 +281,7 @@ def longest_side(capture: Capture, budget: Budget, wanted: int, device: str) -> 
 class SplatTraining:
     """One run. Its state is the rows, their moments and scores, the exposures and the random generator.
 
-    free: (N,) depths of the photos' cameras before which nothing stands.
+    free: (2, N) for the photos' cameras, depths of the view before which nothing stands, and radii around the camera.
     """
 
     def __init__(self, capture: Capture, config: Config, budget: Budget, free: Tensor, device: str = "cpu") -> None:
@@ -370,7 +370,7 @@ class SplatTraining:
 
     def closing_notes(self) -> list[str]:
         """Warnings for the user when the budget is spent."""
-        looks = self.steps / len(self.free)
+        looks = self.steps / len(self.cameras)
         if looks >= planning.FEWEST_LOOKS:
             return []
         few = (
@@ -399,7 +399,7 @@ class SplatTraining:
         f = c.lr_end**late
         colour = c.lr_colour * f
         o.lr = [mean] * 3 + [c.lr_scale * f] * 3 + [c.lr_quat * f] * 4 + [c.lr_opacity * f] + [colour] * 3 + [0.0, 0.0]
-        o.lr_sh = colour * c.lr_sh * min(1.0, SH_LOOKS * len(self.free) / (i + 1))
+        o.lr_sh = colour * c.lr_sh * min(1.0, SH_LOOKS * len(self.cameras) / (i + 1))
         self.weights.ssim = c.ssim
         self.weights.square = c.square * late
 
@@ -420,7 +420,7 @@ class SplatTraining:
 
     @torch.no_grad()
     def _clear(self, turn: int) -> None:
-        """Fade what stands where a camera looked through. No photo shows it, but views beside the photos would.
+        """Fade what stands where a camera looked through, or right beside it. Views beside the photos would show it.
 
         Limit how large a gaussian is as a camera sees it, whether the camera looks there or not. The affine projection
         of larger ones is wrong, and each viewer draws them in its own way.
@@ -431,14 +431,15 @@ class SplatTraining:
         logits = self.rows.params[: self.rows.count, kernel.LOGIT]
         means = self.rows.params[: self.rows.count, kernel.MEAN]
         for k in range(CLEARED):
-            i = (turn * CLEARED + k) % len(self.free)
+            i = (turn * CLEARED + k) % len(self.cameras)
             cam_from_world = self.cameras[i].cam_from_world[0].to(means.device)
             x, y, z = (means @ cam_from_world[:, :3].T + cam_from_world[:, 3]).T
             slope = (0.5 * self.cameras.sizes[i] / self.cameras.focal[i]).tolist()
-            largest = (LARGEST_SCALE * torch.stack([x, y, z]).norm(dim=0)).log()
-            scales.copy_(torch.minimum(scales, largest[:, None]))
-            near = (z > 0) & (z < float(self.free[i]))
-            logits.masked_fill_(near & (x.abs() < slope[0] * z) & (y.abs() < slope[1] * z), FADED)
+            distance = torch.stack([x, y, z]).norm(dim=0)
+            scales.copy_(torch.minimum(scales, (LARGEST_SCALE * distance).log()[:, None]))
+            depth, radius = self.free[:, i].tolist()
+            near = (z > 0) & (z < depth) & (x.abs() < slope[0] * z) & (y.abs() < slope[1] * z)
+            logits.masked_fill_(near | (distance < radius), FADED)
 
     @torch.no_grad()
     def _densify(self, progress: float) -> None:
@@ -548,7 +549,8 @@ def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu")
     if not len(capture):
         raise RunError("there are no photos to train with")
     beginning = begin(capture, config.start_points, torch.Generator().manual_seed(config.seed))
-    training = SplatTraining(capture, config, budget, free_depths(capture.cameras, beginning), device)
+    free = torch.stack([free_depths(capture.cameras, beginning), free_radii(capture.cameras, beginning)])
+    training = SplatTraining(capture, config, budget, free, device)
     training.seed(beginning)
     return training
 
@@ -558,7 +560,9 @@ def resume(
 ) -> SplatTraining:
     """Go on from `state`. Raises RunError where it is not a state of this method for this capture."""
     free = state.get("free")
-    if free is None or free.shape != (len(capture),):
+    if free is not None and free.dim() == 1:  # a checkpoint of before, of depths alone
+        free = torch.stack([free, torch.zeros_like(free)])
+    if free is None or free.shape != (2, len(capture)):
         raise RunError(f"this is not a checkpoint of the method {NAME} for these photos")
     training = SplatTraining(capture, config, budget, free, device)
     training.restore(state)

@@ -9,7 +9,7 @@ import torch
 from lumigraph.kernels import splat as kernel
 from lumigraph.kernels import splat_cuda
 from lumigraph.methods import splat
-from lumigraph.methods.beginning import Beginning, free_depths
+from lumigraph.methods.beginning import Beginning, free_depths, free_radii
 from lumigraph.methods.train import Budget
 from lumigraph.scene.assets import Points
 from lumigraph.scene.cameras import Cameras
@@ -65,21 +65,37 @@ def test_half_the_way_to_the_nearest_points_is_free() -> None:
     torch.testing.assert_close(free, torch.full((VIEWS,), 2.0))
 
 
+@pytest.mark.parametrize("unit", [1.0, 100.0])
+def test_half_the_distance_of_the_nearest_points_is_free_all_around(unit: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    ball = torch.randn(2_000, 3, generator=generator)
+    ball /= ball.norm(dim=1, keepdim=True)  # around the origin, as seen from its middle or from outside
+    seen = cameras()
+    positions = torch.zeros(VIEWS, 3)
+    positions[1] = torch.tensor([0.0, 0.0, -4.0])
+    poses = torch.cat([seen.world_from_cam[:, :, :3], unit * positions[..., None]], 2)
+    points = Beginning(unit * ball, torch.zeros_like(ball), measured=True)
+    radii = free_radii(dataclasses.replace(seen, world_from_cam=poses), points) / unit
+    torch.testing.assert_close(radii, torch.tensor([0.5, 1.5] + [0.5] * (VIEWS - 2)), atol=0.02, rtol=0)
+
+
 def test_where_nothing_was_measured_little_is_free() -> None:
     xyz = wall(4.0).xyz
-    free = free_depths(cameras(), Beginning(xyz, torch.zeros_like(xyz), measured=False))
-    assert free.max() < 0.1
+    guessed = Beginning(xyz, torch.zeros_like(xyz), measured=False)
+    assert free_depths(cameras(), guessed).max() < 0.1
+    assert free_radii(cameras(), guessed).max() == 0
 
 
-def test_what_hangs_before_a_camera_fades_and_the_rest_stays() -> None:
+def test_what_hangs_before_or_beside_a_camera_fades_and_the_rest_stays() -> None:
     training = splat.start(capture(), splat.Config(cap=8_000), Budget(steps=100))
     training.seed(Beginning(wall(4.0).xyz, torch.zeros(3_200, 3), measured=True))
     training.rows.params[7, kernel.MEAN] = torch.tensor([1.0, 0.0, 0.5])  # before the third camera
     training.rows.params[8, kernel.MEAN] = torch.tensor([1.0, 0.0, -0.5])  # behind it
+    training.rows.params[9, kernel.MEAN] = torch.tensor([1.0, 0.0, -2.5])  # farther behind it than the points are before it
     for turn in range(math.ceil(VIEWS / splat.CLEARED)):
         training._clear(turn)
     faded = training.rows.params[: training.rows.count, kernel.LOGIT] == splat.FADED
-    assert faded.nonzero()[:, 0].tolist() == [7]
+    assert faded.nonzero()[:, 0].tolist() == [7, 8]
 
 
 def test_resuming_keeps_the_rows_and_what_is_free() -> None:
