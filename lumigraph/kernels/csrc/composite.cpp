@@ -131,7 +131,7 @@ template <Depth DEPTH> void composite_tile(View& view, int t, const float* backg
             for (uint64_t m = blocks[j]; m; m &= m - 1) {
                 const unsigned i = (unsigned)__builtin_ctzll(m);
                 vf u = a.p * LANES.x[i] + (a.q * LANES.y[i] + a.u0), v = a.r * LANES.y[i] + a.v0;
-                vf e = (a.lo - u * u) - v * v, before = T[i];
+                vf e = (a.lo - v * v) - u * u, before = T[i];
                 vi ok = (e >= LOG_ALPHA_MIN) & (before > T_STOP);
                 vf alpha = minimum(exp2_negative(e), spread(ALPHA_MAX)), weight = keep(ok, alpha * before);
                 T[i] = before - weight;
@@ -228,7 +228,7 @@ void composite_backward_tile(View& view, int t, const Planes& image, const Plane
         for (uint64_t m = view.blocks[k]; m; m &= m - 1) {
             const unsigned i = (unsigned)__builtin_ctzll(m);
             vf u = a.p * LANES.x[i] + (a.q * LANES.y[i] + a.u0), v = a.r * LANES.y[i] + a.v0;
-            vf e = (a.lo - u * u) - v * v, before = T[i];
+            vf e = (a.lo - v * v) - u * u, before = T[i];
             vi ok = (e >= LOG_ALPHA_MIN) & (before > T_STOP);
             vf raw = exp2_negative(e), alpha = minimum(raw, spread(ALPHA_MAX)), weight = keep(ok, alpha * before);
             T[i] = before - weight;
