@@ -40,10 +40,10 @@ DAMPING = 0.03  # of the diagonal
 
 
 class Step(NamedTuple):
-    """A Gauss-Newton step. `difference`: mean absolute difference of grey values before it."""
+    """A Gauss-Newton step."""
 
     twist: Tensor  # (6,) float64
-    difference: float
+    correlation: float  # of render and photo before it
     flow: float  # median length of the flow in pixels
 
 
@@ -109,16 +109,16 @@ def align_camera(
     Returns the pose and the median flow of the first step in pixels. A photo that does not determine a motion keeps
     its pose, and so does one whose steps do not bring the render nearer.
     """
-    best, flow, before = pose, 0.0, math.inf
+    best, flow, before = pose, 0.0, -1.0
     for k in range(iterations):
         with torch.no_grad():
             image = field.render(posed(camera, pose))
         step = gauss_newton_step(image[0], camera, photo, mask)
-        if step is None or step.difference >= before:
+        if step is None or step.correlation <= before:
             return best, flow
         if k == 0:
             flow = step.flow
-        best, before = pose, step.difference
+        best, before = pose, step.correlation
         pose = moved(pose, step.twist)
     return pose, flow
 
@@ -129,17 +129,19 @@ def gauss_newton_step(image: Image, camera: Cameras, photo: Tensor, mask: Tensor
     None if too few pixels determine it, if render and photo are not alike, or if the twist is not small.
     """
     assert image.alpha is not None and image.depth is not None
-    grey, depth = sum(image.rgb.unbind(-1)) / 3, image.depth[..., 0]
+    red, green, blue = image.rgb.unbind(-1)
+    grey, depth = (red + green + blue) / 3, image.depth[..., 0]
     counted = image.alpha[..., 0] > MIN_ALPHA
     if mask is not None:
         counted &= mask > 127
+    correlation = _correlation(grey, photo, counted)
+    if not correlation > MIN_CORRELATION:
+        return None
     across, down = gradients(grey)
     v, u = _strongest(across.square() + down.square(), counted).unbind(1)
     if len(u) < MIN_PIXELS:
         return None
     rendered, wanted, z = grey[v, u], photo[v, u], depth[v, u]
-    if not _correlation(rendered, wanted) > MIN_CORRELATION:
-        return None
     flow = flow_jacobian(torch.stack([u, v], 1) + 0.5, z, camera)  # (M, 2, 6)
     of_twist = across[v, u, None] * flow[:, 0] + down[v, u, None] * flow[:, 1]
     jacobian = torch.cat([-of_twist, rendered[:, None], torch.ones_like(rendered)[:, None]], 1)
@@ -149,12 +151,11 @@ def gauss_newton_step(image: Image, camera: Cameras, photo: Tensor, mask: Tensor
     turn, shift = float(twist[:3].norm()), float(twist[3:].norm())
     if not (turn < MAX_TURN and shift < MAX_SHIFT * float(z.median())):
         return None
-    difference = float(((photo - grey).abs() * counted).sum() / counted.sum())
-    return Step(twist, difference, float((flow @ twist.to(flow)).norm(dim=1).median()))
+    return Step(twist, correlation, float((flow @ twist.to(flow)).norm(dim=1).median()))
 
 
 def flow_jacobian(pixels: Tensor, z: Tensor, camera: Cameras) -> Tensor:
-    """(M, 2, 6): the motion of points seen at `pixels` (M, 2) and depth `z` (M,), in pixels for each part of a twist."""
+    """(M, 2, 6): motion in pixels, for each part of a twist, of points seen at `pixels` (M, 2) and depth `z` (M,)."""
     focal, centre = camera.focal[0].to(z), camera.centre[0].to(z)
     x, y = ((pixels.to(z) - centre) / focal).unbind(1)
     inverse, zero = 1 / z.clamp(min=1e-9), torch.zeros_like(z)
@@ -212,8 +213,10 @@ def _strongest(strength: Tensor, counted: Tensor) -> Tensor:
     return (strength > threshold).nonzero()
 
 
-def _correlation(a: Tensor, b: Tensor) -> float:
-    a, b = a - a.mean(), b - b.mean()
+def _correlation(a: Tensor, b: Tensor, counted: Tensor) -> float:
+    """Pearson's, of the pixels that count; 0 if one image is of one colour."""
+    count = counted.sum().clamp(min=1)
+    a, b = ((x - (x * counted).sum() / count) * counted for x in (a, b))
     return float((a * b).sum() / (a.norm() * b.norm()).clamp(min=1e-9))
 
 
