@@ -126,9 +126,11 @@ def align_camera(
 def gauss_newton_step(image: Image, camera: Cameras, photo: Tensor, mask: Tensor | None) -> Step | None:
     """The twist that lays a render of `camera` on its photo, arguments as for `align_camera`.
 
-    None if too few pixels determine it, if render and photo are not alike, or if the twist is not small.
+    None if the render has no depth, if too few pixels determine the twist, if render and photo are not alike, or if the
+    twist is not small.
     """
-    assert image.alpha is not None and image.depth is not None
+    if image.alpha is None or image.depth is None:
+        return None
     red, green, blue = image.rgb.unbind(-1)
     grey, depth = (red + green + blue) / 3, image.depth[..., 0]
     counted = image.alpha[..., 0] > MIN_ALPHA
