@@ -29,6 +29,7 @@ from lumigraph.scene.poses import rotation_error_degrees
 
 ROUNDS = (0.26, 0.36, 0.5)  # progress of the training: the first after images reached their full size
 ITERATIONS = (2, 1, 1)  # of each round
+MIN_FLOW_PX = 0.15  # of the median photo in the first round; cameras that want to move less stay as given
 MIN_ALPHA = 0.9  # of a pixel with a depth
 HUBER_DIFFERENCE = 0.05  # of grey values 0..1; pixels with larger ones count less
 SELECTED_SHARE = 0.1  # of the pixels
@@ -57,6 +58,7 @@ class PoseRefinement:
     """
 
     def __init__(self, given: Cameras) -> None:
+        self._given_cameras = given.world_from_cam.double()
         self.given = given.to(dtype=torch.float64).cam_from_world
         self.poses, self.rounds, self.flow = self.given, 0, 0.0
 
@@ -64,16 +66,30 @@ class PoseRefinement:
         return self.rounds < len(ROUNDS) and progress >= ROUNDS[self.rounds]
 
     def refine(self, field: Field, cameras: Cameras, photo: GreyPhoto) -> None:
-        """Run one round. `photo(i)` is (grey, mask) of photo i, as for `align_camera`; poses of `cameras` do not
-        count."""
+        """Run one round, the last one if the photos show no error of their poses.
+
+        `photo(i)` is (grey, mask) of photo i, as for `align_camera`; poses of `cameras` do not count.
+        """
         poses, flows = self.poses.clone(), []
         for i in range(len(poses)):
             poses[i], flow = align_camera(field, cameras[i], poses[i], *photo(i), ITERATIONS[self.rounds])
             flows.append(flow)
         if self.rounds == 0:
             self.flow = float(torch.tensor(flows).median())
+            if self.flow < MIN_FLOW_PX:
+                self.rounds = len(ROUNDS)
+                return
         self.poses = without_common_motion(poses, self.given)
         self.rounds += 1
+
+    @property
+    def is_changed(self) -> bool:
+        return not torch.equal(self.poses, self.given)
+
+    @property
+    def world_from_cam(self) -> Tensor:
+        """(N, 3, 4) float64."""
+        return inverse(self.poses) if self.is_changed else self._given_cameras
 
     def corrections(self) -> tuple[float, float]:
         """Median turn in degrees and median shift in world units, of all cameras since the beginning."""

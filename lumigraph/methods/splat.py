@@ -264,6 +264,10 @@ POSES_REFINED = (
     "the training cameras were corrected by {degrees:.2f} degrees and {shift:.2f}% of the scene's extent (medians); "
     "held-out photos are also evaluated after an alignment of their own cameras"
 )
+POSES_KEPT = (
+    "the training cameras stay as given: alignment would move the median photo by {flow:.2f} pixels only; held-out "
+    "photos are also evaluated after an alignment of their own cameras"
+)
 TOO_FEW_LOOKS = (
     "each photo was trained on {looks:.0f} times and {fewest} are the fewest for a whole scene: parts may be black or "
     "foggy; train for longer, or with smaller photos"
@@ -330,7 +334,7 @@ class SplatTraining:
     @property
     def refined_poses(self) -> Tensor | None:
         """(N, 3, 4) float64 world_from_cam of the training cameras as corrected; None if they stay as given."""
-        return None if self.refinement is None else pose_refinement.inverse(self.refinement.poses)
+        return None if self.refinement is None else self.refinement.world_from_cam
 
     @property
     def field(self) -> SplatField:
@@ -390,7 +394,8 @@ class SplatTraining:
         notes = []
         if self.refinement is not None and self.refinement.rounds:
             degrees, shift = self.refinement.corrections()
-            notes += [POSES_REFINED.format(degrees=degrees, shift=100 * shift / self.extent)]
+            text = POSES_REFINED if self.refinement.is_changed else POSES_KEPT
+            notes += [text.format(degrees=degrees, shift=100 * shift / self.extent, flow=self.refinement.flow)]
         looks = self.steps / len(self.free)
         if looks < planning.FEWEST_LOOKS:
             notes += [TOO_FEW_LOOKS.format(looks=looks, fewest=planning.FEWEST_LOOKS)]
@@ -430,11 +435,12 @@ class SplatTraining:
             return planes.float().mean(0) / 255, mask
 
         refinement.refine(self.field, cameras, photo)
-        self._look_from(refinement)
+        if refinement.is_changed:
+            self._look_from(refinement)
 
     def _look_from(self, refinement: PoseRefinement) -> None:
         """Take the refined cameras in every place that trains."""
-        world_from_cam = pose_refinement.inverse(refinement.poses)
+        world_from_cam = refinement.world_from_cam
         self.cameras = dataclasses.replace(self.cameras, world_from_cam=world_from_cam.float())
         self.pictures.cameras = [
             dataclasses.replace(cameras, world_from_cam=world_from_cam.to(cameras.world_from_cam))
@@ -577,7 +583,7 @@ class SplatTraining:
             self.generator.set_state(state["random"])
             if self.refinement is not None:
                 self.refinement.restore(state)
-                if self.refinement.rounds:
+                if self.refinement.is_changed:
                     self._look_from(self.refinement)
         except (KeyError, ValueError, RuntimeError) as error:
             raise RunError(f"this is not a checkpoint of the method {NAME}: {error}") from error

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lumigraph.methods import splat
+from lumigraph.methods import pose_refinement, splat
 from lumigraph.methods.pose_refinement import align_camera, flow_jacobian, inverse, moved, without_common_motion
 from lumigraph.methods.train import Budget, evaluate
 from lumigraph.scene.assets import Splats
@@ -212,6 +212,16 @@ def test_training_corrects_cameras() -> None:
     assert sum(float(str(view["psnr_own_pose"])) - float(str(view["psnr"])) for view in views) > 0
 
 
+def test_training_leaves_correct_cameras_as_given() -> None:
+    truth = photos_of_clutter()
+    training = trained(truth, 400)
+    assert training.refinement is not None
+    assert 0 < training.refinement.flow < pose_refinement.MIN_FLOW_PX
+    assert training.refined_poses is not None
+    assert torch.equal(training.refined_poses.float(), truth.cameras.world_from_cam)
+    assert any("stay as given" in note for note in training.closing_notes())
+
+
 def drain(events: Generator[Event, None, list[dict[str, object]]]) -> list[dict[str, object]]:
     while True:
         try:
@@ -221,7 +231,8 @@ def drain(events: Generator[Event, None, list[dict[str, object]]]) -> list[dict[
             return views
 
 
-def test_resumed_training_equals_uninterrupted() -> None:
+def test_resumed_training_equals_uninterrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pose_refinement, "MIN_FLOW_PX", 0.0)
     wrong, steps = disturbed(ball(20), 1.0, 0.02), 40
     config = splat.Config(cap=800, start_points=400, coarse=0.0, refine_poses=True)
     whole = splat.start(wrong, config, Budget(None, steps))
