@@ -12,6 +12,7 @@ What differs from the paper, because it pays when a step costs milliseconds and 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,9 +22,10 @@ import torch
 from torch import Tensor
 
 from lumigraph.kernels import splat as kernel
-from lumigraph.methods import photometry, planning, splat_surface
+from lumigraph.methods import photometry, planning, pose_refinement, splat_surface
 from lumigraph.methods.beginning import Beginning, begin, extent_of, free_depths, free_radii, neighbour_distance
 from lumigraph.methods.memory import available
+from lumigraph.methods.pose_refinement import PoseRefinement
 from lumigraph.methods.splat_reference import ReferenceField
 from lumigraph.methods.train import Budget
 from lumigraph.scene.assets import Splats
@@ -69,6 +71,7 @@ class Config:
     exposure: learn a gain and a bias for each photo
     auto_exposure: do so where the colours of points say that exposure or white balance differ between photos
     antialiased: scale opacities by the low-pass filter's area, as Mip-Splatting does
+    refine_poses: correct the cameras while training, where their poses are known roughly, as from a phone's tracking
     surface: in the second half, make the gaussians agree on one surface, for better meshes and depth
     seed: of all that is drawn at random
     """
@@ -98,6 +101,7 @@ class Config:
     exposure: bool = False
     auto_exposure: bool = True
     antialiased: bool = False
+    refine_poses: bool = False
     surface: bool = False
     seed: int = 0
 
@@ -256,6 +260,18 @@ EXPOSURE_DIFFERS = (
     "exposure or white balance differs between the photos: a gain is learned for each, and held-out photos are also "
     "evaluated after a gain of their own"
 )
+POSES_REFINED = (
+    "the training cameras were corrected by {degrees:.2f} degrees and {shift:.2f}% of the scene's extent (medians); "
+    "held-out photos are also evaluated after an alignment of their own cameras"
+)
+POSES_KEPT = (
+    "the training cameras stay as given: alignment would move the median photo by {flow:.2f} pixels only; held-out "
+    "photos are also evaluated after an alignment of their own cameras"
+)
+TOO_FEW_LOOKS = (
+    "each photo was trained on {looks:.0f} times and {fewest} are the fewest for a whole scene: parts may be black or "
+    "foggy; train for longer, or with smaller photos"
+)
 VIEWS_PER_DEGREE = (0, 8, 24, 40)  # photos from which degree 0, 1, 2, 3 is not learned by heart
 
 
@@ -294,10 +310,7 @@ class SplatTraining:
         limit = 1 << 30 if device == "cpu" else int(available(device) / 3)
         self.pictures = Pictures(capture, coarser, device, limit)
         self.cameras, self.free = capture.cameras.to(dtype=torch.float32), free.clone()
-        self.views = [
-            [camera_of(cameras, i, config.antialiased) for i in range(len(capture))]
-            for cameras in self.pictures.cameras
-        ]
+        self.views = self._views()
         self.extent = extent_of(capture.cameras)
         pixels = float(capture.cameras.sizes.double().prod(1).mean())
         self.cap = config.cap or auto_cap(budget, len(capture), pixels, self.pictures.covered(), device)
@@ -313,9 +326,15 @@ class SplatTraining:
         if self.learns_exposure and gains is not None:
             self.exposure[:, :3] = gains
             self.notes += [EXPOSURE_DIFFERS]
+        self.refinement = pose_refinement.PoseRefinement(capture.cameras) if config.refine_poses else None
         self.started = self.steps = 0
         # torch has little to do in a step, and its OpenMP threads would spin on the cores that the kernels need
         torch.set_num_threads(1)
+
+    @property
+    def refined_poses(self) -> Tensor | None:
+        """(N, 3, 4) float64 world_from_cam of the training cameras as corrected; None if they stay as given."""
+        return None if self.refinement is None else self.refinement.world_from_cam
 
     @property
     def field(self) -> SplatField:
@@ -356,6 +375,8 @@ class SplatTraining:
         )  # else a GPU tells of a step before, and nobody waits
         if self.learns_exposure:
             self._expose(view, stats, progress)
+        if self.refinement is not None and self.refinement.is_due(progress):
+            self._refine_poses(self.refinement)
         if c.surface and splat_surface.is_due(i, progress):
             self._surface_step(max(0, level - 1))
         if i % c.densify_every == c.densify_every - 1:
@@ -370,13 +391,15 @@ class SplatTraining:
 
     def closing_notes(self) -> list[str]:
         """Warnings for the user when the budget is spent."""
+        notes = []
+        if self.refinement is not None and self.refinement.rounds:
+            degrees, shift = self.refinement.corrections()
+            text = POSES_REFINED if self.refinement.is_changed else POSES_KEPT
+            notes += [text.format(degrees=degrees, shift=100 * shift / self.extent, flow=self.refinement.flow)]
         looks = self.steps / len(self.cameras)
-        if looks >= planning.FEWEST_LOOKS:
-            return []
-        few = (
-            f"each photo was trained on {looks:.0f} times and {planning.FEWEST_LOOKS} are the fewest for a whole scene"
-        )
-        return [f"{few}: parts may be black or foggy; train for longer, or with smaller photos"]
+        if looks < planning.FEWEST_LOOKS:
+            notes += [TOO_FEW_LOOKS.format(looks=looks, fewest=planning.FEWEST_LOOKS)]
+        return notes
 
     def _background(self) -> Tensor:
         if not self.has_alpha:
@@ -402,6 +425,32 @@ class SplatTraining:
         o.lr_sh = colour * c.lr_sh * min(1.0, SH_LOOKS * len(self.cameras) / (i + 1))
         self.weights.ssim = c.ssim
         self.weights.square = c.square * late
+
+    def _refine_poses(self, refinement: PoseRefinement) -> None:
+        """Lay renders on all photos at their full size."""
+        cameras = self.pictures.cameras[-1].to(self.device, torch.float32)
+
+        def photo(i: int) -> tuple[Tensor, Tensor | None]:
+            planes, mask = self.pictures(-1, i, torch.zeros(3))
+            return planes.float().mean(0) / 255, mask
+
+        refinement.refine(self.field, cameras, photo)
+        if refinement.is_changed:
+            self._look_from(refinement)
+
+    def _look_from(self, refinement: PoseRefinement) -> None:
+        """Take the refined cameras in every place that trains."""
+        world_from_cam = refinement.world_from_cam
+        self.cameras = dataclasses.replace(self.cameras, world_from_cam=world_from_cam.float())
+        self.pictures.cameras = [
+            dataclasses.replace(cameras, world_from_cam=world_from_cam.to(cameras.world_from_cam))
+            for cameras in self.pictures.cameras
+        ]
+        self.views = self._views()
+
+    def _views(self) -> list[list[kernel.Camera]]:
+        antialiased = self.config.antialiased
+        return [[camera_of(cameras, i, antialiased) for i in range(len(cameras))] for cameras in self.pictures.cameras]
 
     def _surface_step(self, level: int) -> None:
         """On any photo, at half the size of the last training step: normals need no more."""
@@ -517,6 +566,7 @@ class SplatTraining:
             "counts": counts,
             "order": order,
             "random": self.generator.get_state(),
+            **({} if self.refinement is None else self.refinement.state()),
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -532,6 +582,10 @@ class SplatTraining:
             self.exposure = state["exposure"].clone()
             self.order = state["order"].tolist()
             self.generator.set_state(state["random"])
+            if self.refinement is not None:
+                self.refinement.restore(state)
+                if self.refinement.is_changed:
+                    self._look_from(self.refinement)
         except (KeyError, ValueError, RuntimeError) as error:
             raise RunError(f"this is not a checkpoint of the method {NAME}: {error}") from error
 

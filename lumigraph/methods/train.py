@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lumigraph.methods import pose_refinement
 from lumigraph.methods.memory import taken
+from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import RunError
 from lumigraph.scene.field import Field, Training
@@ -18,6 +20,7 @@ from lumigraph.scene.images import from_uint8, photo_over
 from lumigraph.scene.metrics import psnr, ssim
 from lumigraph.wire.events import Event, Metrics, Note, Progress, Snapshot
 
+OWN_POSE_ITERATIONS = 5
 LOOK_VIEWS = 4  # held-out views that a look during training renders
 LOOK_SHARE = 0.1  # of the time that looks may take: some methods render slowly
 TELL_EVERY = 0.2  # seconds between Progress events
@@ -109,35 +112,37 @@ def train(
 
 
 def evaluate(
-    field: Field, capture: Capture, own_gains: bool = False
+    field: Field, capture: Capture, own_gains: bool = False, own_poses: bool = False
 ) -> Generator[Event, None, list[dict[str, object]]]:
     """PSNR and SSIM of each view of `capture`: [{"name", "psnr", "ssim"}, ...].
 
     Cut-outs are judged over white by convention; over black too, as "psnr_black", and by the mean absolute difference
     of alpha, "alpha_error". own_gains: also "psnr_own_gain", after each half of a render got the gain of each channel
     that fits the other half (Martin-Brualla et al. 2021 fit on one half and judge the other), for fields whose training
-    learned the exposure of every photo.
+    learned the exposure of every photo. own_poses: also "psnr_own_pose", after the camera was aligned to its photo, for
+    fields whose training corrected the cameras, as BARF does (Lin et al. 2021).
     """
     views: list[dict[str, object]] = []
     start = time.perf_counter()
     for i, name in enumerate(capture.names):
-        views.append({"name": name, **_judge(field, capture, i, own_gains)})
+        views.append({"name": name, **_judge(field, capture, i, own_gains, own_poses)})
         left = (time.perf_counter() - start) / (i + 1) * (len(capture) - i - 1)
         yield Progress(stage="evaluate", done=i + 1, total=len(capture), unit="views", seconds_left=left)
     return views
 
 
 def _judge(
-    field: Field, capture: Capture, i: int, own_gains: bool = False, *, complete: bool = True
+    field: Field, capture: Capture, i: int, own_gains: bool = False, own_poses: bool = False, *, complete: bool = True
 ) -> dict[str, float]:
     """PSNR of one view; complete: with all other metrics."""
     device, photo = field.box.device, capture.photo(i)
+    as_posed = capture.cameras[i]
 
-    def over(grey: float) -> tuple[Tensor, Tensor, Tensor | None]:
+    def over(grey: float, camera: Cameras = as_posed) -> tuple[Tensor, Tensor, Tensor | None]:
         """(render, photo, rendered alpha) over a grey background, which photos without alpha do not have."""
         background = torch.full((3,), grey)
         with torch.no_grad():
-            image = field.render(capture.cameras[i].to(device), background.to(device) if capture.has_alpha else None)
+            image = field.render(camera.to(device), background.to(device) if capture.has_alpha else None)
         rgb = image.rgb[0].clamp(0, 1).cpu()
         if rgb.isnan().any():
             raise RunError(
@@ -151,11 +156,24 @@ def _judge(
         metrics["ssim"] = ssim(rgb, target)
     if complete and own_gains:
         metrics["psnr_own_gain"] = psnr(with_own_gains(rgb, target), target)
+    if complete and own_poses:
+        metrics["psnr_own_pose"] = psnr(*over(1.0, _with_own_pose(field, capture, i))[:2])
     if complete and capture.has_alpha:
         metrics["psnr_black"] = psnr(*over(0.0)[:2])
         if alpha is not None:
             metrics["alpha_error"] = float((alpha[0].cpu() - from_uint8(photo[..., 3:])).abs().mean())
     return metrics
+
+
+def _with_own_pose(field: Field, capture: Capture, i: int) -> Cameras:
+    """Camera i (one), moved until the render lies on its photo."""
+    device = field.box.device
+    camera = capture.cameras[i].to(device, torch.float32)
+    grey = photo_over(capture.photo(i), torch.zeros(3)).mean(-1).to(device)
+    mask = None if capture.masks is None else capture.masks[i][..., 0].to(device)
+    pose = capture.cameras[i].to(dtype=torch.float64).cam_from_world[0]
+    aligned, _ = pose_refinement.align_camera(field, camera, pose, grey, mask, OWN_POSE_ITERATIONS)
+    return pose_refinement.posed(camera, aligned)
 
 
 def with_own_gains(rgb: Tensor, photo: Tensor) -> Tensor:

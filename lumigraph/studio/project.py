@@ -1,7 +1,8 @@
 """The folder of one run, and how it survives a full disk, Ctrl-C and kill -9 at any moment.
 
     config.json          what was asked and what was chosen; its presence makes a folder a run
-    cameras.safetensors  the cameras as trained with: a path can be rendered without the photos
+    cameras.safetensors  the cameras as trained with, corrected where the training did so: a path can be rendered
+                         without the photos
     checkpoint/          step-000123.safetensors (the newest two) and latest.json, which says which count
     field.safetensors    the field as last saved: all that render, evaluate and export read
     events.jsonl         what happened, one event a line
@@ -81,6 +82,7 @@ class FieldCard(_Record):
     own_gains: bool = (
         False  # the exposure of each photo was learned; held-out views are judged by a gain of their own too
     )
+    own_poses: bool = False  # training cameras were corrected; held-out views are also judged after an alignment
     over_white: bool = False  # its photos are cut out; by convention they are judged and shown over white
 
 

@@ -105,7 +105,11 @@ def error_map(photo: Tensor, render: Tensor) -> Tensor:
     return torch.from_numpy(cv2.cvtColor(coloured, cv2.COLOR_BGR2RGB))
 
 
-OTHER_PSNR = {"psnr_own_gain": "PSNR after a gain of each view", "psnr_black": "PSNR over black"}
+OTHER_PSNR = {
+    "psnr_own_gain": "PSNR after a gain of each view",
+    "psnr_own_pose": "PSNR after an alignment of each camera",
+    "psnr_black": "PSNR over black",
+}
 
 
 def _figures(evaluation: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 import lumigraph
 from lumigraph.captures import undistort
@@ -218,12 +219,12 @@ def _learn(run: Run, capture: Capture) -> Generator[Event, None, None]:
     settings = options.resolve(method.Config, config.settings)
     budget = loop.Budget(config.seconds, config.steps)
     ready = yield from prepared(run, capture)
-    run.save_cameras(ready.cameras, ready.names, ready.held_out)
     learned_from, held_out = ready.split()
 
     torch.manual_seed(config.seed)
     checkpoint = run.checkpoint()
     if checkpoint is None:
+        run.save_cameras(ready.cameras, ready.names, ready.held_out)
         training = method.start(learned_from, settings, budget, config.device)
     else:
         for name in checkpoint.damaged:
@@ -233,6 +234,7 @@ def _learn(run: Run, capture: Capture) -> Generator[Event, None, None]:
             training = method.resume(learned_from, settings, checkpoint.state, budget, config.device)
 
     own_gains = bool(getattr(training, "learns_exposure", False))
+    own_poses = _save_cameras(run, ready, training)
     done = (0, 0.0) if checkpoint is None else (checkpoint.step, checkpoint.seconds)
 
     def card(finished: bool) -> FieldCard:
@@ -244,12 +246,15 @@ def _learn(run: Run, capture: Capture) -> Generator[Event, None, None]:
             finished=finished,
             over_white=capture.has_alpha,
             own_gains=own_gains,
+            own_poses=own_poses,
         )
 
     def save(training: Training, step: int, seconds: float) -> str:
         nonlocal done
         path = run.save_checkpoint(training.state(), step, seconds)
         done = (step, seconds)
+        if own_poses:
+            _save_cameras(run, ready, training)
         run.save_field(training.field.state(), card(finished=False))
         return str(path)
 
@@ -259,3 +264,15 @@ def _learn(run: Run, capture: Capture) -> Generator[Event, None, None]:
     )
     run.save_field(training.field.state(), card(finished=True))
     yield Made(path=str(run.path / FIELD), what=f"field after {done[0]} steps in {done[1]:.0f} s")
+
+
+def _save_cameras(run: Run, ready: Capture, training: Training) -> bool:
+    """Write the run's cameras, those of training as it corrected them. Returns whether it corrects cameras."""
+    refined: Tensor | None = getattr(training, "refined_poses", None)
+    cameras = ready.cameras
+    if refined is not None:
+        poses = cameras.world_from_cam.clone()
+        poses[~ready.held_out] = refined.to(poses)
+        cameras = dataclasses.replace(cameras, world_from_cam=poses)
+    run.save_cameras(cameras, ready.names, ready.held_out)
+    return refined is not None

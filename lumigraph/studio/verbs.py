@@ -87,7 +87,7 @@ def sample(request: SampleRequest) -> Generator[Event, None, None]:
     yield from render_sample(request.out, views=request.views, size=request.size, seed=request.seed)
 
 
-SOMETIMES = ("psnr_own_gain", "psnr_black", "alpha_error")  # metrics of some captures
+SOMETIMES = ("psnr_own_gain", "psnr_own_pose", "psnr_black", "alpha_error")  # metrics of some captures
 
 
 def evaluate(request: EvaluateRequest) -> Generator[Event, None, dict[str, Any]]:
@@ -99,7 +99,7 @@ def evaluate(request: EvaluateRequest) -> Generator[Event, None, dict[str, Any]]
     if not len(held_out):
         raise RunError(f"{run.path} holds out no views to judge it by; train with --holdout 8")
     field, exported = yield from _as_exported(field, run, request.renderer)
-    views: list[dict[str, Any]] = [*(yield from loop.evaluate(field, held_out, card.own_gains))]
+    views: list[dict[str, Any]] = [*(yield from loop.evaluate(field, held_out, card.own_gains, card.own_poses))]
     size, unit = _size(field)
     evaluation = {
         "method": card.method,

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from lumigraph.cli import commands
 from lumigraph.cli import main as cli
 from lumigraph.formats import ply
+from lumigraph.methods import pose_refinement
 from lumigraph.methods import train as loop
 from lumigraph.scene.assets import Splats
 from lumigraph.scene.errors import RunError
@@ -29,6 +31,48 @@ def run(tmp_path_factory: pytest.TempPathFactory, capture: Path) -> Path:
     settings = {"cap": 400, "start_points": 200, "sh_degree": 1}
     done(verbs.train(TrainRequest(capture=capture, out=out, steps=40, settings=settings)))
     return out
+
+
+@pytest.fixture(scope="module")
+def refined(tmp_path_factory: pytest.TempPathFactory, capture: Path) -> Path:
+    """A training that corrects its cameras, in two goes."""
+    out = tmp_path_factory.mktemp("refined") / "run"
+    settings = {"cap": 400, "start_points": 200, "sh_degree": 0, "coarse": 0.0, "refine_poses": True}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pose_refinement, "MIN_FLOW_PX", 0.0)
+        done(verbs.train(TrainRequest(capture=capture, out=out, steps=40, settings=settings)))
+        done(verbs.train(TrainRequest(capture=capture, out=out, steps=60, resume=True)))
+    return out
+
+
+def test_refined_cameras_are_the_cameras_of_the_run(refined: Path) -> None:
+    run = Run(refined)
+    cameras, held_out = run.cameras()
+    given = read_capture(Path(run.config.capture), None).cameras
+    checkpoint = run.checkpoint()
+    assert checkpoint is not None
+    assert torch.equal(cameras.world_from_cam[held_out], given.world_from_cam[held_out])
+    assert not torch.equal(cameras.world_from_cam[~held_out], given.world_from_cam[~held_out])
+    poses = checkpoint.state["poses"]
+    expected = torch.eye(3, 4, dtype=torch.float64).expand(len(poses), 3, 4)
+    positions = cameras.world_from_cam[~held_out].double()
+    identity = torch.cat([poses[:, :, :3] @ positions[:, :, :3], poses[:, :, :3] @ positions[:, :, 3:]], 2)
+    identity[:, :, 3] += poses[:, :, 3]
+    torch.testing.assert_close(identity, expected, rtol=0, atol=1e-5)
+
+
+def test_refined_run_is_also_evaluated_after_an_alignment(
+    refined: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = evaluation(refined)
+    views = [view["psnr_own_pose"] for view in result["per_view"]]
+    assert result["psnr_own_pose"] == pytest.approx(sum(views) / len(views))
+    commands.print_evaluation(result)
+    assert f"aligned to its photo, since training corrected its cameras too: PSNR {result['psnr_own_pose']:.2f} dB" in (
+        capsys.readouterr().out
+    )
+    assert "PSNR after an alignment of each camera" in (refined / "report.html").read_text()
+    assert "psnr_own_pose" not in evaluation(run)
 
 
 def evaluation(run: Path, **more: Any) -> dict[str, Any]:
