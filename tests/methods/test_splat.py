@@ -91,7 +91,7 @@ def test_what_hangs_before_or_beside_a_camera_fades_and_the_rest_stays() -> None
     training.seed(Beginning(wall(4.0).xyz, torch.zeros(3_200, 3), measured=True))
     training.rows.params[7, kernel.MEAN] = torch.tensor([1.0, 0.0, 0.5])  # before the third camera
     training.rows.params[8, kernel.MEAN] = torch.tensor([1.0, 0.0, -0.5])  # behind it
-    training.rows.params[9, kernel.MEAN] = torch.tensor([1.0, 0.0, -2.5])  # farther behind it than the points are before it
+    training.rows.params[9, kernel.MEAN] = torch.tensor([1.0, 0.0, -2.5])  # behind it, and too far away
     for turn in range(math.ceil(VIEWS / splat.CLEARED)):
         training._clear(turn)
     faded = training.rows.params[: training.rows.count, kernel.LOGIT] == splat.FADED
