@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,9 +66,12 @@ print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
 
 def test_help_comes_at_once() -> None:
     def seconds() -> float:
-        began = time.perf_counter()
+        """Of the processor: it waits for nothing else, and a busy machine takes longer by the clock."""
+        used = [resource.getrusage(resource.RUSAGE_CHILDREN)]
         subprocess.run([sys.executable, "-m", "lumigraph", "--help"], cwd=ROOT, capture_output=True, check=True)
-        return time.perf_counter() - began
+        used.append(resource.getrusage(resource.RUSAGE_CHILDREN))
+        before, after = (use.ru_utime + use.ru_stime for use in used)
+        return after - before
 
     assert min(seconds() for _ in range(5)) < 0.3
 
