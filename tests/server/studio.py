@@ -54,7 +54,7 @@ class Studio:
         return Client(self.url, self.token, patience)
 
     def http(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {self.token}"}, timeout=30)
+        return httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {self.token}"}, timeout=120)
 
     def workers(self) -> list[tuple[psutil.Process, str]]:
         """The processes at work, and the beginning of the id of the job of each."""

@@ -186,7 +186,7 @@ def test_many_at_once(url: str, data: Path) -> None:
     answers: list[int] = []
 
     def put(i: int) -> None:
-        answers.append(httpx.put(f"{url}{FILES}/{i % 6}.bin", content=DATA[i:], timeout=30).status_code)
+        answers.append(httpx.put(f"{url}{FILES}/{i % 6}.bin", content=DATA[i:], timeout=120).status_code)
 
     threads = [threading.Thread(target=put, args=(i,)) for i in range(12)]
     for thread in threads:

@@ -21,7 +21,7 @@ from tests.debian import program
 from tests.server.serving import free_socket
 from tests.server.studio import ROOT, Studio
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 # So that the proxy leaves this machine as it is: no certificate installed in it, no port but the one it is given.
 APART = "{\n\tskip_install_trust\n\tadmin off\n\tauto_https disable_redirects\n}\n"
 

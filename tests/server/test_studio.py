@@ -200,7 +200,7 @@ def test_the_socket_tells_everything_once_then_what_changes(studio: Studio, clie
         job = project.ask(wire.CheckJob(steps=20, pause=0.02))
         seen: list[wire.Job] = []
         while not seen or seen[-1].state != "succeeded":
-            change = wire.Change.model_validate_json(socket.recv(timeout=30))
+            change = wire.Change.model_validate_json(socket.recv(timeout=120))
             seen += [one for one in change.jobs if one.id == job.id]
     assert [one.seq for one in seen] == sorted(one.seq for one in seen)
     assert [one.done for one in seen] == sorted(one.done for one in seen)
@@ -282,12 +282,12 @@ def test_another_token_ends_open_sockets(tmp_path: Path) -> None:
     studio = Studio(tmp_path / "data")
     url, headers = studio.url.replace("http", "ws") + "/api/v1/events", {"authorization": f"Bearer {studio.token}"}
     with websockets.sync.client.connect(url, additional_headers=headers, max_size=None) as socket:
-        socket.recv(timeout=30)
+        socket.recv(timeout=120)
         (studio.data / "token").write_text("another-token-of-enough-letters\n")
         with Client(studio.url, "another-token-of-enough-letters") as client:
             client.projects.create("news that the old token must not hear")
         with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
-            socket.recv(timeout=30)
+            socket.recv(timeout=120)
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1008
     with pytest.raises(ClientError) as refused:
@@ -357,14 +357,14 @@ def test_the_same_by_async(studio: Studio) -> None:
 
 def test_a_second_server_on_the_same_folder_is_refused(studio: Studio) -> None:
     command = [sys.executable, "-m", "lumigraph", "up", "--data", str(studio.data), "--port", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 1
     assert done.stderr.strip().endswith(f"is in use by the server at {studio.url}")
 
 
 def test_a_port_that_is_taken_is_said(studio: Studio, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lumigraph", "up", "--data", str(tmp_path), "--port", str(studio.port)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert (done.returncode, "choose another --port" in done.stderr) == (1, True)
 
 
@@ -413,9 +413,9 @@ def test_a_run_as_the_server_renders_it(studio: Studio, client: Client, tmp_path
     url = f"{studio.url.replace('http', 'ws')}/api/v1/projects/{project.id}/runs/{run}/live"
     headers = {"authorization": f"Bearer {studio.token}"}
     with websockets.sync.client.connect(url, additional_headers=headers, max_size=None) as socket:
-        hello = json.loads(socket.recv(timeout=60))
+        hello = json.loads(socket.recv(timeout=120))
         assert (hello["kind"], hello["method"]) == ("hello", "splat")
-        while not isinstance(message := socket.recv(timeout=60), bytes):
+        while not isinstance(message := socket.recv(timeout=120), bytes):
             pass
         header, picture = unpack_frame(message)
         assert picture[:2] == b"\xff\xd8"

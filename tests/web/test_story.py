@@ -63,7 +63,7 @@ def likeness_to_photo(photo: Path, canvas: Path) -> float:
 
 
 def kill_worker(studio: Studio) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not (workers := studio.workers()):
         assert time.monotonic() < end, "nobody trains any more"
         time.sleep(0.05)
