@@ -315,10 +315,7 @@ def print_evaluation(evaluation: dict[str, Any]) -> None:
             f"after a gain for each half of a view, fitted on the other half: PSNR {evaluation['psnr_own_gain']:.2f} dB"
         )
     if evaluation.get("psnr_own_pose") is not None:
-        print(
-            f"after each held-out camera was aligned to its photo, since training corrected its cameras too: "
-            f"PSNR {evaluation['psnr_own_pose']:.2f} dB"
-        )
+        print(f"after each held-out camera was aligned to its photo: PSNR {evaluation['psnr_own_pose']:.2f} dB")
     if evaluation.get("psnr_black") is not None:
         alpha = f", mean error of alpha {evaluation['alpha_error']:.4f}" if "alpha_error" in evaluation else ""
         print(f"over black instead of white: PSNR {evaluation['psnr_black']:.2f} dB{alpha}")

@@ -57,10 +57,10 @@ class PoseRefinement:
     poses: (N, 3, 4) float64; flow: median over the photos of the motion in the first round, in pixels.
     """
 
-    def __init__(self, given: Cameras) -> None:
-        self._given_cameras = given.world_from_cam.double()
-        self.given = given.to(dtype=torch.float64).cam_from_world
-        self.poses, self.rounds, self.flow = self.given, 0, 0.0
+    def __init__(self, cameras: Cameras) -> None:
+        self._initial_world_from_cam = cameras.world_from_cam.double()
+        self.initial_poses = cameras.to(dtype=torch.float64).cam_from_world
+        self.poses, self.rounds, self.flow = self.initial_poses, 0, 0.0
 
     def is_due(self, progress: float) -> bool:
         return self.rounds < len(ROUNDS) and progress >= ROUNDS[self.rounds]
@@ -79,24 +79,24 @@ class PoseRefinement:
             if self.flow < MIN_FLOW_PX:
                 self.rounds = len(ROUNDS)
                 return
-        self.poses = without_common_motion(poses, self.given)
+        self.poses = without_common_motion(poses, self.initial_poses)
         self.rounds += 1
 
     @property
     def is_changed(self) -> bool:
-        return not torch.equal(self.poses, self.given)
+        return not torch.equal(self.poses, self.initial_poses)
 
     @property
     def world_from_cam(self) -> Tensor:
         """(N, 3, 4) float64."""
-        return inverse(self.poses) if self.is_changed else self._given_cameras
+        return inverse(self.poses) if self.is_changed else self._initial_world_from_cam
 
     def corrections(self) -> tuple[float, float]:
         """Median turn in degrees and median shift in world units, of all cameras since the beginning."""
         turns, positions = inverse(self.poses)[..., :3], inverse(self.poses)[..., 3]
-        given = inverse(self.given)
-        degrees = rotation_error_degrees(turns, given[..., :3]).median()
-        return float(degrees), float((positions - given[..., 3]).norm(dim=1).median())
+        initial = inverse(self.initial_poses)
+        degrees = rotation_error_degrees(turns, initial[..., :3]).median()
+        return float(degrees), float((positions - initial[..., 3]).norm(dim=1).median())
 
     def state(self) -> dict[str, Tensor]:
         return {"poses": self.poses, "pose_rounds": torch.tensor([self.rounds, self.flow], dtype=torch.float64)}
@@ -105,8 +105,8 @@ class PoseRefinement:
         """Restore from a checkpoint; one without poses leaves them as given. Raises ValueError if they do not fit."""
         if "poses" not in state:
             return
-        if state["poses"].shape != self.given.shape:
-            raise ValueError(f"poses of {len(state['poses'])} cameras for {len(self.given)} photos")
+        if state["poses"].shape != self.initial_poses.shape:
+            raise ValueError(f"poses of {len(state['poses'])} cameras for {len(self.initial_poses)} photos")
         rounds, self.flow = state["pose_rounds"].tolist()
         self.poses, self.rounds = state["poses"].double(), int(rounds)
 
@@ -199,16 +199,16 @@ def moved(pose: Tensor, twist: Tensor) -> Tensor:
     return pose
 
 
-def without_common_motion(poses: Tensor, given: Tensor) -> Tensor:
-    """(N, 3, 4) `poses` after the similarity of the world that lays them on the `given` ones best."""
-    moved_cameras, given_cameras = inverse(poses), inverse(given)
-    u, _, vt = torch.linalg.svd((given_cameras[..., :3] @ moved_cameras[..., :3].transpose(1, 2)).sum(0))
+def without_common_motion(poses: Tensor, target_poses: Tensor) -> Tensor:
+    """(N, 3, 4) `poses` after the similarity of the world that lays them on `target_poses` best."""
+    moved_cameras, target_cameras = inverse(poses), inverse(target_poses)
+    u, _, vt = torch.linalg.svd((target_cameras[..., :3] @ moved_cameras[..., :3].transpose(1, 2)).sum(0))
     proper = torch.tensor([1.0, 1.0, float(torch.det(u @ vt))], dtype=torch.float64)
     common = u @ proper.diag() @ vt
     turned = moved_cameras[..., 3] @ common.T
-    centred, target = turned - turned.mean(0), given_cameras[..., 3] - given_cameras[..., 3].mean(0)
+    centred, target = turned - turned.mean(0), target_cameras[..., 3] - target_cameras[..., 3].mean(0)
     scale = float((centred * target).sum() / centred.square().sum().clamp(min=1e-30)) or 1.0
-    positions = scale * centred + given_cameras[..., 3].mean(0)
+    positions = scale * centred + target_cameras[..., 3].mean(0)
     return inverse(torch.cat([common @ moved_cameras[..., :3], positions[..., None]], 2))
 
 

@@ -82,7 +82,7 @@ class FieldCard(_Record):
     own_gains: bool = (
         False  # the exposure of each photo was learned; held-out views are judged by a gain of their own too
     )
-    own_poses: bool = False  # training cameras were corrected; held-out views are also judged after an alignment
+    own_poses: bool = False  # training was to correct its cameras; held-out views are also judged after an alignment
     over_white: bool = False  # its photos are cut out; by convention they are judged and shown over white
 
 

@@ -163,10 +163,10 @@ def test_common_motion_is_removed() -> None:
 def disturbed(capture: Capture, degrees: float, shift: float) -> Capture:
     """All cameras turned and moved at random, with these root mean squares."""
     random = torch.Generator().manual_seed(5)
-    n, given = len(capture), capture.cameras.to(dtype=torch.float64)
+    n, cameras = len(capture), capture.cameras.to(dtype=torch.float64)
     turns = torch.randn(n, 3, generator=random, dtype=torch.float64) * math.radians(degrees) / math.sqrt(3)
     shifts = torch.randn(n, 3, generator=random, dtype=torch.float64) * shift / math.sqrt(3)
-    poses = torch.stack([moved(given.cam_from_world[i], torch.cat([turns[i], shifts[i]])) for i in range(n)])
+    poses = torch.stack([moved(cameras.cam_from_world[i], torch.cat([turns[i], shifts[i]])) for i in range(n)])
     cameras = dataclasses.replace(capture.cameras, world_from_cam=inverse(poses).to(capture.cameras.world_from_cam))
     return dataclasses.replace(capture, cameras=cameras)
 
@@ -245,7 +245,7 @@ def test_resumed_training_equals_uninterrupted(monkeypatch: pytest.MonkeyPatch) 
         resumed.step(i, i / steps)
     assert whole.refinement is not None and resumed.refinement is not None
     assert int(state["pose_rounds"][0]) not in (0, whole.refinement.rounds)
-    assert not torch.equal(whole.refinement.poses, whole.refinement.given)
+    assert not torch.equal(whole.refinement.poses, whole.refinement.initial_poses)
     assert torch.equal(whole.refinement.poses, resumed.refinement.poses)
     assert torch.equal(whole.field.params, resumed.field.params)
     with pytest.raises(RunError, match="not a checkpoint"):

@@ -110,6 +110,14 @@ def test_resuming_keeps_the_rows_and_what_is_free() -> None:
     assert torch.equal(again.rows.params[: again.rows.count], training.rows.params[: training.rows.count])
 
 
+def test_a_checkpoint_of_free_depths_alone_is_resumed() -> None:
+    budget, config = Budget(steps=4), splat.Config(cap=8_000)
+    state = splat.start(capture(), config, budget).state()
+    depths = state["free"][0]
+    again = splat.resume(capture(), config, {**state, "free": depths}, budget)
+    assert torch.equal(again.free, torch.stack([depths, torch.zeros(VIEWS)]))
+
+
 @pytest.mark.parametrize("missing", ["free", "params", "counts"])
 def test_a_checkpoint_that_lacks_something_is_refused(missing: str) -> None:
     budget, config = Budget(steps=4), splat.Config(cap=8_000)
