@@ -3,7 +3,7 @@
 // the standard library, so that host and device share it. `minimum maximum root exponential logarithm2` come with F.
 //
 // Conventions: OpenCV camera axes, pixel centres at +0.5, quaternions (w, x, y, z) of any length, logit opacity, log
-// scales. alpha = min(0.99, o exp(-d'Cd/2)); pairs with alpha < 1/255 are skipped; a pixel stops at T <= 1e-4.
+// scales. alpha = min(0.99, o exp(-d'Cd/2)); pairs with alpha < 1/255 are skipped; a pixel stops at T <= 1e-3.
 #pragma once
 #ifdef __CUDACC__
 #include "math.h"
@@ -13,7 +13,7 @@
 
 namespace lumi {
 
-constexpr float ALPHA_MIN = 1.f / 255, ALPHA_MAX = 0.99f, T_STOP = 1e-4f;
+constexpr float ALPHA_MIN = 1.f / 255, ALPHA_MAX = 0.99f, T_STOP = 1e-3f;
 constexpr float LOG2E = 1.44269504f, LN2 = 0.693147181f, LOG2_255 = 7.99435344f;
 constexpr int ROW = 16, SH_ROW = 48;     // floats: a row of params, of sh_rest
 constexpr float BLUR = 0.3f;             // 2D low-pass filter, pixels^2

@@ -25,7 +25,7 @@ NEAR = 0.01  # world units; what lies closer, or behind the camera, is not drawn
 SLOPE_MARGIN = 0.3  # of half the field of view; the Jacobian's slopes are clamped this far outside the image
 ALPHA_MIN = 1 / 255  # a fainter pair of gaussian and pixel does not exist
 ALPHA_MAX = 0.99  # keeps 1 / (1 - alpha) finite in the backward pass
-STOP = 1e-4  # a pixel that lets less light through than this is finished
+STOP = 1e-3  # a pixel that lets less light through than this is finished
 
 SSIM_RADIUS, SSIM_SIGMA = 5, 1.5  # the 11x11 window of [Wang 2004]
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
