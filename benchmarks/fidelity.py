@@ -22,7 +22,7 @@ from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.images import photo_over, write_png
 from lumigraph.scene.metrics import ssim
-from lumigraph.studio.project import CACHE, Run
+from lumigraph.studio.run import CACHE, Run
 from lumigraph.studio.training import LONGEST_SIDE, load_field, read_capture
 from lumigraph.wire.events import Event
 

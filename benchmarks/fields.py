@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import peak
-from lumigraph.kernels import hashgrid, march, native, splat
+from lumigraph.kernels import hashgrid, march, native, splatting
 from lumigraph.kernels.reference import hashgrid as twin
 
 SAMPLES = 1 << 16
@@ -21,13 +21,13 @@ FLOPS = 2 * hashgrid.WEIGHTS
 
 def rows(repeats: int = 9) -> Iterator[dict[str, object]]:
     """For each size of table, on one thread and on all of them; against the twin at 2^17."""
-    most = splat.threads()
+    most = splatting.threads()
     xyz, direction = shell(SAMPLES)
     for log2_entries in ENTRIES:
         grid = hashgrid.Grid(log2_entries)
         leaves = [grid.table().mul_(1e4).requires_grad_(), hashgrid.networks().requires_grad_()]
         for threads in sorted({1, most}):
-            splat.set_threads(threads)
+            splatting.set_threads(threads)
             torch.set_num_threads(1)  # its own would spin on the cores that the kernels need, as in training
             try:
                 row = time_field(
@@ -39,7 +39,7 @@ def rows(repeats: int = 9) -> Iterator[dict[str, object]]:
                     row["times_plain_torch"] = round(plain["both"] / row["both"], 1)
                 yield {"case": f"2^{log2_entries}, {threads} threads", "isa": native.isa, **figures(row, threads)}
             finally:
-                splat.set_threads(most)
+                splatting.set_threads(most)
                 torch.set_num_threads(most)
 
 

@@ -31,7 +31,7 @@ from torch import Tensor
 from benchmarks.fields import shell
 from benchmarks.run import ROOT, commit, record
 from benchmarks.scenes import Scene, blob, pack, unpack
-from lumigraph.kernels import cuda, hashgrid, splat
+from lumigraph.kernels import cuda, hashgrid, splatting
 from lumigraph.kernels.reference import hashgrid as twin
 from lumigraph.scene.capture import Capture
 
@@ -100,8 +100,8 @@ def first(args: argparse.Namespace) -> Iterator[Row]:
 def one_step(device: torch.device) -> None:
     scene = blob(1000, (64, 64))
     trainer, photo = trainer_of(scene, device), torch.zeros(3, 64, 64, dtype=torch.uint8, device=device)
-    camera = splat.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size)
-    trainer.step(camera, 3, (0.0, 0.0, 0.0), photo, None, splat.Photometric())
+    camera = splatting.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size)
+    trainer.step(camera, 3, (0.0, 0.0, 0.0), photo, None, splatting.Photometric())
     finish(device)
 
 
@@ -165,20 +165,20 @@ class Ours:
     def __init__(self, scene: Scene, device: torch.device) -> None:
         self.scene, self.device = scene, device
         self.params, self.rest = (rows.to(device) for rows in pack(scene))
-        self.camera = splat.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size)
+        self.camera = splatting.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size)
         width, height = scene.size
         self.photo = torch.randint(0, 255, (3, height, width), dtype=torch.uint8).to(device)
         self.weight = dl(scene).to(device)
-        self.trainer, self.photometric = trainer_of(scene, device), splat.Photometric()
+        self.trainer, self.photometric = trainer_of(scene, device), splatting.Photometric()
 
     def forward(self) -> None:
         with torch.no_grad():
-            splat.render(self.params, self.rest, self.camera, 3, self.scene.background)
+            splatting.render(self.params, self.rest, self.camera, 3, self.scene.background)
 
     def both(self) -> None:
         params, rest = self.params.requires_grad_(), self.rest.requires_grad_()
         params.grad = rest.grad = None
-        rgb, _, _ = splat.render(params, rest, self.camera, 3, self.scene.background)
+        rgb, _, _ = splatting.render(params, rest, self.camera, 3, self.scene.background)
         (rgb * self.weight).sum().backward()
 
     def step(self) -> None:
@@ -259,8 +259,8 @@ def dl(scene: Scene) -> Tensor:
     return torch.randn(height, width, 3, generator=torch.Generator().manual_seed(7))
 
 
-def trainer_of(scene: Scene, device: torch.device) -> splat.Trainer:
-    trainer = splat.Trainer(len(scene.means), device)
+def trainer_of(scene: Scene, device: torch.device) -> splatting.Trainer:
+    trainer = splatting.Trainer(len(scene.means), device)
     trainer.count = len(scene.means)
     params, rest = pack(scene)
     trainer.params.copy_(params)
@@ -314,7 +314,7 @@ def fields(args: argparse.Namespace, device: torch.device) -> Iterator[Row]:
 
 def training(args: argparse.Namespace) -> Iterator[Row]:
     """PSNR of held-out views against seconds; at the end of all of them, and how fast they are rendered."""
-    from lumigraph.captures import blender
+    from lumigraph.captures.readers import blender
     from lumigraph.methods import ngp
     from lumigraph.methods import splat as gaussians
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from benchmarks import peak
 from benchmarks.scenes import Scene, blob, pack
-from lumigraph.kernels import native, splat
-from lumigraph.kernels.reference import splat as reference
+from lumigraph.kernels import native, splatting
+from lumigraph.kernels.reference import splatting as reference
 
 CASES = (("50k@512 SH 3", 50_000, 512), ("200k@1024 SH 3", 200_000, 1024))
 FORWARD, BACKWARD = ("project", "bin", "composite"), ("composite_backward", "project_backward")
@@ -22,16 +22,16 @@ FLOPS = {"composite": 29, "composite_backward": 52}
 
 def rows(repeats: int = 9) -> Iterator[dict[str, object]]:
     """For each scene, on one thread and on all of them."""
-    most = splat.threads()
+    most = splatting.threads()
     for name, count, width in CASES:
         scene = blob(count, (width, width))
         pairs = contributing_pairs(scene)
         for threads in sorted({1, most}):
-            splat.set_threads(threads)
+            splatting.set_threads(threads)
             try:
                 yield {"case": f"{name}, {threads} threads", "isa": native.isa, **time(scene, pairs, threads, repeats)}
             finally:
-                splat.set_threads(most)
+                splatting.set_threads(most)
 
 
 def time(scene: Scene, pairs: int, threads: int, repeats: int) -> dict[str, object]:
@@ -40,10 +40,10 @@ def time(scene: Scene, pairs: int, threads: int, repeats: int) -> dict[str, obje
     `useful` is the share of the lanes that make the picture.
     """
     params, rest = pack(scene)
-    camera = splat.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size)
+    camera = splatting.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size)
     seconds = defaultdict(list)
     for _ in range(repeats):
-        for stage, value in splat.profile(params, rest, camera, degree=3).items():
+        for stage, value in splatting.profile(params, rest, camera, degree=3).items():
             seconds[stage].append(value)
     median = {stage: statistics.median(values) for stage, values in seconds.items()}
     entries, lanes = int(median.pop("entries")), int(median.pop("lanes"))

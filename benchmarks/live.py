@@ -157,7 +157,7 @@ def _serve(pipe: Connection) -> None:
     from starlette.routing import WebSocketRoute
     from starlette.websockets import WebSocket
 
-    from lumigraph.server.live import LiveSessions
+    from lumigraph.server.live.hub import LiveSessions
 
     async def main() -> None:
         sessions = LiveSessions(lambda run: [sys.executable, "-m", "benchmarks.live"])
@@ -184,7 +184,7 @@ def _serve(pipe: Connection) -> None:
 
 def _render() -> None:
     from benchmarks.scenes import blob, pack
-    from lumigraph.live.process import inherited, serve
+    from lumigraph.live.renderer import inherited, serve
     from lumigraph.live.session import Session
     from lumigraph.methods.splat import SplatField
     from lumigraph.wire.live import Camera

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lumigraph.captures.pixels import PhotoFiles, header
+from lumigraph.captures.image_file import PhotoFiles, header
 from lumigraph.captures.undistort import prepare
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.capture import Capture

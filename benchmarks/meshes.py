@@ -25,14 +25,14 @@ from benchmarks import scenes
 from benchmarks.cli import lumigraph, sample
 from lumigraph.extract import texture
 from lumigraph.extract.mesh import MeshConfig, mesh
-from lumigraph.extract.views import Views
+from lumigraph.extract.view_selection import Views
 from lumigraph.formats import gltf, ply, sog, spz
 from lumigraph.kernels.raster import raster
 from lumigraph.scene.assets import Mesh, Splats
 from lumigraph.scene.cameras import Cameras, project
 from lumigraph.scene.field import Field
 from lumigraph.scene.surface import points_of
-from lumigraph.studio.project import Run
+from lumigraph.studio.run import Run
 from lumigraph.studio.training import load_field
 from lumigraph.wire.events import Progress
 from tests.extract.shapes import Solid, around, box, sphere, torus

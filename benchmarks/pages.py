@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from lumigraph.wire import jobs as wire
+from lumigraph.wire import resources as wire
 from tests.debian import program
-from tests.server.studio import Studio
+from tests.server.studio_process import Studio
 from tests.web.conftest import WEB
 
 STARTS = 3

@@ -18,7 +18,7 @@ from benchmarks.cli import lumigraph, sample
 from lumigraph.kernels import descriptor_match, native
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.poses import align_similarity, rotation_error_degrees
-from lumigraph.studio import catalogue
+from lumigraph.studio import registry
 
 CASES = ("sample", "fox", "can")
 MATCHED = (500, 3072, 8192)  # descriptors of a photo
@@ -92,7 +92,7 @@ def cpu_seconds() -> float:
 
 
 def read(path: Path) -> Capture:
-    return catalogue.capture_reader(path).read(path)
+    return registry.capture_reader(path).read(path)
 
 
 def errors(found: Capture, known: Capture) -> Row:

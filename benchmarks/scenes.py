@@ -68,7 +68,7 @@ def blob(count: int, size: tuple[int, int], degree: int = 3, seed: int = 0, radi
 
 
 def pack(scene: Scene) -> tuple[Tensor, Tensor]:
-    """Raw parameters -> params (N, 16) and sh_rest (N, 48), the rows that `lumigraph.kernels.splat` takes."""
+    """Raw parameters -> params (N, 16) and sh_rest (N, 48), the rows that `lumigraph.kernels.splatting` takes."""
     count = len(scene.means)
     params, rest = torch.zeros(count, 16), torch.zeros(count, 48)
     params[:, 0:3], params[:, 3:6], params[:, 6:10] = scene.means, scene.log_scales, scene.quats

@@ -13,8 +13,8 @@ import httpx
 import websockets.sync.client
 
 from lumigraph.client import Project
-from lumigraph.wire import jobs as wire
-from tests.server.studio import Studio, resident_megabytes
+from lumigraph.wire import resources as wire
+from tests.server.studio_process import Studio, resident_megabytes
 
 GETS, EMPTY, LISTENED, CANCELLED = 400, 60, 40, 20
 

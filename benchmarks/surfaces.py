@@ -24,11 +24,11 @@ import torch
 from scipy.spatial import cKDTree
 
 from benchmarks.cli import lumigraph, sample
-from lumigraph.captures.still_life.scene import still_life
+from lumigraph.captures.synthetic.still_life import still_life
 from lumigraph.formats import mesh_ply, ply
 from lumigraph.scene.assets import Mesh, Points
 from lumigraph.scene.cameras import Cameras
-from lumigraph.studio.project import Run
+from lumigraph.studio.run import Run
 
 Row = dict[str, object]
 Cloud = npt.NDArray[np.float64]  # (N, 3)

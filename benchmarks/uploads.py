@@ -21,9 +21,10 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
-from lumigraph.server import problems, uploads
-from lumigraph.server.auth import Guard, allowed_hosts
-from lumigraph.server.limits import Limits
+from lumigraph.server import problems
+from lumigraph.server.api import uploads
+from lumigraph.server.auth.access import Guard, allowed_hosts
+from lumigraph.server.files.quotas import Limits
 
 TOKEN = "of-a-benchmark-only"
 BLOCK = os.urandom(1 << 20)

@@ -30,7 +30,7 @@ import websockets.sync.client
 from pydantic import TypeAdapter
 from websockets.exceptions import WebSocketException
 
-from lumigraph.wire import jobs as wire
+from lumigraph.wire import resources as wire
 from lumigraph.wire.events import Event, Progress
 
 API = "/api/v1"

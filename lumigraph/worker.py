@@ -26,14 +26,14 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
+from lumigraph.jobs.data_folder import DataFolder, InUseError
 from lumigraph.jobs.database import Database
-from lumigraph.jobs.folder import DataFolder, InUseError
 from lumigraph.jobs.store import Beat, File, Store, Word
 from lumigraph.scene.errors import LumigraphError
-from lumigraph.studio import assignment, catalogue
+from lumigraph.studio import job_runner, registry
 from lumigraph.studio.files import sweep
 from lumigraph.wire.events import Event, Made, Note, Progress, Snapshot, to_line
-from lumigraph.wire.jobs import Job
+from lumigraph.wire.resources import Job
 
 LOOK = 0.2  # seconds between looks at what is to be done
 TELL = 0.2  # seconds between two tellings of new progress, at least
@@ -111,13 +111,13 @@ def work(data: Path, job_id: str, attempt: int) -> int:
         return FENCED
     with alone_at(folder, job_id) as own:
         sweep(own)
-        place = assignment.Place(folder.project(job.project), own, folder.made(job.project, job_id, attempt))
+        place = job_runner.Place(folder.project(job.project), own, folder.made(job.project, job_id, attempt))
         for made in (place.project, place.made):
             made.mkdir(parents=True, exist_ok=True)
         return pull(job, place, store, folder)
 
 
-def pull(job: Job, place: assignment.Place, store: Store, folder: DataFolder) -> int:
+def pull(job: Job, place: job_runner.Place, store: Store, folder: DataFolder) -> int:
     """The verb from its first event to its end, whichever that is."""
     teller = Teller(store, job)
     stopped: list[int] = []
@@ -125,7 +125,7 @@ def pull(job: Job, place: assignment.Place, store: Store, folder: DataFolder) ->
     made: list[Made] = []
     result: Any = None
     try:
-        verb = assignment.verb_of(job.asked, place)
+        verb = job_runner.verb_of(job.asked, place)
         with contextlib.closing(verb), (place.job / "events.jsonl").open("a", buffering=1) as events:
             while teller.word == "go" and not stopped:
                 try:
@@ -177,7 +177,7 @@ def until_told(write: Callable[[], bool]) -> int:
             time.sleep(1.0)
 
 
-def kept(folder: DataFolder, place: assignment.Place, made: Made) -> File:
+def kept(folder: DataFolder, place: job_runner.Place, made: Made) -> File:
     """The file as this attempt made it. One that lies elsewhere, where later jobs may replace it, is linked."""
     path = Path(made.path)
     if not path.resolve().is_relative_to(place.made.resolve()):
@@ -225,10 +225,10 @@ def die_with_the_server() -> None:
 
 def describe() -> dict[str, Any]:
     """What the server, which never imports a method, offers: every method's settings, every format."""
-    from lumigraph.studio import exporting, options
+    from lumigraph.studio import config_schema, exporting
 
-    methods = {name: options.schema(catalogue.method(name).Config) for name in catalogue.methods()}
-    return {"methods": methods, "default": catalogue.DEFAULT_METHOD, "formats": exporting.forms()}
+    methods = {name: config_schema.schema(registry.method(name).Config) for name in registry.methods()}
+    return {"methods": methods, "default": registry.DEFAULT_METHOD, "formats": exporting.forms()}
 
 
 def main() -> int:
@@ -237,7 +237,7 @@ def main() -> int:
         print(json.dumps(describe()))
         return 0
     if sys.argv[1:2] == ["--live"]:
-        from lumigraph.studio.viewing import view
+        from lumigraph.studio.live_view import view
 
         view(Path(sys.argv[2]))
         return 0

@@ -9,7 +9,7 @@ import torch
 from benchmarks import kernels, poses, surfaces
 from benchmarks.scenes import blob
 from lumigraph.captures.sample import orbit_by_hand
-from lumigraph.kernels.reference import splat as reference
+from lumigraph.kernels.reference import splatting as reference
 from lumigraph.scene.cameras import Cameras, project
 from lumigraph.scene.capture import ArrayPhotos, Capture
 from lumigraph.scene.poses import Similarity, look_at, matrix_from_quaternion

@@ -17,7 +17,7 @@ from lumigraph.scene.assets import Points
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.capture import ArrayPhotos, Capture
 from lumigraph.scene.errors import FormatError
-from lumigraph.studio import options
+from lumigraph.studio import config_schema
 from tests.studio.conftest import make_capture
 
 ROOT = Path(__file__).parent.parent
@@ -45,7 +45,7 @@ def test_the_method_shown_learns(shown: Any) -> None:
     cameras = Cameras(poses, sizes.float(), sizes.float() / 2, sizes)
     train, test = Capture(cameras, photos, tuple("abcde"), held_out).split()
 
-    (setting,) = options.settings(shown.Config)
+    (setting,) = config_schema.settings(shown.Config)
     assert setting.name == "rate" and setting.doc
     budget = loop.Budget(steps=60)
     training = shown.start(train, shown.Config(), budget)

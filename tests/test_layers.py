@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lumigraph.studio.catalogue import METHODS
+from lumigraph.studio.registry import METHODS
 
 ROOT = Path(__file__).parents[1]
 HOUSE = "lumigraph"
@@ -193,12 +193,12 @@ BASE = {
     "lumigraph": "",
     "lumigraph.wire": "",
     "lumigraph.wire.events": "",
-    "lumigraph.wire.resources": "",
+    "lumigraph.wire.requests": "",
     "lumigraph.scene": "",
     "lumigraph.scene.cameras": "import torch",
     "lumigraph.kernels": "",
     "lumigraph.kernels.descriptor_match": "",
-    "lumigraph.kernels.splat": "import torch",
+    "lumigraph.kernels.splatting": "import torch",
     "lumigraph.formats": "",
     "lumigraph.formats.ply": "from lumigraph.scene.cameras import Cameras",
 }
@@ -215,9 +215,9 @@ BASE = {
         ("captures.new", "def f():\n    from lumigraph.formats import ply"),
         ("captures.new", "if TYPE_CHECKING:\n    from lumigraph.formats.ply import Splats"),
         ("captures.new", "importlib.import_module('lumigraph.formats.ply')"),
-        ("captures.new", "from lumigraph.wire.resources import Job"),
-        ("captures.new", "from lumigraph.kernels.splat import render"),
-        ("studio.new", "from lumigraph.kernels.splat import render"),
+        ("captures.new", "from lumigraph.wire.requests import Job"),
+        ("captures.new", "from lumigraph.kernels.splatting import render"),
+        ("studio.new", "from lumigraph.kernels.splatting import render"),
         ("server.new", "from lumigraph.studio import verbs"),
         ("cli", "from lumigraph.scene.cameras import Cameras"),
         ("formats.new", "from lumigraph.methods.train import train"),
@@ -234,8 +234,8 @@ def test_a_wrong_door_is_found(module: str, source: str) -> None:
         ("methods.new", "from lumigraph.kernels import splat\nfrom lumigraph.wire.events import Event"),
         ("captures.new", "from lumigraph.kernels import descriptor_match"),
         ("formats.new", "from . import ply\nfrom .ply import read\nfrom lumigraph import __version__"),
-        ("studio.new", "from lumigraph.formats import ply\nfrom lumigraph.wire.resources import Job"),
-        ("live.new", "import lumigraph.wire.resources, lumigraph.scene.cameras"),
+        ("studio.new", "from lumigraph.formats import ply\nfrom lumigraph.wire.requests import Job"),
+        ("live.new", "import lumigraph.wire.requests, lumigraph.scene.cameras"),
     ],
 )
 def test_a_right_door_is_open(module: str, source: str) -> None:

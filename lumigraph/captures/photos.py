@@ -17,8 +17,8 @@ from typing import Any
 
 from PIL import Image
 
-from lumigraph.captures import archive, exif, pixels
-from lumigraph.captures.parallel import in_order
+from lumigraph.captures import archive, exif, image_file
+from lumigraph.captures.thread_map import in_order
 from lumigraph.scene.errors import CaptureError
 from lumigraph.wire.events import Event, Note, Progress
 
@@ -121,7 +121,7 @@ def _find(path: Path, work: Path, unpacked: Path) -> Generator[Event, None, list
         found = list(_walk(path, work.resolve()))
     elif path.is_file() and path.suffix.lower() == ".zip":
         found = []
-        for label, file, reason in archive.unpack(path, unpacked, pixels.SUFFIXES | pixels.HEIC_SUFFIXES):
+        for label, file, reason in archive.unpack(path, unpacked, image_file.SUFFIXES | image_file.HEIC_SUFFIXES):
             if _hidden(label):
                 continue
             found.append(_Found(label, file, reason))
@@ -155,7 +155,7 @@ def _walk(folder: Path, work: Path) -> Iterator[_Found]:
 def _classify(path: Path, label: str) -> _Found:
     if not path.is_file():
         return _Found(label, None, "is not a regular file")
-    if path.suffix.lower() in pixels.SUFFIXES | pixels.HEIC_SUFFIXES:
+    if path.suffix.lower() in image_file.SUFFIXES | image_file.HEIC_SUFFIXES:
         return _Found(label, path)
     return _Found(label, None, "is not a JPEG, PNG, WebP, TIFF or HEIC picture")
 
@@ -217,7 +217,7 @@ def _settle(source: Path, folder: Path, stem: str, masks: Path) -> _Ready:
 
     Raises CaptureError if it is damaged, or its mask.
     """
-    with pixels.open_photo(source) as picture:
+    with image_file.open_photo(source) as picture:
         kind = picture.format or ""
         focal, gps, turned = exif.focal_pixels(picture), exif.place(picture), exif.turn(picture)
         if turned is None and _is_plain(picture):
@@ -226,7 +226,7 @@ def _settle(source: Path, folder: Path, stem: str, masks: Path) -> _Ready:
             name = stem + (".png" if kind == "PNG" else ".jpg")
             _link(source, folder / name)
         else:
-            upright = Image.fromarray(pixels.pixels_of(picture, source.name))
+            upright = Image.fromarray(image_file.pixels_of(picture, source.name))
             if turned is not None:  # a flip counts as 0
                 upright = upright.transpose(turned)
             size = upright.size
@@ -236,7 +236,7 @@ def _settle(source: Path, folder: Path, stem: str, masks: Path) -> _Ready:
             upright.save(folder / name, **options)
     mask = _mask_of(source)
     if mask is not None:
-        used = Image.fromarray(pixels.decode_mask(mask)[..., 0])
+        used = Image.fromarray(image_file.decode_mask(mask)[..., 0])
         (used if turned is None else used.transpose(turned)).save(masks / f"{name}.png")
     return _Ready(name, size, focal, gps, None if mask is None else f"{name}.png")
 

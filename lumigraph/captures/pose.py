@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lumigraph.captures.photos import PhotoSet
-from lumigraph.captures.structure import pairs as pairing
-from lumigraph.captures.structure.pairs import Matching
-from lumigraph.captures.structure.report import PoseReport, doubts, stops
-from lumigraph.captures.structure.request import Mapper, Request
+from lumigraph.captures.sfm import image_pairs as pairing
+from lumigraph.captures.sfm.image_pairs import Matching
+from lumigraph.captures.sfm.pose_report import PoseReport, doubts, stops
+from lumigraph.captures.sfm.request import Mapper, Request
+from lumigraph.scene.atomic_files import written_beside
 from lumigraph.scene.errors import CaptureError
-from lumigraph.scene.files import written_beside
 from lumigraph.wire.events import Event, Note, from_line
 
 __all__ = ["CameraMode", "PoseReport", "estimate"]
@@ -167,7 +167,7 @@ def _child(request: Request, folder: Path) -> Iterator[tuple[subprocess.Popen[by
     search = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     with log.open("wb") as chatter:
         process = subprocess.Popen(
-            [sys.executable, "-m", "lumigraph.captures.structure.process", str(asked)],
+            [sys.executable, "-m", "lumigraph.captures.sfm.process", str(asked)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=chatter,

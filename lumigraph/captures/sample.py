@@ -21,17 +21,16 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image
 
+from lumigraph.captures.exif import FULL_FRAME_DIAGONAL
+from lumigraph.captures.synthetic.raytracer import Baked, Scene, bake, mirror_maps, photograph
+from lumigraph.captures.synthetic.still_life import still_life
+from lumigraph.captures.synthetic.vectors import Floats
+from lumigraph.captures.thread_map import in_order
+from lumigraph.scene.atomic_files import written_beside
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import CaptureError
-from lumigraph.scene.files import written_beside
 from lumigraph.scene.poses import look_at
 from lumigraph.wire.events import Event, Made, Note, Progress
-
-from .exif import FULL_FRAME_DIAGONAL
-from .parallel import in_order
-from .still_life.rays import Baked, Scene, bake, mirror_maps, photograph
-from .still_life.scene import still_life
-from .still_life.vectors import Floats
 
 EQUIVALENT = 33  # millimetres on 35 mm film: 55 degrees across a 4:3 picture
 QUALITY = 95

@@ -33,12 +33,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lumigraph.captures.parallel import in_order, threads
-from lumigraph.captures.pixels import MaskFiles, PhotoFiles
+from lumigraph.captures.image_file import MaskFiles, PhotoFiles
+from lumigraph.captures.thread_map import in_order, threads
+from lumigraph.scene.atomic_files import written_beside
 from lumigraph.scene.cameras import Cameras, Lens, distort_fisheye, distort_opencv, lens_limit
 from lumigraph.scene.capture import Capture, LazyPhotos, Photos
 from lumigraph.scene.errors import CaptureError
-from lumigraph.scene.files import written_beside
 from lumigraph.scene.images import area_downscale
 from lumigraph.wire.events import Event, Progress
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import lumigraph
 from lumigraph.cli import commands as run
-from lumigraph.studio import catalogue
+from lumigraph.studio import registry
 
 Args = argparse.Namespace
 
@@ -33,7 +33,7 @@ examples:
 
 
 if TYPE_CHECKING:
-    from lumigraph.studio.options import Setting
+    from lumigraph.studio.config_schema import Setting
 
 
 class Parser(argparse.ArgumentParser):
@@ -71,7 +71,7 @@ def switched(argv: Sequence[str], switches: set[str]) -> list[str]:
     """`--surface` before anything but a truth value is `--surface=true`."""
     if not switches & set(argv):
         return list(argv)
-    from lumigraph.studio.options import FALSE, TRUE
+    from lumigraph.studio.config_schema import FALSE, TRUE
 
     after = [*argv[1:], ""]
     return [
@@ -95,10 +95,10 @@ def method_named(argv: Sequence[str]) -> str | None:
 
 def add_settings(command: argparse.ArgumentParser, method: str | None, taken: set[str]) -> None:
     """A flag for each field of the method's Config, but for names that mean something else already."""
-    from lumigraph.studio import options  # which imports what typing needs, and --help does not
+    from lumigraph.studio import config_schema  # which imports what typing needs, and --help does not
 
-    name = method or catalogue.DEFAULT_METHOD
-    add_flags(command, f"settings of the method {name}", options.settings(catalogue.method(name).Config), taken)
+    name = method or registry.DEFAULT_METHOD
+    add_flags(command, f"settings of the method {name}", config_schema.settings(registry.method(name).Config), taken)
 
 
 def add_format_settings(command: argparse.ArgumentParser, argv: Sequence[str]) -> None:
@@ -118,14 +118,14 @@ def add_format_settings(command: argparse.ArgumentParser, argv: Sequence[str]) -
     from pathlib import Path
 
     from lumigraph.scene.errors import LumigraphError
-    from lumigraph.studio import exporting, options
+    from lumigraph.studio import config_schema, exporting
 
     try:
         groups = exporting.offered(Path(out), asked.kind, argv[0] == "export")
     except LumigraphError:  # said when the command runs
         return
     for title, config in groups:
-        add_flags(command, title, options.settings(config), known)
+        add_flags(command, title, config_schema.settings(config), known)
 
 
 def add_flags(command: argparse.ArgumentParser, title: str, settings: Sequence[Setting], taken: set[str]) -> None:
@@ -441,7 +441,7 @@ def _learning(command: argparse.ArgumentParser) -> None:
         "-m",
         "--method",
         metavar="NAME",
-        help=f"how to learn: {', '.join(catalogue.METHODS)} (default: {catalogue.DEFAULT_METHOD})",
+        help=f"how to learn: {', '.join(registry.METHODS)} (default: {registry.DEFAULT_METHOD})",
     )
     command.add_argument("--seconds", type=positive, metavar="S", help="train this long (default: by the capture)")
     command.add_argument("--steps", type=at_least(1), metavar="N", help="train this many steps")

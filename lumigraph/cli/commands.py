@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lumigraph.scene.errors import LumigraphError
 
 if TYPE_CHECKING:
-    from lumigraph.studio.terminal import Terminal
+    from lumigraph.cli.terminal import Terminal
     from lumigraph.wire.events import Event, ExportReport
 
 Args = argparse.Namespace
@@ -24,7 +24,7 @@ def scan(args: Args) -> int:
     if args.remote:
         return scan_remotely(args)
     from lumigraph.studio import verbs
-    from lumigraph.wire.resources import ScanRequest
+    from lumigraph.wire.requests import ScanRequest
 
     request = ask(ScanRequest, args, "source", "out", "frames", "allow_partial", "overwrite", **learning(args))
     evaluation = follow(verbs.scan(request), args)
@@ -36,15 +36,15 @@ def scan_remotely(args: Args) -> int:
     from pathlib import Path
 
     from lumigraph.cli import remote
-    from lumigraph.studio import catalogue
-    from lumigraph.wire.jobs import PoseJob, TrainJob
+    from lumigraph.studio import registry
+    from lumigraph.wire.resources import PoseJob, TrainJob
 
     learned = learning(args)
     learned["settings"] = {name: _json(value) for name, value in learned["settings"].items()}
     train = ask(TrainJob, args, **learned)
     if args.overwrite:
         (Path(args.out) / remote.MEMORY).unlink(missing_ok=True)
-    posed = catalogue.reader_for(Path(args.source)) is not None
+    posed = registry.reader_for(Path(args.source)) is not None
     pose = None if posed else ask(PoseJob, args, "frames", "allow_partial")
     print_evaluation(follow(remote.scan(args.remote, Path(args.source), Path(args.out), pose, train), args))
     return 0
@@ -60,7 +60,7 @@ def _json(text: str) -> Any:
 
 def sample(args: Args) -> int:
     from lumigraph.studio import verbs
-    from lumigraph.wire.resources import SampleRequest
+    from lumigraph.wire.requests import SampleRequest
 
     follow(verbs.sample(ask(SampleRequest, args, "out", "views", "size", "seed")), args)
     return 0
@@ -68,7 +68,7 @@ def sample(args: Args) -> int:
 
 def pose(args: Args) -> int:
     from lumigraph.studio import verbs
-    from lumigraph.wire.resources import PoseRequest
+    from lumigraph.wire.requests import PoseRequest
 
     follow(verbs.pose(ask(PoseRequest, args, "source", "out", "frames", "allow_partial", "matching")), args)
     return 0
@@ -76,7 +76,7 @@ def pose(args: Args) -> int:
 
 def train(args: Args) -> int:
     from lumigraph.studio import verbs
-    from lumigraph.wire.resources import TrainRequest
+    from lumigraph.wire.requests import TrainRequest
 
     request = ask(TrainRequest, args, "capture", "out", "resume", "overwrite", **learning(args))
     follow(verbs.train(request), args)
@@ -85,7 +85,7 @@ def train(args: Args) -> int:
 
 def evaluate(args: Args) -> int:
     from lumigraph.studio import verbs
-    from lumigraph.wire.resources import EvaluateRequest
+    from lumigraph.wire.requests import EvaluateRequest
 
     request = ask(EvaluateRequest, args, "run", "device", "renderer")
     evaluation = follow(verbs.evaluate(request), args, print_made=not args.json)
@@ -98,7 +98,7 @@ def evaluate(args: Args) -> int:
 
 def render(args: Args) -> int:
     from lumigraph.studio import verbs
-    from lumigraph.wire.resources import RenderRequest
+    from lumigraph.wire.requests import RenderRequest
 
     follow(
         verbs.render(ask(RenderRequest, args, "run", "out", "path", "size", "frames", "fps", "device", "output")), args
@@ -108,7 +108,7 @@ def render(args: Args) -> int:
 
 def compare(args: Args) -> int:
     from lumigraph.studio import comparing
-    from lumigraph.wire.resources import CompareRequest
+    from lumigraph.wire.requests import CompareRequest
 
     rows = follow(comparing.compare(ask(CompareRequest, args, "runs", "out", "device")), args, print_made=not args.json)
     print(json.dumps(rows, indent=2) if args.json else comparing.table(rows))
@@ -117,7 +117,7 @@ def compare(args: Args) -> int:
 
 def export(args: Args) -> int:
     from lumigraph.studio import verbs
-    from lumigraph.wire.resources import ExportRequest
+    from lumigraph.wire.requests import ExportRequest
 
     names = ("run", "out", "kind", "preset", "frame", "origin")
     report = follow(verbs.export(ask(ExportRequest, args, *names, settings=settings(args))), args)
@@ -127,7 +127,7 @@ def export(args: Args) -> int:
 
 def convert(args: Args) -> int:
     from lumigraph.studio import verbs
-    from lumigraph.wire.resources import ConvertRequest
+    from lumigraph.wire.requests import ConvertRequest
 
     asked = ask(ConvertRequest, args, "source", "out", "dataset", "keep_axes", settings=settings(args))
     report = follow(verbs.convert(asked), args)
@@ -155,7 +155,7 @@ def inspect(args: Args) -> int:
 
 def scale(args: Args) -> int:
     from lumigraph.studio import verbs
-    from lumigraph.wire.resources import ScaleRequest
+    from lumigraph.wire.requests import ScaleRequest
 
     follow(verbs.scale(ask(ScaleRequest, args, "run", "points", "metres")), args)
     return 0
@@ -164,13 +164,13 @@ def scale(args: Args) -> int:
 def up(args: Args) -> int:
     from pathlib import Path
 
-    from lumigraph.jobs.folder import InUseError
+    from lumigraph.jobs.data_folder import InUseError
     from lumigraph.jobs.migrate import TooNewError
-    from lumigraph.server import serving
+    from lumigraph.server import run_server
     from lumigraph.server.app import Settings
 
     settings = Settings(
-        data=Path(args.data) if args.data else serving.default_data(),
+        data=Path(args.data) if args.data else run_server.default_data(),
         host=args.host,
         port=args.port,
         database=args.database,
@@ -179,16 +179,16 @@ def up(args: Args) -> int:
         hook_hosts=tuple(args.hook_host),
     )
     try:
-        serving.up(settings, args.quiet)
-    except (serving.UpError, InUseError, TooNewError, ValueError) as error:
+        run_server.up(settings, args.quiet)
+    except (run_server.UpError, InUseError, TooNewError, ValueError) as error:
         raise LumigraphError(str(error)) from error
     return 0
 
 
 def info(args: Args) -> int:
-    from lumigraph.studio import machine
+    from lumigraph.cli import system_info
 
-    lines = machine.describe(args.short)
+    lines = system_info.describe(args.short)
     wide = max(len(what) for what, _ in lines)
     for what, value in lines:
         print(f"{what:{wide}}  {value}")
@@ -254,7 +254,7 @@ def follow(events: Generator[Event, None, Any], args: Args, print_made: bool = T
 
     Ctrl-C is taken between two events: the verb is closed, not torn out of the middle of a step. A second one tears.
     """
-    from lumigraph.studio.terminal import Terminal
+    from lumigraph.cli.terminal import Terminal
 
     terminal: Terminal = Terminal(args.quiet)
     with interruptions() as seen:

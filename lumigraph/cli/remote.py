@@ -17,7 +17,7 @@ from websockets.exceptions import WebSocketException
 from lumigraph.client import Client, ClientError, Job, JobError
 from lumigraph.scene.errors import LumigraphError, RunError
 from lumigraph.wire.events import Event, Made, Note
-from lumigraph.wire.jobs import PoseJob, TrainJob
+from lumigraph.wire.resources import PoseJob, TrainJob
 
 MEMORY = "remote.json"
 

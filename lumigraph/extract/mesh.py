@@ -11,11 +11,11 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from lumigraph.extract import shape, texture
-from lumigraph.extract.depths import Maps, agreed, box_of, core_of, look
+from lumigraph.extract import mesh_operations, texture
+from lumigraph.extract.depth_maps import Maps, agreed, box_of, core_of, look
 from lumigraph.extract.texture import drawn
-from lumigraph.extract.views import choose, spread
-from lumigraph.kernels import cubes, tsdf
+from lumigraph.extract.view_selection import choose, spread
+from lumigraph.kernels import marching_cubes, tsdf
 from lumigraph.scene.assets import Mesh
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import FormatError
@@ -69,17 +69,17 @@ def mesh(field: Field, cameras: Cameras, config: MeshConfig = MeshConfig()) -> G
     maps, pieces, voxel = yield from _pieces(maps, config, closed)
     found, densities = [], []
     for vertices, faces, share in pieces:
-        vertices = shape.smooth(vertices, faces, config.smooth)
+        vertices = mesh_operations.smooth(vertices, faces, config.smooth)
         if config.faces:
             count = max(4, round(share * config.faces)) if len(pieces) > 1 else config.faces
             vertices, faces = yield from _simplified(vertices, faces, count, config.watertight)
         found.append((vertices, faces))
-        densities.append(math.sqrt(share / max(shape.area(vertices, faces), 1e-30)))
-    vertices, faces = shape.together(found)
+        densities.append(math.sqrt(share / max(mesh_operations.area(vertices, faces), 1e-30)))
+    vertices, faces = mesh_operations.together(found)
     density = torch.cat(
         [torch.full((len(v), 1), d / densities[-1]) for (v, _), d in zip(found, densities, strict=True)]
     )
-    if config.watertight and not shape.watertight(faces):
+    if config.watertight and not mesh_operations.watertight(faces):
         raise FormatError("no watertight surface came of this field; try another resolution")
     return (yield from _coloured(vertices, faces, density, maps, config.texture, 2 * voxel))
 
@@ -107,16 +107,16 @@ def _pieces(maps: Maps, config: MeshConfig, closed: bool) -> Generator[Event, No
         yield Progress(stage="fuse", done=1, total=total, seconds_left=time.monotonic() - began)
         near = _near(maps, core[0], config.resolution)
     if core is None or near is None:
-        vertices, faces = shape.larger_parts(vertices, faces, config.part)
+        vertices, faces = mesh_operations.larger_parts(vertices, faces, config.part)
         yield Progress(stage="fuse", done=total, total=total)
         return known, [(vertices, faces, 1.0)], lattice.voxel
     # Of a room seen from within even what is whole comes in many parts: they are judged by their width, not their area.
     bounds, share = core
     within = ((vertices > bounds[0]) & (vertices < bounds[1])).all(1)
-    vertices, faces = shape.compact(vertices, faces[~within[faces.long()].all(1)])
-    outer = shape.larger_parts(vertices, faces, config.part**2) if len(faces) else (vertices, faces)
+    vertices, faces = mesh_operations.compact(vertices, faces[~within[faces.long()].all(1)])
+    outer = mesh_operations.larger_parts(vertices, faces, config.part**2) if len(faces) else (vertices, faces)
     known, found, voxel = near
-    inner = shape.larger_parts(*found, config.part**2)
+    inner = mesh_operations.larger_parts(*found, config.part**2)
     yield Progress(stage="fuse", done=2, total=2)
     pieces = [(*outer, 1 - share)] if len(outer[1]) else []
     return known, [*pieces, (*inner, share)], voxel
@@ -162,10 +162,10 @@ def surface(maps: Maps, lattice: tsdf.Lattice, closed: bool) -> tuple[Tensor, Te
     best, likeness = None, -math.inf
     for level in LEVELS:
         raised = replace(volume, values=volume.values - level)
-        vertices, faces = cubes.march_cubes(raised, 1.0 if closed else math.nan)
+        vertices, faces = marching_cubes.march_cubes(raised, 1.0 if closed else math.nan)
         if not len(faces):
             break
-        vertices, faces = shape.compact(vertices * lattice.voxel + torch.tensor(lattice.origin), faces)
+        vertices, faces = mesh_operations.compact(vertices * lattice.voxel + torch.tensor(lattice.origin), faces)
         found = _likeness(vertices, faces, maps, TRUNCATION * lattice.voxel)
         if best is not None and found < likeness + GAIN:
             break
@@ -191,10 +191,10 @@ def _simplified(
 ) -> Generator[Event, None, tuple[Tensor, Tensor]]:
     """About `count` faces; where the surface must stay closed and tears, as few as do not tear it."""
     yield Progress(stage="simplify", done=0, total=1, seconds_left=len(faces) / SIMPLIFIED_PER_SECOND)
-    wanted, found = count, shape.fewer(vertices, faces, count)
-    while closed and not shape.watertight(found[1]) and wanted < len(faces):
+    wanted, found = count, mesh_operations.fewer(vertices, faces, count)
+    while closed and not mesh_operations.watertight(found[1]) and wanted < len(faces):
         wanted *= 2
-        found = shape.fewer(vertices, faces, wanted)
+        found = mesh_operations.fewer(vertices, faces, wanted)
     if wanted != count:
         yield Note(text=f"with {count} triangles the surface would have torn; it has {len(found[1])}")
     yield Progress(stage="simplify", done=1, total=1)
@@ -205,7 +205,7 @@ def _coloured(
     vertices: Tensor, faces: Tensor, density: Tensor, maps: Maps, side: int, tolerance: float
 ) -> Generator[Event, None, Mesh]:
     """`density` (V, 1): texels along a world unit, relative to each other: pieces have them as they fill pixels."""
-    normals = shape.normals(vertices, faces)
+    normals = mesh_operations.normals(vertices, faces)
     seconds = len(faces) / texture.FACES_PER_SECOND if side else 0.0
     if side and len(faces) > MANY:
         yield Note(

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lumigraph.extract.depths import EDGE, Maps, agreed, box_of, look
+from lumigraph.extract.depth_maps import EDGE, Maps, agreed, box_of, look
 from lumigraph.extract.levels import spread_order
-from lumigraph.extract.views import choose
+from lumigraph.extract.view_selection import choose
 from lumigraph.scene.assets import Points
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import FormatError

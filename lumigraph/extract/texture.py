@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d, normalize
 
-from lumigraph.extract import shape
-from lumigraph.extract.depths import Maps
-from lumigraph.extract.views import Views
+from lumigraph.extract import mesh_operations
+from lumigraph.extract.depth_maps import Maps
+from lumigraph.extract.view_selection import Views
 from lumigraph.kernels import bake as baking
 from lumigraph.kernels.raster import raster
 from lumigraph.scene.cameras import project
@@ -49,7 +49,7 @@ def unwrap(vertices: Tensor, faces: Tensor, side: int) -> Page:
     import xatlas
 
     points, corners = vertices.numpy(), faces.numpy().astype(np.uint32)
-    area = max(shape.area(vertices, faces), 1e-30)
+    area = max(mesh_operations.area(vertices, faces), 1e-30)
     charts = xatlas.ChartOptions()
     charts.max_chart_area = area / LARGEST
     atlas = xatlas.Atlas()
@@ -144,7 +144,7 @@ def drawn(vertices: Tensor, faces: Tensor, views: Views, i: int) -> Tensor:
 
 def spread(values: Tensor, known: Tensor, faces: Tensor) -> Tensor:
     """(V, C): what is not known becomes the mean of its neighbours on the surface, again and again outwards."""
-    a, b = shape.edges(faces)[0].T
+    a, b = mesh_operations.edges(faces)[0].T
     values, known = torch.where(known[:, None], values, 0.0), known.clone()
     while not known.all():
         have = known.to(values)[:, None]

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lumigraph.extract.depths import EDGE, Maps, agreed, box_of, look
+from lumigraph.extract.depth_maps import EDGE, Maps, agreed, box_of, look
 from lumigraph.extract.mesh import CARVED, TRUNCATION, lattice_of
 from lumigraph.extract.points import samples_of
-from lumigraph.extract.views import choose
+from lumigraph.extract.view_selection import choose
 from lumigraph.kernels import tsdf
 from lumigraph.scene.assets import Grid, Voxels
 from lumigraph.scene.cameras import Cameras

@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 
 from lumigraph.formats.fbx_nodes import CREATED, FILE_ID, VERSION, Id, Node, node, write_document
-from lumigraph.formats.files import Array, array, check_finite, writing
-from lumigraph.formats.pictures import encoded, unique_name
+from lumigraph.formats.io import Array, array, check_finite, writing
+from lumigraph.formats.texture_images import encoded, unique_name
 from lumigraph.scene.assets import Asset, Mesh
 from lumigraph.scene.errors import FormatError
 

@@ -18,9 +18,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from lumigraph.formats.files import Array, opened
-from lumigraph.formats.packing import LOG_SCALE_LIMIT, LOGITS, Floats, blocks, splats_of
-from lumigraph.formats.streams import Stream, no_splats, not_finite, sound
+from lumigraph.formats.chunked import Stream, no_splats, not_finite, sound
+from lumigraph.formats.io import Array, opened
+from lumigraph.formats.quantization import LOG_SCALE_LIMIT, LOGITS, Floats, blocks, splats_of
 from lumigraph.scene.assets import Splats
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.harmonics import C0

@@ -20,8 +20,8 @@ from typing import Annotated, BinaryIO
 
 import numpy as np
 
-from lumigraph.formats.files import Array, array, opened, tensor, writing
-from lumigraph.formats.streams import ROWS, Stream, drain, measured, no_points, without_normals, writable
+from lumigraph.formats.chunked import ROWS, Stream, drain, measured, no_points, without_normals, writable
+from lumigraph.formats.io import Array, array, opened, tensor, writing
 from lumigraph.formats.xyz import check_single
 from lumigraph.scene.assets import Asset, Points
 from lumigraph.scene.errors import FormatError

@@ -18,8 +18,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from lumigraph.formats.files import array, check_finite, opened, tensor, writing
-from lumigraph.formats.pictures import beside, encoded, loaded, unique_name
+from lumigraph.formats.io import array, check_finite, opened, tensor, writing
+from lumigraph.formats.texture_images import beside, encoded, loaded, unique_name
 from lumigraph.formats.triangles import fans
 from lumigraph.scene.assets import Mesh
 from lumigraph.scene.errors import FormatError

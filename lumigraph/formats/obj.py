@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lumigraph.formats.files import array, check_finite, opened, tensor, writing
-from lumigraph.formats.pictures import MAX_PIXELS, beside, encoded, loaded, on_one_sheet, unique_name
+from lumigraph.formats.io import array, check_finite, opened, tensor, writing
+from lumigraph.formats.texture_images import MAX_PIXELS, beside, encoded, loaded, on_one_sheet, unique_name
 from lumigraph.formats.triangles import distinct, fans
 from lumigraph.scene.assets import Mesh
 from lumigraph.scene.errors import FormatError

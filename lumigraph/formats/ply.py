@@ -26,11 +26,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lumigraph.formats import packed_ply
-from lumigraph.formats.files import array, opened, writing
-from lumigraph.formats.packing import LOG_SCALE_LIMIT, splats_of
+from lumigraph.formats import compressed_ply
+from lumigraph.formats.chunked import Stream, drain, no_points, no_splats, not_finite, sound, writable
+from lumigraph.formats.io import array, opened, writing
 from lumigraph.formats.ply_header import BYTE_ORDERS, Element, Header, check_room, parse_header
-from lumigraph.formats.streams import Stream, drain, no_points, no_splats, not_finite, sound, writable
+from lumigraph.formats.quantization import LOG_SCALE_LIMIT, splats_of
 from lumigraph.scene.assets import Points, Splats
 from lumigraph.scene.errors import FormatError
 
@@ -154,8 +154,8 @@ def stream(path: Path) -> Stream:
     path = Path(path)
     with opened(path) as file:
         header = parse_header(file, path)
-        if packed_ply.is_packed(header):
-            return packed_ply.stream(path)
+        if compressed_ply.is_packed(header):
+            return compressed_ply.stream(path)
         vertex = _vertex_element(header, path)
         like, batches = _splats(vertex, path) if _looks_like_splats(vertex) else _points(vertex, path)
         _vertex_rows(file, header, os.fstat(file.fileno()).st_size, path)

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from lumigraph.formats.files import opened
+from lumigraph.formats.io import opened
 from lumigraph.scene.errors import FormatError
 
 HEADER_LIMIT = 1 << 16  # bytes; the widest splat header in the wild takes 2 kB

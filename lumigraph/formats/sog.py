@@ -33,8 +33,9 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from lumigraph.formats.files import opened, writing
-from lumigraph.formats.packing import (
+from lumigraph.formats.codebook import codebook, nearest_code, palette
+from lumigraph.formats.io import opened, writing
+from lumigraph.formats.quantization import (
     LOG_SCALE_LIMIT,
     LOGITS,
     SQRT_HALF,
@@ -49,7 +50,6 @@ from lumigraph.formats.packing import (
     with_largest,
     without_largest,
 )
-from lumigraph.formats.palette import codebook, nearest_code, palette
 from lumigraph.scene.assets import Splats
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.field import Within

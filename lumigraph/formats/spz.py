@@ -38,8 +38,9 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from lumigraph.formats.files import Array, array, opened, spooled, writing
-from lumigraph.formats.packing import (
+from lumigraph.formats.chunked import Largest, Stream, check_splats, drain, no_splats, writable
+from lumigraph.formats.io import Array, array, opened, spooled, writing
+from lumigraph.formats.quantization import (
     SQRT_HALF,
     Bytes,
     Floats,
@@ -50,14 +51,6 @@ from lumigraph.formats.packing import (
     unit,
     with_largest,
     without_largest,
-)
-from lumigraph.formats.streams import (
-    Largest,
-    Stream,
-    check_splats,
-    drain,
-    no_splats,
-    writable,
 )
 from lumigraph.scene.assets import Splats
 from lumigraph.scene.errors import FormatError

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import numpy.typing as npt
 
-from lumigraph.formats.files import array, check_finite, opened, tensor, writing
+from lumigraph.formats.io import array, check_finite, opened, tensor, writing
 from lumigraph.formats.triangles import joined, open_edges
 from lumigraph.scene.assets import Mesh
 from lumigraph.scene.errors import FormatError

@@ -22,8 +22,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lumigraph.formats.files import Array, array, check_finite, writing
-from lumigraph.formats.pictures import encoded, linear_from_srgb, unique_name
+from lumigraph.formats.io import Array, array, check_finite, writing
+from lumigraph.formats.texture_images import encoded, linear_from_srgb, unique_name
 from lumigraph.scene.assets import Asset, Mesh, Points, Splats
 from lumigraph.scene.errors import FormatError
 

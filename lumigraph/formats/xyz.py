@@ -20,8 +20,8 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from lumigraph.formats.files import array, opened, tensor, writing
-from lumigraph.formats.streams import Stream, drain, no_points, without_normals, writable
+from lumigraph.formats.chunked import Stream, drain, no_points, without_normals, writable
+from lumigraph.formats.io import array, opened, tensor, writing
 from lumigraph.scene.assets import Asset, Points
 from lumigraph.scene.errors import FormatError
 

@@ -10,7 +10,7 @@ import time
 
 from sqlalchemy.exc import DBAPIError
 
-from lumigraph.jobs.executor import Ended, Executor
+from lumigraph.jobs.executors.base import Ended, Executor
 from lumigraph.jobs.store import Store
 
 GRACE = 5.0  # seconds that a worker has to stop when it is asked to

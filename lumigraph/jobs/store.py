@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Row, Select, and_, delete, exists, func, inse
 
 from lumigraph.jobs.database import Database
 from lumigraph.jobs.tables import artifact, job, need, project
-from lumigraph.wire.jobs import ENDED, Artifact, Asked, Job, Project, State, request_of
+from lumigraph.wire.resources import ENDED, Artifact, Asked, Job, Project, State, request_of
 
 LETTERS = string.ascii_lowercase + string.digits
 MOST_CRASHES = 3  # in a row, without anything saved in between; one more, and the job has failed

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import cuda
-from .native import native
-from .operations import check, compiled, launch, operation
+from lumigraph.kernels import cuda
+from lumigraph.kernels.native import native
+from lumigraph.kernels.operations import check, compiled, launch, operation
 
 
 class Adam:

@@ -10,7 +10,7 @@ Compiled (csrc/bake.h) and several-threaded; the twin is reference/bake.py. floa
 import torch
 from torch import Tensor
 
-from .native import native
+from lumigraph.kernels.native import native
 
 
 def bake(

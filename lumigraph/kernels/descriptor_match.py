@@ -8,7 +8,7 @@ numpy and not torch: pose estimation never loads torch.
 import numpy as np
 from numpy.typing import NDArray
 
-from .native import native
+from lumigraph.kernels.native import native
 
 SIZE = 128  # values of a descriptor
 MAX_VALUE = 127

@@ -16,10 +16,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from . import cuda
-from .native import native
-from .operations import check, compiled, launch, operation
-from .reference import hashgrid as twin
+from lumigraph.kernels import cuda
+from lumigraph.kernels.native import native
+from lumigraph.kernels.operations import check, compiled, launch, operation
+from lumigraph.kernels.reference import hashgrid as twin
 
 SHAPES, WEIGHTS, FEATURES = twin.SHAPES, twin.WEIGHTS, twin.FEATURES
 

@@ -17,10 +17,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import cuda
-from .native import native
-from .operations import check, compiled, launch, operation
-from .reference import march as twin
+from lumigraph.kernels import cuda
+from lumigraph.kernels.native import native
+from lumigraph.kernels.operations import check, compiled, launch, operation
+from lumigraph.kernels.reference import march as twin
 
 
 @dataclass(frozen=True)

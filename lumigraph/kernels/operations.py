@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from . import cuda
+from lumigraph.kernels import cuda
 
 library = cast(Any, torch.library.Library)("lumigraph", "DEF")
 on_cuda: dict[str, Callable[..., Any]] = {}  # for tests, which let a processor play the GPU

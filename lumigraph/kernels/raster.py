@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .native import native
+from lumigraph.kernels.native import native
 
 
 class Drawn(NamedTuple):

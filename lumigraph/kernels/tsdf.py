@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .native import native
+from lumigraph.kernels.native import native
 
 SIDE = 8  # voxels of a block
 UNKNOWN, OUTSIDE, INSIDE = -1, -2, -3  # what a block is that has no values

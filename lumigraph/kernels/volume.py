@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from .native import native
-from .operations import check, compiled, launch, operation
-from .reference import volume as twin
+from lumigraph.kernels.native import native
+from lumigraph.kernels.operations import check, compiled, launch, operation
+from lumigraph.kernels.reference import volume as twin
 
 
 class Light(NamedTuple):

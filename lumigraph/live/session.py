@@ -13,8 +13,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lumigraph.live.flight import Flight
-from lumigraph.live.pace import Pace, scaled
+from lumigraph.live.camera_animation import Flight
+from lumigraph.live.resolution import Pace, scaled
 from lumigraph.wire.live import Camera, Done, Error, FlyTo, Hello, Move, Output, RenderFrame, Reply, Set
 
 REST = 0.15  # seconds without a new camera

@@ -30,9 +30,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lumigraph.methods.beginning import begin, extent_of, focus_of, free_depths
+from lumigraph.methods.initialization import begin, extent_of, focus_of, free_depths
 from lumigraph.methods.memory import fitting
-from lumigraph.methods.pixels import Pixels
+from lumigraph.methods.ray_sampler import Pixels
 from lumigraph.methods.train import Budget
 from lumigraph.scene.cameras import Cameras, Rays, pixel_grid, rays
 from lumigraph.scene.capture import Capture

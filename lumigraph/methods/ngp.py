@@ -21,9 +21,9 @@ from torch import Tensor
 from lumigraph.kernels import hashgrid, march, volume
 from lumigraph.kernels.adam import Adam
 from lumigraph.kernels.operations import compiled
-from lumigraph.methods.beginning import Beginning, begin, extent_of, focus_of, free_depths
+from lumigraph.methods.initialization import Beginning, begin, extent_of, focus_of, free_depths
 from lumigraph.methods.memory import fitting
-from lumigraph.methods.pixels import Anchors, Batch, Pixels
+from lumigraph.methods.ray_sampler import Anchors, Batch, Pixels
 from lumigraph.methods.train import Budget
 from lumigraph.scene.cameras import Cameras, Rays, pixel_grid, project, rays
 from lumigraph.scene.capture import Capture

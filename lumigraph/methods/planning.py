@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
-from lumigraph.kernels import splat as kernel
+from lumigraph.kernels import splatting as kernel
 
 # Seconds of a full-size step on two Zen 4 cores, fitted to runs of 270x480 to 800x800 with 40,000 to 120,000 gaussians:
 LOSS_S, PIXEL_S, GAUSSIAN_S = 20e-9, 70e-9, 230e-9  # of a pixel, a pixel that is not transparent, a gaussian

@@ -21,9 +21,9 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
-from lumigraph.kernels import splat as kernel
+from lumigraph.kernels import splatting as kernel
 from lumigraph.methods import photometry, planning, pose_refinement, splat_surface
-from lumigraph.methods.beginning import Beginning, begin, extent_of, free_depths, free_radii, neighbour_distance
+from lumigraph.methods.initialization import Beginning, begin, extent_of, free_depths, free_radii, neighbour_distance
 from lumigraph.methods.memory import available
 from lumigraph.methods.pose_refinement import PoseRefinement
 from lumigraph.methods.splat_reference import ReferenceField

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lumigraph.kernels.reference import splat as reference
+from lumigraph.kernels.reference import splatting as reference
 from lumigraph.scene.assets import Splats
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.images import Image
@@ -21,7 +21,7 @@ SLACK = 1.001  # of a gaussian's reach, for rounding
 
 
 class ReferenceField:
-    """A field that is rendered slowly and by the letter of kernels/reference/splat.py."""
+    """A field that is rendered slowly and by the letter of kernels/reference/splatting.py."""
 
     def __init__(self, splats: Splats, antialiased: bool = False) -> None:
         self._splats, self.antialiased = splats, antialiased

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lumigraph.kernels import splat as kernel
+from lumigraph.kernels import splatting as kernel
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.harmonics import C0
 from lumigraph.scene.poses import matrix_from_quaternion

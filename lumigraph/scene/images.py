@@ -14,7 +14,7 @@ import cv2
 import torch
 from torch import Tensor
 
-from lumigraph.scene.files import written_beside
+from lumigraph.scene.atomic_files import written_beside
 
 
 @dataclass(frozen=True, eq=False)

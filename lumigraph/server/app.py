@@ -14,34 +14,23 @@ from fastapi import APIRouter, FastAPI, Path, WebSocket
 from starlette.types import ASGIApp
 
 import lumigraph
+from lumigraph.jobs.data_folder import DataFolder
 from lumigraph.jobs.database import Database
 from lumigraph.jobs.dispatcher import Dispatcher
-from lumigraph.jobs.executors.local import LocalExecutor
-from lumigraph.jobs.folder import DataFolder
+from lumigraph.jobs.executors.prefork import LocalExecutor
 from lumigraph.jobs.migrate import migrate
 from lumigraph.jobs.store import Store
-from lumigraph.server import (
-    catalogue,
-    events,
-    health,
-    hooks,
-    jobs,
-    offers,
-    pages,
-    problems,
-    projects,
-    purging,
-    shown,
-    uploads,
-)
-from lumigraph.server.auth import Guard, allowed_hosts
-from lumigraph.server.feed import Feed
-from lumigraph.server.limits import Limits
-from lumigraph.server.live import LiveSessions
+from lumigraph.server import capability_probe, health, problems, static_pages, webhooks
+from lumigraph.server.api import capabilities, events, jobs, previews, projects, uploads
+from lumigraph.server.api.projects import ID
+from lumigraph.server.auth.access import Guard, allowed_hosts
+from lumigraph.server.auth.tokens import token_file
+from lumigraph.server.change_feed import Feed
+from lumigraph.server.files import project_removal
+from lumigraph.server.files.quotas import Limits
+from lumigraph.server.live.hub import LiveSessions
 from lumigraph.server.problems import Problem
-from lumigraph.server.projects import ID
-from lumigraph.server.service import Service, service_of
-from lumigraph.server.tokens import token_file
+from lumigraph.server.state import Service, service_of
 
 API = "/api/v1"
 Lifespan = Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]
@@ -87,13 +76,13 @@ def build(settings: Settings) -> ASGIApp:
     url = settings.database or folder.database_url()
     store = Store(Database(url))
     migrate(store.database)
-    purging.finish(folder, store)
+    project_removal.finish(folder, store)
     executor = LocalExecutor(folder, url)
     service = Service(
         folder=folder,
         store=store,
         dispatcher=Dispatcher(store, executor),
-        catalogue=catalogue.Catalogue(),
+        catalogue=capability_probe.Catalogue(),
         feed=Feed(store),
         live=LiveSessions(lambda run: [sys.executable, "-m", "lumigraph.worker", "--live", run]),
         cores=executor.cores,
@@ -111,10 +100,10 @@ def build(settings: Settings) -> ASGIApp:
     app.state.service = service
     problems.install(app)
     app.include_router(health.router)
-    for router in (projects.router, jobs.router, shown.router, offers.router, events.router, live):
+    for router in (projects.router, jobs.router, previews.router, capabilities.router, events.router, live):
         app.include_router(router, prefix=API)
     app.include_router(uploads.router(service.project_folder, settings.limits), prefix=API)
-    app.include_router(pages.router)
+    app.include_router(static_pages.router)
     app.add_middleware(health.Timed)
     hosts = allowed_hosts(settings.host, settings.port, settings.urls)
     return Guard(app, token, hosts, settings.origins)
@@ -123,7 +112,7 @@ def build(settings: Settings) -> ASGIApp:
 def _life(service: Service, token: Callable[[], str]) -> Lifespan:
     @contextlib.asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
-        teller = hooks.Teller(service.store, token) if service.hook_hosts else None
+        teller = webhooks.Teller(service.store, token) if service.hook_hosts else None
         service.dispatcher.start()
         if teller:
             teller.start()

@@ -15,8 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import lumigraph
 from lumigraph.jobs.store import Store
+from lumigraph.server.api.projects import Known
 from lumigraph.server.problems import Problem, documented
-from lumigraph.server.projects import Known
 
 router = APIRouter(tags=["health"])
 

@@ -15,12 +15,12 @@ from torch import Tensor
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import RunError
 from lumigraph.scene.field import Field
-from lumigraph.studio.project import EVALUATION, FIELD, Run, write_text
 from lumigraph.studio.report import picture, sheet
+from lumigraph.studio.run import EVALUATION, FIELD, Run, write_text
 from lumigraph.studio.training import load_field, prepared, read_capture
 from lumigraph.studio.verbs import evaluate, seen
 from lumigraph.wire.events import Event, Made, Progress
-from lumigraph.wire.resources import CompareRequest, Device, EvaluateRequest
+from lumigraph.wire.requests import CompareRequest, Device, EvaluateRequest
 
 SHOWN = 8  # views on the page
 TIMED = 3  # of them, whose rendering is timed

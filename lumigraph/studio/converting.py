@@ -7,28 +7,28 @@ from typing import Any
 
 import torch
 
-from lumigraph.formats.streams import Stream
+from lumigraph.formats.chunked import Stream
 from lumigraph.scene.assets import Points, Splats, Voxels
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.poses import Similarity
-from lumigraph.studio import catalogue, options
-from lumigraph.studio.catalogue import Format
+from lumigraph.studio import config_schema, registry
 from lumigraph.studio.exporting import NOUNS, centres, written
 from lumigraph.studio.inspecting import Scene, kind_of, opened
-from lumigraph.studio.pacing import paced
-from lumigraph.studio.placing import UNITS, Placement, direction, turn
+from lumigraph.studio.orientation import UNITS, Placement, direction, turn
+from lumigraph.studio.progress import paced
+from lumigraph.studio.registry import Format
 from lumigraph.wire.events import Event, ExportReport, Made, Note
-from lumigraph.wire.resources import ConvertRequest
+from lumigraph.wire.requests import ConvertRequest
 
 
 def convert(request: ConvertRequest) -> Generator[Event, None, ExportReport | None]:
     """A file as one of another format: what is up in the one is up in the other, and metres stay metres, where both
     say so. Or a capture as a folder that other trainers begin from. Raises LumigraphError."""
-    if catalogue.reader_for(request.source) is not None:
+    if registry.reader_for(request.source) is not None:
         yield from _dataset(request)
         return None
-    reader = catalogue.asset_reader(request.source)
-    catalogue.format_for(request.out)  # says what is wrong before a large file is read
+    reader = registry.asset_reader(request.source)
+    registry.format_for(request.out)  # says what is wrong before a large file is read
     scene = opened(reader, request.source)
     kind = kind_of(scene)
     yield Note(text=f"{request.source.name}: {len(scene):,} {NOUNS[kind]}")
@@ -38,15 +38,15 @@ def convert(request: ConvertRequest) -> Generator[Event, None, ExportReport | No
         yield Note(text=f"{writer.NAME} holds no gaussians: their {len(scene):,} centres are written as points")
     if isinstance(scene, Voxels) and kind not in writer.HOLDS:
         scene = Stream.of(scene)  # their middles, as points
-    chosen = options.resolve(writer.Options, {k.replace("-", "_"): v for k, v in request.settings.items()})
+    chosen = config_schema.resolve(writer.Options, {k.replace("-", "_"): v for k, v in request.settings.items()})
     placed = _turned(reader, writer, chosen, kind_of(scene) is Splats, request.keep_axes)
     return (yield from written(_moved(scene, placed), request.out, writer, chosen, placed))
 
 
 def _dataset(request: ConvertRequest) -> Generator[Event, None, None]:
-    from lumigraph.captures import write_colmap, write_transforms
+    from lumigraph.captures.writers import write_colmap, write_transforms
 
-    capture = catalogue.capture_reader(request.source).read(request.source)
+    capture = registry.capture_reader(request.source).read(request.source)
     if request.dataset == "colmap":
         yield from write_colmap.write(capture, request.out)
     else:
@@ -84,11 +84,11 @@ def _moved(scene: Scene, placed: Placement) -> Scene:
 def _writer(kind: type, request: ConvertRequest) -> Format:
     """One that holds what was read; of gaussians and voxels, one that holds points will do."""
     try:
-        return catalogue.format_for(request.out, kind)
+        return registry.format_for(request.out, kind)
     except FormatError:
-        if kind not in (Splats, Voxels) or not any(Points in one.HOLDS for one in catalogue.writers(request.out.name)):
+        if kind not in (Splats, Voxels) or not any(Points in one.HOLDS for one in registry.writers(request.out.name)):
             raise
-    return catalogue.format_for(request.out, Points)
+    return registry.format_for(request.out, Points)
 
 
 def _turned(reader: Format, writer: Format, chosen: object, splats: bool, keep_axes: bool) -> Placement:

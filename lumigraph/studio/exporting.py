@@ -14,22 +14,22 @@ from torch import Tensor
 from lumigraph.extract.mesh import MeshConfig, mesh
 from lumigraph.extract.points import PointsConfig, points
 from lumigraph.extract.voxels import VoxelsConfig, voxels
-from lumigraph.formats.files import new_files
-from lumigraph.formats.streams import Stream
+from lumigraph.formats.chunked import Stream
+from lumigraph.formats.io import new_files
 from lumigraph.scene.assets import Asset, Mesh, Points, Splats, Voxels
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import FormatError, RunError
 from lumigraph.scene.field import Field
 from lumigraph.scene.poses import up_direction
-from lumigraph.studio import catalogue, options
-from lumigraph.studio.catalogue import Format
+from lumigraph.studio import config_schema, registry
 from lumigraph.studio.inspecting import Scene, batched, bounds_of, ends_of, facts, kind_of, opened
-from lumigraph.studio.pacing import paced
-from lumigraph.studio.placing import Placement, World, direction, placement, turn
-from lumigraph.studio.project import Run, write_text
+from lumigraph.studio.orientation import Placement, World, direction, placement, turn
+from lumigraph.studio.progress import paced
+from lumigraph.studio.registry import Format
+from lumigraph.studio.run import Run, write_text
 from lumigraph.studio.training import load_field
 from lumigraph.wire.events import Event, ExportReport, Made, Note
-from lumigraph.wire.resources import ExportRequest, Kind, Scalar, ScaleRequest
+from lumigraph.wire.requests import ExportRequest, Kind, Scalar, ScaleRequest
 
 SCALE = "scale.json"
 FAINTEST_POINT = 0.1  # opacity; below it a gaussian is haze, and its centre no point of anything
@@ -59,11 +59,11 @@ PRESETS: dict[str, dict[Kind, dict[str, Scalar]]] = {
 
 def export(request: ExportRequest) -> Generator[Event, None, ExportReport]:
     """Raises FormatError, RunError and OSError. The suffix chooses the format."""
-    file_format = catalogue.format_for(request.out)
+    file_format = registry.format_for(request.out)
     run = Run(request.run)
     field, card = load_field(run, "cpu")
     kind = request.kind or _kind(file_format, field)
-    file_format = catalogue.format_for(request.out, TYPES[kind])
+    file_format = registry.format_for(request.out, TYPES[kind])
     of_format, of_asset = settings_of(file_format, kind, request.preset, request.settings)
     if getattr(of_asset, "levels", ()) and not suffix_of(file_format, request.out).startswith("."):
         raise RunError(f"{file_format.NAME} has its own levels of detail; leave out levels")
@@ -95,18 +95,20 @@ def settings_of(file_format: Format, kind: Kind, preset: str | None, given: Mapp
     for name in asked.keys() - of_format - of_asset:
         known = ", ".join(sorted(of_format | of_asset)) or "none"
         raise RunError(f"{file_format.NAME} of {kind} has no setting {name!r}; settings: {known}")
-    chosen = options.resolve(file_format.Options, {name: value for name, value in asked.items() if name in of_format})
+    chosen = config_schema.resolve(
+        file_format.Options, {name: value for name, value in asked.items() if name in of_format}
+    )
     made = {name: value for name, value in asked.items() if name in of_asset}
-    return chosen, options.resolve(config, made) if config else None
+    return chosen, config_schema.resolve(config, made) if config else None
 
 
 def offered(out: Path, kind: str | None, of_run: bool) -> list[tuple[str, type]]:
     """(title, settings) that can be chosen for a file: of its format, and of what is made of a run for it. Raises
     FormatError."""
-    file_format = catalogue.format_for(out)
+    file_format = registry.format_for(out)
     if kind is None:
         kind = next(name for name, made in TYPES.items() if made is file_format.HOLDS[0])
-    file_format = catalogue.format_for(out, TYPES[cast(Kind, kind)])
+    file_format = registry.format_for(out, TYPES[cast(Kind, kind)])
     groups = [(f"settings of {file_format.NAME}", file_format.Options)]
     config = CONFIGS.get(cast(Kind, kind)) if of_run else None
     return [*groups, (f"settings of the {kind}", config)] if config else groups
@@ -118,15 +120,15 @@ def forms() -> list[dict[str, Any]]:
     [{"form": "ply", "name", "kinds": [{"kind": "splats", "settings": [...], "presets": {...}}, ...]}, ...]
     """
     found = []
-    for suffix in catalogue.suffixes():
-        writers = catalogue.writers(suffix)
+    for suffix in registry.suffixes():
+        writers = registry.writers(suffix)
         kinds: list[tuple[Kind, dict[str, Any]]] = []
         for kind, made in TYPES.items():
             writer = next((one for one in writers if made in one.HOLDS), None)
             if writer is None:
                 continue
             config = CONFIGS.get(kind)
-            given = options.schema(writer.Options) + (options.schema(config) if config else [])
+            given = config_schema.schema(writer.Options) + (config_schema.schema(config) if config else [])
             names = {setting["name"] for setting in given}
             presets = {
                 preset: {name: value for name, value in usual.get(kind, {}).items() if name in names}

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lumigraph.extract import shape
-from lumigraph.formats.files import Array, array
-from lumigraph.formats.streams import Stream, medians
+from lumigraph.extract import mesh_operations
+from lumigraph.formats.chunked import Stream, medians
+from lumigraph.formats.io import Array, array
 from lumigraph.scene.assets import Asset, Mesh, Splats, Voxels
-from lumigraph.studio import catalogue
-from lumigraph.studio.catalogue import Format
+from lumigraph.studio import registry
+from lumigraph.studio.registry import Format
 
 Scene = Mesh | Voxels | Stream  # gaussians and points come in batches
 Corners = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -22,7 +22,7 @@ Corners = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 def inspect(path: Path) -> dict[str, Any]:
     """{"format", "holds", "count", "bytes", "bounds", ...}, plain data. Raises FormatError."""
-    file_format = catalogue.asset_reader(path)
+    file_format = registry.asset_reader(path)
     return {"format": file_format.NAME, "bytes": path.stat().st_size, **facts(opened(file_format, path))}
 
 
@@ -102,4 +102,4 @@ def closed(mesh: Mesh) -> bool:
     if not len(mesh):
         return False
     _, same = torch.unique(mesh.vertices, dim=0, return_inverse=True)
-    return shape.watertight(same[mesh.faces.long()].to(torch.int32))
+    return mesh_operations.watertight(same[mesh.faces.long()].to(torch.int32))

@@ -17,12 +17,12 @@ from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import RunError
 from lumigraph.scene.field import Field
 from lumigraph.scene.images import write_png
-from lumigraph.scene.showing import Showing
-from lumigraph.studio.project import Run
+from lumigraph.scene.visualize import Showing
+from lumigraph.studio.run import Run
 from lumigraph.studio.training import load_field
-from lumigraph.studio.video import mp4_writer
+from lumigraph.studio.video_encoder import mp4_writer
 from lumigraph.wire.events import Event, Made, Note, Progress
-from lumigraph.wire.resources import Output, RenderRequest
+from lumigraph.wire.requests import Output, RenderRequest
 
 FRAMES = 180  # six seconds at 30 frames a second
 PATH_FILE_LIMIT = 16 << 20  # bytes

@@ -18,11 +18,11 @@ from lumigraph.methods import train as loop
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import CaptureError, RunError
 from lumigraph.scene.field import Field, Training
-from lumigraph.studio import catalogue, options
+from lumigraph.studio import config_schema, registry
 from lumigraph.studio.files import sweep
-from lumigraph.studio.project import CACHE, CHECKPOINTS, FIELD, FieldCard, Run, RunConfig, is_run
+from lumigraph.studio.run import CACHE, CHECKPOINTS, FIELD, FieldCard, Run, RunConfig, is_run
 from lumigraph.wire.events import Event, Made, Note
-from lumigraph.wire.resources import Learning, TrainRequest
+from lumigraph.wire.requests import Learning, TrainRequest
 
 LONGEST_SIDE = 1000  # pixels, to which photos are reduced by default: in the same time, more steps beat more pixels
 FEWEST_PHOTOS = 3  # to train with
@@ -53,7 +53,7 @@ def train(request: TrainRequest) -> Generator[Event, None, Run]:
 
 def read_capture(path: Path, holdout: int | None) -> Capture:
     """The posed photos at `path`. `holdout` replaces which are held out: every N-th in name order, 0 for none."""
-    capture = catalogue.capture_reader(path).read(path)
+    capture = registry.capture_reader(path).read(path)
     if holdout is not None:
         held_out = torch.zeros(len(capture), dtype=torch.bool)
         if holdout:
@@ -77,7 +77,7 @@ def prepared(run: Run, capture: Capture) -> Generator[Event, None, Capture]:
 def load_field(run: Run, device: str) -> tuple[Field, FieldCard]:
     """The field as last saved, which an unfinished run has too."""
     state, card = run.field_state()
-    method = catalogue.method(card.method)
+    method = registry.method(card.method)
     device, _ = devices.choose(device, getattr(method, "DEVICES", ("cpu",)))
     with written_by(card.version, run.path):
         return method.load({name: tensor.to(device) for name, tensor in state.items()}), card
@@ -112,9 +112,9 @@ def _existing(request: TrainRequest) -> Run | None:
 
 def _planned(request: TrainRequest, capture: Capture) -> tuple[RunConfig, list[Event]]:
     """What to do, and what to say about everything that was not asked for but chosen."""
-    name = request.method or catalogue.DEFAULT_METHOD
-    method = catalogue.method(name)
-    settings = options.resolve(method.Config, _with_seed(method, request))
+    name = request.method or registry.DEFAULT_METHOD
+    method = registry.method(name)
+    settings = config_schema.resolve(method.Config, _with_seed(method, request))
     device, told = devices.choose(request.device, getattr(method, "DEVICES", ("cpu",)))
     longest, count = int(capture.cameras.sizes.max()), len(capture)
     notes: list[Event] = [Note(text=text, level="warning") for text in (*capture.notes, *([told] if told else ()))]
@@ -147,7 +147,7 @@ def _planned(request: TrainRequest, capture: Capture) -> tuple[RunConfig, list[E
     return config, notes
 
 
-def _longest_side(method: catalogue.Method, request: TrainRequest, capture: Capture, device: str) -> int:
+def _longest_side(method: registry.Method, request: TrainRequest, capture: Capture, device: str) -> int:
     """Pixels to which photos are reduced: fewer where the method finds that the budget is short for them."""
     plan = getattr(method, "longest_side", None)
     if plan is None or request.seconds is None:
@@ -165,8 +165,8 @@ def default_seconds(photos: int, megapixels: float) -> float:
 def _continued(run: Run, request: TrainRequest) -> RunConfig:
     """The stored config with the new budget. Raises RunError where the request asks for another run than this one."""
     old = run.config
-    method = catalogue.method(old.method)
-    settings = dataclasses.asdict(options.resolve(method.Config, {**old.settings, **request.settings}))
+    method = registry.method(old.method)
+    settings = dataclasses.asdict(config_schema.resolve(method.Config, {**old.settings, **request.settings}))
     fixed = {
         "method": (request.method, old.method),
         "downscale": (request.downscale, old.downscale),
@@ -196,10 +196,10 @@ def _spent(config: RunConfig, card: FieldCard) -> bool:
     return not (in_time and (config.steps is None or card.step < config.steps))
 
 
-def _with_seed(method: catalogue.Method, request: Learning) -> dict[str, object]:
+def _with_seed(method: registry.Method, request: Learning) -> dict[str, object]:
     """A method that draws its own random numbers has a setting `seed`; it takes the run's."""
     given: dict[str, object] = dict(request.settings)
-    if any(setting.name == "seed" for setting in options.settings(method.Config)):
+    if any(setting.name == "seed" for setting in config_schema.settings(method.Config)):
         given.setdefault("seed", request.seed or 0)
     return given
 
@@ -215,8 +215,8 @@ def _learn(run: Run, capture: Capture) -> Generator[Event, None, None]:
     config = run.config
     for folder in (run.path, run.path / CHECKPOINTS):
         sweep(folder)
-    method = catalogue.method(config.method)
-    settings = options.resolve(method.Config, config.settings)
+    method = registry.method(config.method)
+    settings = config_schema.resolve(method.Config, config.settings)
     budget = loop.Budget(config.seconds, config.steps)
     ready = yield from prepared(run, capture)
     learned_from, held_out = ready.split()

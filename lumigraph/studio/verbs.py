@@ -24,27 +24,16 @@ from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import CaptureError, FormatError, RunError
 from lumigraph.scene.field import Field, HasSplats
 from lumigraph.scene.images import photo_over, write_png
-from lumigraph.studio import catalogue
+from lumigraph.studio import registry
 from lumigraph.studio.converting import convert
 from lumigraph.studio.exporting import export, scale
 from lumigraph.studio.files import sweep
-from lumigraph.studio.project import (
-    CAPTURE,
-    EVALUATION,
-    FIELD,
-    RENDERS,
-    REPORT,
-    SCAN,
-    SCENE,
-    TURNTABLE,
-    Run,
-    write_text,
-)
 from lumigraph.studio.rendering import render
 from lumigraph.studio.report import MOST_VIEWS, Comparison, Page
+from lumigraph.studio.run import CAPTURE, EVALUATION, FIELD, RENDERS, REPORT, SCAN, SCENE, TURNTABLE, Run, write_text
 from lumigraph.studio.training import load_field, prepared, read_capture, train
 from lumigraph.wire.events import Event, Made, Note, Progress
-from lumigraph.wire.resources import (
+from lumigraph.wire.requests import (
     EvaluateRequest,
     ExportRequest,
     PoseRequest,
@@ -156,7 +145,7 @@ def _posed(request: ScanRequest) -> Generator[Event, None, Path]:
     source, out = request.source, request.out
     if not source.exists():
         raise CaptureError(f"{source} does not exist")
-    if catalogue.reader_for(source) is not None:
+    if registry.reader_for(source) is not None:
         return source
     capture, memory = out / CAPTURE, {"source": str(source.resolve())}
     if (out / SCAN).exists() and json.loads((out / SCAN).read_text()) != memory and not request.overwrite:
@@ -185,7 +174,7 @@ def _as_exported(field: Field, run: Run, renderer: Renderer) -> Generator[Event,
             raise RunError(f"{run.path} has no gaussians, and the reference renderer renders nothing else")
         return field, False
     sweep(run.path, of=SCENE)
-    file_format = catalogue.format_for(Path(SCENE), Splats)
+    file_format = registry.format_for(Path(SCENE), Splats)
     folder = run.path / f"{SCENE}.tmp-{os.getpid()}"
     try:
         folder.mkdir(exist_ok=True)

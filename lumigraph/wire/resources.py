@@ -1,124 +1,206 @@
-"""What is asked of each verb, as plain data: the same words on a command line, in an HTTP body and in a job's row.
+"""A job over the wire: what is asked of it, spoken in ids instead of paths, and what can be seen of it.
 
-Paths are the paths of the machine that does the work. `None` always means "choose for me, and say what was chosen".
+A job belongs to a project. `train` makes a run, whose id is the job's; `evaluate`, `render` and `export` name the run
+they mean, or None for the project's newest. The same words stand in an HTTP body, in a job's row and in what the
+client sends.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
-Device = Literal["auto", "cpu", "cuda"]
-Matching = Literal["auto", "exhaustive", "sequential", "spatial"]
-Pixels = Annotated[int, Field(ge=16, le=16384)]
-Renderer = Literal["kernels", "reference"]
-Output = Literal["rgb", "depth", "normal", "alpha"]
-Triple = tuple[float, float, float]
-Scalar = str | int | float | bool | None
+from lumigraph.wire.requests import Device, Kind, Matching, Output, Pixels, Placing, Preset, Request, Scalar
+
+State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+ENDED: tuple[State, ...] = ("succeeded", "failed", "cancelled")
+Id = Annotated[str, Field(pattern=r"^[a-z0-9]{16}$", description="16 letters and digits, made by the server")]
+Vector = tuple[float, float, float]
 
 
-class Request(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+# ---- what is asked
 
 
-class Learning(Request):
-    """What `train` and `scan` have in common: how long, how large, with what."""
+class SampleJob(Request):
+    """Photos of a made-up scene become the project's files."""
 
-    method: str | None = None
-    settings: dict[str, Scalar | list[Scalar]] = {}  # fields of the method's Config; text is parsed by their types
-    seconds: Annotated[float, Field(gt=0)] | None = None
-    steps: Annotated[int, Field(gt=0)] | None = None
-    downscale: Annotated[float, Field(ge=1)] | None = None
-    holdout: Annotated[int, Field(ge=0)] | None = None  # every N-th photo; 0 none; None as the capture says
-    device: Device = "auto"
-    seed: int | None = None
-    overwrite: bool = False
-
-
-class PoseRequest(Request):
-    source: Path  # folder, zip or video
-    out: Path
-    allow_partial: bool = False
-    matching: Matching = "auto"
-    frames: Annotated[int, Field(ge=3)] = 80  # taken from a video
-
-
-class SampleRequest(Request):
-    out: Path
+    verb: Literal["sample"] = "sample"
     views: Annotated[int, Field(ge=3, le=2000)] = 60
-    size: tuple[Pixels, Pixels] = (640, 480)  # width, height
-    seed: int = 0
+    size: tuple[Pixels, Pixels] = (640, 480)
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
-class TrainRequest(Learning):
-    capture: Path
-    out: Path
-    resume: bool = False
+class PoseJob(Request):
+    """The project's photos or video become a capture: photos with known cameras."""
 
-
-class ScanRequest(Learning):
-    source: Path
-    out: Path
-    frames: Annotated[int, Field(ge=3)] = 80  # taken from a video
+    verb: Literal["pose"] = "pose"
+    frames: Annotated[int, Field(ge=3, le=10_000)] = 80
+    matching: Matching = "auto"
     allow_partial: bool = False
 
 
-class EvaluateRequest(Request):
-    run: Path
+class TrainJob(Request):
+    """The capture becomes a run. With `run`, that run goes on until its new budget is spent."""
+
+    verb: Literal["train"] = "train"
+    method: Annotated[str, Field(max_length=100)] | None = None
+    settings: dict[str, Scalar | list[Scalar]] = Field(default={}, max_length=100)
+    seconds: Annotated[float, Field(gt=0, le=1e7)] | None = None
+    steps: Annotated[int, Field(gt=0, le=10**9)] | None = None
+    downscale: Annotated[float, Field(ge=1, le=64)] | None = None
+    holdout: Annotated[int, Field(ge=0, le=10**6)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     device: Device = "auto"
-    renderer: Renderer = "kernels"
+    run: Id | None = None
 
 
-class RenderRequest(Request):
-    run: Path
-    out: Path
-    path: str | None = None  # orbit, spiral or the name of a JSON file of key frames
-    size: tuple[Pixels, Pixels] | None = None  # width, height
+class EvaluateJob(Request):
+    """How good a run is on the views it never saw."""
+
+    verb: Literal["evaluate"] = "evaluate"
+    run: Id | None = None
+    device: Device = "auto"
+
+
+class KeyFrame(Request):
+    position: Vector
+    look_at: Vector
+    up: Vector | None = None
+    fov: Annotated[float, Field(ge=1, le=170, description="vertical, degrees; that of the photos")] | None = None
+
+
+class RenderJob(Request):
+    """A film (mp4) or the first held-out view (png)."""
+
+    verb: Literal["render"] = "render"
+    run: Id | None = None
+    form: Literal["mp4", "png"] = "mp4"
+    path: Literal["orbit", "spiral"] | Annotated[list[KeyFrame], Field(min_length=1, max_length=10_000)] = "orbit"
+    size: tuple[Pixels, Pixels] | None = None
     frames: Annotated[int, Field(ge=1, le=100_000)] | None = None
     fps: Annotated[int, Field(ge=1, le=240)] = 30
     output: Output = "rgb"
     device: Device = "auto"
 
 
-class CompareRequest(Request):
-    runs: Annotated[list[Path], Field(min_length=1, max_length=20)]
-    out: Path  # an HTML page
+class ExportJob(Placing):
+    """A run as a file of another program. What each form can hold, and its settings, are in /formats."""
+
+    verb: Literal["export"] = "export"
+    run: Id | None = None
+    form: Annotated[str, Field(pattern=r"^[a-z0-9]{1,12}(\.[a-z0-9]{1,8})?$")] = "ply"
+    kind: Kind | None = None
+    preset: Preset | None = None
+    settings: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
+
+
+class ScaleJob(Request):
+    """How large the place of a run is: `metres` between two points of the capture's world, or of one unit."""
+
+    verb: Literal["scale"] = "scale"
+    run: Id | None = None
+    points: tuple[Vector, Vector] | None = None
+    metres: Annotated[float, Field(gt=0)]
+
+
+class CompareJob(Request):
+    """Runs of this project side by side, on one page."""
+
+    verb: Literal["compare"] = "compare"
+    runs: Annotated[list[Id], Field(min_length=1, max_length=20)]
     device: Device = "auto"
 
 
-class Placing(Request):
-    """Where a scene comes to lie in a file. `auto` keeps splat files in the frame of the capture and lays all else
-    upright, on its ground."""
+class CheckJob(Request):
+    """Counts, saving as it goes: whether workers start, go on after a crash and stop when asked."""
 
-    frame: Literal["auto", "capture", "upright"] = "auto"
-    origin: Literal["auto", "capture", "centre", "ground"] = "auto"
-
-
-Preset = Literal["web", "game", "print", "archive"]
-Kind = Literal["splats", "mesh", "points", "centres", "voxels"]  # points: on the surface; centres: of the gaussians
+    verb: Literal["check"] = "check"
+    steps: Annotated[int, Field(ge=0, le=10**6)] = 0
+    pause: Annotated[float, Field(ge=0, le=60)] = 0.0  # seconds a step
+    save_every: Annotated[int, Field(ge=1)] = 5  # steps
 
 
-class ExportRequest(Placing):
-    run: Path
-    out: Path  # the suffix chooses the format
-    kind: Kind | None = None
-    preset: Preset | None = None
-    settings: dict[str, Scalar | list[Scalar]] = Field(
-        default_factory=dict
-    )  # of the format, and of what is made for it; over the preset
+Asked = Annotated[
+    SampleJob | PoseJob | TrainJob | EvaluateJob | RenderJob | ExportJob | ScaleJob | CompareJob | CheckJob,
+    Field(discriminator="verb"),
+]
+ASKED: TypeAdapter[Asked] = TypeAdapter(Asked)
 
 
-class ConvertRequest(Request):
-    source: Path  # a file of a scene, or a capture
-    out: Path  # the suffix chooses the format; of a capture, a folder to make
-    dataset: Literal["colmap", "transforms"] = "colmap"  # the form of that folder
-    keep_axes: bool = False  # do not turn what is up in the one format to what is up in the other
-    settings: dict[str, Scalar | list[Scalar]] = {}
+# ---- what can be seen
 
 
-class ScaleRequest(Request):
-    run: Path
-    points: tuple[Triple, Triple] | None = None  # of the capture's world
-    metres: Annotated[float, Field(gt=0)]  # between them; of one unit where no points are given
+class Seen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Job(Seen):
+    """One job as it stands. `seq` grows with each change of anything: who has seen `seq` asks for what came after."""
+
+    id: Id
+    project: Id
+    asked: Asked
+    state: State
+    paused: bool = Field(description="set aside until resumed; a running job saves and stops first")
+    cancelling: bool = Field(description="asked to stop, and stopping")
+    priority: int
+    needs: list[Id] = Field(description="jobs that must succeed before")
+    attempt: int = Field(description="times it was started")
+    crashes: int = Field(description="in a row, without anything saved in between")
+    stage: str | None = Field(description="what it is doing")
+    done: float
+    total: float | None
+    unit: str
+    seconds_left: float | None
+    message: str | None = Field(description="the last thing it said")
+    error: str | None
+    result: JsonValue
+    created: float = Field(description="seconds since 1970")
+    started: float | None
+    finished: float | None
+    seq: int
+
+
+class Artifact(Seen):
+    """A file that a job made."""
+
+    id: Id
+    project: Id
+    job: Id
+    what: str
+    name: str
+    bytes: int
+    sha256: str
+    created: float
+
+
+class Project(Seen):
+    id: Id
+    name: str
+    created: float
+    deleted: float | None = Field(description="when it was put into the bin, from where it can be restored")
+    seq: int
+
+
+class Snapshot(Seen):
+    """The first message of the socket of events: all that is, as of `seq`."""
+
+    kind: Literal["snapshot"] = "snapshot"
+    seq: int
+    projects: list[Project]
+    jobs: list[Job]
+
+
+class Change(Seen):
+    """What changed since: the newest state of each, never those between."""
+
+    kind: Literal["change"] = "change"
+    seq: int
+    projects: list[Project]
+    jobs: list[Job]
+
+
+def request_of(asked: Any) -> Asked:
+    """Raises pydantic.ValidationError."""
+    return ASKED.validate_python(asked)

@@ -16,7 +16,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lumigraph.captures import colmap
+from lumigraph.captures.readers import colmap
 from lumigraph.scene.cameras import project
 from lumigraph.scene.errors import CaptureError
 

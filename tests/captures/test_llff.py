@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lumigraph.captures import llff
+from lumigraph.captures.readers import llff
 from lumigraph.scene.cameras import project
 from lumigraph.scene.errors import CaptureError
 

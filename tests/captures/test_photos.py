@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, TiffImagePlugin
 
-from lumigraph.captures import archive, pixels
+from lumigraph.captures import archive, image_file
 from lumigraph.captures.photos import find_photos
 from lumigraph.scene.errors import CaptureError
 from lumigraph.wire.events import Event, Note, Progress
@@ -207,26 +207,26 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
     grey = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
     for name in ("a.png", "b.tif"):
         Image.fromarray(grey).save(tmp_path / name)
-        assert np.array_equal(pixels.decode(tmp_path / name)[..., 0], np.round(grey / 257).astype(np.uint8))
+        assert np.array_equal(image_file.decode(tmp_path / name)[..., 0], np.round(grey / 257).astype(np.uint8))
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "LA", "1"])
 def test_every_mode_becomes_rgb_or_rgba(tmp_path: Path, mode: str) -> None:
     suffix = ".tif" if mode == "CMYK" else ".png"
     gradient().convert(mode).save(tmp_path / f"a{suffix}")
-    assert pixels.decode(tmp_path / f"a{suffix}").shape == (32, 48, 4 if "A" in mode else 3)
+    assert image_file.decode(tmp_path / f"a{suffix}").shape == (32, 48, 4 if "A" in mode else 3)
 
 
 def test_a_header_beyond_the_cap_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gradient().save(tmp_path / "a.png")
-    monkeypatch.setattr(pixels, "MAX_PIXELS", 48 * 32 - 1)
+    monkeypatch.setattr(image_file, "MAX_PIXELS", 48 * 32 - 1)
     with pytest.raises(CaptureError, match="megapixels"):
-        pixels.decode(tmp_path / "a.png")
+        image_file.decode(tmp_path / "a.png")
 
 
 def test_the_largest_allowed_picture_passes_pillows_own_check() -> None:
     assert Image.MAX_IMAGE_PIXELS is not None
-    assert pixels.MAX_PIXELS <= 2 * Image.MAX_IMAGE_PIXELS
+    assert image_file.MAX_PIXELS <= 2 * Image.MAX_IMAGE_PIXELS
 
 
 def test_a_phones_jpeg_with_a_second_picture_behind_keeps_its_bytes(tmp_path: Path) -> None:
@@ -236,10 +236,10 @@ def test_a_phones_jpeg_with_a_second_picture_behind_keeps_its_bytes(tmp_path: Pa
         gradient().save(source / name, format="MPO", save_all=True, append_images=[gradient(seed=3)])
     photos, _ = finish(find_photos(source, tmp_path / "work"))
     assert (photos.folder / "a.jpg").read_bytes() == (source / "a.jpg").read_bytes()
-    assert pixels.decode(photos.folder / "a.jpg").shape == (32, 48, 3)
+    assert image_file.decode(photos.folder / "a.jpg").shape == (32, 48, 3)
 
 
-@pytest.mark.skipif(not pixels.heic_available(), reason="pillow_heif is not installed")
+@pytest.mark.skipif(not image_file.heic_available(), reason="pillow_heif is not installed")
 def test_heic_is_read_when_its_decoder_is_there(tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
@@ -247,7 +247,7 @@ def test_heic_is_read_when_its_decoder_is_there(tmp_path: Path) -> None:
         gradient(64, 64).save(source / name, format="HEIF", quality=95)
     photos, _ = finish(find_photos(source, tmp_path / "work"))
     assert photos.names == ("a.jpg", "b.jpg")
-    assert np.abs(pixels.decode(photos.folder / "a.jpg").astype(int) - np.asarray(gradient(64, 64))).mean() < 6
+    assert np.abs(image_file.decode(photos.folder / "a.jpg").astype(int) - np.asarray(gradient(64, 64))).mean() < 6
 
 
 def test_without_its_decoder_heic_is_left_out_with_the_extras_name(
@@ -258,7 +258,7 @@ def test_without_its_decoder_heic_is_left_out_with_the_extras_name(
     for name in ("a.jpg", "b.jpg"):
         gradient().save(source / name)
     (source / "c.heic").write_bytes(b"whatever")
-    monkeypatch.setattr(pixels, "heic_available", lambda: False)
+    monkeypatch.setattr(image_file, "heic_available", lambda: False)
     photos, events = finish(find_photos(source, tmp_path / "work"))
     assert len(photos) == 2
     assert "lumigraph[heic]" in notes(events)[0]

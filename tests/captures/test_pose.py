@@ -23,12 +23,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lumigraph.captures import colmap, pose, transforms, video
+from lumigraph.captures import pose, video
 from lumigraph.captures.photos import PhotoSet, find_photos
-from lumigraph.captures.structure import correspondences, focal, pairs
-from lumigraph.captures.structure import features as local
-from lumigraph.captures.structure.features import DESCRIPTOR_NORM
-from lumigraph.captures.structure.report import PoseReport, doubts, stops
+from lumigraph.captures.readers import colmap, transforms
+from lumigraph.captures.sfm import correspondences, focal_voting, image_pairs
+from lumigraph.captures.sfm import features as local
+from lumigraph.captures.sfm.features import DESCRIPTOR_NORM
+from lumigraph.captures.sfm.pose_report import PoseReport, doubts, stops
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import CaptureError
 from lumigraph.scene.poses import align_similarity, look_at, rotation_error_degrees
@@ -318,7 +319,7 @@ def test_zlib_is_the_first_import_of_the_process() -> None:
     imports = [node for node in ast.parse(source.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
     assert isinstance(imports[0], ast.Import) and imports[0].names[0].name == "zlib"
     script = (
-        "import lumigraph.captures.structure.process\n"
+        "import lumigraph.captures.sfm.process\n"
         "import zlib, cv2, numpy\n"
         "zlib.decompress(zlib.compress(bytes(100000)))\n"
         "assert cv2.imencode('.png', numpy.zeros((64, 64, 3), numpy.uint8))[0]\n"
@@ -336,7 +337,7 @@ def test_pycolmap_stays_in_the_process() -> None:
     assert importers == {house / "captures" / "structure"}
     script = (
         "from lumigraph.captures import pose\n"
-        "from lumigraph.captures.structure import features, focal\n"
+        "from lumigraph.captures.sfm import features, focal\n"
         "import sys\n"
         "print('pycolmap' in sys.modules)"
     )
@@ -443,21 +444,21 @@ def test_pairs_vote_for_their_focal_length() -> None:
         return np.asarray(u @ np.diag([s[0], s[1], 0]) @ v)
 
     said = [fundamental() for _ in range(20)] + [nonsense() for _ in range(20)]
-    assert focal.vote(said, [1.0] * 40, [size] * 40) == pytest.approx(0.9, rel=0.02)
-    assert focal.vote(said[:4], [1.0] * 4, [size] * 4) is None
+    assert focal_voting.vote(said, [1.0] * 40, [size] * 40) == pytest.approx(0.9, rel=0.02)
+    assert focal_voting.vote(said[:4], [1.0] * 4, [size] * 4) is None
 
 
 def test_pairs_cover_a_sequence_a_map_and_everything() -> None:
     nowhere = [None] * 6
-    assert len(pairs.choose("auto", nowhere, in_sequence=False)) == 15
-    assert pairs.choose("auto", [None] * 500, in_sequence=False) == pairs.sequential(500)
-    long = pairs.sequential(500)
+    assert len(image_pairs.choose("auto", nowhere, in_sequence=False)) == 15
+    assert image_pairs.choose("auto", [None] * 500, in_sequence=False) == image_pairs.sequential(500)
+    long = image_pairs.sequential(500)
     assert all(0 <= i < j < 500 for i, j in long) and len(long) < 9000
     assert {(0, 1), (0, 10), (3, 19), (0, 499)} < set(long) and (0, 11) not in long
-    assert pairs.sequential(3) == [(0, 1), (0, 2), (1, 2)]
+    assert image_pairs.sequential(3) == [(0, 1), (0, 2), (1, 2)]
     # About 11 m apart going north across the date line's neighbour, then 5 km away; one photo without a place.
     places = [(60.0, 179.9999, 5.0), (60.0001, -179.9999, None), (60.05, 179.9999, None), None]
-    assert pairs.spatial(places) == [(0, 1), (0, 3), (1, 3), (2, 3)]
+    assert image_pairs.spatial(places) == [(0, 1), (0, 3), (1, 3), (2, 3)]
 
 
 def test_partners_are_the_best_of_either_photo_and_some_of_the_others() -> None:
@@ -517,7 +518,7 @@ def test_pairs_that_match_by_mistake_are_not_judged() -> None:
     """shares() in a process of its own, since its module imports pycolmap."""
     script = (
         "import zlib, numpy as np\n"
-        "from lumigraph.captures.structure.judgement import shares\n"
+        "from lumigraph.captures.sfm.consistency import shares\n"
         "strong, weak = np.full(20, 300), np.full(20, 40)\n"
         "print(*shares(np.concatenate([strong, 0 * weak]), np.concatenate([strong, weak])))\n"
         "print(*shares(0 * weak, weak), *shares(weak[:0], weak[:0]))\n"
@@ -532,7 +533,7 @@ def test_principal_points_move_for_a_reason_only() -> None:
     """Fox, a synthetic scene whose middle is exact, a facade (as measured); a camera that fell apart."""
     script = (
         "import zlib\n"
-        "from lumigraph.captures.structure.refinement import is_clear\n"
+        "from lumigraph.captures.sfm.bundle_adjustment import is_clear\n"
         "shifts, stds = (.0080, .0024, .0199, .09, .0080), (.0005, .0005, .0017, .0005, float('nan'))\n"
         "print([is_clear(*both) for both in zip(shifts, stds)])"
     )
@@ -544,9 +545,9 @@ def test_thin_keeps_the_longest_tracks_and_every_pair() -> None:
     """Three photos: 500 points seen by all, 100 pairs of features that photos 1 and 2 alone share."""
     script = (
         "import zlib, numpy as np, pycolmap\n"
-        "from lumigraph.captures.structure import tracks\n"
-        "from lumigraph.captures.structure.features import Features\n"
-        "from lumigraph.captures.structure.verification import Verified\n"
+        "from lumigraph.captures.sfm import tracks\n"
+        "from lumigraph.captures.sfm.features import Features\n"
+        "from lumigraph.captures.sfm.verification import Verified\n"
         "tracks.PHOTO_QUOTA, tracks.PAIR_QUOTA = 300, 320\n"
         "photo = Features((9, 9), np.zeros((700, 2), np.float32), np.zeros((700, 128), np.uint8))\n"
         "def pair(i, j, rows):\n"

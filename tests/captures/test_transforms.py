@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plyfile import PlyData, PlyElement
 
-from lumigraph.captures import blender, documents, points_ply, transforms
+from lumigraph.captures.readers import blender, checked_json, points_ply, transforms
 from lumigraph.scene.cameras import project, rays
 from lumigraph.scene.errors import CaptureError
 
@@ -251,7 +251,7 @@ def test_broken_json_is_one_clear_error(tmp_path: Path, content: bytes) -> None:
 
 def test_json_without_end_is_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, 3)
-    monkeypatch.setattr(documents, "MAX_BYTES", 100)
+    monkeypatch.setattr(checked_json, "MAX_BYTES", 100)
     with pytest.raises(CaptureError, match="too much"):
         transforms.read(tmp_path)
 

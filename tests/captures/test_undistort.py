@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from lumigraph.captures import transforms, undistort
-from lumigraph.captures.parallel import in_order
-from lumigraph.captures.pixels import MaskFiles, PhotoFiles
+from lumigraph.captures import undistort
+from lumigraph.captures.image_file import MaskFiles, PhotoFiles
+from lumigraph.captures.readers import transforms
+from lumigraph.captures.thread_map import in_order
 from lumigraph.captures.undistort import largest_zooms, prepare
 from lumigraph.scene.cameras import Cameras, Lens, pixel_grid, project, rays
 from lumigraph.scene.capture import ArrayPhotos, Capture, Photos

@@ -14,8 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lumigraph.captures import colmap, write_colmap
-from lumigraph.captures.pixels import MaskFiles, PhotoFiles
+from lumigraph.captures.image_file import MaskFiles, PhotoFiles
+from lumigraph.captures.readers import colmap
+from lumigraph.captures.writers import write_colmap
 from lumigraph.scene.assets import Points
 from lumigraph.scene.cameras import Cameras, Lens, project
 from lumigraph.scene.capture import ArrayPhotos, Capture, every_eighth

@@ -11,8 +11,9 @@ import pytest
 import torch
 from plyfile import PlyData
 
-from lumigraph.captures import transforms, write_transforms
-from lumigraph.captures.pixels import MaskFiles, PhotoFiles
+from lumigraph.captures.image_file import MaskFiles, PhotoFiles
+from lumigraph.captures.readers import transforms
+from lumigraph.captures.writers import write_transforms
 from lumigraph.scene.assets import Points
 from lumigraph.scene.cameras import project
 from lumigraph.scene.errors import CaptureError

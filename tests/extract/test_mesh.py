@@ -11,7 +11,7 @@ import torch
 import trimesh
 from torch import Tensor
 
-from lumigraph.extract import depths, shape, views
+from lumigraph.extract import depth_maps, mesh_operations, view_selection
 from lumigraph.extract.mesh import MeshConfig, lattice_of, mesh, surface
 from lumigraph.extract.points import PointsConfig, points
 from lumigraph.kernels import tsdf
@@ -109,10 +109,10 @@ def test_no_shell_stands_where_views_err() -> None:
 
 def test_blocks_are_sparse() -> None:
     """Twice the resolution needs about four times the memory, as a surface does, not eight times, as a volume would."""
-    maps, _ = result(depths.look(Solid(sphere), views.choose(around(12, 128), 12, 128)))
+    maps, _ = result(depth_maps.look(Solid(sphere), view_selection.choose(around(12, 128), 12, 128)))
     kept = []
     for resolution in (128, 256):
-        lattice = lattice_of(depths.box_of(maps), resolution)
+        lattice = lattice_of(depth_maps.box_of(maps), resolution)
         rule = {"truncation": 4 * lattice.voxel, "least": 1e-3, "carve": 3, "inside": False}
         volume = tsdf.fuse(maps.depth, maps.weight, maps.views.rows(), lattice, **rule)
         kept.append(len(volume.values))
@@ -144,7 +144,7 @@ def test_points_lie_on_the_surface_evenly() -> None:
 def test_pictures_of_many_sizes_and_chosen_views() -> None:
     cameras = around(12, 96)
     cameras.sizes[::2, 1] = 64
-    chosen = views.choose(cameras, 5, 48)
+    chosen = view_selection.choose(cameras, 5, 48)
     assert len(chosen) == 5 and chosen.size == (48, 48)
     assert set(chosen.own[:, 1].tolist()) <= {32, 48} and chosen.theirs()[chosen.own[:, 1] == 32][:, 40].sum() == 0
     apart = torch.pdist(chosen.cameras.positions)
@@ -154,20 +154,24 @@ def test_pictures_of_many_sizes_and_chosen_views() -> None:
 def test_parts_edges_and_volume_against_trimesh() -> None:
     two = trimesh.util.concatenate([trimesh.creation.icosphere(2), trimesh.creation.box().apply_translation([3, 0, 0])])
     vertices, faces = torch.tensor(two.vertices).float(), torch.tensor(two.faces).int()
-    assert len(torch.unique(shape.parts(len(vertices), faces))) == two.body_count == 2
-    assert shape.watertight(faces) and not shape.watertight(faces[1:]) and not shape.watertight(faces[:, [0, 2, 1]][:0])
-    assert shape.volume(vertices, faces) == pytest.approx(two.volume, rel=1e-5)
-    assert len(shape.larger_parts(vertices, faces, 0.99)[1]) == len(trimesh.creation.icosphere(2).faces)
-    assert len(shape.edges(faces)[0]) == len(two.edges_unique)
+    assert len(torch.unique(mesh_operations.parts(len(vertices), faces))) == two.body_count == 2
+    assert (
+        mesh_operations.watertight(faces)
+        and not mesh_operations.watertight(faces[1:])
+        and not mesh_operations.watertight(faces[:, [0, 2, 1]][:0])
+    )
+    assert mesh_operations.volume(vertices, faces) == pytest.approx(two.volume, rel=1e-5)
+    assert len(mesh_operations.larger_parts(vertices, faces, 0.99)[1]) == len(trimesh.creation.icosphere(2).faces)
+    assert len(mesh_operations.edges(faces)[0]) == len(two.edges_unique)
     flipped = faces.clone()
     flipped[0] = flipped[0].flip(0)
-    assert not shape.watertight(flipped)
+    assert not mesh_operations.watertight(flipped)
 
 
 def test_a_small_picture_is_looked_at_between_its_pixels() -> None:
     """Of what has sharp outlines, four views moved by parts of a pixel are one view of twice as many pixels."""
-    twice, _ = result(depths.look(Solid(torus), views.choose(around(3, 48), 3, 48), 2))
-    whole, _ = result(depths.look(Solid(torus), views.choose(around(3, 96), 3, 96)))
+    twice, _ = result(depth_maps.look(Solid(torus), view_selection.choose(around(3, 48), 3, 48), 2))
+    whole, _ = result(depth_maps.look(Solid(torus), view_selection.choose(around(3, 96), 3, 96)))
     assert twice.views.size == whole.views.size == (96, 96)
     assert torch.allclose(twice.views.rows(), whole.views.rows())
     assert float((twice.depth == whole.depth).float().mean()) > 0.99  # rounded otherwise at outlines
@@ -217,5 +221,5 @@ def test_what_cameras_look_at_is_not_swallowed_by_the_voxels_of_all_around() -> 
     assert voxel > 0.036 and across > 1.8  # wider than a pin, and the floor is still there
     standing = made.vertices[(made.vertices[:, 2] > 0.02) & (made.vertices[:, 2] < 0.06)]
     assert len(standing) > 100 and float(pins(standing).abs().mean()) < 0.004
-    maps, _ = result(depths.look(Solid(sphere), views.choose(around(8, 96), 8, 96)))
-    assert depths.core_of(maps, depths.box_of(maps), 48) is None  # an object is divided evenly
+    maps, _ = result(depth_maps.look(Solid(sphere), view_selection.choose(around(8, 96), 8, 96)))
+    assert depth_maps.core_of(maps, depth_maps.box_of(maps), 48) is None  # an object is divided evenly

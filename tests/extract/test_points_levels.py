@@ -15,7 +15,7 @@ from lumigraph.extract.levels import spread_order
 from lumigraph.extract.points import PointsConfig, points
 from lumigraph.scene.errors import RunError
 from lumigraph.wire.events import ExportReport, Made, Note
-from lumigraph.wire.resources import ExportRequest
+from lumigraph.wire.requests import ExportRequest
 from tests.extract.shapes import Solid, around, torus
 from tests.extract.test_mesh import result
 from tests.studio.test_exporting import done, exporting, snowman

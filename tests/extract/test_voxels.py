@@ -12,7 +12,7 @@ from lumigraph.extract.voxels import VoxelsConfig, voxels
 from lumigraph.scene.assets import Voxels
 from lumigraph.scene.errors import FormatError, RunError
 from lumigraph.scene.poses import Similarity
-from lumigraph.wire.resources import ExportRequest
+from lumigraph.wire.requests import ExportRequest
 from tests.extract.shapes import Distance, Solid, around, box, paint, sphere, torus
 from tests.extract.test_mesh import VOLUMES, result
 from tests.studio.test_exporting import BODY, HEAD, TALL, done, exporting, snowman

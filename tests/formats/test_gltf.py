@@ -26,11 +26,11 @@ from PIL import Image
 
 from lumigraph.formats import gltf
 from lumigraph.formats.gltf import Options
-from lumigraph.formats.pictures import encoded
+from lumigraph.formats.texture_images import encoded
 from lumigraph.scene.assets import Mesh, Points, Splats
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.harmonics import C0
-from tests.formats.meshes import assert_same_places, assert_trimesh_sees, looks, seen_colours, some_mesh
+from tests.formats.sample_meshes import assert_same_places, assert_trimesh_sees, looks, seen_colours, some_mesh
 
 JUDGES = Path(__file__).parent / "gltf"
 NEW_TO_THE_VALIDATOR = "MESH_PRIMITIVE_INVALID_ATTRIBUTE"  # it does not know KHR_gaussian_splatting yet

@@ -12,11 +12,11 @@ import torch
 from hypothesis import given
 
 from lumigraph.formats import ksplat
-from lumigraph.formats.packing import blocks
+from lumigraph.formats.quantization import blocks
 from lumigraph.scene.assets import Splats
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.harmonics import C0
-from tests.formats import hostile
+from tests.formats import corrupted_files
 from tests.formats.test_ply import DATA, some_splats
 
 BUCKETS = [4, 4, 3, 1]  # gaussians in each: two full ones of 4, and two that are not
@@ -136,19 +136,19 @@ def test_damaged_files(tmp_path: Path, level: int) -> None:
     def joined(a: bytes, b: bytes, c: bytes) -> bytes:
         return a + parts[1] + b + parts[3] + c
 
-    files = [joined(it, parts[2], parts[4]) for it in hostile.damaged(parts[0]) if len(it) == 64]
-    files += [joined(parts[0], it, parts[4]) for it in hostile.damaged(parts[2]) if len(it) == 64]
-    files += [joined(parts[0], parts[2], it) for it in hostile.damaged(parts[4])]
-    files += list(hostile.damaged(data, flips=20))
-    hostile.assert_survives(ksplat.read, tmp_path / "a.ksplat", files)
+    files = [joined(it, parts[2], parts[4]) for it in corrupted_files.damaged(parts[0]) if len(it) == 64]
+    files += [joined(parts[0], it, parts[4]) for it in corrupted_files.damaged(parts[2]) if len(it) == 64]
+    files += [joined(parts[0], parts[2], it) for it in corrupted_files.damaged(parts[4])]
+    files += list(corrupted_files.damaged(data, flips=20))
+    corrupted_files.assert_survives(ksplat.read, tmp_path / "a.ksplat", files)
 
 
-@hostile.calmly
-@given(changes=hostile.edits, seed=hostile.st.integers(0, 99))
-def test_edited_files(tmp_path: Path, changes: hostile.Edits, seed: int) -> None:
+@corrupted_files.calmly
+@given(changes=corrupted_files.edits, seed=corrupted_files.st.integers(0, 99))
+def test_edited_files(tmp_path: Path, changes: corrupted_files.Edits, seed: int) -> None:
     data = np.frombuffer(packed(example(1), seed % 3), np.uint8).copy()
     draw = np.random.default_rng(seed)
     for start in (0, 4096):
         data[start + draw.integers(0, 44)] = draw.integers(256)
-    (tmp_path / "a.ksplat").write_bytes(hostile.edited(data.tobytes(), changes))
-    hostile.read_or_refused(ksplat.read, tmp_path / "a.ksplat")
+    (tmp_path / "a.ksplat").write_bytes(corrupted_files.edited(data.tobytes(), changes))
+    corrupted_files.read_or_refused(ksplat.read, tmp_path / "a.ksplat")

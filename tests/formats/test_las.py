@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lumigraph.formats import las
-from lumigraph.formats.streams import ROWS
+from lumigraph.formats.chunked import ROWS
 from lumigraph.scene.assets import Mesh, Points
 from lumigraph.scene.errors import FormatError
 from tests.formats.test_ply import same_bits, some_points, some_splats

@@ -18,7 +18,7 @@ from lumigraph.formats import mesh_ply
 from lumigraph.formats.triangles import fans
 from lumigraph.scene.assets import Mesh
 from lumigraph.scene.errors import FormatError
-from tests.formats.meshes import assert_trimesh_sees, looks, seen_colours, some_mesh
+from tests.formats.sample_meshes import assert_trimesh_sees, looks, seen_colours, some_mesh
 
 MESHES = {
     "bare": some_mesh(),

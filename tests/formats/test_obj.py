@@ -18,7 +18,7 @@ from PIL import Image
 from lumigraph.formats import obj
 from lumigraph.scene.assets import Mesh, Points
 from lumigraph.scene.errors import FormatError
-from tests.formats.meshes import assert_trimesh_sees, looks, seen_colours, some_mesh
+from tests.formats.sample_meshes import assert_trimesh_sees, looks, seen_colours, some_mesh
 
 MESHES = {
     "bare": some_mesh(),

@@ -18,11 +18,11 @@ from hypothesis import given
 from PIL import Image
 
 from lumigraph.formats import sog
-from lumigraph.formats.packing import morton_order
-from lumigraph.formats.palette import codebook, nearest_code, palette
+from lumigraph.formats.codebook import codebook, nearest_code, palette
+from lumigraph.formats.quantization import morton_order
 from lumigraph.scene.assets import Points, Splats
 from lumigraph.scene.errors import FormatError
-from tests.formats import hostile
+from tests.formats import corrupted_files
 from tests.formats.test_ply import DATA, some_splats
 
 
@@ -287,30 +287,30 @@ def test_no_memory_for_what_is_announced(tmp_path: Path, good: dict[str, bytes])
         packed(tmp_path / "bad.sog", with_meta(good, count=200_000_000)).read_bytes(),
         packed(tmp_path / "bad.sog", with_meta(good, count=60_000)).read_bytes(),
     ]
-    hostile.assert_survives(sog.read, tmp_path / "bad.sog", lies)
+    corrupted_files.assert_survives(sog.read, tmp_path / "bad.sog", lies)
 
 
 def test_damaged_files(tmp_path: Path, good: dict[str, bytes]) -> None:
     path = packed(tmp_path / "a.sog", good)
-    hostile.assert_survives(sog.read, path, hostile.damaged(path.read_bytes()))
+    corrupted_files.assert_survives(sog.read, path, corrupted_files.damaged(path.read_bytes()))
     whole = json.loads(good["meta.json"])
     texts = [json.dumps(whole, indent=0).replace(old, new) for old, new in (("0.", "-"), ("[", "{"), ("1", "null"))]
-    hostile.assert_survives(
+    corrupted_files.assert_survives(
         sog.read, path, [packed(path, {**good, "meta.json": t.encode()}).read_bytes() for t in texts]
     )
 
 
-@hostile.calmly
-@given(changes=hostile.edits)
-def test_edited_pictures(tmp_path_factory: pytest.TempPathFactory, changes: hostile.Edits) -> None:
+@corrupted_files.calmly
+@given(changes=corrupted_files.edits)
+def test_edited_pictures(tmp_path_factory: pytest.TempPathFactory, changes: corrupted_files.Edits) -> None:
     folder = tmp_path_factory.getbasetemp() / "edited"
     if not folder.exists():
         folder.mkdir()
         sog.write(some_splats(20, 1), folder / "a.sog")
     entries = entries_of(folder / "a.sog")
     for name in ("means_l.webp", "sh0.webp", "shN_labels.webp"):
-        edited = {**entries, name: hostile.edited(entries[name], changes)}
-        hostile.read_or_refused(sog.read, packed(folder / "b.sog", edited))
+        edited = {**entries, name: corrupted_files.edited(entries[name], changes)}
+        corrupted_files.read_or_refused(sog.read, packed(folder / "b.sog", edited))
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from lumigraph.formats import ply, spz
 from lumigraph.scene.assets import Points, Splats
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.poses import matrix_from_quaternion
-from tests.formats import hostile
+from tests.formats import corrupted_files
 from tests.formats.test_ply import DATA, some_splats
 
 
@@ -244,7 +244,7 @@ def test_extensions_are_heeded(tmp_path: Path, version: int) -> None:
             with pytest.raises(FormatError, match=f"axes are turned .*coordinate_system {axes}"):
                 spz.read(path)
     path.write_bytes(extended(orbit + struct.pack("<II", 0xADBE0003, 1 << 31)))  # longer than the file
-    hostile.read_or_refused(spz.read, path)
+    corrupted_files.read_or_refused(spz.read, path)
 
 
 # --- hostile bytes ----------------------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ def test_no_memory_for_what_is_announced(tmp_path: Path) -> None:
     longer = four[:32] + struct.pack("<QQ", len(frame), 180) + four[48:128] + frame
     most = four[:8] + struct.pack("<I", 0xFFFFFFFF) + four[12:]
     lies = [bomb, struct.pack("<IIIBBBB", spz.MAGIC, 2, 1 << 31, 3, 12, 0, 0), longer, most]
-    hostile.assert_survives(spz.read, tmp_path / "a.spz", lies)
+    corrupted_files.assert_survives(spz.read, tmp_path / "a.spz", lies)
     for data, said in ((bomb, "which no file of"), (most, "which no file of")):
         (tmp_path / "a.spz").write_bytes(data)
         with pytest.raises(FormatError, match=said):
@@ -272,22 +272,22 @@ def test_damaged_files(tmp_path: Path, version: int) -> None:
     path = tmp_path / "a.spz"
     spz.write(some_splats(50, 1), path, spz.Options(version=version))  # type: ignore[arg-type]
     data = path.read_bytes()
-    hostile.assert_survives(spz.read, path, hostile.damaged(data))
+    corrupted_files.assert_survives(spz.read, path, corrupted_files.damaged(data))
     if version == 2:  # gzip notices nearly all of it, so the damage is done before it as well
         inner = gzip.decompress(data)
-        hostile.assert_survives(spz.read, path, (gzip.compress(it, 1) for it in hostile.damaged(inner)))
+        corrupted_files.assert_survives(spz.read, path, (gzip.compress(it, 1) for it in corrupted_files.damaged(inner)))
 
 
 @pytest.mark.parametrize("version", [2, 4])
-@hostile.calmly
-@given(changes=hostile.edits)
-def test_edited_files(tmp_path: Path, version: int, changes: hostile.Edits) -> None:
+@corrupted_files.calmly
+@given(changes=corrupted_files.edits)
+def test_edited_files(tmp_path: Path, version: int, changes: corrupted_files.Edits) -> None:
     path = tmp_path / "a.spz"
     spz.write(some_splats(5, 1), path, spz.Options(version=version))  # type: ignore[arg-type]
     data = path.read_bytes()
     if version == 2:
-        data = gzip.compress(hostile.edited(gzip.decompress(data), changes), 1)
+        data = gzip.compress(corrupted_files.edited(gzip.decompress(data), changes), 1)
     else:
-        data = hostile.edited(data, changes)
+        data = corrupted_files.edited(data, changes)
     path.write_bytes(data)
-    hostile.read_or_refused(spz.read, path)
+    corrupted_files.read_or_refused(spz.read, path)

@@ -17,7 +17,7 @@ from lumigraph.formats import stl
 from lumigraph.formats.triangles import joined, open_edges
 from lumigraph.scene.assets import Mesh, Points
 from lumigraph.scene.errors import FormatError
-from tests.formats.meshes import assert_trimesh_sees, opened_by_trimesh, some_mesh
+from tests.formats.sample_meshes import assert_trimesh_sees, opened_by_trimesh, some_mesh
 
 
 def test_trimesh_sees_the_same(tmp_path: Path) -> None:

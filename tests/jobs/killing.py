@@ -6,10 +6,10 @@ import sys
 import time
 from pathlib import Path
 
+from lumigraph.jobs.data_folder import DataFolder
 from lumigraph.jobs.database import Database
 from lumigraph.jobs.dispatcher import Dispatcher
-from lumigraph.jobs.executors.local import LocalExecutor
-from lumigraph.jobs.folder import DataFolder
+from lumigraph.jobs.executors.prefork import LocalExecutor
 from lumigraph.jobs.migrate import migrate
 from lumigraph.jobs.store import Store
 

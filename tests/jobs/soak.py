@@ -23,7 +23,7 @@ from sqlalchemy import text
 from lumigraph.jobs.database import Database
 from lumigraph.jobs.migrate import migrate
 from lumigraph.jobs.store import MOST_CRASHES, Order, Store
-from lumigraph.wire.jobs import CheckJob, Job
+from lumigraph.wire.resources import CheckJob, Job
 from tests.jobs.workers import at_work, nurseries
 
 STEPS, PAUSE, SAVE_EVERY = 60, 0.02, 5

@@ -15,14 +15,14 @@ import psutil
 import pytest
 
 from lumigraph.jobs import dispatcher as dispatching
+from lumigraph.jobs.data_folder import DataFolder, InUseError, file_system_of
 from lumigraph.jobs.database import Database
 from lumigraph.jobs.dispatcher import Dispatcher
-from lumigraph.jobs.executors.local import WORKER, LocalExecutor
-from lumigraph.jobs.folder import DataFolder, InUseError, file_system_of
+from lumigraph.jobs.executors.prefork import WORKER, LocalExecutor
 from lumigraph.jobs.migrate import migrate
 from lumigraph.jobs.store import Order, Store
 from lumigraph.wire.events import Snapshot, from_line
-from lumigraph.wire.jobs import CheckJob, Job
+from lumigraph.wire.resources import CheckJob, Job
 from tests.jobs.workers import at_work, nurseries
 
 PATIENCE = 240.0  # seconds that a busy machine may take over what takes one
@@ -102,7 +102,7 @@ def test_a_killed_worker_goes_on_from_what_it_saved(engine: Engine) -> None:
 
 
 def test_what_fails_says_why(engine: Engine) -> None:
-    from lumigraph.wire.jobs import EvaluateJob
+    from lumigraph.wire.resources import EvaluateJob
 
     [job] = engine.ask(Order(EvaluateJob()))
     engine.until(lambda: state(engine, job) == "failed")
@@ -212,7 +212,7 @@ def test_a_killed_nursery_takes_its_workers_along_and_their_jobs_go_on(engine: E
 
 
 def test_the_nursery_ends_when_nothing_is_to_be_done(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lumigraph.jobs.executors.local.UNUSED", 0.3)
+    monkeypatch.setattr("lumigraph.jobs.executors.prefork.UNUSED", 0.3)
     for _ in range(2):
         [job] = engine.ask(Order(CheckJob()))
         engine.until(lambda: state(engine, job) == "succeeded")  # noqa: B023
@@ -287,7 +287,7 @@ def test_one_server_a_data_folder(tmp_path: Path) -> None:
 
 def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert file_system_of(Path("/proc/self")) == "proc" or sys.platform != "linux"
-    monkeypatch.setattr("lumigraph.jobs.folder.file_system_of", lambda _: "nfs4")
+    monkeypatch.setattr("lumigraph.jobs.data_folder.file_system_of", lambda _: "nfs4")
     with pytest.raises(ValueError, match=r"network file system \(nfs4\)"):
         DataFolder(tmp_path).database_url()
 

@@ -11,7 +11,7 @@ from lumigraph.jobs import migrate as migrations
 from lumigraph.jobs.database import Database
 from lumigraph.jobs.store import MOST_CRASHES, Beat, Claim, ConflictError, File, NotFoundError, Order, Store, new_id
 from lumigraph.jobs.tables import artifact, metadata
-from lumigraph.wire.jobs import CheckJob, Job
+from lumigraph.wire.resources import CheckJob, Job
 
 
 def ask(store: Store, *orders: Order, project: str | None = None) -> list[Job]:

@@ -50,6 +50,6 @@ def nurseries(server: int) -> list[psutil.Process]:
     with contextlib.suppress(psutil.Error):
         for child in psutil.Process(server).children():
             with contextlib.suppress(psutil.Error):
-                if "lumigraph.jobs.executors.nursery" in child.cmdline():
+                if "lumigraph.jobs.executors.forkserver" in child.cmdline():
                     found.append(child)
     return found

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from lumigraph.kernels import adam, cuda, hashgrid, march, operations, splat, splat_cuda, volume
+from lumigraph.kernels import adam, cuda, hashgrid, march, operations, splatting, splatting_cuda, volume
 from tests.kernels import emulated
 
 assert adam and hashgrid and march and volume  # have defined their operations
@@ -26,7 +26,7 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         if "LUMIGRAPH_ISA" in os.environ:
             pytest.skip("it has no instruction sets to choose from")
         launcher = emulated.launcher()
-        monkeypatch.setattr(splat, "view_of", lambda device: splat_cuda.View(launcher, device))
+        monkeypatch.setattr(splatting, "view_of", lambda device: splatting_cuda.View(launcher, device))
         monkeypatch.setattr(cuda, "launcher", lambda device: launcher)
         played = torch.library.Library("lumigraph", "IMPL")
         with warnings.catch_warnings():

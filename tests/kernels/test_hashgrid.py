@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lumigraph.kernels import hashgrid, splat
+from lumigraph.kernels import hashgrid, splatting
 from lumigraph.kernels.reference import hashgrid as twin
 
 GRIDS = [(10, 4, 64), (14, 16, 512), (19, 16, 2048)]
@@ -85,16 +85,16 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
     grid = hashgrid.Grid(12, 8, 256)
     table, weights, xyz, direction = inputs(grid, 5000)
     up = torch.ones(5000, 4)
-    most = splat.threads()
+    most = splatting.threads()
     results = []
     try:
         for threads in (1, 2, 4):
-            splat.set_threads(threads)
+            splatting.set_threads(threads)
             leaves = [table.clone().requires_grad_(), weights.clone().requires_grad_()]
             out = hashgrid.field(grid, *leaves, xyz, direction)
             results.append([out.detach(), *torch.autograd.grad(out, leaves, up)])
     finally:
-        splat.set_threads(most)
+        splatting.set_threads(most)
     for result in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(result, results[0], strict=True))
 

@@ -10,7 +10,7 @@ from numpy.polynomial import legendre
 from torch import Tensor
 
 from benchmarks.scenes import Scene, blob
-from lumigraph.kernels.reference import splat as reference
+from lumigraph.kernels.reference import splatting as reference
 
 RAW = ("means", "log_scales", "quats", "logit_opacities", "sh", "world_to_cam", "background")
 

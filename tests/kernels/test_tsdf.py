@@ -7,9 +7,9 @@ import torch
 import trimesh
 from torch import Tensor
 
-from lumigraph.kernels import bake, cubes, raster, tsdf
+from lumigraph.kernels import bake, marching_cubes, raster, tsdf
 from lumigraph.kernels.reference import bake as bake_twin
-from lumigraph.kernels.reference import cubes as cubes_twin
+from lumigraph.kernels.reference import marching_cubes as cubes_twin
 from lumigraph.kernels.reference import raster as raster_twin
 from lumigraph.kernels.reference import tsdf as tsdf_twin
 
@@ -86,7 +86,7 @@ def test_cubes_cross_cells_as_the_twin_says() -> None:
     g = torch.Generator().manual_seed(0)
     values = torch.rand(16, 8, 16, generator=g) * 2 - 1
     values[3, 4, 5] = math.nan
-    vertices, faces = cubes.march_cubes(blocks_of(values))
+    vertices, faces = marching_cubes.march_cubes(blocks_of(values))
     polygons = cubes_twin.loops(values)
     assert len(faces) == sum(len(p) - 2 for p in polygons)
     at = {tuple(round(c, 3) for c in v): i for i, v in enumerate(vertices.tolist())}
@@ -105,7 +105,7 @@ def test_noise_closes_whatever_the_cases() -> None:
     g = torch.Generator().manual_seed(1)
     volume = blocks_of(torch.rand(24, 24, 24, generator=g) * 2 - 1)
     volume.blocks[0, 1, 1], volume.blocks[2, 1, 0] = tsdf.INSIDE, tsdf.OUTSIDE
-    vertices, faces = cubes.march_cubes(volume, beyond=1.0)
+    vertices, faces = marching_cubes.march_cubes(volume, beyond=1.0)
     mesh = trimesh.Trimesh(vertices.numpy(), faces.numpy(), process=False)
     assert mesh.is_watertight and mesh.is_winding_consistent and mesh.volume > 0
 
@@ -150,4 +150,4 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="no such corner"):
         raster.raster(torch.zeros(3, 3), torch.tensor([[0, 1, 3]], dtype=torch.int32), (8, 8))
     with pytest.raises(ValueError, match="no such block"):
-        cubes.march_cubes(tsdf.Volume(torch.ones(1, 1, 1, dtype=torch.int32), torch.zeros(1, 8, 8, 8)))
+        marching_cubes.march_cubes(tsdf.Volume(torch.ones(1, 1, 1, dtype=torch.int32), torch.zeros(1, 8, 8, 8)))

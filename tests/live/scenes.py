@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.scenes import blob, pack
-from lumigraph.live.process import inherited, serve
+from lumigraph.live.renderer import inherited, serve
 from lumigraph.live.session import Session
 from lumigraph.methods.splat import SplatField, load
 from lumigraph.scene.cameras import Cameras

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from lumigraph.live.flight import between
-from lumigraph.live.pace import SCALES, Pace, scaled
+from lumigraph.live.camera_animation import between
+from lumigraph.live.resolution import SCALES, Pace, scaled
 from lumigraph.live.session import FRAME, REST, Session, Work
 from lumigraph.wire.live import Camera, Done, Error, FlyTo, Hello, Move, RenderFrame, Set
 from tests.live.camera import CAMERA

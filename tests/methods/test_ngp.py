@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lumigraph.kernels import adam, hashgrid, march, volume
 from lumigraph.methods import memory, nerf, ngp
-from lumigraph.methods.beginning import Beginning
-from lumigraph.methods.pixels import Anchors, Pixels
+from lumigraph.methods.initialization import Beginning
+from lumigraph.methods.ray_sampler import Anchors, Pixels
 from lumigraph.methods.train import Budget
 from lumigraph.scene.assets import Points
 from lumigraph.scene.cameras import Cameras, Rays, pixel_grid, rays

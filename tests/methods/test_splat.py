@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 
-from lumigraph.kernels import splat as kernel
-from lumigraph.kernels import splat_cuda
+from lumigraph.kernels import splatting as kernel
+from lumigraph.kernels import splatting_cuda
 from lumigraph.methods import splat
-from lumigraph.methods.beginning import Beginning, free_depths, free_radii
+from lumigraph.methods.initialization import Beginning, free_depths, free_radii
 from lumigraph.methods.train import Budget
 from lumigraph.scene.assets import Points
 from lumigraph.scene.cameras import Cameras
@@ -134,7 +134,7 @@ def test_the_kernels_of_a_gpu_learn_what_those_of_the_processor_learn(monkeypatc
     errors = {}
     for where in ("cpu", "played"):
         if where == "played":
-            monkeypatch.setattr(kernel, "view_of", lambda device: splat_cuda.View(emulated.launcher(), device))
+            monkeypatch.setattr(kernel, "view_of", lambda device: splatting_cuda.View(emulated.launcher(), device))
             monkeypatch.setattr(splat.SplatTraining, "_grow", splat.SplatTraining._grow_without_waiting)
         training = splat.start(seen, settings, Budget(steps=40))
         told = [training.step(i, i / 40) for i in range(40)]

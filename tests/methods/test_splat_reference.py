@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.scenes import blob
-from lumigraph.kernels.reference import splat as reference
+from lumigraph.kernels.reference import splatting as reference
 from lumigraph.methods import splat_reference
 from lumigraph.methods.splat import from_splats
 from lumigraph.scene.assets import Splats

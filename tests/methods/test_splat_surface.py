@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lumigraph.kernels import splat as kernel
+from lumigraph.kernels import splatting as kernel
 from lumigraph.methods import splat, splat_surface
 from lumigraph.methods.train import Budget
 from lumigraph.scene.cameras import Cameras

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from tests.server.serving import application
+from tests.server.running_server import application
 
 
 @pytest.fixture

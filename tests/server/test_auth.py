@@ -20,9 +20,9 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from lumigraph.server import problems
-from lumigraph.server.auth import SECURITY, Guard, allowed_hosts, cookie_name, cookie_value, take_token
-from lumigraph.server.tokens import read_or_make_token, rotate_token, token_file
-from tests.server.serving import free_socket, served
+from lumigraph.server.auth.access import SECURITY, Guard, allowed_hosts, cookie_name, cookie_value, take_token
+from lumigraph.server.auth.tokens import read_or_make_token, rotate_token, token_file
+from tests.server.running_server import free_socket, served
 
 TOKEN = "a-secret-of-some-length-0123456789"
 HOST = "localhost:7007"

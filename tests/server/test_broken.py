@@ -19,9 +19,9 @@ import httpx
 import pytest
 from tusclient.client import TusClient
 
-from lumigraph.server import pour
-from lumigraph.server.limits import Limits
-from tests.server.serving import application, served
+from lumigraph.server.files import body_writer
+from lumigraph.server.files.quotas import Limits
+from tests.server.running_server import application, served
 from tests.server.test_uploads import BODY, FILES, TUS, UPLOADS, metadata
 
 ROOT = Path(__file__).parents[2]
@@ -144,7 +144,7 @@ def test_an_endless_body_ends(data: Path) -> None:
         with contextlib.suppress(httpx.TransportError):  # closed before the client looked for an answer
             assert httpx.put(f"{url}{FILES}/a.txt", content=endless(), timeout=20).status_code == 413
         assert time.monotonic() - start < 8
-        assert sent < 10_000_000 + pour.LINGER_BYTES + (32 << 20)
+        assert sent < 10_000_000 + body_writer.LINGER_BYTES + (32 << 20)
         assert httpx.get(url + FILES).json() == []
     assert list((data / "p" / "uploads").iterdir()) == []
 
@@ -213,7 +213,7 @@ def test_a_full_disk(url: str, data: Path, monkeypatch: pytest.MonkeyPatch, erro
 
     where = begin(url, "a.bin", len(DATA))
     with monkeypatch.context() as patch:
-        patch.setattr(pour.os, "pwrite", write)
+        patch.setattr(body_writer.os, "pwrite", write)
         answers = [
             httpx.patch(where, headers={**BODY, "upload-offset": "0"}, content=DATA),
             httpx.put(f"{url}{FILES}/b.bin", content=DATA),
@@ -236,7 +236,7 @@ def start(data: Path, file_bytes: int = resource.RLIM_INFINITY) -> tuple[subproc
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY))
 
-    command = [sys.executable, "-m", "tests.server.serving", str(data)]
+    command = [sys.executable, "-m", "tests.server.running_server", str(data)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=limit)
     assert process.stdout is not None
     return process, f"http://127.0.0.1:{process.stdout.readline().strip()}"

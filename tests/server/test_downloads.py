@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.testclient import TestClient
 
 from lumigraph.server import problems
-from lumigraph.server.downloads import INLINE, disposition, send_file
+from lumigraph.server.files.downloads import INLINE, disposition, send_file
 
 BYTES = bytes(range(256)) * 10  # 2560
 

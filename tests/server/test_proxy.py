@@ -16,10 +16,10 @@ import websockets.sync.client
 from websockets.exceptions import InvalidStatus
 
 from lumigraph.client import Client
-from lumigraph.wire import jobs as wire
+from lumigraph.wire import resources as wire
 from tests.debian import program
-from tests.server.serving import free_socket
-from tests.server.studio import ROOT, Studio
+from tests.server.running_server import free_socket
+from tests.server.studio_process import ROOT, Studio
 
 PATIENCE = 120.0
 # So that the proxy leaves this machine as it is: no certificate installed in it, no port but the one it is given.

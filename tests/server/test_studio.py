@@ -27,10 +27,10 @@ from websockets.exceptions import InvalidStatus
 
 from lumigraph.cli.main import main
 from lumigraph.client import AsyncClient, Client, ClientError, JobError
-from lumigraph.studio import catalogue, options
-from lumigraph.wire import jobs as wire
+from lumigraph.studio import config_schema, registry
+from lumigraph.wire import resources as wire
 from lumigraph.wire.events import Made, Progress
-from tests.server.studio import ROOT, Studio, resident_megabytes
+from tests.server.studio_process import ROOT, Studio, resident_megabytes
 from tests.studio.conftest import make_capture
 
 FOX = ROOT.parent / "shared" / "data" / "fox"
@@ -101,9 +101,9 @@ def test_what_the_server_says_of_itself_is_what_it_does(studio: Studio) -> None:
     """Schemathesis, from outside: no 5xx, nothing that the OpenAPI document does not promise."""
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{studio.url}/openapi.json"]
-    options = ["--url", studio.url, "--header", f"Authorization: Bearer {studio.token}", "--checks", checks]
-    options += ["--max-examples", "4", "--generation-deterministic", "--no-color", "--request-timeout", "120"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, cwd=studio.data.parent)
+    config_schema = ["--url", studio.url, "--header", f"Authorization: Bearer {studio.token}", "--checks", checks]
+    config_schema += ["--max-examples", "4", "--generation-deterministic", "--no-color", "--request-timeout", "120"]
+    done = subprocess.run([*command, *config_schema], capture_output=True, text=True, cwd=studio.data.parent)
     assert done.returncode == 0, done.stdout[-6000:]
 
 
@@ -138,14 +138,14 @@ def test_what_a_method_does_not_know_is_named(studio: Studio, client: Client) ->
 
 def test_methods_and_formats_are_those_of_the_catalogue(client: Client) -> None:
     methods = client._ask("GET", "/api/v1/methods").json()
-    assert [one["name"] for one in methods] == list(catalogue.methods())
-    assert [one["name"] for one in methods if one["default"]] == [catalogue.DEFAULT_METHOD]
+    assert [one["name"] for one in methods] == list(registry.methods())
+    assert [one["name"] for one in methods if one["default"]] == [registry.DEFAULT_METHOD]
     for one in methods:
-        config = catalogue.method(one["name"]).Config
-        assert [setting["name"] for setting in one["settings"]] == [s.name for s in options.settings(config)]
+        config = registry.method(one["name"]).Config
+        assert [setting["name"] for setting in one["settings"]] == [s.name for s in config_schema.settings(config)]
         assert all(setting["doc"] for setting in one["settings"])
     formats = client._ask("GET", "/api/v1/formats").json()
-    assert {one["form"] for one in formats} == {suffix.removeprefix(".") for suffix in catalogue.suffixes()}
+    assert {one["form"] for one in formats} == {suffix.removeprefix(".") for suffix in registry.suffixes()}
 
 
 def test_bounds_of_a_setting_are_those_that_jobs_are_held_to(client: Client) -> None:

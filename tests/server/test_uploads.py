@@ -13,11 +13,12 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from lumigraph.server import below, shelf, uploads
-from lumigraph.server.limits import Ledger, Limits
+from lumigraph.server.api import uploads
+from lumigraph.server.files import project_files, safe_open
+from lumigraph.server.files.quotas import Ledger, Limits
 from lumigraph.server.problems import MEDIA_TYPE
-from tests.server import pictures
-from tests.server.serving import application
+from tests.server import sample_images
+from tests.server.running_server import application
 
 TUS = {"tus-resumable": "1.0.0"}
 BODY = {**TUS, "content-type": "application/offset+octet-stream"}
@@ -232,7 +233,7 @@ def test_a_name_taken_meanwhile(client: TestClient, data: Path) -> None:
 
 
 def test_what_it_is_not(client: TestClient, data: Path) -> None:
-    bomb = pictures.png(40_000, 30_000)
+    bomb = sample_images.png(40_000, 30_000)
     for name, content, status in (("a.png", bomb, 413), ("a.jpg", bomb, 415), ("a.png", b"<svg>", 415)):
         put = client.put(f"{FILES}/{name}", content=content)
         where = declare(client, name, len(content)).headers["location"]
@@ -241,7 +242,7 @@ def test_what_it_is_not(client: TestClient, data: Path) -> None:
         assert client.head(where, headers=TUS).status_code == 404
     assert client.get(FILES).json() == []
     assert left(data) == []
-    assert client.put(f"{FILES}/a.png", content=pictures.png(4000, 3000)).status_code == 201
+    assert client.put(f"{FILES}/a.png", content=sample_images.png(4000, 3000)).status_code == 201
 
 
 def test_what_it_is_not_is_seen_at_its_beginning(data: Path) -> None:
@@ -391,9 +392,9 @@ def test_the_rooms_fit_any_prefix(data: Path) -> None:
 
 def test_two_servers_do_not_write_one_file(client: TestClient, data: Path) -> None:
     where = declare(client, "a.txt", 4).headers["location"]
-    with below.folder(data / "p", (shelf.UPLOADS,)) as folder:
-        other = below.file(folder, where.rpartition("/")[2], os.O_RDWR)
-    shelf.lock(other)
+    with safe_open.folder(data / "p", (project_files.UPLOADS,)) as folder:
+        other = safe_open.file(folder, where.rpartition("/")[2], os.O_RDWR)
+    project_files.lock(other)
     assert client.patch(where, headers={**BODY, "upload-offset": "0"}, content=b"0123").status_code == 423
     os.close(other)
     assert client.patch(where, headers={**BODY, "upload-offset": "0"}, content=b"0123").status_code == 204

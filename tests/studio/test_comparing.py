@@ -9,7 +9,7 @@ import pytest
 from lumigraph.cli.main import main
 from lumigraph.scene.errors import RunError
 from lumigraph.studio import comparing
-from lumigraph.wire.resources import CompareRequest
+from lumigraph.wire.requests import CompareRequest
 from tests.studio.conftest import PHOTOS, make_capture
 from tests.studio.test_verbs import done, trained
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from lumigraph.formats import gltf, obj, ply
-from lumigraph.formats.streams import ROWS
+from lumigraph.formats.chunked import ROWS
 from lumigraph.scene.assets import Points
 from lumigraph.scene.errors import FormatError
-from lumigraph.studio import catalogue, inspecting, pacing
+from lumigraph.studio import inspecting, progress, registry
 from lumigraph.wire.events import Event, ExportReport, Made, Note, Progress
-from tests.formats.meshes import some_mesh
+from tests.formats.sample_meshes import some_mesh
 from tests.formats.test_ply import some_points, some_splats
 from tests.studio.test_exporting import convert
 
@@ -51,18 +51,18 @@ def test_batches_and_the_whole_come_to_the_same(
 ) -> None:
     """The same bytes, the same report, the same words, though one of both knows nothing of streams."""
     asset: Any = some_points(ROWS + 5000) if source.startswith("p") else some_splats(ROWS + 5000, 2)
-    catalogue.format_for(tmp_path / source, type(asset)).write(asset, tmp_path / source)
-    forms = catalogue.formats()
+    registry.format_for(tmp_path / source, type(asset)).write(asset, tmp_path / source)
+    forms = registry.formats()
     events, report = convert(tmp_path / source, tmp_path / out)
     data = (tmp_path / out).read_bytes()
-    before = vars(catalogue.asset_reader(tmp_path / out).read(tmp_path / out))
+    before = vars(registry.asset_reader(tmp_path / out).read(tmp_path / out))
     (tmp_path / out).unlink()
     unstreamed: Any = [SimpleNamespace(**{k: v for k, v in vars(it).items() if k not in STREAMS}) for it in forms]
-    monkeypatch.setattr(catalogue, "formats", lambda: unstreamed)
+    monkeypatch.setattr(registry, "formats", lambda: unstreamed)
     whole, same = convert(tmp_path / source, tmp_path / out)
     assert report == same and without_progress(events) == without_progress(whole)
     assert data == (tmp_path / out).read_bytes() or (source, out) in TURNED
-    for name, value in vars(catalogue.asset_reader(tmp_path / out).read(tmp_path / out)).items():
+    for name, value in vars(registry.asset_reader(tmp_path / out).read(tmp_path / out)).items():
         assert value is None or not value.is_floating_point() or (value - before[name]).abs().max() < 1e-14
     assert report.read_back and report.bounds != ((0, 0, 0), (0, 0, 0))
 
@@ -74,7 +74,7 @@ def without_progress(events: list[Event]) -> list[Event]:
 def test_what_takes_long_says_how_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ply.write(some_splats(3 * ROWS, 0), tmp_path / "a.ply")
     assert [type(event) for event in convert(tmp_path / "a.ply", tmp_path / "a.spz")[0]] == [Note, ExportReport, Made]
-    monkeypatch.setattr(pacing, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "EVERY", 0.0)
     events, _ = convert(tmp_path / "a.ply", tmp_path / "a.las")
     said = [event for event in events if isinstance(event, Progress)]
     assert list(dict.fromkeys(event.stage for event in said)) == ["count", "write", "check"]
@@ -138,9 +138,9 @@ import resource, sys
 from pathlib import Path
 import torch
 from lumigraph.formats import ply
-from lumigraph.formats.streams import Stream, drain, rows
+from lumigraph.formats.chunked import Stream, drain, rows
 from lumigraph.studio import converting, inspecting
-from lumigraph.wire.resources import ConvertRequest
+from lumigraph.wire.requests import ConvertRequest
 from tests.formats.test_ply import some_splats
 
 folder, targets = Path(sys.argv[1]), sys.argv[2:]

@@ -19,8 +19,9 @@ import pytest
 import torch
 
 from lumigraph.cli import main as cli
-from lumigraph.studio import catalogue, project, training
-from lumigraph.studio.project import Run, read_events
+from lumigraph.studio import registry, training
+from lumigraph.studio import run as project
+from lumigraph.studio.run import Run, read_events
 from tests.studio.conftest import ROOT
 
 STEPS = 80
@@ -143,7 +144,7 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("method", catalogue.METHODS)
+@pytest.mark.parametrize("method", registry.METHODS)
 def test_each_method_goes_on_from_where_it_was_killed(
     context: ForkServerContext, plugin: Path, capture: Path, tmp_path: Path, method: str
 ) -> None:

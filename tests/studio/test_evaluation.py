@@ -17,10 +17,10 @@ from lumigraph.methods import train as loop
 from lumigraph.scene.assets import Splats
 from lumigraph.scene.errors import RunError
 from lumigraph.studio import verbs
-from lumigraph.studio.project import Run
+from lumigraph.studio.run import Run
 from lumigraph.studio.training import load_field, read_capture
 from lumigraph.wire.events import Note
-from lumigraph.wire.resources import EvaluateRequest, TrainRequest
+from lumigraph.wire.requests import EvaluateRequest, TrainRequest
 from tests.studio.test_verbs import done
 
 

@@ -16,15 +16,15 @@ import trimesh
 from torch import Tensor
 
 from lumigraph.formats import mesh_ply, stl
-from lumigraph.formats.streams import Stream
+from lumigraph.formats.chunked import Stream
 from lumigraph.scene.assets import Mesh, Splats
 from lumigraph.scene.cameras import Cameras, pixel_grid, rays
 from lumigraph.scene.errors import FormatError, RunError
 from lumigraph.scene.images import Image
 from lumigraph.scene.poses import look_at
-from lumigraph.studio import catalogue, converting, exporting, inspecting, placing
+from lumigraph.studio import converting, exporting, inspecting, orientation, registry
 from lumigraph.wire.events import Event, ExportReport, Made, Note
-from lumigraph.wire.resources import ConvertRequest, ExportRequest, Placing, ScaleRequest
+from lumigraph.wire.requests import ConvertRequest, ExportRequest, Placing, ScaleRequest
 from tests.formats.test_ply import some_splats
 
 UP = torch.nn.functional.normalize(torch.tensor([0.3, -0.8, 0.5], dtype=torch.float64), dim=0)
@@ -166,20 +166,20 @@ def test_what_other_formats_say_of_up_and_units(snowman: Path, tmp_path: Path) -
 def test_splat_files_keep_the_axes_of_the_capture_and_others_stand(snowman: Path, tmp_path: Path) -> None:
     means = Snowman().splats().means
     export(snowman, tmp_path / "a.ply")
-    kept = catalogue.asset_reader(tmp_path / "a.ply").read(tmp_path / "a.ply")
+    kept = registry.asset_reader(tmp_path / "a.ply").read(tmp_path / "a.ply")
     assert torch.equal(kept.means, means)
     export(snowman, tmp_path / "a.spz")  # right-up-back, where trainers are right-down-front
-    packed = catalogue.asset_reader(tmp_path / "a.spz").read(tmp_path / "a.spz")
+    packed = registry.asset_reader(tmp_path / "a.spz").read(tmp_path / "a.spz")
     torch.testing.assert_close(packed.means, means * torch.tensor([1.0, -1.0, -1.0]), atol=1e-3, rtol=0)
     report = export(snowman, tmp_path / "a.glb", kind="splats")
-    standing = catalogue.asset_reader(tmp_path / "a.glb").read(tmp_path / "a.glb")
+    standing = registry.asset_reader(tmp_path / "a.glb").read(tmp_path / "a.glb")
     matrix = torch.tensor(report.file_from_capture, dtype=torch.float64)
     torch.testing.assert_close(
         standing.means.double(), means.double() @ matrix[:, :3].T + matrix[:, 3], atol=1e-5, rtol=0
     )
     torch.testing.assert_close(matrix[:, :3] @ UP, torch.tensor([0.0, 1, 0], dtype=torch.float64), atol=0.02, rtol=0)
     report = export(snowman, tmp_path / "b.glb", kind="splats", frame="capture")
-    still = catalogue.asset_reader(tmp_path / "b.glb").read(tmp_path / "b.glb")
+    still = registry.asset_reader(tmp_path / "b.glb").read(tmp_path / "b.glb")
     torch.testing.assert_close(still.means, means, atol=1e-5, rtol=0)
 
 
@@ -202,13 +202,13 @@ def test_every_form_says_what_it_holds_and_its_settings_have_one_meaning() -> No
             names = [setting["name"] for setting in kind["settings"]]
             assert len(names) == len(set(names)), (offer["form"], kind["kind"])
             for preset, values in kind["presets"].items():
-                writer = catalogue.format_for(Path(f"a.{offer['form']}"), exporting.TYPES[kind["kind"]])
+                writer = registry.format_for(Path(f"a.{offer['form']}"), exporting.TYPES[kind["kind"]])
                 exporting.settings_of(writer, kind["kind"], preset, {})  # the values are of the right types
                 assert values
 
 
 def test_presets_count_less_than_what_is_asked() -> None:
-    glb = catalogue.format_for(Path("a.glb"), Mesh)
+    glb = registry.format_for(Path("a.glb"), Mesh)
     options, config = exporting.settings_of(glb, "mesh", "web", {"faces": 77})
     assert options.compression == "draco"
     assert config.faces == 77
@@ -226,7 +226,7 @@ def test_without_a_known_scale_that_is_said(snowman: Path, tmp_path: Path) -> No
 def test_a_file_that_comes_back_different_is_taken_away(
     snowman: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spz = catalogue.format_for(tmp_path / "a.spz")
+    spz = registry.format_for(tmp_path / "a.spz")
     monkeypatch.setattr(spz, "stream", lambda path: Stream.of(some_splats(3, 1)))
     with pytest.raises(FormatError, match="200 gaussians were written and 3 gaussians came back; this is a fault"):
         export(snowman, tmp_path / "a.spz")
@@ -244,21 +244,21 @@ def test_a_damaged_scale_is_said(snowman: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("up", ["+y", "-y", "+z", "+x", "-x", "-z"])
 def test_turning_is_the_smallest_rotation(up: str) -> None:
-    for start in (UP, placing.direction("-y"), placing.direction(up), -placing.direction(up)):
-        rotation = placing.turn(start, placing.direction(up))
-        torch.testing.assert_close(rotation @ start, placing.direction(up))
+    for start in (UP, orientation.direction("-y"), orientation.direction(up), -orientation.direction(up)):
+        rotation = orientation.turn(start, orientation.direction(up))
+        torch.testing.assert_close(rotation @ start, orientation.direction(up))
         torch.testing.assert_close(rotation @ rotation.T, torch.eye(3, dtype=torch.float64))
         assert torch.det(rotation) == pytest.approx(1)
         angle = math.acos(max(-1, min(1, (float(torch.trace(rotation)) - 1) / 2)))
-        assert angle == pytest.approx(math.acos(max(-1, min(1, float(start @ placing.direction(up))))), abs=1e-6)
-    half = placing.turn(placing.direction("-y"), placing.direction("+y"))
+        assert angle == pytest.approx(math.acos(max(-1, min(1, float(start @ orientation.direction(up))))), abs=1e-6)
+    half = orientation.turn(orientation.direction("-y"), orientation.direction("+y"))
     torch.testing.assert_close(half, torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)))
 
 
 def test_an_unknown_origin_needs_no_scene() -> None:
     nothing = some_splats(3, 0).select(torch.zeros(3, dtype=torch.bool))
-    world = placing.World(UP)
-    placed = placing.placement(nothing, world, catalogue.format_for(Path("a.glb")), None, Placing())
+    world = orientation.World(UP)
+    placed = orientation.placement(nothing, world, registry.format_for(Path("a.glb")), None, Placing())
     assert placed.file_from_capture.translation.abs().max() == 0
 
 
@@ -273,7 +273,7 @@ def convert(source: Path, out: Path, **asked: Any) -> tuple[list[Event], ExportR
 
 def test_there_and_back_nothing_turns(tmp_path: Path) -> None:
     splats = some_splats(300, 3)
-    ply = catalogue.format_for(tmp_path / "a.ply", Splats)
+    ply = registry.format_for(tmp_path / "a.ply", Splats)
     ply.write(splats, tmp_path / "a.ply")
     convert(tmp_path / "a.ply", tmp_path / "b.glb")
     assert inspecting.inspect(tmp_path / "b.glb")["bounds"][0][1] == pytest.approx(
@@ -284,7 +284,7 @@ def test_there_and_back_nothing_turns(tmp_path: Path) -> None:
     torch.testing.assert_close(back.means, splats.means, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(back.sh, splats.sh, atol=1e-4, rtol=1e-4)
     convert(tmp_path / "a.ply", tmp_path / "d.glb", keep_axes=True)
-    kept = catalogue.asset_reader(tmp_path / "d.glb").read(tmp_path / "d.glb")
+    kept = registry.asset_reader(tmp_path / "d.glb").read(tmp_path / "d.glb")
     torch.testing.assert_close(kept.means, splats.means, atol=1e-5, rtol=1e-5)
 
 
@@ -299,7 +299,7 @@ def test_metres_stay_metres(tmp_path: Path) -> None:
 
 
 def test_gaussians_become_points_where_only_those_are_held(tmp_path: Path) -> None:
-    catalogue.format_for(tmp_path / "a.ply", Splats).write(some_splats(50, 0), tmp_path / "a.ply")
+    registry.format_for(tmp_path / "a.ply", Splats).write(some_splats(50, 0), tmp_path / "a.ply")
     events, report = convert(tmp_path / "a.ply", tmp_path / "a.xyz")
     assert report.holds == "points" and 0 < report.count <= 50
     assert any(isinstance(event, Note) and "holds no gaussians" in event.text for event in events)
@@ -314,7 +314,7 @@ def test_gaussians_become_points_where_only_those_are_held(tmp_path: Path) -> No
 def test_a_ply_is_what_it_declares(tmp_path: Path) -> None:
     box = trimesh.creation.box()
     box.export(tmp_path / "mesh.ply")
-    assert catalogue.asset_reader(tmp_path / "mesh.ply") is mesh_ply
+    assert registry.asset_reader(tmp_path / "mesh.ply") is mesh_ply
     said = inspecting.inspect(tmp_path / "mesh.ply")
     assert (said["holds"], said["count"], said["watertight"]) == ("triangles", 12, True)
     trimesh.PointCloud(box.vertices).export(tmp_path / "points.ply")
@@ -326,7 +326,7 @@ def test_a_ply_is_what_it_declares(tmp_path: Path) -> None:
 def test_a_capture_for_other_trainers(capture: Path, tmp_path: Path, dataset: str) -> None:
     events, report = done(converting.convert(ConvertRequest(source=capture, out=tmp_path / "out", dataset=dataset)))  # type: ignore[arg-type]
     assert report is None and isinstance(events[-1], Made)
-    before, after = (catalogue.capture_reader(path).read(path) for path in (capture, tmp_path / "out"))
+    before, after = (registry.capture_reader(path).read(path) for path in (capture, tmp_path / "out"))
     assert len(after) == len(before)
     torch.testing.assert_close(after.cameras.world_from_cam, before.cameras.world_from_cam, atol=1e-5, rtol=1e-5)
     assert torch.equal(after.photo(3), before.photo(3))

@@ -23,7 +23,7 @@ from lumigraph.cli import main as cli
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.field import Field
-from lumigraph.studio.project import Run
+from lumigraph.studio.run import Run
 from lumigraph.studio.training import load_field, prepared, read_capture
 from tests.captures.common import DATA, finish
 

@@ -18,9 +18,9 @@ from lumigraph.scene.assets import Points, Splats
 from lumigraph.scene.errors import CaptureError, FormatError, LumigraphError, RunError
 from lumigraph.scene.images import write_png
 from lumigraph.studio import rendering, training, verbs
-from lumigraph.studio.project import Run, read_events
+from lumigraph.studio.run import Run, read_events
 from lumigraph.wire.events import Event, Made, Metrics, Note, Progress, Snapshot
-from lumigraph.wire.resources import EvaluateRequest, ExportRequest, RenderRequest, ScanRequest, TrainRequest
+from lumigraph.wire.requests import EvaluateRequest, ExportRequest, RenderRequest, ScanRequest, TrainRequest
 from tests.studio.conftest import PHOTOS, SIZE, make_capture
 from tests.studio.tiny import TinyField
 

@@ -6,7 +6,7 @@ import av
 import pytest
 import torch
 
-from lumigraph.studio.video import mp4_writer
+from lumigraph.studio.video_encoder import mp4_writer
 
 
 def test_a_film_has_every_frame_its_colours_and_its_index_in_front(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lumigraph.server.pages import STATIC
+from lumigraph.server.static_pages import STATIC
 from tests.debian import program
 
 WEB = Path(__file__).parents[2] / "web"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lumigraph.server.app import Settings, build
-from lumigraph.server.auth import Guard
+from lumigraph.server.auth.access import Guard
 
 
 def document() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.harmonics import C0
 from lumigraph.scene.images import write_png
 from lumigraph.scene.poses import look_at
-from tests.server.studio import Studio
+from tests.server.studio_process import Studio
 from tests.web.conftest import play
 
 SIZE, FOCAL = (64, 48), 60.0

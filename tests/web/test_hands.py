@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.server.studio import Studio
+from tests.server.studio_process import Studio
 from tests.studio.conftest import make_capture
 from tests.web.conftest import play
 

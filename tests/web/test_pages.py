@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from lumigraph.server.pages import STATIC
-from tests.server.studio import Studio
+from lumigraph.server.static_pages import STATIC
+from tests.server.studio_process import Studio
 from tests.web.conftest import WEB
 from tests.web.document import document
 

@@ -17,9 +17,9 @@ from plyfile import PlyData
 
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.poses import look_at
-from lumigraph.studio.project import Run
+from lumigraph.studio.run import Run
 from lumigraph.studio.training import load_field
-from tests.server.studio import ROOT, Studio
+from tests.server.studio_process import ROOT, Studio
 from tests.web.conftest import play
 
 

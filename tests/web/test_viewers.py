@@ -22,8 +22,8 @@ from PIL import Image
 from torch import Tensor
 
 from lumigraph.captures.sample import orbit_by_hand, transforms
-from lumigraph.captures.still_life.rays import Baked, bake, mirror_maps, photograph
-from lumigraph.captures.still_life.scene import still_life
+from lumigraph.captures.synthetic.raytracer import Baked, bake, mirror_maps, photograph
+from lumigraph.captures.synthetic.still_life import still_life
 from lumigraph.formats import ply, spz
 from lumigraph.methods.splat import SplatField, from_splats
 from lumigraph.scene.assets import Splats
@@ -32,9 +32,9 @@ from lumigraph.scene.field import HasSplats
 from lumigraph.scene.metrics import psnr
 from lumigraph.scene.poses import look_at
 from lumigraph.studio import verbs
-from lumigraph.studio.project import Run
+from lumigraph.studio.run import Run
 from lumigraph.studio.training import load_field
-from lumigraph.wire.resources import ExportRequest, TrainRequest
+from lumigraph.wire.requests import ExportRequest, TrainRequest
 from tests.debian import program
 from tests.studio.test_verbs import done
 from tests.web.conftest import WEB, play

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from .tsdf import project
+from lumigraph.kernels.reference.tsdf import project
 
 STEEPEST, SPREAD, SLANT = math.cos(math.radians(75)), 0.06, 1.5
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from .splat import sh_basis
+from lumigraph.kernels.reference.splatting import sh_basis
 
 LEVELS, FEATURES, HIDDEN, LATENT, HARMONICS = 16, 2, 64, 16, 16
 SHAPES = ((HIDDEN, LEVELS * FEATURES), (LATENT, HIDDEN), (HIDDEN, LATENT + HARMONICS), (HIDDEN, HIDDEN), (3, HIDDEN))

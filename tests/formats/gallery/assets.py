@@ -16,13 +16,13 @@ from lumigraph.extract.points import points
 from lumigraph.scene.assets import Asset, Mesh, Points, Splats
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.poses import up_direction
-from lumigraph.studio import catalogue
+from lumigraph.studio import registry
 from lumigraph.studio.exporting import metres_per_unit, settings_of, written
-from lumigraph.studio.placing import World, direction, placement
-from lumigraph.studio.project import Run
+from lumigraph.studio.orientation import World, direction, placement
+from lumigraph.studio.run import Run
 from lumigraph.studio.training import load_field
 from lumigraph.wire.events import ExportReport
-from lumigraph.wire.resources import ExportRequest
+from lumigraph.wire.requests import ExportRequest
 from tests.formats.gallery.cases import Case
 
 VIEW = 32  # the photo from whose place all pictures are taken: held out, from above, a globe to the left
@@ -83,7 +83,7 @@ def write(stage: Stage, case: Case, folder: Path) -> tuple[ExportReport, View, A
     """The report, the camera as the file has it, and the asset in the file's coordinates."""
     out = case.path(folder)
     asset = stage.assets[case.kind]
-    file_format = catalogue.format_for(out, type(asset))
+    file_format = registry.format_for(out, type(asset))
     options, _ = settings_of(file_format, case.kind, None, case.settings)  # type: ignore[arg-type]
     request = ExportRequest(run=stage.run.path, out=out, kind=case.kind, frame="upright")  # type: ignore[arg-type]
     placed = placement(asset, stage.world, file_format, options, request)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from lumigraph.studio import catalogue
+from lumigraph.studio import registry
 from tests.formats.gallery.assets import TYPES
 from tests.formats.gallery.cases import Case
 
@@ -41,7 +41,7 @@ class Row:
 
 def options(case: Case) -> str:
     """The names of what can be chosen; those that this file was written with, with their values."""
-    file_format = catalogue.format_for(Path(case.file), TYPES[case.kind])
+    file_format = registry.format_for(Path(case.file), TYPES[case.kind])
     names = [field.name for field in fields(file_format.Options)]
     if file_format.NAME.startswith("glTF") and case.kind != "mesh":
         names = names[:2] if case.kind == "points" else []  # nothing packs its gaussians, and only meshes have textures

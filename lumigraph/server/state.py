@@ -1,0 +1,45 @@
+"""What the routes share: the data folder, the job table, the dispatcher, and what the methods offer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from starlette.requests import HTTPConnection
+
+from lumigraph.jobs.data_folder import DataFolder
+from lumigraph.jobs.dispatcher import Dispatcher
+from lumigraph.jobs.store import NotFoundError, Store
+from lumigraph.server.capability_probe import Catalogue
+from lumigraph.server.change_feed import Feed
+from lumigraph.server.live.hub import LiveSessions
+from lumigraph.server.problems import Problem
+
+
+@dataclass(frozen=True)
+class Service:
+    folder: DataFolder
+    store: Store
+    dispatcher: Dispatcher
+    catalogue: Catalogue
+    feed: Feed
+    live: LiveSessions
+    cores: int
+    hook_hosts: frozenset[str] = frozenset()  # that may be told when a job has ended
+
+    def project_folder(self, project_id: str) -> Path:
+        """Raises Problem 404 where there is no such project, or it is in the bin."""
+        try:
+            found = self.store.project(project_id)
+        except NotFoundError as error:
+            raise Problem(404, "No such project", str(error)) from error
+        if found.deleted is not None:
+            raise Problem(409, "Project in the bin", "Restore this project first.")
+        folder = self.folder.project(project_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def service_of(connection: HTTPConnection) -> Service:
+    return cast(Service, connection.app.state.service)

@@ -1,0 +1,204 @@
+"""Batches: what is written of them is what is written of the whole, what is read in them is what is read at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lumigraph.formats import compressed_ply, dot_splat, external_sort, io, las, ply, spz, xyz
+from lumigraph.formats.chunked import ROWS, Largest, Stream, drain, medians, no_splats, rows
+from lumigraph.formats.external_sort import Sorted
+from lumigraph.scene.assets import Points, Splats
+from lumigraph.scene.errors import FormatError
+from tests.formats.test_ply import same_bits, some_points, some_splats
+
+COUNT = 2 * ROWS + 77
+
+
+def from_a_file(asset: Splats | Points, sizes: int = 5000) -> Stream:
+    """As a file gives it: in batches of another size than our own, and not in memory."""
+    starts = range(0, len(asset), sizes)
+    return Stream(rows(asset, slice(0)), len(asset), lambda: (rows(asset, slice(i, i + sizes)) for i in starts))
+
+
+def with_ties(count: int = COUNT) -> Splats:
+    """Half of them are as large and as solid as another one."""
+    splats = some_splats(count, 1)
+    half = count // 2
+    splats.log_scales[half : 2 * half] = splats.log_scales[:half]
+    splats.logit_opacities[half : 2 * half] = splats.logit_opacities[:half]
+    splats.means[half : 2 * half] = splats.means[:half]
+    return splats
+
+
+WRITTEN: list[tuple[Any, str, Any]] = [
+    (ply, "a.ply", ply.Options()),
+    (dot_splat, "a.splat", dot_splat.Options()),
+    (compressed_ply, "a.compressed.ply", compressed_ply.Options()),
+    (spz, "a.spz", spz.Options()),
+    (spz, "a.spz", spz.Options(version=4, sh_degree=0)),
+    (ply, "p.ply", ply.Options()),
+    (las, "p.las", las.Options()),
+    (xyz, "p.xyz", xyz.Options()),
+    (xyz, "p.xyz", xyz.Options(normals=True)),
+]
+
+
+@pytest.mark.parametrize(("form", "name", "options"), WRITTEN)
+def test_batches_become_the_same_file_and_come_back_as_the_same_scene(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Any, name: str, options: Any
+) -> None:
+    asset = some_points(COUNT) if name.startswith("p") else with_ties()
+    form.write(asset, tmp_path / name, options)
+    monkeypatch.setattr(external_sort, "RUN_BYTES", 1 << 20)  # several runs, each read in pieces
+    monkeypatch.setattr(external_sort, "HEAD_BYTES", 1 << 18)
+    monkeypatch.setattr(io, "SPOOL", 1 << 16)
+    (tmp_path / "streamed").mkdir()
+    shares = list(form.write_stream(from_a_file(asset), tmp_path / "streamed" / name, options))
+    assert shares == sorted(shares) and len(shares) > 3 and shares[-1] == pytest.approx(1)
+    assert (tmp_path / "streamed" / name).read_bytes() == (tmp_path / name).read_bytes()
+    assert [path.name for path in (tmp_path / "streamed").iterdir()] == [name]
+
+    monkeypatch.setattr(spz, "FREE", 0)  # as a file that is too large to be unpacked at once
+    whole, stream = form.read(tmp_path / name), form.stream(tmp_path / name)
+    for _ in range(2):  # as often as anybody asks
+        batches = list(stream.batches())
+        assert len(batches) > 1
+        for field, value in vars(whole).items():
+            parts = [getattr(batch, field) for batch in batches]
+            assert all(part is None for part in parts) if value is None else same_bits(torch.cat(parts), value)
+    assert type(stream.like) is type(whole) and len(stream) == len(whole)
+
+
+@pytest.mark.parametrize("count", [1, 999, 1000, 1001, 20_000])
+def test_runs_are_merged_as_if_sorted_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Against numpy's stable sort; with few keys, so that equal ones lie in all runs."""
+    monkeypatch.setattr(external_sort, "ROWS", 1000)
+    monkeypatch.setattr(external_sort, "RUN_BYTES", 1)
+    monkeypatch.setattr(external_sort, "HEAD_BYTES", 8000)
+    draw = np.random.default_rng(count)
+    for values in (draw.normal(size=count), draw.integers(0, 5, count), np.zeros(count), -np.arange(count)):
+        points = Points(torch.from_numpy(np.stack([values, np.arange(count), values], axis=1)).float())
+        with io.spooled(tmp_path / "a") as beside:
+            ordered = Sorted(from_a_file(points, 300), lambda batch: batch.xyz[:, 0].numpy(), tmp_path / "a", beside)  # type: ignore[union-attr]
+            drain(ordered.collect())
+            batches = list(ordered)
+        assert [len(batch) for batch in batches[:-1]] == [1000] * (len(batches) - 1)
+        found = torch.cat([batch.xyz for batch in batches]).numpy()
+        assert np.array_equal(found, points.xyz.numpy()[np.argsort(points.xyz[:, 0].numpy(), kind="stable")])
+
+
+def test_medians_are_those_of_torch() -> None:
+    draw = torch.Generator().manual_seed(0)
+    for values in (
+        torch.randn(10_001, generator=draw),
+        torch.randn(10_000, generator=draw) * 1e-30,
+        torch.randint(-2, 2, (5000,), generator=draw).float(),
+        torch.tensor([-3.5]),
+        torch.tensor([-0.0, 0.0, 1e38, -1e38]),
+    ):
+        two = (values, -3 * values)
+
+        def pieces(two: Any = two) -> Iterator[tuple[Any, ...]]:
+            for i in range(0, len(two[0]), 777):
+                yield tuple(it[i : i + 777].numpy() for it in two)
+
+        found = medians(pieces, len(values))
+        assert found == [float(it.median()) for it in two]
+
+
+@pytest.mark.parametrize("k", [1, 7, 500])
+def test_the_largest(k: int) -> None:
+    values = np.random.default_rng(k).normal(size=10_000).astype(np.float32)
+    ordered = np.sort(values)
+    for order in (values, ordered, ordered[::-1], np.roll(ordered, 1), np.round(values)):
+        largest = Largest(k)
+        for part in np.array_split(order, 23):
+            largest.add(part)
+        assert largest.ends() == (order.max(), np.sort(order)[-k])
+
+
+def test_the_extent_is_that_of_all(tmp_path: Path) -> None:
+    splats = some_splats(COUNT, 0)
+    stream = from_a_file(splats)
+    assert not stream.measured
+    ply.write(splats, tmp_path / "a.ply")
+    drain(ply.write_stream(stream, tmp_path / "b.ply"))
+    assert stream.measured  # whoever took all batches need not take them again
+    ordered = splats.means.sort(dim=0).values
+    cut = COUNT // 500
+    assert torch.equal(stream.extent.bounds, splats.bounds())
+    assert torch.equal(stream.extent.inner, ordered[[cut, COUNT - 1 - cut]])
+    assert torch.equal(ply.stream(tmp_path / "a.ply").extent.inner, stream.extent.inner)
+    points = from_a_file(Points(splats.means))
+    assert torch.equal(points.extent.inner, splats.bounds())
+    assert torch.equal(Stream.of(some_splats(0)).extent.bounds, torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize(("form", "name", "options"), WRITTEN)
+def test_what_is_no_number_is_counted_to_the_end_and_not_written(
+    tmp_path: Path, form: Any, name: str, options: Any
+) -> None:
+    asset = some_points(COUNT) if name.startswith("p") else some_splats(COUNT, 0)
+    place = asset.xyz if isinstance(asset, Points) else asset.means
+    place[[ROWS + 5, COUNT - 1], 1] = torch.nan
+    with pytest.raises(FormatError, match=rf"2 of {COUNT} (points|gaussians) hold NaN .*number {ROWS + 5}\)"):
+        drain(form.write_stream(from_a_file(asset), tmp_path / name, options))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("form", "name", "options"), WRITTEN)
+def test_a_source_that_changes_or_a_reader_that_stops_leaves_nothing(
+    tmp_path: Path, form: Any, name: str, options: Any
+) -> None:
+    asset = some_points(COUNT) if name.startswith("p") else some_splats(COUNT, 0)
+    for changed in (-1, 1):
+        stream = from_a_file(asset)
+        stream.count += changed
+        with pytest.raises(FormatError, match=rf"{COUNT} (points|gaussians) came where {COUNT + changed}"):
+            drain(form.write_stream(stream, tmp_path / name, options))
+    shares = form.write_stream(from_a_file(asset), tmp_path / name, options)
+    next(shares)
+    shares.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_broken_rows_far_into_a_file_are_counted(tmp_path: Path) -> None:
+    splats = some_splats(COUNT, 0)
+    ply.write(splats, tmp_path / "a.ply")
+    data = bytearray((tmp_path / "a.ply").read_bytes())
+    row = 4 * (3 + 3 + 3 + 1 + 3 + 4)
+    for i in (COUNT - 1, ROWS + 1, 40):  # the opacity of the first two, the rotation of the last
+        at = len(data) - (COUNT - i) * row
+        data[at + 36 : at + row] = bytes(32) if i == 40 else data[at + 36 : at + 36] + b"\xff" * 4 + bytes(28)
+    (tmp_path / "a.ply").write_bytes(data)
+    with pytest.raises(
+        FormatError, match=rf"2 of {COUNT} vertices hold NaN or infinity \(the first is vertex {ROWS + 1}"
+    ):
+        ply.read(tmp_path / "a.ply")
+
+
+def test_a_file_that_is_cut_short_between_two_passes_is_refused(tmp_path: Path) -> None:
+    for form, name, options in WRITTEN:
+        asset = some_points(COUNT) if name.startswith("p") else some_splats(COUNT, 0)
+        form.write(asset, tmp_path / name, options)
+        stream = form.stream(tmp_path / name)
+        data = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(data[: len(data) // 2])
+        with pytest.raises(FormatError):
+            drain(ply.write_stream(stream, tmp_path / "out.ply"))
+        assert not (tmp_path / "out.ply").exists()
+
+
+def test_nothing_is_read_before_it_is_asked_for() -> None:
+    def never() -> Iterator[Splats]:
+        raise AssertionError
+        yield no_splats(0)
+
+    stream = Stream(no_splats(2), 5, never).mapped(lambda batch: batch)
+    assert len(stream) == 5 and isinstance(stream.like, Splats) and stream.like.sh_degree == 2

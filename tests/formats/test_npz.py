@@ -1,0 +1,149 @@
+"""Voxels as NumPy arrays: numpy reads what was written, we read it back, and no file harms."""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lumigraph.formats import npz
+from lumigraph.formats.npz import Options
+from lumigraph.scene.assets import Grid, Points, Voxels
+from lumigraph.scene.errors import FormatError
+from tests.formats.corrupted_files import assert_survives, damaged
+
+SHAPE = (9, 7, 8)
+
+
+def some_voxels(count: int = 100) -> Voxels:
+    """Some of a grid that is turned, and different along each axis."""
+    draw = torch.Generator().manual_seed(0)
+    which = torch.randperm(math.prod(SHAPE), generator=draw)[:count].sort().values
+    index = torch.stack([which // 56, which // 8 % 7, which % 8], 1)
+    angle = torch.tensor(0.3, dtype=torch.float64)
+    axes = torch.tensor([[angle.cos(), -angle.sin(), 0], [angle.sin(), angle.cos(), 0], [0, 0, 1]]).double()
+    axes = torch.linalg.qr(axes).Q * torch.tensor([-1.0, -1.0, 1.0]).double()
+    grid = Grid(torch.tensor([1.0, -2.0, 3.0]).double(), axes, 0.25, SHAPE, 1.0)
+    rgb = torch.randint(256, (count, 3), generator=draw, dtype=torch.uint8)
+    return Voxels(grid.places(index), rgb, distance=torch.rand(count, generator=draw) * 2 - 1, grid=grid)
+
+
+@pytest.mark.parametrize("layout", ["dense", "sparse"])
+def test_numpy_reads_it_and_so_do_we(tmp_path: Path, layout: Any) -> None:
+    made, path = some_voxels(), tmp_path / "a.npz"
+    npz.write(made, path, Options(layout))
+    with np.load(path, allow_pickle=False) as held:
+        files = {name: held[name] for name in held.files}
+    index = np.argwhere(files["known"]) if layout == "dense" else files["index"]
+    row = tuple(index.T) if layout == "dense" else slice(None)
+    places = files["origin"] + files["voxel"] * index @ files["axes"].T
+    assert np.abs(places - made.xyz.numpy()).max() < 1e-5
+    assert (files["distance"][row] == made.distance.numpy()).all()
+    assert (files["color"][row] == made.rgb.numpy()).all()
+    assert tuple(files["shape"]) == SHAPE and files["truncation"] == 1
+    if layout == "dense":
+        assert files["distance"].shape == SHAPE and files["color"].shape == (*SHAPE, 3)
+        assert (files["distance"][~files["known"]] == 1).all()
+
+    again = npz.read(path)
+    assert torch.allclose(again.xyz, made.xyz, atol=1e-5) and torch.equal(again.rgb, made.rgb)
+    assert torch.equal(again.distance, made.distance) and torch.equal(again.index, made.index)
+    assert again.grid.shape == SHAPE and again.grid.voxel == 0.25 and torch.equal(again.grid.origin, made.grid.origin)
+    assert torch.allclose(again.grid.axes, made.grid.axes, atol=1e-6)
+
+
+def test_the_same_voxels_are_the_same_file(tmp_path: Path) -> None:
+    for name in ("a.npz", "b.npz"):
+        npz.write(some_voxels(), tmp_path / name)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+    path, made = tmp_path / "a.npz", some_voxels()
+    large = replace(made.grid, shape=(4000, 4000, 4000))
+    for asset, said in (
+        (Points(made.xyz), "holds voxels"),
+        (replace(made, grid=large), "4000 x 4000 x 4000 voxels takes 512.0 GB, .* or the layout sparse"),
+        (replace(made, grid=replace(made.grid, shape=(3, 3, 3))), "do not lie on the grid"),
+        (replace(made, distance=made.distance * torch.inf), "distances hold NaN"),
+    ):
+        with pytest.raises(FormatError, match=said):
+            npz.write(asset, path)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+    npz.write(replace(made, grid=large), path, Options("sparse"))
+    assert len(npz.read(path)) == len(made)
+
+
+# --- hostile files ---------------------------------------------------------------------------------------------------
+
+
+def arrays(path: Path) -> dict[str, Any]:
+    npz.write(some_voxels(), path, Options("sparse"))
+    with np.load(path) as held:
+        return {name: held[name] for name in held.files}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"distance": np.zeros(3, "f4")}, "an array 'distance' of float32"),
+        ({"distance": np.full(100, np.nan, "f4")}, "NaN or infinity in 'distance'"),
+        ({"distance": np.full(100, 5, "f4")}, "beyond its truncation"),
+        ({"distance": np.zeros(100, "f8")}, "of float64"),
+        ({"distance": np.array([{}] * 100)}, "cannot be read|of object"),
+        ({"index": np.full((100, 3), 8, "i4")}, "beyond its shape"),
+        ({"index": np.full((100, 3), -1, "i4")}, "beyond its shape"),
+        ({"shape": np.array([9, 7, 0])}, "no grid"),
+        ({"shape": np.array([2**62, 2**62, 4])}, "no grid"),
+        ({"axes": np.ones((3, 3))}, "right angles"),
+        ({"axes": np.eye(4)}, "an array 'axes'"),
+        ({"voxel": np.array(-1.0)}, "no size"),
+        ({"origin": np.array([np.inf, 0, 0])}, "NaN or infinity"),
+    ],
+)
+def test_arrays_that_are_no_voxels_are_refused(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, **(arrays(path) | changed))
+    with pytest.raises(FormatError, match=said):
+        npz.read(path)
+
+
+def test_bombs_take_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    held = arrays(path)
+    np.savez_compressed(path, **held)
+    with pytest.raises(FormatError, match="is compressed, which is not read"):
+        npz.read(path)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 40,)})
+    with zipfile.ZipFile(path, "w") as bundle:
+        for name, values in held.items():
+            data = io.BytesIO()
+            np.lib.format.write_array(data, np.asarray(values))
+            bundle.writestr(f"{name}.npy", header.getvalue() if name == "distance" else data.getvalue())
+    with pytest.raises(FormatError, match="an array 'distance'"):
+        npz.read(path)
+
+
+@pytest.mark.parametrize("layout", ["dense", "sparse"])
+def test_damaged_files_are_refused_or_read(tmp_path: Path, layout: Any) -> None:
+    path = tmp_path / "a.npz"
+    npz.write(some_voxels(), path, Options(layout))
+
+    def points(path: Path) -> Points:
+        made = npz.read(path)
+        assert made.distance.isfinite().all() and made.grid.axes.isfinite().all()
+        return Points(made.xyz, made.rgb)
+
+    assert_survives(points, path, damaged(path.read_bytes()))
+    for text in (b"", b"PK\x05\x06" + bytes(18), b"\x93NUMPY"):
+        path.write_bytes(text)
+        with pytest.raises(FormatError):
+            npz.read(path)

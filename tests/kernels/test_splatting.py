@@ -1,0 +1,333 @@
+"""The compiled splat kernels against the float64 reference: values, every gradient, determinism, hostile input."""
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.scenes import Scene, blob, pack, unpack
+from lumigraph.kernels import native, splatting, splatting_cpu
+from lumigraph.kernels.reference import splatting as reference
+
+RAW = ("means", "log_scales", "quats", "logit_opacities", "sh", "world_to_cam", "background")
+CPU = torch.device("cpu")
+ON_DEVICES = pytest.mark.parametrize("device", ["cpu", "played", "cuda"], indirect=True)
+BAND = 1e-4  # relative width around a cut-off within which float32 may decide otherwise than float64
+
+
+class Rendered(NamedTuple):
+    rgb: Tensor
+    depth: Tensor
+    alpha: Tensor
+    gradients: dict[str, Tensor]
+
+
+def weights(scene: Scene, settled: Tensor, kinds: str) -> list[Tensor]:
+    """Random dL/drgb, dL/ddepth, dL/dalpha; zero for outputs not named in `kinds` and at unsettled pixels."""
+    generator = torch.Generator().manual_seed(7)
+    width, height = scene.size
+    shapes = {"rgb": (height, width, 3), "depth": (height, width, 1), "alpha": (height, width, 1)}
+    drawn = {kind: torch.randn(shape, generator=generator) * settled[..., None] for kind, shape in shapes.items()}
+    return [drawn[kind].squeeze(-1) * (kind in kinds.split()) for kind in shapes]
+
+
+def by_reference(scene: Scene, loss: list[Tensor], antialiased: bool) -> Rendered:
+    raw = {name: getattr(scene, name).double().requires_grad_() for name in RAW}
+    images = reference.render(*scene._replace(**raw), antialiased=antialiased)
+    torch.autograd.backward(images, [w.double() for w in loss])
+    return Rendered(*(image.detach() for image in images), {n: v.grad for n, v in raw.items()})
+
+
+def by_kernels(scene: Scene, loss: list[Tensor], antialiased: bool, device: torch.device = CPU) -> Rendered:
+    params, rest = (v.to(device).requires_grad_() for v in pack(scene))
+    pose, background = (v.clone().requires_grad_() for v in (scene.world_to_cam, scene.background))
+    degree = math.isqrt(scene.sh.shape[1]) - 1
+    camera = splatting.Camera(pose, scene.focal, scene.centre, scene.size, antialiased=antialiased)
+    images = splatting.render(params, rest, camera, degree, background)
+    torch.autograd.backward(images, [w.to(device) for w in loss])
+    assert not params.grad[:, 14:].any()
+    gradients = unpack(params.grad.cpu(), rest.grad.cpu(), degree)
+    return Rendered(
+        *(image.detach().cpu() for image in images),
+        {**gradients, "world_to_cam": pose.grad, "background": background.grad},
+    )
+
+
+def settled_pixels(scene: Scene, antialiased: bool) -> Tensor:
+    """(H, W) bool: no gaussian of the pixel stands within BAND of a decision, so float32 must decide as float64 does.
+
+    The decisions are discontinuous: a pair at alpha = 1/255 is worth 0.004 or nothing. Few pixels have such a pair.
+    """
+    raw = {name: getattr(scene, name).double() for name in RAW}
+    projected = reference.project(*scene._replace(**raw)[:-1], antialiased=antialiased)
+    width, height = scene.size
+    xs, ys = torch.meshgrid(torch.arange(width) + 0.5, torch.arange(height) + 0.5, indexing="xy")
+    front = torch.argsort(projected.depths, stable=True)
+    dx, dy = (torch.stack([xs, ys], -1)[:, :, None] - projected.means[front]).unbind(-1)
+    a, b, c = projected.conics[front].unbind(-1)
+    raw_alpha = projected.opacities[front] * torch.exp(-0.5 * (a * dx * dx + c * dy * dy) - b * dx * dy)
+    alpha = torch.where(raw_alpha >= reference.ALPHA_MIN, raw_alpha.clamp_max(reference.ALPHA_MAX), 0)
+    after = torch.cumprod(1 - alpha, -1)
+    reached = torch.cat([torch.ones_like(after[..., :1]), after[..., :-1]], -1) > reference.STOP / 2
+
+    def near(values: Tensor, limit: float, band: float) -> Tensor:
+        return (values / limit - 1).abs() < band
+
+    # 1 - alpha is down to 0.01, which multiplies the relative error of T.
+    undecided = near(raw_alpha, reference.ALPHA_MIN, BAND) | near(raw_alpha, reference.ALPHA_MAX, BAND)
+    return ~((undecided | near(after, reference.STOP, 30 * BAND)) & reached).any(-1)
+
+
+def assert_agree(
+    scene: Scene,
+    device: torch.device = CPU,
+    *,
+    antialiased: bool = False,
+    kinds: str = "rgb depth alpha",
+    gradients: float = 1e-5,
+) -> None:
+    settled = settled_pixels(scene, antialiased)
+    assert settled.float().mean() > 0.95
+    loss = weights(scene, settled, kinds)
+    expected, actual = by_reference(scene, loss, antialiased), by_kernels(scene, loss, antialiased, device)
+    farthest = max(1.0, expected.depth.max().item())
+    for name, scale in (("rgb", 1.0), ("depth", farthest), ("alpha", 1.0)):
+        error = (getattr(actual, name) - getattr(expected, name)).abs()[settled].max().item()
+        assert error <= 2e-5 * scale, f"{name}: off by {error:.2e}"
+    for name, truth in expected.gradients.items():
+        assert_near(name, actual.gradients[name], truth, gradients)
+
+
+def assert_near(name: str, actual: Tensor, truth: Tensor, relative: float) -> None:
+    """Equal up to `relative` in the Euclidean norm of all values together."""
+    error, size = (actual - truth).norm().item(), truth.norm().item()
+    assert error <= relative * size, f"{name}: off by {error:.2e} of {size:.2e}"
+
+
+@pytest.fixture
+def any_threads() -> Iterator[None]:
+    before = splatting.threads()
+    yield
+    splatting.set_threads(before)
+
+
+def test_packing_is_invertible() -> None:
+    scene = blob(10, (8, 8), degree=2)
+    for name, values in unpack(*pack(scene), degree=2).items():
+        assert torch.equal(values, getattr(scene, name))
+
+
+@pytest.mark.parametrize("antialiased", [False, True])
+@pytest.mark.parametrize(("degree", "seed"), [(0, 1), (1, 2), (2, 3), (3, 1), (3, 4), (3, 5)])
+def test_a_blob(degree: int, seed: int, antialiased: bool) -> None:
+    assert_agree(blob(800, (72, 56), degree, seed, radius=9), antialiased=antialiased)
+
+
+@ON_DEVICES
+@pytest.mark.parametrize(("degree", "antialiased"), [(0, False), (2, True), (3, False)])
+def test_a_blob_on_any_device(degree: int, antialiased: bool, device: torch.device) -> None:
+    assert_agree(blob(500, (72, 56), degree, seed=4, radius=9), device, antialiased=antialiased)
+
+
+@ON_DEVICES
+def test_more_than_a_part_of_a_sort(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over 2048 gaussians and 256 tiles: several blocks a pass, and a second pass by tile; held against the CPU."""
+    scene = blob(2500, (300, 260), degree=1, seed=16, radius=4)
+    loss = weights(scene, torch.ones(260, 300), "rgb depth alpha")
+    actual = by_kernels(scene, loss, False, device)
+    monkeypatch.setattr(splatting, "view_of", lambda device: splatting_cpu.View())
+    expected = by_kernels(scene, loss, False)
+    assert ((actual.rgb - expected.rgb).abs() > 1e-4).float().mean() < 1e-4  # decisions at 1/255 may differ
+    for name, truth in expected.gradients.items():
+        assert_near(name, actual.gradients[name], truth, 1e-3)
+
+
+@ON_DEVICES
+@pytest.mark.parametrize("size", [(1, 1), (3, 70), (32, 32), (33, 31), (64, 1), (97, 65)])
+def test_sizes_that_tiles_do_not_divide(size: tuple[int, int], device: torch.device) -> None:
+    assert_agree(
+        blob(300, size, degree=1, seed=6, radius=9), device, gradients=2e-5
+    )  # few pixels average out little rounding
+
+
+@ON_DEVICES
+@pytest.mark.parametrize("kinds", ["rgb", "depth", "alpha"])
+def test_each_output_has_its_own_gradient(kinds: str, device: torch.device) -> None:
+    assert_agree(blob(300, (40, 40), degree=1, seed=8, radius=9), device, kinds=kinds)
+
+
+@ON_DEVICES
+def test_a_camera_inside_the_blob(device: torch.device) -> None:
+    """Gaussians behind the camera, beside the image, and far beside it, where slopes are clamped."""
+    scene = blob(800, (48, 40), degree=2, seed=9, radius=9)
+    scene = scene._replace(means=scene.means * 2.5)
+    depths = scene.means @ scene.world_to_cam[2, :3] + scene.world_to_cam[2, 3]
+    assert (depths < 0.01).any()
+    assert_agree(scene, device)
+
+
+@ON_DEVICES
+@pytest.mark.parametrize("turn", [0.0, 0.9, 2.2])
+def test_large_gaussians_with_centres_beside_the_image(turn: float, device: torch.device) -> None:
+    """Every one reaches into the image from outside the clamp of the slopes, on all four sides."""
+    scene = blob(60, (48, 40), degree=2, seed=13)
+    sides = torch.arange(60) % 4 * (math.pi / 2) + turn
+    slopes = torch.stack([sides.cos(), sides.sin()], 1) * torch.linspace(0.8, 4.0, 60)[:, None]
+    depths = torch.linspace(0.5, 6.0, 60)[:, None]
+    in_camera = torch.cat([slopes * depths, depths], 1)
+    rotate, translate = scene.world_to_cam[:, :3], scene.world_to_cam[:, 3]
+    scene = scene._replace(
+        means=(in_camera - translate) @ rotate,
+        log_scales=(in_camera.norm(dim=1, keepdim=True) * 0.5).log()
+        + 0.3 * scene.log_scales.sub(scene.log_scales.mean()),
+    )
+    assert_agree(scene, device, gradients=3e-5)
+
+
+@ON_DEVICES
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_huge_and_tiny_gaussians(antialiased: bool, device: torch.device) -> None:
+    scene = blob(400, (48, 40), degree=1, seed=10, radius=5)
+    stretch = torch.linspace(-4, 3, 400)[:, None]
+    scene = scene._replace(log_scales=scene.log_scales + stretch)
+    assert_agree(scene, device, antialiased=antialiased, gradients=2e-5)
+
+
+@ON_DEVICES
+def test_opaque_gaussians_stop_their_pixels(device: torch.device) -> None:
+    """dL/dalpha holds (what is still to come) / (1 - alpha): at alpha = 0.99 rounding grows a hundredfold."""
+    scene = blob(800, (48, 40), degree=1, seed=11, radius=14)
+    scene = scene._replace(logit_opacities=scene.logit_opacities.abs() * 4)
+    assert_agree(scene, device, gradients=5e-5)
+
+
+@ON_DEVICES
+@pytest.mark.parametrize("count", [0, 5])
+def test_nothing_to_see_is_background(count: int, device: torch.device) -> None:
+    scene = blob(count, (20, 10), seed=1)
+    behind = scene.means + 20 * torch.nn.functional.normalize(scene.means.new_tensor([3.0, -1.2, -3.2]), dim=0)
+    loss = weights(scene, torch.ones(10, 20), "rgb depth alpha")
+    actual = by_kernels(scene._replace(means=behind), loss, False, device)
+    assert torch.equal(actual.rgb, scene.background.expand(10, 20, 3))
+    assert not actual.depth.any() and not actual.alpha.any()
+    assert not any(actual.gradients[name].any() for name in RAW if name != "background")
+
+
+def test_results_do_not_depend_on_the_threads(any_threads: None) -> None:
+    scene = blob(3000, (130, 110), degree=3, seed=12)
+    loss = weights(scene, torch.ones(110, 130), "rgb depth alpha")
+    results = []
+    for threads in (1, 2, 4):
+        splatting.set_threads(threads)
+        results.append(by_kernels(scene, loss, antialiased=False))
+    for other in results[1:]:
+        assert torch.equal(other.rgb, results[0].rgb)
+        assert torch.equal(other.depth, results[0].depth)
+        assert torch.equal(other.alpha, results[0].alpha)
+        for name, gradient in results[0].gradients.items():
+            assert torch.equal(other.gradients[name], gradient), name
+
+
+@ON_DEVICES
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_rows_that_are_not_finite_are_not_drawn(bad: float, device: torch.device) -> None:
+    """One column of each of 64 rows is broken; the picture is that of the other rows, and nothing flows back."""
+    scene = blob(300, (40, 30), degree=3, seed=13, radius=9)
+    params, rest = pack(scene)
+    for row in range(64):
+        if row < 14:
+            params[row, row] = bad
+        else:
+            rest[row, (row - 14) % 45] = bad
+    healthy = Scene(*(value[64:] if i < 5 else value for i, value in enumerate(scene)))
+    loss = weights(scene, torch.ones(30, 40), "rgb depth alpha")
+    expected = by_kernels(healthy, loss, False, device)
+
+    params, rest = params.to(device).requires_grad_(), rest.to(device).requires_grad_()
+    camera = splatting.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size)
+    images = splatting.render(params, rest, camera, 3, scene.background)
+    torch.autograd.backward(images, [w.to(device) for w in loss])
+    for image, truth in zip(images, expected[:3], strict=True):
+        assert torch.equal(image.cpu(), truth)
+    assert not params.grad[:64].any() and not rest.grad[:64].any()
+    for name, gradient in unpack(params.grad[64:].cpu(), rest.grad[64:].cpu(), degree=3).items():
+        torch.testing.assert_close(gradient, expected.gradients[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("isa", [level for level in native.LEVELS if level != native.isa])
+def test_the_instruction_sets_that_this_processor_would_not_choose(isa: str) -> None:
+    """A module is chosen once a process, so each gets a process and some of the tests above."""
+    if not native.native.cpu_supports(isa):
+        pytest.skip(f"this processor does not have {isa}")
+    chosen = "a_blob and 3-4 or not_finite or fused"
+    command = [sys.executable, "-m", "pytest", str(Path(__file__).parent), "-k", chosen]
+    run = subprocess.run(command, env={**os.environ, "LUMIGRAPH_ISA": isa}, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-4000:]
+
+
+@ON_DEVICES
+def test_absurd_but_finite_rows_do_no_harm(device: torch.device) -> None:
+    """Scales and distances at the ends of float32: whatever is drawn of them, the picture stays finite."""
+    scene = blob(200, (40, 30), degree=1, seed=14, radius=9)
+    params, rest = pack(scene)
+    for row, (column, value) in enumerate([(c, v) for c in range(14) for v in (-3e38, -100.0, 1e-38, 100.0, 3e38)]):
+        params[row, column] = value
+    params[190, 6:10] = 0  # a quaternion of no direction
+    params, rest = params.to(device).requires_grad_(), rest.to(device).requires_grad_()
+    camera = splatting.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size)
+    images = splatting.render(params, rest, camera, 1, scene.background)
+    loss = weights(scene, torch.ones(30, 40), "rgb depth alpha")
+    torch.autograd.backward(images, [w.to(device) for w in loss])
+    untouched = torch.arange(200) >= 70
+    untouched[190] = False
+    assert torch.isfinite(params.grad[untouched]).all() and torch.isfinite(rest.grad[untouched]).all()
+
+
+def test_wrong_shapes_types_and_layouts_are_refused() -> None:
+    scene = blob(10, (8, 8))
+    params, rest = pack(scene)
+    camera = splatting.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size)
+    strided = torch.cat([params, params], 1)[:, :16]
+    for wrong_params, wrong_rest in [
+        (params[:, :15].contiguous(), rest),
+        (params, rest[:, :45].contiguous()),
+        (params[:9], rest),
+        (params.double(), rest),
+        (params, rest.half()),
+        (strided, rest),
+        (params[0], rest[0]),
+    ]:
+        with pytest.raises(ValueError):
+            splatting.render(wrong_params, wrong_rest, camera, 3, scene.background)
+    for degree in (-1, 4):
+        with pytest.raises(ValueError, match="degree"):
+            splatting.render(params, rest, camera, degree, scene.background)
+    for size, focal in (((0, 8), (9.0, 9.0)), ((8, 0), (9.0, 9.0)), ((8, 8), (0.0, 9.0)), ((8, 8), (9.0, math.nan))):
+        with pytest.raises(ValueError):
+            splatting.render(
+                params, rest, splatting.Camera(scene.world_to_cam, focal, scene.centre, size), 3, scene.background
+            )
+
+
+@ON_DEVICES
+def test_the_surface_is_where_half_of_the_light_is_stopped(device: torch.device) -> None:
+    scene = blob(120, (48, 40), degree=1, seed=21)
+    params, rest = (rows.to(device) for rows in pack(scene))
+    camera = splatting.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size)
+    rgb, depth, alpha = splatting.render_surface(params, rest, camera, 1, scene.background)
+    plain_rgb, _, plain_alpha = splatting.render(params, rest, camera, 1, scene.background)
+    assert torch.equal(rgb, plain_rgb) and torch.equal(alpha, plain_alpha)
+    projected = reference.project(*scene._replace(**{name: getattr(scene, name).double() for name in RAW})[:-1])
+    expected = reference.median_depth(projected, scene.size)
+    depth, alpha = depth.cpu(), alpha.cpu()
+    same = (depth - expected).abs() < 1e-5 * expected.clamp(min=1)
+    assert 0.2 < (expected > 0).float().mean() < 1  # both kinds of pixels are there
+    assert same.float().mean() > 0.99  # but for those whose light is a half within rounding
+    assert ((depth == 0) == (alpha < 0.5))[(alpha - 0.5).abs() > 1e-4].all()

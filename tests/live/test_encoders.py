@@ -1,0 +1,88 @@
+"""The pictures of a live view: what the field renders, as JPEG."""
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from lumigraph.live.encoders import COARSE, SHARP, Painter, cameras_of, first_camera, jpeg
+from lumigraph.scene import poses
+from lumigraph.scene.cameras import Cameras, project
+from lumigraph.scene.errors import RunError
+from lumigraph.scene.images import to_uint8
+from tests.live.camera import CAMERA
+from tests.live.scenes import Plain, splats
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return -10 * math.log10(max(float(np.mean((a / 255.0 - b / 255.0) ** 2)), 1e-12))
+
+
+def decoded(data: bytes) -> np.ndarray:
+    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert bgr is not None
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def test_the_jpeg_shows_what_the_field_renders() -> None:
+    field = splats()
+    expected = to_uint8(field.render(cameras_of(CAMERA, (160, 120)), torch.ones(3)).rgb[0]).numpy()
+    picture = Painter(field, over_white=True).paint(CAMERA, (160, 120), "rgb")
+    assert torch.equal(picture, torch.from_numpy(expected))
+    assert expected.std() > 20
+    sharp, coarse = jpeg(picture, SHARP), jpeg(picture, COARSE)
+    assert psnr(decoded(sharp), expected) > 30
+    assert len(coarse) < len(sharp)
+
+
+def test_the_camera_sees_what_it_looks_at_in_the_middle() -> None:
+    cameras = cameras_of(CAMERA, (160, 90))
+    edge = torch.tensor([[0.0, 0.0, 0.0]])
+    pixels, _ = project(cameras, edge)
+    assert pixels[0, 0].tolist() == pytest.approx([80, 45], abs=1e-3)
+    half = math.degrees(math.atan(45 / float(cameras.focal[0, 1])))
+    assert 2 * half == pytest.approx(CAMERA.fov)
+    assert float(cameras.world_from_cam[0, :, 1] @ torch.tensor(CAMERA.up)) < 0  # down is not up
+
+
+def test_the_scale_of_depth_stays() -> None:
+    painter = Painter(splats())
+    painter.paint(CAMERA, (80, 60), "depth")
+    scale = painter.showing.nearness
+    near = CAMERA.model_copy(update={"position": (1.5, -0.6, -1.6)})
+    assert painter.paint(near, (80, 60), "depth").float().std() > 10
+    assert painter.showing.nearness == scale
+    painter.replace(splats(seed=1))
+    painter.paint(CAMERA, (80, 60), "depth")
+    assert painter.showing.nearness == scale
+
+
+def test_normals_look_back_at_the_camera() -> None:
+    picture = Painter(splats()).paint(CAMERA, (80, 60), "normal")
+    assert picture.shape == (60, 80, 3)
+    towards = torch.tensor(CAMERA.position) / torch.tensor(CAMERA.position).norm()
+    middle = picture[25:35, 35:45].float().reshape(-1, 3) / 127.5 - 1
+    assert float((middle @ towards).mean()) > 0.3
+
+
+def test_what_a_field_does_not_render_is_said() -> None:
+    with pytest.raises(RunError, match="does not render depth"):
+        Painter(Plain()).paint(CAMERA, (32, 32), "depth")
+
+
+def test_the_first_camera_is_one_of_the_run() -> None:
+    like = Cameras(
+        torch.eye(4)[None, :3], torch.full((1, 2), 70.0), torch.tensor([[50.0, 40.0]]), torch.tensor([[100, 80]])
+    )
+    cameras = poses.orbit(
+        like, 12, centre=torch.tensor([1.0, 2, 3]), radius=4.0, height=1.0, up=torch.tensor([0.0, 0, 1])
+    )
+    found = first_camera(cameras, 5)
+    assert found.position == pytest.approx(cameras.positions[5].tolist())
+    assert found.look_at == pytest.approx((1, 2, 3), abs=1e-2)
+    assert found.up == pytest.approx((0, 0, 1), abs=1e-3)
+    again = cameras_of(found, (100, 80))
+    assert torch.allclose(again.world_from_cam[0], cameras.world_from_cam[5].float(), atol=1e-3)
+    assert torch.allclose(again.focal[0], cameras.focal[5].float(), atol=1e-3)

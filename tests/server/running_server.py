@@ -1,0 +1,68 @@
+"""A real server for the tests: in a thread, or as a process of its own that can be killed.
+
+python -m tests.server.running_server FOLDER: serves the projects in FOLDER and prints its port.
+"""
+
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from lumigraph.server import problems
+from lumigraph.server.api import uploads
+from lumigraph.server.files.quotas import Limits
+from lumigraph.server.problems import Problem
+
+ROOMY = Limits(free_bytes=0)
+
+
+def application(data: Path, limits: Limits = ROOMY) -> FastAPI:
+    """Uploads alone. A project is a folder of `data`, of a name in letters and digits."""
+
+    def folder_of(project: str) -> Path:
+        if not project.isalnum() or not (data / project).is_dir():
+            raise Problem(404, "No such project", f"There is no project {project!r}.")
+        return data / project
+
+    app = FastAPI(title="uploads")
+    problems.install(app)
+    app.include_router(uploads.router(folder_of, limits))
+    return app
+
+
+def free_socket() -> socket.socket:
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    return bound
+
+
+@contextmanager
+def served(app: ASGIApp, bound: socket.socket | None = None) -> Iterator[str]:
+    """http://127.0.0.1:PORT of `app`, for the time of the block."""
+    bound = bound or free_socket()
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.005)
+    try:
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(5)
+        bound.close()
+
+
+if __name__ == "__main__":
+    bound = free_socket()
+    bound.listen(16)
+    print(bound.getsockname()[1], flush=True)
+    app = application(Path(sys.argv[1]))
+    uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off")).run([bound])

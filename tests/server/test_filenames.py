@@ -1,0 +1,207 @@
+"""Hostile names: refused, or kept below the project's folder. Nothing outside is opened, made or read."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+from lumigraph.server.files import safe_open
+from lumigraph.server.files.filenames import PART_BYTES, parts_of, suffix_of
+from lumigraph.server.problems import Problem
+from tests.server.running_server import application
+
+GOOD = [
+    "a.jpg",
+    "photos/left/day 1/IMG_0001.JPG",
+    "Grüße (1) [2] & co, 50%.png",
+    "%2e%2e%2fa.txt",
+    "家.jpg",
+    "console.txt",
+    "a..b.txt",
+    "x" * (PART_BYTES - 4) + ".txt",
+]
+BAD = [
+    "",
+    ".",
+    "..",
+    "/",
+    "../a.jpg",
+    "a/../b.jpg",
+    "a/./b.jpg",
+    "/etc/passwd.txt",
+    "a//b.jpg",
+    "a/",
+    "a\\b.jpg",
+    "..\\a.jpg",
+    "C:a.jpg",
+    "C:\\a.jpg",
+    "a.jpg:stream",
+    "a\0.jpg",
+    "a\n.jpg",
+    "a\x7f.jpg",
+    "a\x85.jpg",
+    "\u202egpj.a.txt",
+    "\ufeffa.jpg",
+    ".a.jpg",
+    "a/.hidden/b.jpg",
+    "a./b.jpg",
+    "a /b.jpg",
+    " a.jpg",
+    "a.jpg.",
+    "a.jpg ",
+    "con.jpg",
+    "a/NUL",
+    "aux.tar.txt",
+    "Com1.txt",
+    "LPT¹.txt",
+    "a/b/c/d/e.jpg",
+    "x" * (PART_BYTES + 1),
+    "é" * (PART_BYTES // 2 + 1),
+    "x" * 100_000,
+    "\ud800.txt",
+]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_good_name(name: str) -> None:
+    assert "/".join(parts_of(name)) == name
+    assert suffix_of(parts_of(name))
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_name(name: str) -> None:
+    with pytest.raises(Problem) as refused:
+        parts_of(name)
+    assert refused.value.status_code == 422
+
+
+def test_a_mac_and_a_pc_mean_the_same_file() -> None:
+    assert parts_of("Gru\u0308n.jpg") == parts_of("Gr\u00fcn.jpg") == ("Gr\u00fcn.jpg",)
+
+
+@pytest.mark.parametrize("name", ["a", "a.exe", "a.svg", "a.html", "a.jpg.exe", "jpg", "a.", "a.jpg%00"])
+def test_other_kinds_are_told_what_is_taken(name: str) -> None:
+    with pytest.raises(Problem) as refused:
+        suffix_of((name,))
+    assert refused.value.status_code == 415
+    assert "jpg, jpeg, png" in refused.value.detail
+
+
+NASTY = [
+    "..",
+    ".",
+    "",
+    "/",
+    "\\",
+    "%2f",
+    "%252f",
+    "%2e%2e",
+    "%00",
+    "\0",
+    "C:",
+    "link",
+    "hole",
+    "CON",
+    "~",
+    "a",
+    "é",
+    "\u202e",
+]
+PIECES = st.one_of(st.sampled_from(NASTY), st.text(max_size=4))
+NAMES = st.builds(
+    lambda parts, suffix: "/".join(parts) + suffix, st.lists(PIECES, max_size=6), st.sampled_from(["", ".txt"])
+)
+
+
+@pytest.fixture(scope="module")
+def trap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, Path, list[str]]]:
+    """A project with links planted in it that lead to a folder with a canary; every opened path is written down."""
+    base = tmp_path_factory.mktemp("trap")
+    outside = base / "outside"
+    (outside / "deep").mkdir(parents=True)
+    (outside / "canary.txt").write_text("canary")
+    project = base / "data" / "p"
+    (project / "files" / "sub").mkdir(parents=True)
+    for planted in (project / "files" / "link", project / "files" / "sub" / "link"):
+        planted.symlink_to(outside)
+    (project / "files" / "hole.txt").symlink_to(outside / "canary.txt")
+    (project / "files" / "new.txt").symlink_to(outside / "new.txt")
+    os.mkfifo(project / "files" / "pipe.txt")
+    opened: list[str] = []
+    real = os.open
+
+    def noted(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        descriptor = real(path, flags, mode, dir_fd=dir_fd)
+        opened.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        return descriptor
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(safe_open.os, "open", noted)
+    with TestClient(application(base / "data"), raise_server_exceptions=False) as client:
+        yield client, base, opened
+    patch.undo()
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() if path.is_file() else b"" for path in sorted(folder.rglob("*"))}
+
+
+@settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(name=NAMES, method=st.sampled_from(["PUT", "GET", "DELETE", "HEAD"]), twice=st.booleans())
+@example(name="link/canary.txt", method="GET", twice=False)
+@example(name="link/canary.txt", method="PUT", twice=False)
+@example(name="link/canary.txt", method="DELETE", twice=False)
+@example(name="sub/link/deep/a.txt", method="PUT", twice=False)
+@example(name="hole.txt", method="GET", twice=False)
+@example(name="hole.txt", method="PUT", twice=False)
+@example(name="hole.txt", method="DELETE", twice=False)
+@example(name="new.txt", method="PUT", twice=False)
+@example(name="pipe.txt", method="GET", twice=False)
+@example(name="../../../outside/canary.txt", method="GET", twice=True)
+def test_nothing_outside_is_touched(
+    trap: tuple[TestClient, Path, list[str]], name: str, method: str, twice: bool
+) -> None:
+    client, base, opened = trap
+    opened.clear()
+    before = everything(base / "outside")
+    encoded = quote(name, safe="/" if twice else "", errors="surrogatepass")
+    path = f"/projects/p/files/{quote(encoded, safe='%/') if not twice else quote(encoded, safe='')}"
+    answer = client.request(method, path, params={"overwrite": True}, content=b"text" if method == "PUT" else None)
+    assert answer.status_code < 500, (name, answer.text)
+    assert b"canary" not in answer.content.replace(b"canary.txt", b"")
+    assert everything(base / "outside") == before
+    inside = str(base / "data" / "p")
+    assert all(one == inside or one.startswith(inside + "/") for one in opened), opened
+    assert sorted(one.name for one in base.iterdir()) == ["data", "outside"]
+    assert {one.name for one in (base / "data" / "p").iterdir()} <= {"files", "uploads"}
+
+
+@pytest.mark.parametrize("planted", ["files", "uploads"])
+def test_a_planted_folder_is_not_followed(data: Path, client: TestClient, planted: str, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (data / "p" / planted).symlink_to(tmp_path / "elsewhere")
+    assert client.put("/projects/p/files/a.txt", content=b"text").status_code == 409
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("project", ["..", "%2e%2e", "p%2f..", "q", "p%00", "."])
+def test_unknown_projects(client: TestClient, project: str) -> None:
+    for method, path in (("GET", "files"), ("PUT", "files/a.txt"), ("POST", "uploads")):
+        answer = client.request(method, f"/projects/{project}/{path}", headers={"tus-resumable": "1.0.0"})
+        assert answer.status_code == 404, (method, path, answer.text)
+
+
+def test_below_has_a_last_line_of_defence(tmp_path: Path) -> None:
+    with safe_open.folder(tmp_path) as folder:
+        for name in ("", ".", "..", "a/b", "a\0b"):
+            with pytest.raises(ValueError, match="not the name"):
+                safe_open.file(folder, name, os.O_RDONLY)
+            with pytest.raises(ValueError, match="not the name"), safe_open.folder(tmp_path, [name], make=True):
+                pass

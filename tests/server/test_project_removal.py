@@ -1,0 +1,100 @@
+"""A server that dies at any step of removing a project for good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lumigraph.jobs.data_folder import DataFolder
+from lumigraph.jobs.database import Database
+from lumigraph.jobs.migrate import migrate
+from lumigraph.jobs.store import ConflictError, NotFoundError, Order, Store
+from lumigraph.server.files import project_removal
+from lumigraph.wire.resources import CheckJob
+
+
+class Died(BaseException):
+    """As a killed process does: nothing after it happens."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> DataFolder:
+    for name in ("projects", "jobs"):
+        (tmp_path / name).mkdir()
+    return DataFolder(tmp_path)
+
+
+@pytest.fixture
+def store(folder: DataFolder) -> Iterator[Store]:
+    database = Database(folder.database_url())
+    migrate(database)
+    yield Store(database)
+    database.close()
+
+
+@pytest.fixture
+def binned(folder: DataFolder, store: Store) -> tuple[str, str]:
+    """(project, job) with a file each."""
+    project = store.create_project("p").id
+    [job] = store.submit(project, [Order(CheckJob())])
+    for own in (folder.project(project) / "files", folder.job(job.id)):
+        own.mkdir(parents=True)
+        (own / "file").write_text("something")
+    store.cancel(job.id)
+    store.change_project(project, deleted=True)
+    return project, job.id
+
+
+def test_all_of_it_goes(folder: DataFolder, store: Store, binned: tuple[str, str]) -> None:
+    project_removal.purge(folder, store, binned[0])
+    assert not list((folder.path / "projects").iterdir())
+    assert not list((folder.path / "jobs").iterdir())
+    with pytest.raises(NotFoundError):
+        store.project(binned[0])
+    assert store.jobs() == []
+
+
+def test_a_death_before_the_table_forgets_undoes_it(
+    folder: DataFolder, store: Store, binned: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renamed = folder.project(binned[0]).with_name(binned[0] + project_removal.GONE)
+    monkeypatch.setattr(store, "forget_project", lambda _: (_ for _ in ()).throw(Died))
+    monkeypatch.setattr(Path, "rename", lambda self, to: None if self == renamed else _rename(self, to))
+    with pytest.raises((Died, FileNotFoundError)):
+        project_removal.purge(folder, store, binned[0])
+    monkeypatch.undo()
+    assert renamed.exists()
+    project_removal.finish(folder, store)
+    assert sorted(path.name for path in folder.project(binned[0]).iterdir()) == ["files"]
+    assert (folder.job(binned[1]) / "file").exists()
+    store.change_project(binned[0], deleted=False)
+
+
+def test_a_death_before_the_files_are_gone_ends_it_later(
+    folder: DataFolder, store: Store, binned: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lumigraph.server.files.project_removal._remove", lambda *_: (_ for _ in ()).throw(Died))
+    with pytest.raises(Died):
+        project_removal.purge(folder, store, binned[0])
+    monkeypatch.undo()
+    assert folder.job(binned[1]).exists()
+    project_removal.finish(folder, store)
+    assert not list((folder.path / "projects").iterdir())
+    assert not list((folder.path / "jobs").iterdir())
+
+
+def test_what_runs_or_is_not_in_the_bin_stays(folder: DataFolder, store: Store, binned: tuple[str, str]) -> None:
+    store.change_project(binned[0], deleted=False)
+    with pytest.raises(ConflictError, match="only a project in the bin"):
+        project_removal.purge(folder, store, binned[0])
+    store.submit(binned[0], [Order(CheckJob())])
+    assert store.claim(1, 0, 1) is not None
+    store.change_project(binned[0], deleted=True)
+    with pytest.raises(ConflictError, match="still being stopped"):
+        project_removal.purge(folder, store, binned[0])
+    assert (folder.project(binned[0]) / "files" / "file").exists()
+
+
+_rename = Path.rename
