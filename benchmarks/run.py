@@ -37,7 +37,7 @@ from benchmarks import (
     training,
     uploads,
 )
-from lumigraph.cli.system_info import cores, cpu_model
+from lumigraph.studio.system_info import cores, cpu_model
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

@@ -186,7 +186,7 @@ def up(args: Args) -> int:
 
 
 def info(args: Args) -> int:
-    from lumigraph.cli import system_info
+    from lumigraph.studio import system_info
 
     lines = system_info.describe(args.short)
     wide = max(len(what) for what, _ in lines)

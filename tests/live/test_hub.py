@@ -38,7 +38,7 @@ from lumigraph.wire.live import (
     unpack_frame,
 )
 from tests.live.scenes import splats, write
-from tests.live.test_frames import decoded, psnr
+from tests.live.test_encoders import decoded, psnr
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60.0  # after which a test that waits has failed: a process that renders needs a while to import torch

@@ -29,7 +29,7 @@ from lumigraph.wire.live import (
 from lumigraph.wire.pipe import Down, Joined, Left, Ready, Said, down, length_of, read_up
 from tests.live.camera import CAMERA
 from tests.live.scenes import Plain, splats
-from tests.live.test_frames import decoded, psnr
+from tests.live.test_encoders import decoded, psnr
 
 SECONDS = 20.0  # after which a test that waits has failed
 Answer = Frame | Done | Error | Hello

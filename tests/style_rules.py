@@ -1,0 +1,253 @@
+"""The measurable rules of docs/conventions.md about names and prose, as functions over one source file.
+
+python -m tests.style_rules FILE...      lists each violation with its line
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+PRONOUNS = {
+    *[
+        "another",
+        "anything",
+        "both",
+        "each",
+        "either",
+        "everything",
+        "he",
+        "here",
+        "him",
+        "it",
+        "its",
+        "mine",
+        "neither",
+        "nobody",
+        "nothing",
+        "one",
+        "ones",
+        "other",
+        "others",
+    ],
+    *[
+        "ours",
+        "rest",
+        "she",
+        "something",
+        "such",
+        "that",
+        "theirs",
+        "them",
+        "there",
+        "these",
+        "they",
+        "this",
+        "those",
+        "us",
+        "we",
+        "what",
+        "which",
+        "who",
+        "whom",
+        "whose",
+        "you",
+    ],
+}
+PARTICIPLES = {
+    *[
+        "asked",
+        "been",
+        "begun",
+        "bent",
+        "bound",
+        "bought",
+        "broken",
+        "brought",
+        "built",
+        "caught",
+        "chosen",
+        "come",
+        "cut",
+        "done",
+        "drawn",
+        "driven",
+        "eaten",
+        "fallen",
+    ],
+    *[
+        "fed",
+        "felt",
+        "fought",
+        "found",
+        "frozen",
+        "given",
+        "gone",
+        "got",
+        "gotten",
+        "grown",
+        "had",
+        "heard",
+        "held",
+        "hidden",
+        "hit",
+        "hurt",
+        "kept",
+        "known",
+        "laid",
+        "lain",
+    ],
+    *[
+        "led",
+        "left",
+        "lent",
+        "lit",
+        "lost",
+        "made",
+        "meant",
+        "met",
+        "paid",
+        "put",
+        "ridden",
+        "risen",
+        "run_out",
+        "said",
+        "sat",
+        "seen",
+        "sent",
+        "set_aside",
+        "shown",
+        "shut",
+    ],
+    *[
+        "sold",
+        "sorted_out",
+        "spent",
+        "split_up",
+        "spoken",
+        "spread",
+        "stood",
+        "struck",
+        "stuck",
+        "swept",
+        "sworn",
+        "taken",
+        "taught",
+        "thought",
+        "thrown",
+        "told",
+    ],
+    *[
+        "torn",
+        "understood",
+        "went",
+        "won",
+        "worn",
+        "wound",
+        "woven",
+        "written",
+        "asking",
+        "given",
+        "being",
+        "coming",
+        "doing",
+        "getting",
+        "giving",
+        "going",
+    ],
+    *["having", "making", "saying", "seeing", "taking", "telling", "wanting"],
+}
+NOT_PARTICIPLES = {
+    "bed",
+    "embed",
+    "exceed",
+    "feed",
+    "need",
+    "proceed",
+    "red",
+    "seed",
+    "shed",
+    "speed",
+    "succeed",
+    "unseed",
+}
+HEADLESS = re.compile(
+    r"\bwhat(?:ever)?\b(?! is new)|\bwho(?:ever|soever)?\b(?=\s+(?:is|has|asks|comes|gives|takes))|\bnobody\b", re.I
+)
+
+
+def is_bare_participle(name: str) -> bool:
+    """Whether a name is one participle or pronoun without a noun: `found`, `asked`, `one`."""
+    word = name.strip("_")
+    if word in PRONOUNS or word in PARTICIPLES:
+        return True
+    return bool(re.fullmatch(r"[a-z]{2,}ed", word)) and word not in NOT_PARTICIPLES
+
+
+def bound_names(source: str) -> Iterator[tuple[str, int]]:
+    """Each name that a Python source binds, with its line: functions, classes, arguments, targets, attributes."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name, node.lineno
+        elif isinstance(node, ast.arg):
+            yield node.arg, node.lineno
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield (node.id if isinstance(node, ast.Name) else node.attr), node.lineno
+
+
+def prose(source: str) -> Iterator[tuple[str, int]]:
+    """Comments and docstrings of a Python source, with their lines."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string, token.start[0]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            text = ast.get_docstring(node, clean=False)
+            if text:
+                yield text, node.body[0].lineno
+
+
+def bare_participles(source: str) -> tuple[list[tuple[str, int]], int]:
+    """Bare participles and pronouns among the bound names, and the number of all bound names."""
+    names = list(bound_names(source))
+    return [(name, line) for name, line in names if is_bare_participle(name)], len(names)
+
+
+def headless_clauses(text: str, line: int = 1) -> tuple[list[tuple[str, int]], int]:
+    """Clauses without a noun ("what is", "whoever", "nobody") in a text, and the number of its words."""
+    clauses = [
+        (text[max(0, m.start() - 20) : m.end() + 30].replace("\n", " "), line + text.count("\n", 0, m.start()))
+        for m in HEADLESS.finditer(text)
+    ]
+    return clauses, len(re.findall(r"[A-Za-z']+", text))
+
+
+def main(paths: list[str]) -> None:
+    names = participles = clauses = words = 0
+    for path in paths:
+        source = Path(path).read_text("utf-8")
+        texts = [(source, 1)]
+        if path.endswith(".py"):
+            texts = list(prose(source))
+            bare, count = bare_participles(source)
+            names, participles = names + count, participles + len(bare)
+            for name, line in bare:
+                print(f"{path}:{line}: name {name!r} is a bare participle or pronoun")
+        for text, line in texts:
+            headless, count = headless_clauses(text, line)
+            clauses, words = clauses + len(headless), words + count
+            for clause, at in headless:
+                print(f"{path}:{at}: headless clause: {clause}")
+    print(
+        f"{participles} of {names} bound names ({100 * participles / max(names, 1):.2f} %) are bare participles or pronouns"
+    )
+    print(f"{clauses} headless clauses in {words} words ({1e4 * clauses / max(words, 1):.1f} per 10,000)")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
