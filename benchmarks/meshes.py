@@ -26,7 +26,8 @@ from benchmarks.cli import lumigraph, sample
 from lumigraph.extract import texture
 from lumigraph.extract.mesh import MeshConfig, mesh
 from lumigraph.extract.view_selection import Views
-from lumigraph.formats import gltf, ply, sog, spz
+from lumigraph.formats import ply, sog, spz
+from lumigraph.formats.gltf import gltf_format as gltf
 from lumigraph.kernels.raster import raster
 from lumigraph.scene.assets import Mesh, Splats
 from lumigraph.scene.cameras import Cameras, project

@@ -13,8 +13,8 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-PRONOUNS = {
-    *[
+PRONOUNS = set(
+    [
         "another",
         "anything",
         "both",
@@ -34,8 +34,6 @@ PRONOUNS = {
         "ones",
         "other",
         "others",
-    ],
-    *[
         "ours",
         "rest",
         "she",
@@ -56,11 +54,10 @@ PRONOUNS = {
         "who",
         "whom",
         "whose",
-        "you",
-    ],
-}
-PARTICIPLES = {
-    *[
+    ]
+)
+PARTICIPLES = set(
+    [
         "asked",
         "been",
         "begun",
@@ -73,17 +70,13 @@ PARTICIPLES = {
         "caught",
         "chosen",
         "come",
-        "cut",
         "done",
         "drawn",
         "driven",
         "eaten",
         "fallen",
-    ],
-    *[
         "fed",
         "felt",
-        "fought",
         "found",
         "frozen",
         "given",
@@ -95,16 +88,11 @@ PARTICIPLES = {
         "heard",
         "held",
         "hidden",
-        "hit",
-        "hurt",
         "kept",
         "known",
         "laid",
         "lain",
-    ],
-    *[
         "led",
-        "left",
         "lent",
         "lit",
         "lost",
@@ -112,23 +100,13 @@ PARTICIPLES = {
         "meant",
         "met",
         "paid",
-        "put",
-        "ridden",
-        "risen",
-        "run_out",
         "said",
         "sat",
         "seen",
         "sent",
-        "set_aside",
         "shown",
-        "shut",
-    ],
-    *[
         "sold",
-        "sorted_out",
         "spent",
-        "split_up",
         "spoken",
         "spread",
         "stood",
@@ -141,8 +119,6 @@ PARTICIPLES = {
         "thought",
         "thrown",
         "told",
-    ],
-    *[
         "torn",
         "understood",
         "went",
@@ -152,16 +128,21 @@ PARTICIPLES = {
         "woven",
         "written",
         "asking",
-        "given",
         "being",
         "coming",
         "doing",
         "getting",
         "giving",
         "going",
-    ],
-    *["having", "making", "saying", "seeing", "taking", "telling", "wanting"],
-}
+        "having",
+        "making",
+        "saying",
+        "seeing",
+        "taking",
+        "telling",
+        "wanting",
+    ]
+)
 NOT_PARTICIPLES = {
     "bed",
     "embed",
@@ -228,6 +209,7 @@ def headless_clauses(text: str, line: int = 1) -> tuple[list[tuple[str, int]], i
 
 
 def main(paths: list[str]) -> None:
+    """Print each violation, then the two measures."""
     names = participles = clauses = words = 0
     for path in paths:
         source = Path(path).read_text("utf-8")

@@ -295,7 +295,7 @@ def test_a_safe_read_is_not() -> None:
 def test_no_method_has_a_special_case_outside_its_own_file() -> None:
     names = set(METHODS)
     for module, source in house().items():
-        if room(module) in ("methods", "kernels") or module == f"{HOUSE}.studio.catalogue":
+        if room(module) in ("methods", "kernels") or module == f"{HOUSE}.studio.registry":
             continue
         found = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)} & names
         named = {target for target, _ in imports(module, house()) if target.startswith(f"{HOUSE}.methods.")}

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lumigraph.formats import gltf
+from lumigraph.formats.gltf import gltf_format as gltf
 from lumigraph.formats.io import array, check_finite, opened, tensor, writing
 from lumigraph.formats.quantization import MORTON_BITS, morton_codes
 from lumigraph.formats.texture_images import beside

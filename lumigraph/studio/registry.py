@@ -41,7 +41,7 @@ FORMATS = {
     "spz": "lumigraph.formats.spz",
     "sog": "lumigraph.formats.sog",
     "ksplat": "lumigraph.formats.ksplat",
-    "gltf": "lumigraph.formats.gltf",
+    "gltf": "lumigraph.formats.gltf.gltf_format",
     "obj": "lumigraph.formats.obj",
     "stl": "lumigraph.formats.stl",
     "usd": "lumigraph.formats.usd",

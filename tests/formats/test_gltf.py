@@ -24,8 +24,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lumigraph.formats import gltf
-from lumigraph.formats.gltf import Options
+from lumigraph.formats.gltf import gltf_format as gltf
+from lumigraph.formats.gltf.gltf_format import Options
 from lumigraph.formats.texture_images import encoded
 from lumigraph.scene.assets import Mesh, Points, Splats
 from lumigraph.scene.errors import FormatError

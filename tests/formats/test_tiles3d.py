@@ -13,7 +13,8 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
-from lumigraph.formats import gltf, tiles3d
+from lumigraph.formats import tiles3d
+from lumigraph.formats.gltf import gltf_format as gltf
 from lumigraph.formats.tiles3d import Options
 from lumigraph.scene.assets import Mesh, Points
 from lumigraph.scene.errors import FormatError

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from lumigraph.formats import gltf, obj, ply
+from lumigraph.formats import obj, ply
 from lumigraph.formats.chunked import ROWS
+from lumigraph.formats.gltf import gltf_format as gltf
 from lumigraph.scene.assets import Points
 from lumigraph.scene.errors import FormatError
 from lumigraph.studio import inspecting, progress, registry

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lumigraph.formats import gltf
+from lumigraph.formats.gltf import gltf_format as gltf
 from lumigraph.scene.assets import Mesh
 from tests.web.conftest import play
 
