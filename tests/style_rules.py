@@ -113,7 +113,8 @@ def main(paths: list[str]) -> None:
     print(
         f"{participles} of {names} bound names ({100 * participles / max(names, 1):.2f} %) are bare participles or pronouns"
     )
-    print(f"{clauses} headless clauses in {words} words ({1e4 * clauses / max(words, 1):.1f} per 10,000)")
+    rate = 1e4 * clauses / max(words, 1)
+    print(f"{clauses} headless clauses in {words} words ({rate:.1f} per 10,000)")
 
 
 if __name__ == "__main__":
