@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lumigraph.captures.image_file import PhotoFiles, header
+from lumigraph.captures.image_file import PhotoFiles, read_header
 from lumigraph.captures.undistort import prepare
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.capture import Capture
@@ -75,7 +75,7 @@ def peak_mib() -> int:
 
 def main(folder: Path) -> None:
     paths = sorted(folder.iterdir())
-    width, height, _ = header(paths[0])
+    width, height, _ = read_header(paths[0])
     n = len(paths)
     cameras = Cameras(
         torch.eye(3, 4).expand(n, 3, 4),

@@ -82,7 +82,7 @@ def measure(pictures: Path, known: Path | None, out: Path) -> Row:
         "matches_consistent": round(report["matches_consistent"], 3),
         "pairs_consistent": round(report["pairs_consistent"], 3),
     }
-    return row if known is None else row | errors(read(out), read(known))
+    return row if known is None else row | pose_errors(read(out), read(known))
 
 
 def cpu_seconds() -> float:
@@ -95,7 +95,7 @@ def read(path: Path) -> Capture:
     return registry.capture_reader(path).read(path)
 
 
-def errors(found: Capture, known: Capture) -> Row:
+def pose_errors(found: Capture, known: Capture) -> Row:
     """Means over the photos of both after the best similarity; positions relative to the diagonal of the camera box."""
     place = {Path(name).stem: i for i, name in enumerate(known.names)}
     shared = [(i, place[Path(name).stem]) for i, name in enumerate(found.names) if Path(name).stem in place]

@@ -107,8 +107,8 @@ def read_cloud(path: Path) -> Cloud:
 
 def true_points(cameras: Cameras) -> Cloud:
     """What rays of the sample's cameras hit first, without the room around."""
-    crowd = still_life(0).crowd
-    every, hits = np.arange(len(crowd.shapes)), []
+    visible = still_life(0).visible
+    every, hits = np.arange(len(visible.shapes)), []
     for i in range(len(cameras)):
         (fx, fy), (cx, cy), (width, height) = cameras.focal[i].tolist(), cameras.centre[i].tolist(), cameras.size(i)
         y, x = np.mgrid[0:height:RAYS_EVERY, 0:width:RAYS_EVERY] + 0.5
@@ -117,7 +117,7 @@ def true_points(cameras: Cameras) -> Cloud:
         rays = (rays / np.linalg.norm(rays, axis=0)).astype(np.float32)
         eye = pose[:, 3:].astype(np.float32)
         for part in np.array_split(rays, 8, axis=1):
-            distance, owner = crowd.first_hits(every, eye, part, crowd.within(eye))
-            here = (owner >= 0) & (owner < crowd.foreground)
+            distance, owner = visible.first_hits(every, eye, part, visible.within(eye))
+            here = (owner >= 0) & (owner < visible.foreground)
             hits.append((eye + part * distance)[:, here])
     return np.concatenate(hits, 1).T.astype(np.float64)

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks import kernels, poses, surfaces
 from benchmarks.scenes import blob
-from lumigraph.captures.sample import orbit_by_hand
+from lumigraph.captures.sample import handheld_orbit
 from lumigraph.kernels.reference import splatting as reference
 from lumigraph.scene.cameras import Cameras, project
 from lumigraph.scene.capture import ArrayPhotos, Capture
@@ -53,13 +53,13 @@ def test_poses_are_compared_up_to_a_similarity() -> None:
     turn = matrix_from_quaternion(torch.tensor([0.3, -0.5, 0.2, 0.8], dtype=torch.float64))
     moved = Similarity(2.5, turn, torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)).poses(truth)
     for found in (moved, moved[:7]):
-        same = poses.errors(capture(found), capture(truth))
+        same = poses.pose_errors(capture(found), capture(truth))
         assert same == {"rotation_degrees": 0.0, "rotation_degrees_max": 0.0, "position_percent": 0.0}
 
     tilt = matrix_from_quaternion(torch.tensor([math.cos(0.05), math.sin(0.05), 0, 0], dtype=torch.float64))
     off = moved.clone()
     off[:3, :, :3] = off[:3, :, :3] @ tilt
-    degrees = poses.errors(capture(off), capture(truth))
+    degrees = poses.pose_errors(capture(off), capture(truth))
     assert degrees["rotation_degrees_max"] == pytest.approx(math.degrees(0.1), abs=1e-3)
     assert degrees["rotation_degrees"] == pytest.approx(math.degrees(0.1) / 3, abs=1e-3)
 
@@ -70,7 +70,7 @@ def test_positions_are_compared_with_the_diagonal_of_the_camera_box() -> None:
     truth = inwards(corners)
     pushed = truth.clone()
     pushed[:, :, 3] *= 1 + 0.02 * corners.prod(dim=1, keepdim=True)
-    assert poses.errors(capture(pushed), capture(truth))["position_percent"] == pytest.approx(1, abs=1e-3)
+    assert poses.pose_errors(capture(pushed), capture(truth))["position_percent"] == pytest.approx(1, abs=1e-3)
 
 
 def test_chamfer_of_a_plane_that_is_moved_and_half_missing() -> None:
@@ -85,7 +85,7 @@ def test_chamfer_of_a_plane_that_is_moved_and_half_missing() -> None:
 
 
 def test_true_points_of_the_sample_lie_in_its_photos() -> None:
-    cameras = orbit_by_hand(4, (64, 48), 0)
+    cameras = handheld_orbit(4, (64, 48), 0)
     points = torch.from_numpy(surfaces.true_points(cameras))
     assert len(points) > 200
     for i in range(4):

@@ -64,7 +64,7 @@ def open_photo(path: Path) -> Image.Image:
     return picture
 
 
-def header(path: Path) -> tuple[int, int, bool]:
+def read_header(path: Path) -> tuple[int, int, bool]:
     """(width, height, whether there is transparency) of the stored pixels; nothing is decoded."""
     with open_photo(path) as picture:
         return picture.width, picture.height, _transparent(picture)
@@ -86,7 +86,7 @@ def decode_reduced(path: Path, reduction: int) -> tuple[Pixels, int]:
         width, height = picture.size
         if width % reduction == height % reduction == 0:
             picture.draft(None, (width // reduction, height // reduction))
-        return pixels_of(picture, path.name), width // picture.width
+        return decode_pixels(picture, path.name), width // picture.width
 
 
 def decode_mask(path: Path) -> Pixels:
@@ -131,7 +131,7 @@ def _transparent(picture: Image.Image) -> bool:
     return "A" in picture.mode or "a" in picture.mode or "transparency" in picture.info
 
 
-def pixels_of(picture: Image.Image, name: str) -> Pixels:
+def decode_pixels(picture: Image.Image, name: str) -> Pixels:
     """Decodes an opened picture to uint8 (H, W, 3 | 4); CaptureError when it is damaged or truncated."""
     try:
         if picture.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion to RGB would clip instead of scale

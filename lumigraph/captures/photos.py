@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 
 from lumigraph.captures import archive, exif, image_file
-from lumigraph.captures.thread_map import in_order
+from lumigraph.captures.thread_map import ordered_map
 from lumigraph.scene.errors import CaptureError
 from lumigraph.wire.events import Event, Note, Progress
 
@@ -184,7 +184,7 @@ def _gather(
             return _Found(photo.label, None, str(error).removeprefix(f"{photo.path.name} "))
 
     ready: list[_Ready] = []
-    results = in_order(settle, zip(photos, stems, strict=True))
+    results = ordered_map(settle, zip(photos, stems, strict=True))
     try:
         for done, result in enumerate(results, start=1):
             if isinstance(result, _Ready):
@@ -226,7 +226,7 @@ def _settle(source: Path, folder: Path, stem: str, masks: Path) -> _Ready:
             name = stem + (".png" if kind == "PNG" else ".jpg")
             _link(source, folder / name)
         else:
-            upright = Image.fromarray(image_file.pixels_of(picture, source.name))
+            upright = Image.fromarray(image_file.decode_pixels(picture, source.name))
             if turned is not None:  # a flip counts as 0
                 upright = upright.transpose(turned)
             size = upright.size

@@ -22,10 +22,10 @@ import torch
 from PIL import ExifTags, Image
 
 from lumigraph.captures.exif import FULL_FRAME_DIAGONAL
-from lumigraph.captures.synthetic.raytracer import Baked, Scene, bake, mirror_maps, photograph
+from lumigraph.captures.synthetic.raytracer import BakedScene, Scene, bake, reflection_maps, render_photo
 from lumigraph.captures.synthetic.still_life import still_life
 from lumigraph.captures.synthetic.vectors import Floats
-from lumigraph.captures.thread_map import in_order
+from lumigraph.captures.thread_map import ordered_map
 from lumigraph.scene.atomic_files import written_beside
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import CaptureError
@@ -60,10 +60,10 @@ def render_sample(
     try:
         beside.mkdir(parents=True)
         baked = yield from _bake(still_life(seed), detail=min(max(size) / 640, FINEST))
-        cameras = orbit_by_hand(views, size, seed)
-        yield from _photograph(baked, cameras, beside, seed)
+        cameras = handheld_orbit(views, size, seed)
+        yield from _render_photos(baked, cameras, beside, seed)
         with written_beside(out / "transforms.json") as file:
-            file.write(json.dumps(transforms(cameras), indent=1).encode())
+            file.write(json.dumps(transforms_json(cameras), indent=1).encode())
         if images.exists():
             images.rmdir()
         beside.replace(images)
@@ -77,7 +77,7 @@ def render_sample(
     return images
 
 
-def orbit_by_hand(views: int, size: tuple[int, int], seed: int) -> Cameras:
+def handheld_orbit(views: int, size: tuple[int, int], seed: int) -> Cameras:
     """Two rounds about the scene, at 21 and 40 degrees above the table, as steady as a hand. World z is up, metres."""
     rng = np.random.default_rng((seed, 1))
     low = (views + 1) // 2
@@ -101,7 +101,7 @@ def orbit_by_hand(views: int, size: tuple[int, int], seed: int) -> Cameras:
     )
 
 
-def transforms(cameras: Cameras) -> dict[str, Any]:
+def transforms_json(cameras: Cameras) -> dict[str, Any]:
     """The cameras in the form of nerfstudio and instant-ngp: camera to world, OpenGL axes (x right, y up, z back)."""
     width, height = cameras.size(0)
     bottom = torch.tensor([[0.0, 0.0, 0.0, 1.0]], dtype=torch.float64)
@@ -119,39 +119,39 @@ def transforms(cameras: Cameras) -> dict[str, Any]:
     }
 
 
-def _bake(scene: Scene, detail: float) -> Generator[Event, None, Baked]:
+def _bake(scene: Scene, detail: float) -> Generator[Event, None, BakedScene]:
     """Light for all shapes, the costly ones first so that no thread is left alone with one at the end."""
-    shapes = scene.crowd.shapes
+    shapes = scene.visible.shapes
     order = sorted(range(len(shapes)), key=lambda i: -math.prod(shapes[i].light_texels))
     charts: list[Floats] = [np.zeros((0, 0, 4), np.float32)] * len(shapes)
     total = sum(math.prod(shape.light_texels) for shape in shapes)
     done = 0
     yield Progress(stage="light", done=0, total=total, unit="texels")
-    for i, chart in zip(order, in_order(lambda i: bake(scene, shapes[i], detail), order), strict=True):
+    for i, chart in zip(order, ordered_map(lambda i: bake(scene, shapes[i], detail), order), strict=True):
         charts[i] = chart
         done += math.prod(shapes[i].light_texels)
         yield Progress(stage="light", done=done, total=total, unit="texels")
-    return Baked(scene.crowd, charts, mirror_maps(scene, detail))
+    return BakedScene(scene.visible, charts, reflection_maps(scene, detail))
 
 
-def _photograph(baked: Baked, cameras: Cameras, folder: Path, seed: int) -> Generator[Event, None, None]:
+def _render_photos(baked: BakedScene, cameras: Cameras, folder: Path, seed: int) -> Generator[Event, None, None]:
     poses = cameras.world_from_cam.numpy().astype(np.float32)
     focal, size = float(cameras.focal[0, 0]), cameras.size(0)
     exif = _exif()
 
     def take(i: int) -> bytes:
         rng = np.random.default_rng((seed, 2, i))  # of its own, so that the order of the threads does not matter
-        picture = Image.fromarray(photograph(baked, poses[i], focal, size, rng))
+        picture = Image.fromarray(render_photo(baked, poses[i], focal, size, rng))
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=QUALITY, subsampling=0, exif=exif)
         return buffer.getvalue()
 
     views, start = len(cameras), time.monotonic()
-    yield Progress(stage="photograph", done=0, total=views, unit="photos")
-    for i, data in enumerate(in_order(take, range(views))):
+    yield Progress(stage="render", done=0, total=views, unit="photos")
+    for i, data in enumerate(ordered_map(take, range(views))):
         (folder / _name(i)).write_bytes(data)
         left = (time.monotonic() - start) / (i + 1) * (views - i - 1)
-        yield Progress(stage="photograph", done=i + 1, total=views, unit="photos", seconds_left=left)
+        yield Progress(stage="render", done=i + 1, total=views, unit="photos", seconds_left=left)
 
 
 def _name(i: int) -> str:

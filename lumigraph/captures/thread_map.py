@@ -19,7 +19,7 @@ def threads() -> int:
     return min(usable, 8)
 
 
-def in_order(
+def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
 ) -> Generator[Result, None, None]:
     """Yields function(item) in the order of the items, computed by `workers` threads, by default threads().

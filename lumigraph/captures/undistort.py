@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lumigraph.captures.image_file import MaskFiles, PhotoFiles
-from lumigraph.captures.thread_map import in_order, threads
+from lumigraph.captures.thread_map import ordered_map, threads
 from lumigraph.scene.atomic_files import written_beside
 from lumigraph.scene.cameras import Cameras, Lens, distort_fisheye, distort_opencv, lens_limit
 from lumigraph.scene.capture import Capture, LazyPhotos, Photos
@@ -267,7 +267,7 @@ def _cached(
 
     cv_threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # the pictures run in parallel; threads within a picture would only compete with them
-    results = in_order(make, range(len(plans)), _workers(plans, channels))
+    results = ordered_map(make, range(len(plans)), _workers(plans, channels))
     try:
         for done, path in enumerate(results, start=1):
             paths.append(path)

@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lumigraph.captures.image_file import PhotoFiles, open_photo, pixels_of
-from lumigraph.captures.thread_map import in_order
+from lumigraph.captures.image_file import PhotoFiles, decode_pixels, open_photo
+from lumigraph.captures.thread_map import ordered_map
 from lumigraph.formats import ply, spz
 from lumigraph.live.encoders import first_camera, jpeg
 from lumigraph.scene.assets import Points, Splats
@@ -84,7 +84,7 @@ def show_capture(source: Path, folder: Path, job: str | None = None) -> Generato
         _put(folder / name, jpeg(_thumbnail(capture, i), THUMB_QUALITY))
         return name
 
-    images, made = [], in_order(thumb, range(len(capture)))
+    images, made = [], ordered_map(thumb, range(len(capture)))
     cameras = capture.cameras
     try:
         for i, name in enumerate(made):
@@ -145,7 +145,7 @@ def _thumbnail(capture: Capture, i: int) -> Tensor:
         with open_photo(photos.paths[i]) as picture:
             if picture.format == "JPEG":
                 picture.draft("RGB", (2 * THUMB_SIDE, 2 * THUMB_SIDE))
-            pixels = torch.from_numpy(pixels_of(picture, capture.names[i]))
+            pixels = torch.from_numpy(decode_pixels(picture, capture.names[i]))
     else:
         pixels = capture.photo(i)
     white = photo_over(pixels, torch.ones(3)) if pixels.shape[-1] == 4 else pixels
@@ -233,7 +233,7 @@ class RunShow:
             spz.write(splats if len(chosen) == 1 else splats.select(chosen[k]), self.folder / name)
             return name
 
-        return list(in_order(write, range(len(chosen))))
+        return list(ordered_map(write, range(len(chosen))))
 
     def _views(self, field: Field, step: int, over_white: bool, fast: bool) -> list[ShownView]:
         device, white = field.box.device, torch.ones(3)

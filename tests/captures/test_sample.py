@@ -77,7 +77,7 @@ def test_photos_like_anyones(made: tuple[Path, list[Event]]) -> None:
     assert math.degrees(said["camera_angle_x"]) == pytest.approx(55, abs=1)
     for frame, name in zip(said["frames"], names, strict=True):
         assert (out / frame["file_path"]).resolve() == (out / "images" / name).resolve()
-    photographed = [event.done for event in events if isinstance(event, Progress) and event.stage == "photograph"]
+    photographed = [event.done for event in events if isinstance(event, Progress) and event.stage == "render"]
     assert photographed == list(range(VIEWS + 1))
     assert [event.path for event in events if isinstance(event, Made)] == [str(out / "images")]
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from lumigraph.captures import undistort
 from lumigraph.captures.image_file import MaskFiles, PhotoFiles
 from lumigraph.captures.readers import transforms
-from lumigraph.captures.thread_map import in_order
+from lumigraph.captures.thread_map import ordered_map
 from lumigraph.captures.undistort import largest_zooms, prepare
 from lumigraph.scene.cameras import Cameras, Lens, pixel_grid, project, rays
 from lumigraph.scene.capture import ArrayPhotos, Capture, Photos
@@ -336,7 +336,7 @@ def test_work_ahead_of_the_consumer_is_limited() -> None:
         started.append(item)
         return item
 
-    results = in_order(work, range(100), workers=3)
+    results = ordered_map(work, range(100), workers=3)
     for expected in range(5):
         assert next(results) == expected
     results.close()

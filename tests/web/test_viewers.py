@@ -21,8 +21,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lumigraph.captures.sample import orbit_by_hand, transforms
-from lumigraph.captures.synthetic.raytracer import Baked, bake, mirror_maps, photograph
+from lumigraph.captures.sample import handheld_orbit, transforms_json
+from lumigraph.captures.synthetic.raytracer import BakedScene, bake, reflection_maps, render_photo
 from lumigraph.captures.synthetic.still_life import still_life
 from lumigraph.formats import ply, spz
 from lumigraph.methods.splat import SplatField, from_splats
@@ -138,9 +138,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def photos(folder: Path) -> Cameras:
     """A posed capture: photos from around the table, then from above it towards the walls."""
     scene = still_life(0)
-    charts = [bake(scene, shape, PHOTO[0] / 640) for shape in scene.crowd.shapes]
-    baked = Baked(scene.crowd, charts, mirror_maps(scene, PHOTO[0] / 640))
-    around = orbit_by_hand(AROUND, PHOTO, 0)
+    charts = [bake(scene, shape, PHOTO[0] / 640) for shape in scene.visible.shapes]
+    baked = BakedScene(scene.visible, charts, reflection_maps(scene, PHOTO[0] / 640))
+    around = handheld_orbit(AROUND, PHOTO, 0)
     turns = torch.arange(OUTWARD) * (2 * math.pi / OUTWARD)
     level = torch.stack([turns.cos(), turns.sin(), torch.zeros(OUTWARD)], 1)
     eyes = level * 0.3 + torch.tensor([0.0, 0.0, 0.45])
@@ -153,10 +153,10 @@ def photos(folder: Path) -> Cameras:
         around.sizes[:1].expand(count, 2).contiguous(),
     )
     (folder / "images").mkdir(parents=True)
-    document = transforms(cameras)
+    document = transforms_json(cameras)
     for i, frame in enumerate(document["frames"]):
         random = np.random.default_rng(i)
-        pixels = photograph(baked, poses[i].numpy().astype(np.float32), float(cameras.focal[0, 0]), PHOTO, random)
+        pixels = render_photo(baked, poses[i].numpy().astype(np.float32), float(cameras.focal[0, 0]), PHOTO, random)
         Image.fromarray(pixels).save(folder / frame["file_path"], quality=95)
     (folder / "transforms.json").write_text(json.dumps(document))
     return cameras

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lumigraph.captures.image_file import MaskFiles, PhotoFiles, header
+from lumigraph.captures.image_file import MaskFiles, PhotoFiles, read_header
 from lumigraph.scene.assets import Points
 from lumigraph.scene.cameras import COEFFICIENTS, Cameras, Lens
 from lumigraph.scene.capture import Capture, every_eighth
@@ -74,7 +74,7 @@ def assemble(
     """
     if len({view.name for view in views}) != len(views):
         raise CaptureError(f"{where} lists a photo twice: remove one of them")
-    headers = [header(view.photo) for view in views]
+    headers = [read_header(view.photo) for view in views]
     sizes = [(width, height) for width, height, _ in headers]
     has_alpha = any(transparent for _, _, transparent in headers)
     fitted = [_fitted(view, size) for view, size in zip(views, sizes, strict=True)]
@@ -193,7 +193,7 @@ def _masks(views: Sequence[View], sizes: Sequence[tuple[int, int]]) -> MaskFiles
     for view, size in zip(views, sizes, strict=True):
         if view.mask is None:
             raise CaptureError(f"{view.name} has no mask but other photos have: give every photo one, or none")
-        width, height, _ = header(view.mask)
+        width, height, _ = read_header(view.mask)
         if (width, height) != size:
             raise CaptureError(
                 f"the mask of {view.name} is {width}x{height} pixels but the photo is {size[0]}x{size[1]}"

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lumigraph.captures.image_file import header
+from lumigraph.captures.image_file import read_header
 from lumigraph.captures.readers import points_ply
 from lumigraph.captures.readers.assemble import OPENGL_TO_OPENCV, Intrinsics, View, assemble, in_name_order, inside
 from lumigraph.captures.readers.checked_json import matrix, number, read_json, text
@@ -138,7 +138,7 @@ def _intrinsics(said: dict[str, Any], where: str, photo: Path) -> Intrinsics:
     if "w" in said and "h" in said:
         width, height = get("w", 0), get("h", 0)
     else:
-        width, height, _ = header(photo)
+        width, height, _ = read_header(photo)
     if "fl_x" in said:
         fx = get("fl_x", 0)
     elif "camera_angle_x" in said:

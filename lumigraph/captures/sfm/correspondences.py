@@ -10,7 +10,7 @@ from lumigraph.captures.sfm.event_pipe import Speaker
 from lumigraph.captures.sfm.features import Features, Matches
 from lumigraph.captures.sfm.image_pairs import Pair
 from lumigraph.captures.sfm.request import Request
-from lumigraph.captures.thread_map import in_order
+from lumigraph.captures.thread_map import ordered_map
 from lumigraph.scene.errors import CaptureError
 
 SCREEN_FEATURES, SCREEN_MATCHES = 500, 6  # a pair is worth a full match when so many of the largest features match
@@ -25,7 +25,7 @@ def extract(request: Request, say: Speaker) -> list[Features]:
     folder, photos = Path(request.folder), list(zip(request.names, request.sizes, request.masks, strict=True))
     found: list[Features] = []
     say.progress("features", 0, len(photos), "photos")
-    for result in in_order(
+    for result in ordered_map(
         lambda photo: local.extract(
             folder / photo[0],
             photo[1],
@@ -53,14 +53,14 @@ def match(found: list[Features], pairs: list[Pair], say: Speaker) -> dict[Pair, 
     hundred features, matched first, tell so at a hundredth of the price (preemptive matching, Wu 2013)."""
     scores: dict[Pair, int] = {}
     say.progress("pairs", 0, len(pairs), "pairs")
-    few = in_order(lambda pair: len(local.match(found[pair[0]], found[pair[1]], SCREEN_FEATURES)), pairs)
+    few = ordered_map(lambda pair: len(local.match(found[pair[0]], found[pair[1]], SCREEN_FEATURES)), pairs)
     for done, (pair, count) in enumerate(zip(pairs, few, strict=True), start=1):
         if count >= SCREEN_MATCHES:
             scores[pair] = count
         say.progress("pairs", done, len(pairs), "pairs")
     promising = partners(scores)
     matches: dict[Pair, Matches] = {}
-    all_features = in_order(lambda pair: local.match(found[pair[0]], found[pair[1]]), promising)
+    all_features = ordered_map(lambda pair: local.match(found[pair[0]], found[pair[1]]), promising)
     for done, (pair, rows) in enumerate(zip(promising, all_features, strict=True), start=1):
         if len(rows) >= LEAST_MATCHES:
             matches[pair] = rows

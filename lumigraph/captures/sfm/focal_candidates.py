@@ -13,7 +13,7 @@ from lumigraph.captures.sfm.features import Features, Matches
 from lumigraph.captures.sfm.image_pairs import Pair
 from lumigraph.captures.sfm.request import Request
 from lumigraph.captures.sfm.stopwatch import Stopwatch
-from lumigraph.captures.thread_map import in_order
+from lumigraph.captures.thread_map import ordered_map
 
 MODEL = "OPENCV"
 DEFAULT_FOCAL = 1.2  # of the longer side: COLMAP's guess, where nothing tells better
@@ -71,7 +71,7 @@ def vote(request: Request, found: list[Features], matches: dict[Pair, Matches]) 
         return two_view.estimate(found, pair, matches[pair], camera, camera, options)
 
     asked = [usable[i] for i in sorted(chosen)]
-    said = list(zip(asked, in_order(estimate, asked), strict=True))
+    said = list(zip(asked, ordered_map(estimate, asked), strict=True))
     voters = [
         (pair, geometry)
         for pair, geometry in said

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lumigraph.captures.sfm.features import Features
 from lumigraph.captures.sfm.request import Request
-from lumigraph.captures.thread_map import in_order
+from lumigraph.captures.thread_map import ordered_map
 from lumigraph.scene.errors import CaptureError
 
 
@@ -47,7 +47,7 @@ def colour(model: pycolmap.Reconstruction, request: Request, found: list[Feature
         at = np.clip((xy * limits / np.array(found[photo].size)).astype(int), 0, limits - 1)
         return [rows[point.point3D_id] for point in points], picture[at[:, 1], at[:, 0], ::-1].astype(np.float64)
 
-    for at, colours in in_order(sample, seen):
+    for at, colours in ordered_map(sample, seen):
         np.add.at(sums, at, colours)
         np.add.at(counts, at, 1)
     means = np.rint(sums / np.maximum(counts, 1)[:, None]).astype(np.uint8)

@@ -15,7 +15,7 @@ from lumigraph.captures.sfm.features import Features, Matches
 from lumigraph.captures.sfm.focal_candidates import Lens
 from lumigraph.captures.sfm.image_pairs import Pair
 from lumigraph.captures.sfm.request import Request
-from lumigraph.captures.thread_map import in_order
+from lumigraph.captures.thread_map import ordered_map
 from lumigraph.scene.errors import CaptureError
 
 STILL_PIXELS = 1.0  # photos in which nothing moved by more are copies of one another
@@ -45,7 +45,7 @@ def verify(
         return two_view.estimate(found, pair, matches[pair], first, second, options)
 
     verified = []
-    for done, (pair, geometry) in enumerate(zip(matches, in_order(estimate, matches), strict=True), start=1):
+    for done, (pair, geometry) in enumerate(zip(matches, ordered_map(estimate, matches), strict=True), start=1):
         if len(geometry.inlier_matches) >= LEAST_MATCHES:
             verified.append(Verified(pair, geometry))
         say.progress("verification", done, len(matches), "pairs")

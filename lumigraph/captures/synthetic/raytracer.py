@@ -29,7 +29,7 @@ DIRECTIONS = 64  # in which each texel looks for the light of the room
 BETWEEN = np.array([0.16, 0.12, 0.09], np.float32)  # a dim, warm guess at the light that things throw on each other
 
 
-class Crowd:
+class ShapeGroup:
     """Shapes together with the balls that hold them, which tell cheaply who cannot be hit.
 
     Those of the `backdrop` lie behind all others, and each behind the one before it, from every place inside: they are
@@ -109,24 +109,24 @@ class Window:
 
 @dataclass(frozen=True)
 class Scene:
-    """`crowd` is all there is to see, `casters` those of it that throw shadows (the walls of the room do not).
+    """`visible` is all there is to see, `shadow_casters` those of it that throw shadows (the walls of the room do not).
 
     `room` tells the light (R, 3) that comes from unit directions (3, R), apart from the window's; `middle` (3, 1) is
     where mirrors are thought to hang.
     """
 
-    crowd: Crowd
-    casters: Crowd
+    visible: ShapeGroup
+    shadow_casters: ShapeGroup
     window: Window
     room: Callable[[Floats], Floats]
     middle: Floats
 
 
 @dataclass(frozen=True)
-class Baked:
+class BakedScene:
     """What is left to look up: the charts of the shapes in order, and maps of the room (H, W, 3), vague to sharp."""
 
-    crowd: Crowd
+    visible: ShapeGroup
     charts: list[Floats]
     mirrors: list[Floats]
 
@@ -173,13 +173,13 @@ def _gather_light(scene: Scene, shape: Shape, point: Floats) -> Floats:
     """Local points of a shape -> (R, 4): light that arrives there, and the share of the room that is not hidden."""
     normal = shape.axes @ shape.normal(point)
     start = shape.axes @ point + shape.origin + OFFSET * normal
-    within = scene.casters.within(start)
+    within = scene.shadow_casters.within(start)
     centre = start.mean(1, keepdims=True)
     radius = float(np.sqrt(((start - centre) ** 2).sum(0).max()))
 
     def free(lit: Ints, ray: Floats, beam: Floats) -> npt.NDArray[np.bool_]:
-        who = scene.casters.near(centre, beam, radius, 0.0)
-        return scene.casters.first_hits(who, start[:, lit], ray, within[np.ix_(who, lit)])[1] < 0
+        who = scene.shadow_casters.near(centre, beam, radius, 0.0)
+        return scene.shadow_casters.first_hits(who, start[:, lit], ray, within[np.ix_(who, lit)])[1] < 0
 
     total = np.zeros((point.shape[1], 4), np.float32)
     lamp = scene.window.samples()
@@ -209,7 +209,7 @@ def evenly_around(count: int) -> Floats:
     return np.stack([ring * np.cos(angle), ring * np.sin(angle), z]).astype(np.float32)
 
 
-def mirror_maps(scene: Scene, detail: float = 1.0) -> list[Floats]:
+def reflection_maps(scene: Scene, detail: float = 1.0) -> list[Floats]:
     """World maps of the room as polish reflects it, seen from the middle of the scene: vague, satin and sharp."""
     rows = max(32, round(192 * min(detail, 1)))
     x, y = (centres.ravel() * math.pi for centres in texel_centres(rows, 2 * rows))
@@ -224,8 +224,8 @@ def mirror_maps(scene: Scene, detail: float = 1.0) -> list[Floats]:
 # --- pictures --------------------------------------------------------------------------------------------------------
 
 
-def photograph(
-    baked: Baked, world_from_cam: Floats, focal: float, size: tuple[int, int], rng: np.random.Generator
+def render_photo(
+    baked: BakedScene, world_from_cam: Floats, focal: float, size: tuple[int, int], rng: np.random.Generator
 ) -> Bytes:
     """One picture (H, W, 3) sRGB by a pinhole camera (3, 4) with OpenCV axes and its principal point in the middle.
 
@@ -248,19 +248,19 @@ def photograph(
     return develop(picture)
 
 
-def trace(baked: Baked, start: Floats, ray: Floats) -> Floats:
+def trace(baked: BakedScene, start: Floats, ray: Floats) -> Floats:
     """Rays (3, R) from one point (3, 1), all within a right angle -> the light that comes along them (R, 3)."""
     beam = unit(ray.mean(1, keepdims=True))
     narrowest = max(float(dot(ray, beam).min()), 1e-3)
     spread = math.sqrt(max(1 - narrowest**2, 0)) / narrowest
-    who = baked.crowd.near(start, beam, 0.0, spread)
-    distance, owner = baked.crowd.first_hits(who, start, ray, baked.crowd.within(start)[who])
+    who = baked.visible.near(start, beam, 0.0, spread)
+    distance, owner = baked.visible.first_hits(who, start, ray, baked.visible.within(start)[who])
     light = np.zeros((ray.shape[1], 3), np.float32)
     for i in who:
         here = np.flatnonzero(owner == i)
         if not len(here):
             continue
-        shape = baked.crowd.shapes[i]
+        shape = baked.visible.shapes[i]
         point = shape.local(start + distance[here] * ray[:, here])
         x, y = shape.chart(point)
         sent = look_up(baked.charts[i], x, y, shape.border)
@@ -270,7 +270,7 @@ def trace(baked: Baked, start: Floats, ray: Floats) -> Floats:
     return light
 
 
-def _mirrored(baked: Baked, shape: Shape, point: Floats, ray: Floats) -> Floats:
+def _mirrored(baked: BakedScene, shape: Shape, point: Floats, ray: Floats) -> Floats:
     """(R, 3) light of the room that a smooth dielectric reflects (Schlick 1994, 4 % at normal incidence)."""
     normal = shape.axes @ shape.normal(point)
     cosine = np.maximum(-dot(normal, ray), 0)

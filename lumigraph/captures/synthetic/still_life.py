@@ -12,7 +12,7 @@ import numpy as np
 from lumigraph.captures.synthetic import textures
 from lumigraph.captures.synthetic.noise import Noise, mix, ramp
 from lumigraph.captures.synthetic.profiles import Profile, profile
-from lumigraph.captures.synthetic.raytracer import Crowd, Scene, Window
+from lumigraph.captures.synthetic.raytracer import Scene, ShapeGroup, Window
 from lumigraph.captures.synthetic.shapes import Ball, Block, Disc, Drum, Lathe, Material, Shape
 from lumigraph.captures.synthetic.vectors import Floats, unit, vector
 
@@ -40,7 +40,7 @@ def still_life(seed: int = 0) -> Scene:
         light_texels=(272, 272),
     )
     things = [*_rug_and_chess(noise), *_books(noise), *_globe(noise), *_crockery(noise), *_oranges(noise), table]
-    return Scene(Crowd(things, _room(noise)), Crowd(things), _window(), room_light, vector(0, 0, 0.1))
+    return Scene(ShapeGroup(things, _room(noise)), ShapeGroup(things), _window(), room_light, vector(0, 0, 0.1))
 
 
 def room_light(ray: Floats) -> Floats:
