@@ -110,9 +110,8 @@ def main(paths: list[str]) -> None:
             clauses, words = clauses + len(headless), words + count
             for clause, at in headless:
                 print(f"{path}:{at}: headless clause: {clause}")
-    print(
-        f"{participles} of {names} bound names ({100 * participles / max(names, 1):.2f} %) are bare participles or pronouns"
-    )
+    share = 100 * participles / max(names, 1)
+    print(f"{participles} of {names} bound names ({share:.2f} %) are bare participles or pronouns")
     rate = 1e4 * clauses / max(words, 1)
     print(f"{clauses} headless clauses in {words} words ({rate:.1f} per 10,000)")
 
