@@ -15,7 +15,7 @@ PHOTOS_AND_PAGES := tests/web tests/captures
 
 PAGES := $(shell find web/src web/public -type f 2>/dev/null) $(wildcard web/*.js web/*.ts web/*.json web/*.html)
 
-.PHONY: help setup native web demo test check format bench soak clean
+.PHONY: docs help setup native web demo test check format bench soak clean
 
 help:
 	@echo 'make setup     Python packages into .venv, the kernels compiled in place'
@@ -23,6 +23,7 @@ help:
 	@echo 'make web       the pages of the studio, by Node'
 	@echo 'make test      all tests'
 	@echo 'make check     ruff, mypy --strict, clang-format, tsc, eslint, prettier'
+	@echo 'make docs      the documentation as a site, in build/site'
 	@echo 'make format    let ruff, clang-format and prettier rewrite the sources'
 	@echo 'make bench     kernels, training and poses, timed; appends to benchmarks/results'
 	@echo 'make soak      kills workers and servers 1000 times, then looks whether anything was lost   [KILLS=1000]'
@@ -98,6 +99,11 @@ check: setup
 	$(BIN)/mypy --strict lumigraph
 	$(BIN)/clang-format --dry-run -Werror $(SOURCES)
 	cd web && npm run check
+	$(MAKE) --no-print-directory docs
+
+# A link or a reference without a target is an error.
+docs: setup
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/site
 
 format: setup
 	$(BIN)/ruff check --fix .
