@@ -59,7 +59,7 @@ SPARK = {
     "sortRadial": False,
     "accumExtSplats": True,
 }
-STUDIO = {"preBlurAmount": LOW_PASS, "blurAmount": 0}  # what splats.ts sets; projection.ts sets the rest
+STUDIO = {"preBlurAmount": LOW_PASS, "blurAmount": 0}  # what splatStyle.ts sets; projection.ts sets the rest
 PLAYCANVAS = {"minPixelSize": 0, "colorUpdateAngle": 0, "dataFormat": "large", "radialSorting": False}
 MKKELLOGG = {"sphericalHarmonicsDegree": 2}
 # PlayCanvas subtracts from each gaussian what is left of it at two root two deviations; its hook puts it back.

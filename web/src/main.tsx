@@ -5,8 +5,8 @@ import { setNonce } from 'get-nonce';
 import { StrictMode } from 'react';
 import { createRoot } from 'react-dom/client';
 
-import { listen } from './api/events';
-import { App } from './App';
+import { listen } from './state/events';
+import { App } from './app/App';
 import { Toasts } from './design/Toasts';
 import { followSystemTheme } from './design/theme';
 

@@ -22,7 +22,7 @@ const TYPES = { '.js': 'text/javascript', '.mjs': 'text/javascript', '.wasm': 'a
 /** A module of the studio's viewer, its types taken away. */
 function studio(name) {
   const ts = require('typescript');
-  const source = readFileSync(at(`../../../web/src/viewer/${name}.ts`), 'utf8');
+  const source = readFileSync(at(`../../../web/src/pages/view/${name}.ts`), 'utf8');
   return ts.transpileModule(source, { compilerOptions: { module: 'esnext', target: 'es2022' } }).outputText;
 }
 

@@ -1,8 +1,8 @@
 // One setting, by the shape of its values.
 
 import { Field, INPUT, type Wiring } from './Field';
-import { type Entry, entryOf, read, type Setting, type Shape, shapeOf } from './schema';
-import { settingName } from './words';
+import { type Entry, entryOf, read, type Setting, type Shape, shapeOf } from './settingSchema';
+import { settingName } from './settingLabels';
 
 interface Props {
   setting: Setting;

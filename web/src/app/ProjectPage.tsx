@@ -1,0 +1,69 @@
+// One project: its name, what is going on, and its five rooms.
+
+import { Box, Camera, Download, Gauge, Sparkles } from 'lucide-react';
+import { lazy, type ReactNode, Suspense } from 'react';
+import { Link } from 'wouter';
+
+import { Empty } from '../design/Card';
+import { useJobs, useStudio } from '../state/store';
+import { Activity } from '../jobs/ActivityBar';
+
+const PhotosTab = lazy(() => import('../pages/photos/PhotosTab').then((it) => ({ default: it.PhotosTab })));
+const TrainTab = lazy(() => import('../pages/train/TrainTab').then((it) => ({ default: it.TrainTab })));
+const ViewTab = lazy(() => import('../pages/view/ViewTab').then((it) => ({ default: it.ViewTab })));
+const EvaluateTab = lazy(() =>
+  import('../pages/evaluate/EvaluateTab').then((it) => ({ default: it.EvaluateTab })),
+);
+const ExportTab = lazy(() => import('../pages/export/ExportTab').then((it) => ({ default: it.ExportTab })));
+
+export interface TabProps {
+  project: string;
+}
+
+const TABS: { id: string; name: string; icon: ReactNode; room: (props: TabProps) => ReactNode }[] = [
+  { id: 'photos', name: 'Photos', icon: <Camera />, room: (props) => <PhotosTab {...props} /> },
+  { id: 'train', name: 'Train', icon: <Sparkles />, room: (props) => <TrainTab {...props} /> },
+  { id: 'view', name: 'View', icon: <Box />, room: (props) => <ViewTab {...props} /> },
+  { id: 'evaluate', name: 'Evaluate', icon: <Gauge />, room: (props) => <EvaluateTab {...props} /> },
+  { id: 'export', name: 'Export', icon: <Download />, room: (props) => <ExportTab {...props} /> },
+];
+
+export function ProjectPage({ id, tab }: { id: string; tab: string | undefined }) {
+  const project = useStudio((state) => state.projects[id]);
+  const connected = useStudio((state) => state.connected);
+  const jobs = useJobs(id);
+  if (!project) {
+    return connected === null ? null : (
+      <Empty title="There is no such project">
+        It may have been removed. The others are one click away, at the top.
+      </Empty>
+    );
+  }
+  const shown = TABS.find((one) => one.id === tab) ?? TABS[0];
+  return (
+    <>
+      <div className="border-b border-line bg-surface px-4 sm:px-6">
+        <div className="flex flex-wrap items-center justify-between gap-x-6 gap-y-1 pt-3">
+          <h1 className="truncate text-lg font-semibold">{project.name}</h1>
+          <Activity jobs={jobs} />
+        </div>
+        <nav aria-label="Rooms of this project" className="-mb-px flex gap-1 overflow-x-auto pt-1">
+          {TABS.map((one) => (
+            <Link
+              key={one.id}
+              href={`/projects/${id}/${one.id}`}
+              aria-current={one === shown ? 'page' : undefined}
+              className="flex items-center gap-2 border-b-2 border-transparent px-3 py-2.5 text-sm text-soft hover:text-ink aria-[current]:border-sun aria-[current]:font-medium aria-[current]:text-ink [&_svg]:size-4"
+            >
+              {one.icon}
+              {one.name}
+            </Link>
+          ))}
+        </nav>
+      </div>
+      <Suspense fallback={<p className="p-8 text-center text-sm text-soft">One moment …</p>}>
+        {shown?.room({ project: id })}
+      </Suspense>
+    </>
+  );
+}

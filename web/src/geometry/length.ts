@@ -1,0 +1,39 @@
+// Lengths: in the units of the scene until somebody says how long something really is.
+
+import type { Vector } from '../api/previews';
+import { distance } from './vector';
+
+const KEY = (project: string) => `lumigraph.metres.${project}`;
+
+/** Metres in a unit of this project's scene; null while nobody has said. */
+export function readScale(project: string): number | null {
+  const kept = Number(localStorage.getItem(KEY(project)));
+  return Number.isFinite(kept) && kept > 0 ? kept : null;
+}
+
+export function keepScale(project: string, metres: number | null): void {
+  if (metres === null) localStorage.removeItem(KEY(project));
+  else localStorage.setItem(KEY(project), String(metres));
+}
+
+export const lengthOf = (ends: Vector[]): number | null =>
+  ends[0] && ends[1] ? distance(ends[0], ends[1]) : null;
+
+/** A length as people read it. */
+export const measured = (units: number, metres: number | null): string => extent([units], metres);
+
+/** Width, height and depth, all in the unit that suits the longest. */
+export function extent(units: number[], metres: number | null): string {
+  const [unit, length] = metres === null ? ['units', 1] : unitFor(Math.max(...units) * metres);
+  return `${units.map((one) => figures((one * (metres ?? 1)) / length)).join(' × ')} ${unit}`;
+}
+
+/** Its name, and its length in metres. */
+function unitFor(long: number): [name: string, metres: number] {
+  if (long < 0.01) return ['mm', 0.001];
+  if (long < 1) return ['cm', 0.01];
+  return long < 1000 ? ['m', 1] : ['km', 1000];
+}
+
+const figures = (value: number): string =>
+  value >= 1000 ? String(Math.round(value)) : String(Number(value.toPrecision(3)));

@@ -1,0 +1,34 @@
+import { Clock } from 'lucide-react';
+
+import { OptionCard } from '../../forms/OptionCard';
+import { type Preset, PRESETS } from './presets';
+
+/** How long: three cards of which one may be chosen. */
+export function Presets({
+  chosen,
+  onChoose,
+}: {
+  chosen: Preset | undefined;
+  onChoose: (one: Preset) => void;
+}) {
+  return (
+    <fieldset className="grid gap-3 sm:grid-cols-3">
+      <legend className="sr-only">How good</legend>
+      {PRESETS.map((one) => (
+        <OptionCard
+          key={one.id}
+          group="preset"
+          name={one.name}
+          checked={one === chosen}
+          onChoose={() => onChoose(one)}
+        >
+          <span className="mb-1 flex items-center gap-1.5 text-sun-text">
+            <Clock className="size-3.5 shrink-0" aria-hidden />
+            {one.time}
+          </span>
+          {one.expect}
+        </OptionCard>
+      ))}
+    </fieldset>
+  );
+}

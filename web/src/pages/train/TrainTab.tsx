@@ -1,0 +1,120 @@
+// From cameras to a scene.
+
+import { Camera } from 'lucide-react';
+import { useRef, useState } from 'react';
+import { Link } from 'wouter';
+
+import type { Job } from '../../api/client';
+import { useCapture } from '../../api/previews';
+import { Button } from '../../design/Button';
+import { Card, Empty } from '../../design/Card';
+import { Meter } from '../../design/ProgressBar';
+import { duration } from '../../lib/format';
+import type { TabProps } from '../../app/ProjectPage';
+import { doing } from '../../jobs/jobLabels';
+import { atWork, useJobs } from '../../state/store';
+import { RunPanel } from './RunPanel';
+import { isTraining, runOf, useChosenRun } from './trainingJobs';
+import { Runs } from './RunList';
+import { StartPanel } from './TrainingForm';
+
+export function TrainTab({ project }: TabProps) {
+  const jobs = useJobs(project);
+  const capture = useCapture(project);
+  const { runs, run, named, choose, isPending } = useChosenRun(project);
+  const [beginning, begin] = useState(false);
+  const [posed, setPosed] = useState(false);
+  const top = useRef<HTMLDivElement>(null);
+  const goUp = () => requestAnimationFrame(() => top.current?.scrollIntoView({ behavior: 'smooth' }));
+  const finding = jobs.filter((job) => ['pose', 'sample'].includes(job.asked.verb) && atWork(job));
+  const trainings = jobs.filter(isTraining);
+  const busy = trainings.filter(atWork).map(runOf);
+  const shown = named && trainings.some((job) => runOf(job) === named) ? named : (busy.at(-1) ?? run?.id);
+  const started = trainings.length > 0 || runs.length > 0;
+  const idle = !runs.length && !busy.length;
+  const able = posed || Boolean(capture.data) || started || finding.length > 0 || jobs.some(bringsCameras);
+  if (isPending || capture.isPending)
+    return <p className="p-8 text-center text-sm text-soft">One moment …</p>;
+  if (!able) return <NoCameras project={project} onPosed={() => setPosed(true)} />;
+  return (
+    <div ref={top} className="mx-auto flex w-full max-w-6xl flex-col gap-6 p-4 sm:p-6">
+      {finding.map((job) => (
+        <Finding key={job.id} job={job} />
+      ))}
+      {(beginning || idle) && (
+        <StartPanel
+          project={project}
+          needs={finding.map((job) => job.id)}
+          onStarted={(id) => {
+            begin(false);
+            choose(id);
+            goUp();
+          }}
+          onClose={!idle ? () => begin(false) : undefined}
+        />
+      )}
+      {shown && (
+        <RunPanel key={shown} project={project} run={shown} summary={runs.find((one) => one.id === shown)} />
+      )}
+      {runs.length > 0 && (
+        <Runs
+          project={project}
+          runs={runs}
+          chosen={shown}
+          busy={new Set(busy)}
+          onChoose={(id) => {
+            choose(id);
+            goUp();
+          }}
+          onNew={() => {
+            begin(true);
+            goUp();
+          }}
+        />
+      )}
+    </div>
+  );
+}
+
+const bringsCameras = (job: Job): boolean =>
+  job.state === 'succeeded' && ['pose', 'sample'].includes(job.asked.verb);
+
+function Finding({ job }: { job: Job }) {
+  return (
+    <Card className="flex flex-col gap-2 p-4 text-sm">
+      <p className="flex justify-between gap-4">
+        <span className="font-medium">{doing(job)}</span>
+        {job.seconds_left !== null && job.state === 'running' && (
+          <span className="text-soft">{duration(job.seconds_left)} left</span>
+        )}
+      </p>
+      <Meter value={job.total ? job.done / job.total : null} label={doing(job)} />
+      <p className="text-soft">You can choose how to train now. It begins as soon as this is done.</p>
+    </Card>
+  );
+}
+
+function NoCameras({ project, onPosed }: { project: string; onPosed: () => void }) {
+  return (
+    <Empty
+      icon={<Camera />}
+      title="Photos come first"
+      action={
+        <div className="flex flex-col items-center gap-2">
+          <Link
+            href={`/projects/${project}/photos`}
+            className="inline-flex h-10 items-center rounded-lg bg-sun px-4 text-sm font-medium text-sun-ink shadow-sm hover:brightness-105"
+          >
+            Go to the photos
+          </Link>
+          <Button look="quiet" small onClick={onPosed}>
+            My photos bring their camera poses
+          </Button>
+        </div>
+      }
+    >
+      Add photos of a place and let Lumigraph find where each was taken. Then a scene can be learned from them
+      here.
+    </Empty>
+  );
+}

@@ -1,0 +1,61 @@
+// Runs and the jobs that trained them.
+
+import { useQueries } from '@tanstack/react-query';
+import { useMemo } from 'react';
+import { useSearchParams } from 'wouter';
+
+import { http, type Job, told, type TrainJob } from '../../api/client';
+import { type JobEvent, type RunSummary, useJobEvents, useRuns } from '../../api/previews';
+import { useJobs } from '../../state/store';
+import { type Point, pointsOf } from './metrics';
+
+export type TrainingJob = Job & { asked: TrainJob };
+
+export const isTraining = (job: Job): job is TrainingJob => job.asked.verb === 'train';
+export const runOf = (job: TrainingJob): string => job.asked.run ?? job.id;
+
+/** The jobs that trained a run, oldest first. */
+export function useTrainings(project: string, run: string | undefined): TrainingJob[] {
+  const jobs = useJobs(project);
+  return useMemo(
+    () =>
+      jobs
+        .filter(isTraining)
+        .filter((job) => runOf(job) === run)
+        .reverse(),
+    [jobs, run],
+  );
+}
+
+/** All that was measured while a run was trained, by however many jobs. */
+export function usePoints(trainings: TrainingJob[]): Point[] {
+  const before = useQueries({
+    queries: trainings.slice(0, -1).map((job) => ({
+      queryKey: ['events', job.id, job.state],
+      queryFn: () =>
+        told(
+          http.GET('/api/v1/jobs/{job}/events', {
+            params: { path: { job: job.id }, query: { limit: 10_000 } },
+          }),
+        ) as Promise<JobEvent[]>,
+      staleTime: Infinity,
+    })),
+    combine: (found) => found.flatMap((one) => one.data ?? []),
+  });
+  const now = useJobEvents(trainings.at(-1));
+  return useMemo(() => pointsOf([...before, ...now]), [before, now]);
+}
+
+/** The run that a room is about: the one in the address, else the newest; and a way to choose another. */
+export function useChosenRun(project: string) {
+  const [params, setParams] = useSearchParams();
+  const { data, isPending } = useRuns(project);
+  const runs = useMemo(() => [...(data ?? [])].sort((a, b) => b.created - a.created), [data]);
+  const named = params.get('run') ?? undefined;
+  const run: RunSummary | undefined = runs.find((one) => one.id === named) ?? runs[0];
+  const choose = (id: string) => setParams({ run: id }, { replace: true });
+  return { runs, run, named, choose, isPending };
+}
+
+export const roomOf = (project: string, room: string, run: string): string =>
+  `/projects/${project}/${room}?run=${run}`;

@@ -1,0 +1,191 @@
+// The scene of one run, with all that can be done in front of it.
+
+import { lazy, Suspense, useEffect, useRef, useState } from 'react';
+
+import type { ShownRun } from '../../api/previews';
+import { runFile } from '../../api/previews';
+import { Meter } from '../../design/ProgressBar';
+import { say } from '../../design/Toasts';
+import { fitted, fromHash } from '../../geometry/camera';
+import type { Box } from '../../geometry/cropBox';
+import { CropPanel } from './CropPanel';
+import type { Eyes } from './viewerHandle';
+import { FilmDialog } from './VideoDialog';
+import type { Output } from './liveConnection';
+import { type Background, LookPanel, type Picture } from './DisplayPanel';
+import { MeasureLine } from './MeasureLine';
+import { MeasurePanel } from './MeasurePanel';
+import { PathStrip } from './PathStrip';
+import type { Rig } from './cameraControls';
+import { ServerView } from './ServerView';
+import type { Look } from './splatStyle';
+import type { Loading } from './splatScene';
+import { toggleFullScreen, Toolbar } from './Toolbar';
+import { useMeasure } from './useMeasure';
+import { usePath } from './useCameraPath';
+import { useRig } from './useCameraControls';
+import { Viewport } from './Viewport';
+
+const SplatView = lazy(() => import('./SplatView'));
+
+export interface StudioProps {
+  project: string;
+  run: string;
+  shown: ShownRun;
+  antialiased: boolean;
+}
+
+export function Studio(props: StudioProps) {
+  const rig = useRig(props.run, props.shown);
+  return rig && <Room {...props} rig={rig} />;
+}
+
+const canDraw = (() => {
+  let known: boolean | undefined;
+  return () => (known ??= document.createElement('canvas').getContext('webgl2') !== null);
+})();
+
+function Room({ project, run, shown, antialiased, rig }: StudioProps & { rig: Rig }) {
+  const here = shown.parts.length > 0 && canDraw();
+  const [chosen, setChosen] = useState<Picture>('splats');
+  const picture: Picture = here || chosen.startsWith('server-') ? chosen : 'server-rgb';
+  const byServer = picture.startsWith('server-') ? (picture.slice('server-'.length) as Output) : null;
+  const [background, setBackground] = useState<Background>('black');
+  const [crop, setCrop] = useState<Box | null>(null);
+  const [loading, setLoading] = useState<Loading>({ state: 'loading', part: 0 });
+  const [all, setAll] = useState(false);
+  const [words, setWords] = useState<string | null>(null);
+  const [splatEyes, setSplatEyes] = useState<Eyes | null>(null);
+  const [serverEyes, setServerEyes] = useState<Eyes | null>(null);
+  const eyes = byServer ? serverEyes : splatEyes;
+  const [filming, setFilming] = useState(false);
+  const measure = useMeasure(project);
+  const path = usePath(run, rig, eyes, background);
+  const screen = useRef<HTMLDivElement>(null);
+  const reset = () => rig.glide(fitted(shown.start, rig.camera.aspect));
+  useEffect(() => {
+    if (!fromHash(location.hash)) rig.view = fitted(rig.view, rig.camera.aspect);
+  }, [rig]);
+
+  const pick = (x: number, y: number) => {
+    const point = eyes?.pick(x, y);
+    if (point) measure.add(point);
+    else say('There is nothing solid at this place.');
+  };
+  const key = (name: string) => {
+    if (name === 'r') reset();
+    else if (name === 'f') toggleFullScreen(screen.current);
+    else return false;
+    return true;
+  };
+
+  return (
+    <div className="flex flex-1 flex-col lg:h-[calc(100dvh-9.5rem)] lg:min-h-120 lg:flex-none lg:flex-row">
+      <div className="flex min-w-0 flex-1 flex-col">
+        <div ref={screen} className="relative h-[58dvh] min-h-80 lg:h-auto lg:flex-1">
+          <Viewport
+            rig={rig}
+            picking={measure.on && !byServer}
+            onPick={pick}
+            onKey={key}
+            className={`absolute inset-0 ${background === 'black' ? 'bg-black' : 'bg-white'}`}
+          >
+            {here && (
+              <div className={`absolute inset-0 ${byServer ? 'invisible' : ''}`}>
+                <Suspense fallback={null}>
+                  <SplatView
+                    rig={rig}
+                    name={`${run} ${shown.step} ${shown.parts[0]}`}
+                    parts={shown.parts.map((part) => runFile(project, run, part))}
+                    all={all}
+                    look={byServer ? 'splats' : (picture as Look)}
+                    asleep={byServer !== null}
+                    crop={crop}
+                    box={shown.box}
+                    antialiased={antialiased}
+                    onLoading={setLoading}
+                    onEyes={setSplatEyes}
+                  />
+                </Suspense>
+              </div>
+            )}
+            {byServer && (
+              <ServerView
+                rig={rig}
+                project={project}
+                run={run}
+                output={byServer}
+                onWords={setWords}
+                onEyes={setServerEyes}
+              />
+            )}
+            {measure.on && !byServer && <MeasureLine rig={rig} measure={measure} />}
+          </Viewport>
+          <Notice loading={byServer ? null : loading} words={byServer ? words : null} />
+          <Toolbar
+            rig={rig}
+            run={run}
+            eyes={eyes}
+            background={background}
+            screen={screen}
+            measuring={byServer ? null : measure.on}
+            onMeasure={measure.toggle}
+            onReset={reset}
+          />
+        </div>
+        <PathStrip path={path} onFilm={() => setFilming(true)} />
+      </div>
+      <aside
+        aria-label="Settings of the view"
+        className="flex flex-col gap-3 border-line p-3 lg:w-80 lg:overflow-y-auto lg:border-l"
+      >
+        {shown.parts.length > 0 && !here && (
+          <p className="text-sm text-soft">
+            This browser has no WebGL 2, so the server draws the scene. Any current browser has it; it may be
+            switched off.
+          </p>
+        )}
+        <LookPanel
+          shown={here ? shown : { ...shown, parts: [] }}
+          left={loading.state === 'ready' ? loading.left : 0}
+          onAll={() => setAll(true)}
+          picture={picture}
+          onPicture={setChosen}
+          background={background}
+          onBackground={setBackground}
+        />
+        {!byServer && (
+          <>
+            <MeasurePanel measure={measure} />
+            <CropPanel box={shown.box} crop={crop} onCrop={setCrop} />
+          </>
+        )}
+      </aside>
+      <FilmDialog
+        project={project}
+        run={run}
+        keys={path.keys}
+        open={filming}
+        onClose={() => setFilming(false)}
+      />
+    </div>
+  );
+}
+
+/** What is being waited for, or went wrong, over the scene. */
+function Notice({ loading, words }: { loading: Loading | null; words: string | null }) {
+  const failed = loading?.state === 'failed' ? loading.text : null;
+  const text = words ?? failed ?? (loading?.state === 'loading' ? 'Fetching the scene …' : null);
+  if (text === null) return null;
+  return (
+    <div className="pointer-events-none absolute inset-x-4 top-1/3 flex justify-center">
+      <div
+        role={failed ? 'alert' : 'status'}
+        className="flex min-w-52 flex-col gap-2 rounded-card border border-line bg-surface px-4 py-3 text-center text-sm shadow-lg"
+      >
+        {failed ? `The scene cannot be shown. ${failed}` : text}
+        {loading?.state === 'loading' && <Meter value={loading.part || null} label={text} />}
+      </div>
+    </div>
+  );
+}

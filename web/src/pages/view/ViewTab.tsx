@@ -1,0 +1,95 @@
+// The room where a scene is looked at: which run, and then the scene.
+
+import { Box } from 'lucide-react';
+import { Link, useSearchParams } from 'wouter';
+
+import { sentence } from '../../api/client';
+import { type RunSummary, useRuns, useShownRun } from '../../api/previews';
+import { Empty } from '../../design/Card';
+import { ago } from '../../lib/format';
+import type { TabProps } from '../../app/ProjectPage';
+import { atWork, useJob } from '../../state/store';
+import { Studio } from './RunViewer';
+
+export function ViewTab({ project }: TabProps) {
+  const runs = useRuns(project);
+  const [search, setSearch] = useSearchParams();
+  const asked = useJob(search.get('run') ?? undefined);
+  if (runs.isPending) return <Waiting />;
+  if (runs.isError) return <Empty title="The runs cannot be listed">{sentence(runs.error)}</Empty>;
+  const newest = [...(runs.data ?? [])].sort((a, b) => b.created - a.created);
+  const found = newest.find((one) => one.id === search.get('run'));
+  if (!found && asked?.project === project && atWork(asked)) return <OnItsWay />;
+  const run = found ?? newest[0];
+  if (!run) return <Nothing project={project} />;
+  const choose = (id: string) => setSearch({ run: id }, { replace: true });
+  return (
+    <>
+      {newest.length > 1 && <Runs runs={newest} run={run.id} onChoose={choose} />}
+      <Scene key={run.id} project={project} run={run} />
+    </>
+  );
+}
+
+function Scene({ project, run }: { project: string; run: RunSummary }) {
+  const shown = useShownRun(project, run.id);
+  if (shown.isPending) return <Waiting />;
+  if (shown.isError) return <Empty title="This run cannot be shown">{sentence(shown.error)}</Empty>;
+  if (!shown.data) return <OnItsWay />;
+  return (
+    <Studio
+      project={project}
+      run={run.id}
+      shown={shown.data}
+      antialiased={run.settings.antialiased === true}
+    />
+  );
+}
+
+function Runs({ runs, run, onChoose }: { runs: RunSummary[]; run: string; onChoose: (id: string) => void }) {
+  return (
+    <label className="flex items-center gap-2 border-b border-line bg-surface px-4 py-2 text-xs text-soft sm:px-6">
+      Run
+      <select
+        value={run}
+        onChange={(event) => onChoose(event.target.value)}
+        className="h-8 min-w-0 rounded-lg border border-line bg-ground px-2 text-sm text-ink"
+      >
+        {runs.map((one) => (
+          <option key={one.id} value={one.id}>
+            {one.method}, {ago(one.created)}
+            {one.psnr === null ? '' : `, ${one.psnr.toFixed(1)} dB`}
+            {one.finished ? '' : ', not finished'}
+          </option>
+        ))}
+      </select>
+    </label>
+  );
+}
+
+const OnItsWay = () => (
+  <Empty icon={<Box />} title="The scene is on its way">
+    What the training has learned appears here at the first saved state, and sharpens from then on.
+  </Empty>
+);
+
+const Waiting = () => <p className="p-8 text-center text-sm text-soft">One moment …</p>;
+
+function Nothing({ project }: { project: string }) {
+  return (
+    <Empty
+      icon={<Box />}
+      title="There is no scene yet"
+      action={
+        <Link
+          href={`/projects/${project}/train`}
+          className="inline-flex h-10 items-center rounded-lg bg-sun px-4 text-sm font-medium text-sun-ink shadow-sm"
+        >
+          Train one
+        </Link>
+      }
+    >
+      A scene is learned from photos. A minute of training is enough for a first look.
+    </Empty>
+  );
+}

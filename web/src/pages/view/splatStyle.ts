@@ -1,0 +1,145 @@
+// A scene of gaussians for three.js, by Spark: fetched, hidden outside a box, shown as points or by depth.
+
+import { dyno, modifiers, SplatFileType, SplatMesh, type SparkRenderer } from '@sparkjsdev/spark';
+import { type Camera, Vector3 } from 'three';
+
+import type { Vector } from '../../api/previews';
+import type { Box } from '../../geometry/cropBox';
+import { LARGEST_RADIUS, OPAQUE_REACH } from './projection';
+
+const DOT_REACH = Math.sqrt(8); // standard deviations
+
+export type Look = 'splats' | 'points' | 'depth';
+
+const FAR = 1e9;
+const DOT = 2.2; // pixels: half the width of a point
+const LOW_PASS = 0.3; // square pixels, as in training
+const FAINTEST = 0.1; // opacity that a finger on the screen still meets
+
+/** What all scenes of a viewer share, so that a newer one looks as the one before. */
+export class Looks {
+  private readonly low = new dyno.DynoVec3({ value: new Vector3(-FAR, -FAR, -FAR) });
+  private readonly high = new dyno.DynoVec3({ value: new Vector3(FAR, FAR, FAR) });
+  private readonly solid = new dyno.DynoFloat({ value: 0 });
+  private readonly near = new dyno.DynoFloat({ value: 0 });
+  private readonly far = new dyno.DynoFloat({ value: 1 });
+  private look: Look = 'splats';
+
+  /** `antialiased`: whether opacities were learned for a low pass that keeps the light (Mip-Splatting). */
+  constructor(
+    private readonly spark: SparkRenderer,
+    private readonly antialiased: boolean,
+  ) {
+    this.show('splats', []);
+  }
+
+  show(look: Look, meshes: SplatMesh[]): void {
+    this.look = look;
+    this.solid.value = look === 'points' ? 1 : 0;
+    this.spark.maxPixelRadius = look === 'points' ? DOT : LARGEST_RADIUS;
+    this.spark.maxStdDev = look === 'points' ? DOT_REACH : OPAQUE_REACH;
+    this.spark.blurAmount = this.antialiased && look !== 'points' ? LOW_PASS : 0;
+    this.spark.preBlurAmount = look === 'points' ? 1 : this.antialiased ? 0 : LOW_PASS;
+    for (const mesh of meshes) this.dress(mesh);
+  }
+
+  crop(box: Box | null, meshes: SplatMesh[]): void {
+    this.low.value.set(...(box?.[0] ?? ([-FAR, -FAR, -FAR] as Vector)));
+    this.high.value.set(...(box?.[1] ?? ([FAR, FAR, FAR] as Vector)));
+    for (const mesh of meshes) mesh.updateVersion();
+  }
+
+  /** Depths from the nearest to the farthest end of the scene, seen from here, take all greys. */
+  stand(camera: Camera, centre: Vector, reach: number): void {
+    const distance = camera.position.distanceTo(new Vector3(...centre));
+    this.near.value = Math.max(reach / 100, distance - reach / 2);
+    this.far.value = distance + reach / 2;
+  }
+
+  dress(mesh: SplatMesh): void {
+    const depth = this.look === 'depth';
+    mesh.enableWorldToView = depth;
+    mesh.objectModifiers = [this.cutting()];
+    mesh.worldModifiers = depth
+      ? [
+          modifiers.makeDepthColorModifier(
+            mesh.context.worldToView,
+            this.near,
+            this.far,
+            dyno.dynoConst('bool', true),
+          ),
+        ]
+      : undefined;
+    mesh.updateGenerator();
+  }
+
+  private cutting() {
+    const { low, high, solid } = this;
+    return dyno.dynoBlock({ gsplat: dyno.Gsplat }, { gsplat: dyno.Gsplat }, ({ gsplat }) => ({
+      gsplat: cutter.apply({ gsplat, low, high, solid }).gsplat,
+    }));
+  }
+}
+
+const cutter = new dyno.Dyno({
+  inTypes: { gsplat: dyno.Gsplat, low: 'vec3', high: 'vec3', solid: 'float' },
+  outTypes: { gsplat: dyno.Gsplat },
+  statements: ({ inputs, outputs }) =>
+    dyno.unindentLines(`
+      ${outputs.gsplat} = ${inputs.gsplat};
+      if (any(lessThan(${inputs.gsplat}.center, ${inputs.low})) ||
+          any(greaterThan(${inputs.gsplat}.center, ${inputs.high}))) {
+        ${outputs.gsplat}.rgba.a = 0.0;
+      } else if (${inputs.solid} > 0.0) {
+        ${outputs.gsplat}.rgba.a = step(0.02, ${inputs.gsplat}.rgba.a);
+      }
+    `),
+});
+
+/** The scene at an address, ready to be shown. `part` hears how much has come, 0..1. */
+export async function fetchSplats(
+  url: string,
+  signal: AbortSignal,
+  part: (value: number) => void,
+): Promise<SplatMesh> {
+  const answer = await fetch(url, { signal });
+  if (!answer.ok)
+    throw new Error(answer.status === 404 ? 'This scene is no longer there.' : answer.statusText);
+  const bytes = await read(answer, part);
+  const mesh = new SplatMesh({
+    fileBytes: bytes,
+    fileType: SplatFileType.SPZ,
+    extSplats: true, // half floats would move splats by a hundredth of a unit in a large scene
+    minRaycastOpacity: FAINTEST,
+  });
+  try {
+    await mesh.initialized;
+  } catch {
+    throw new Error('The file of this scene cannot be read.');
+  }
+  if (signal.aborted) {
+    mesh.dispose();
+    throw new DOMException('no longer wanted', 'AbortError');
+  }
+  return mesh;
+}
+
+async function read(answer: Response, part: (value: number) => void): Promise<Uint8Array> {
+  const whole = Number(answer.headers.get('content-length'));
+  if (!answer.body || !whole) return new Uint8Array(await answer.arrayBuffer());
+  const pieces: Uint8Array[] = [];
+  let got = 0;
+  const reader = answer.body.getReader();
+  for (let next = await reader.read(); !next.done; next = await reader.read()) {
+    pieces.push(next.value);
+    got += next.value.length;
+    part(Math.min(1, got / whole));
+  }
+  const bytes = new Uint8Array(got);
+  let at = 0;
+  for (const piece of pieces) {
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  return bytes;
+}

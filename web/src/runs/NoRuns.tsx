@@ -1,0 +1,26 @@
+// A room about runs, where there is none.
+
+import { Sparkles } from 'lucide-react';
+import { Link } from 'wouter';
+
+import { Empty } from '../design/Card';
+import type { TabProps } from '../app/ProjectPage';
+
+export function NoRuns({ project }: TabProps) {
+  return (
+    <Empty
+      icon={<Sparkles />}
+      title="Nothing was trained yet"
+      action={
+        <Link
+          href={`/projects/${project}/train`}
+          className="inline-flex h-10 items-center rounded-lg bg-sun px-4 text-sm font-medium text-sun-ink shadow-sm hover:brightness-105"
+        >
+          Go to training
+        </Link>
+      }
+    >
+      Train once, and what came of it is waiting here.
+    </Empty>
+  );
+}
