@@ -17,14 +17,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lumigraph.formats.io import Array, array
+from lumigraph.formats.io import Array, to_numpy
 from lumigraph.scene.assets import Points, Splats
 from lumigraph.scene.errors import FormatError
 
 Batch = Splats | Points
-Change = Callable[[Batch], Batch]
+BatchTransform = Callable[[Batch], Batch]
 
-ROWS = 1 << 14  # of a batch: what is computed of them stays in the cache
+BATCH_ROWS = 1 << 14  # of a batch: what is computed of them stays in the cache
 CHANGED = "the file that they come from changed while it was read, try again"
 OUTERMOST = 500  # one in so many gaussians at each end of an axis may lie anywhere
 
@@ -39,23 +39,26 @@ class Extent:
 
 @dataclass(eq=False)
 class Stream:
-    """A scene in batches. `like` has no rows: it tells the kind and the attributes of all of them."""
+    """A scene in batches. `template` has no rows: it tells the kind and the attributes of all of them."""
 
-    like: Batch
+    template: Batch
     count: int
     batches: Callable[[], Iterator[Batch]]
     asset: Batch | None = None  # all of it, where it lies in memory anyway
     _extent: Extent | None = field(default=None, init=False)
 
     @staticmethod
-    def of(asset: Any) -> Stream:
+    def from_asset(asset: Any) -> Stream:
         """A scene in memory. A mesh has no batches, and is for the writer to refuse, who knows what to name instead."""
         if not isinstance(asset, Splats | Points):
             return Stream(asset, len(asset), lambda: iter(()))
         plain = asset if isinstance(asset, Splats) else Points(asset.xyz, asset.rgb, asset.normals)
-        starts = range(0, len(asset), ROWS)
+        starts = range(0, len(asset), BATCH_ROWS)
         return Stream(
-            rows(plain, slice(0)), len(plain), lambda: (rows(plain, slice(i, i + ROWS)) for i in starts), plain
+            select_rows(plain, slice(0)),
+            len(plain),
+            lambda: (select_rows(plain, slice(i, i + BATCH_ROWS)) for i in starts),
+            plain,
         )
 
     def __len__(self) -> int:
@@ -66,40 +69,40 @@ class Stream:
         if self._extent is not None:
             yield from self.batches()
             return
-        extremes = _Extremes(self.count // OUTERMOST if isinstance(self.like, Splats) else 0)
+        extremes = _Extremes(self.count // OUTERMOST if isinstance(self.template, Splats) else 0)
         for batch in self.batches():
-            extremes.add(places(batch))
+            extremes.add(positions_of(batch))
             yield batch
         self._extent = extremes.extent()
 
-    def shares(self) -> Iterator[float]:
+    def iterate_progress(self) -> Iterator[float]:
         """A whole pass, as the share of it that is done."""
         return _shares(self, self.count)
 
     @property
-    def measured(self) -> bool:
+    def has_extent(self) -> bool:
         return self._extent is not None
 
     @property
     def extent(self) -> Extent:
         """Takes a pass over all batches unless there was one. Raises FormatError."""
         if self._extent is None:
-            drain(self.shares())
+            drain(self.iterate_progress())
         assert self._extent is not None
         return self._extent
 
-    def mapped(self, change: Change, count: int | None = None) -> Stream:
+    def map_batches(self, change: BatchTransform, count: int | None = None) -> Stream:
         """Each batch changed; `count` where rows are left out."""
         if self.asset is not None:
-            return Stream.of(change(self.asset))
+            return Stream.from_asset(change(self.asset))
         count = self.count if count is None else count
-        return Stream(change(self.like), count, lambda: filter(len, map(change, self.batches())))
+        return Stream(change(self.template), count, lambda: filter(len, map(change, self.batches())))
 
-    def gathered(self) -> Any:
+    def gather(self) -> Any:
         """All of it in memory: the result, and one batch more. Raises FormatError."""
         if self.asset is not None:
             return self.asset
-        like = {name: value for name, value in vars(self.like).items() if value is not None}
+        like = {name: value for name, value in vars(self.template).items() if value is not None}
         made = {name: torch.empty((self.count, *value.shape[1:]), dtype=value.dtype) for name, value in like.items()}
         first = 0
         for batch in self.batches():
@@ -109,39 +112,39 @@ class Stream:
                     tensor[first - len(batch) : first] = getattr(batch, name)
         if first != self.count:
             raise FormatError(f"{first} rows came where {self.count} were announced; {CHANGED}")
-        return type(self.like)(**made)
+        return type(self.template)(**made)
 
 
 # --- of a batch ------------------------------------------------------------------------------------------------------
 
 
-def no_splats(degree: int) -> Splats:
+def empty_splats(degree: int) -> Splats:
     zeros = [torch.zeros(0, *shape) for shape in ((3,), (3,), (4,), (), ((degree + 1) ** 2, 3))]
     return Splats(*zeros)
 
 
-def no_points(coloured: bool, normals: bool) -> Points:
+def empty_points(coloured: bool, normals: bool) -> Points:
     nowhere = torch.zeros(0, 3)
     return Points(nowhere, nowhere.to(torch.uint8) if coloured else None, nowhere if normals else None)
 
 
-def rows(batch: Batch, which: Any) -> Any:
+def select_rows(batch: Batch, which: Any) -> Any:
     """Those of `which`: a slice, which copies nothing, or indices."""
     return type(batch)(**{name: value[which] for name, value in vars(batch).items() if value is not None})
 
 
-def places(batch: Batch) -> Array:
+def positions_of(batch: Batch) -> Array:
     """(N, 3) float32 the coordinates."""
-    return array(batch.means if isinstance(batch, Splats) else batch.xyz)
+    return to_numpy(batch.means if isinstance(batch, Splats) else batch.xyz)
 
 
-def without_harmonics(batch: Batch) -> Batch:
+def drop_sh_rest(batch: Batch) -> Batch:
     """Gaussians with one colour from all sides."""
     assert isinstance(batch, Splats)
     return Splats(batch.means, batch.log_scales, batch.quats, batch.logit_opacities, batch.sh[:, :1])
 
 
-def without_normals(batch: Batch) -> Batch:
+def drop_normals(batch: Batch) -> Batch:
     assert isinstance(batch, Points)
     return Points(batch.xyz, batch.rgb)
 
@@ -155,7 +158,7 @@ def drain(shares: Iterable[float]) -> None:
         pass
 
 
-def sound(judged: Iterable[tuple[Any, Array]], error: Callable[[int, int], FormatError]) -> Iterator[Any]:
+def check_rows(judged: Iterable[tuple[Any, Array]], error: Callable[[int, int], FormatError]) -> Iterator[Any]:
     """The batches of (batch, (N,) which of its rows are broken). At the first broken one the rest is counted, and
     `error` gets how many there are and which is the first."""
     judged, first = iter(judged), 0
@@ -166,7 +169,7 @@ def sound(judged: Iterable[tuple[Any, Array]], error: Callable[[int, int], Forma
         yield batch
 
 
-def not_finite(*columns: Array) -> Array:
+def find_nonfinite(*columns: Array) -> Array:
     """(N,) bool: which rows hold NaN or infinity."""
     broken = np.zeros(len(columns[0]), bool)
     for values in columns:
@@ -177,14 +180,14 @@ def not_finite(*columns: Array) -> Array:
 
 def check_splats(stream: Stream, path: Path, form: str) -> None:
     """Raises FormatError for a stream of anything else."""
-    if not isinstance(stream.like, Splats):
+    if not isinstance(stream.template, Splats):
         raise FormatError(f"{path}: {form} holds gaussians and no plain points or meshes; choose .ply or .glb")
 
 
-def writable(stream: Stream, path: Path, less: Change | None = None) -> Iterator[Any]:
+def check_batches(stream: Stream, path: Path, less: BatchTransform | None = None) -> Iterator[Any]:
     """The batches to write, or what `less` leaves of them. Raises FormatError where rows hold NaN or infinity, since
     nobody could read them back, and where more or fewer come than were announced."""
-    noun, count = ("gaussians" if isinstance(stream.like, Splats) else "points"), 0
+    noun, count = ("gaussians" if isinstance(stream.template, Splats) else "points"), 0
 
     def broken(bad: int, first: int) -> FormatError:
         return FormatError(
@@ -192,8 +195,8 @@ def writable(stream: Stream, path: Path, less: Change | None = None) -> Iterator
             f" {first}); remove them first"
         )
 
-    judged = ((batch, not_finite(*_numbers(batch))) for batch in (map(less, stream) if less else stream))
-    for batch in sound(judged, broken):
+    judged = ((batch, find_nonfinite(*_numbers(batch))) for batch in (map(less, stream) if less else stream))
+    for batch in check_rows(judged, broken):
         count += len(batch)
         yield batch
     if count != stream.count:
@@ -202,12 +205,12 @@ def writable(stream: Stream, path: Path, less: Change | None = None) -> Iterator
         )
 
 
-def measured(stream: Stream, path: Path, less: Change | None = None) -> Iterator[float]:
-    """A pass over what is to be written, for its extent, unless that is known. Raises as `writable` does."""
-    return iter(()) if stream.measured else _shares(writable(stream, path, less), stream.count)
+def measure_extent(stream: Stream, path: Path, less: BatchTransform | None = None) -> Iterator[float]:
+    """A pass over what is to be written, for its extent, unless that is known. Raises as `check_batches` does."""
+    return iter(()) if stream.has_extent else _shares(check_batches(stream, path, less), stream.count)
 
 
-class Largest:
+class TopK:
     """The `k` largest of values that come in pieces. What is kept is no more than twice as many, and a piece."""
 
     def __init__(self, k: int) -> None:
@@ -231,7 +234,7 @@ class Largest:
             self._least = self._kept[0]
 
 
-def medians(columns: Callable[[], Iterator[tuple[Array, ...]]], count: int) -> list[float]:
+def compute_medians(columns: Callable[[], Iterator[tuple[Array, ...]]], count: int) -> list[float]:
     """The lower medians of columns of `count` > 0 float32 values, exactly, in two passes over them: their order is that
     of their bits, once those of negative ones are turned over. The first pass finds the upper half of the bits, the
     second the lower."""
@@ -284,7 +287,7 @@ class _Extremes:
     """Of each axis the largest and the smallest, and those behind `cut` others."""
 
     def __init__(self, cut: int) -> None:
-        self._ends = [[Largest(cut + 1) for _ in range(3)] for _ in range(2)]
+        self._ends = [[TopK(cut + 1) for _ in range(3)] for _ in range(2)]
 
     def add(self, xyz: Array) -> None:
         for sign, axes in zip((-1, 1), self._ends, strict=True):
@@ -305,4 +308,4 @@ def _shares(batches: Iterable[Batch], count: int) -> Iterator[float]:
 
 
 def _numbers(batch: Batch) -> list[Array]:
-    return [array(value) for value in vars(batch).values() if value is not None and value.is_floating_point()]
+    return [to_numpy(value) for value in vars(batch).values() if value is not None and value.is_floating_point()]

@@ -22,9 +22,18 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from lumigraph.formats.chunked import Stream, check_splats, drain, measured, no_splats, not_finite, places, sound
-from lumigraph.formats.external_sort import Sorted
-from lumigraph.formats.io import Array, array, opened, spooled, writing
+from lumigraph.formats.chunked import (
+    Stream,
+    check_rows,
+    check_splats,
+    drain,
+    empty_splats,
+    find_nonfinite,
+    measure_extent,
+    positions_of,
+)
+from lumigraph.formats.external_sort import ExternalSort
+from lumigraph.formats.io import Array, open_atomic, open_for_read, open_spool, to_numpy
 from lumigraph.formats.ply_header import BYTE_ORDERS, Element, Header, check_room, parse_header
 from lumigraph.formats.quantization import (
     LOG_SCALE_LIMIT,
@@ -88,14 +97,14 @@ def is_packed(header: Header) -> bool:
 def read(path: Path) -> Splats:
     """The gaussians, within the quantisation. Raises FormatError for anything else. Peak memory: the result and a few
     megabytes."""
-    asset: Splats = stream(path).gathered()
+    asset: Splats = stream(path).gather()
     return asset
 
 
 def stream(path: Path) -> Stream:
     """As `read`, in batches. The bounds of all chunks are judged at once, the gaussians in them as they are pulled."""
     path = Path(path)
-    with opened(path) as file:
+    with open_for_read(path) as file:
         header = parse_header(file, path)
         if not is_packed(header):
             raise FormatError(f"{path}: its vertices have no packed_position, so it is no compressed PLY; name it .ply")
@@ -103,11 +112,11 @@ def stream(path: Path) -> Stream:
         for _ in _bounds(file, tables, path):
             pass
     rest = 0 if tables.sh is None else len(_rest_names(tables.sh[1]))
-    return Stream(no_splats(REST_DEGREES[rest]), tables.count, lambda: _batches(path, tables, rest))
+    return Stream(empty_splats(REST_DEGREES[rest]), tables.count, lambda: _batches(path, tables, rest))
 
 
 def _batches(path: Path, tables: _Tables, rest: int) -> Iterator[Splats]:
-    with opened(path) as file:
+    with open_for_read(path) as file:
         for part, bounds in zip(blocks(tables.count, BLOCK), _bounds(file, tables, path), strict=False):
             count = part.stop - part.start
             vertices = _rows(file, tables.vertex, part.start, count, path)
@@ -122,7 +131,7 @@ def _batches(path: Path, tables: _Tables, rest: int) -> Iterator[Splats]:
                 harmonics = _rows(file, tables.sh, part.start, count, path)
                 columns = np.stack([harmonics[name] for name in _rest_names(tables.sh[1])], axis=1)
                 sh[:, 1:] = REST[columns].reshape(-1, 3, rest // 3).transpose(0, 2, 1)
-            if not_finite(means, log_scales, sh).any():
+            if find_nonfinite(means, log_scales, sh).any():
                 raise FormatError(f"{path}: the bounds of some chunks are no numbers for a scene; the file is damaged")
             yield splats_of(means, log_scales, quats, LOGITS[words[3] & 255], sh)
 
@@ -186,7 +195,7 @@ def _bounds(file: BinaryIO, tables: _Tables, path: Path) -> Iterator[Floats]:
                 if name in (table.dtype.names or ()):
                     with np.errstate(over="ignore"):
                         bounds[:, i] = table[name]
-            yield bounds, not_finite(bounds) | (bounds[:, 6:12].max(axis=1) > LOG_SCALE_LIMIT)
+            yield bounds, find_nonfinite(bounds) | (bounds[:, 6:12].max(axis=1) > LOG_SCALE_LIMIT)
 
     def broken(bad: int, first: int) -> FormatError:
         return FormatError(
@@ -194,7 +203,7 @@ def _bounds(file: BinaryIO, tables: _Tables, path: Path) -> Iterator[Floats]:
             f" scale above e^{LOG_SCALE_LIMIT:.0f}; the file is damaged"
         )
 
-    return sound(judged(), broken)
+    return check_rows(judged(), broken)
 
 
 def _unpacked(words: npt.NDArray[Any], *bits: int) -> Floats:
@@ -225,25 +234,25 @@ def write(asset: Splats, path: Path, options: Options = Options()) -> None:
     Scales beyond e^-20 and e^20 and harmonics beyond -4 and 4 are clipped. Raises FormatError for anything but splats,
     for none of them, for NaN and infinity, and when the disk refuses.
     """
-    drain(write_stream(Stream.of(asset), path, options))
+    drain(write_stream(Stream.from_asset(asset), path, options))
 
 
 def write_stream(stream: Stream, path: Path, options: Options = Options()) -> Iterator[float]:
     """As `write`, while it is pulled; yields the share that is done."""
     path = Path(path)
     check_splats(stream, path, NAME)
-    assert isinstance(stream.like, Splats)
+    assert isinstance(stream.template, Splats)
     if not stream.count:
         raise FormatError(f"{path}: not written, because the scene holds no gaussians and viewers refuse such files")
-    yield from (share * 0.2 for share in measured(stream, path))
-    low, high = array(stream.extent.bounds)
-    rest, chunks, done = 3 * (stream.like.sh.shape[1] - 1), -(-stream.count // CHUNK), 0
+    yield from (share * 0.2 for share in measure_extent(stream, path))
+    low, high = to_numpy(stream.extent.bounds)
+    rest, chunks, done = 3 * (stream.template.sh.shape[1] - 1), -(-stream.count // CHUNK), 0
 
     def place(batch: Splats | Points) -> Array:
-        return morton_codes(places(batch), low, high)
+        return morton_codes(positions_of(batch), low, high)
 
-    with writing(path) as file, spooled(path) as beside:
-        ordered = Sorted(stream, place, path, beside)
+    with open_atomic(path) as file, open_spool(path) as beside:
+        ordered = ExternalSort(stream, place, path, beside)
         yield from (0.2 + share * 0.4 for share in ordered.collect())
         file.write(_header(stream.count, chunks, rest).encode())
         # One table stands behind the other; their sizes are known, so each block goes to its place in all of them.
@@ -251,7 +260,7 @@ def write_stream(stream: Stream, path: Path, options: Options = Options()) -> It
         ends = [sum(sizes[: i + 1]) for i in range(3)]
         for batch in ordered:
             bounds, words = _packed_chunks(batch)
-            harmonics = _rest_bytes(array(batch.sh)[:, 1:].transpose(0, 2, 1).reshape(len(batch), rest))
+            harmonics = _rest_bytes(to_numpy(batch.sh)[:, 1:].transpose(0, 2, 1).reshape(len(batch), rest))
             for i, table in enumerate((bounds.astype("<f4"), words.astype("<u4"), harmonics)):
                 file.seek(ends[i])
                 file.write(table.tobytes())
@@ -262,13 +271,13 @@ def write_stream(stream: Stream, path: Path, options: Options = Options()) -> It
 
 def _packed_chunks(splats: Splats) -> tuple[Floats, Words]:
     """Bounds of the chunks, (chunks, 18), and the words of the gaussians in them, (N, 4)."""
-    colours = array(splats.sh)[:, 0] * np.float32(C0) + np.float32(0.5)
-    scales = array(splats.log_scales).clip(-SCALE_BOUND, SCALE_BOUND)
-    within = [_within(values) for values in (array(splats.means), scales, colours)]
+    colours = to_numpy(splats.sh)[:, 0] * np.float32(C0) + np.float32(0.5)
+    scales = to_numpy(splats.log_scales).clip(-SCALE_BOUND, SCALE_BOUND)
+    within = [_within(values) for values in (to_numpy(splats.means), scales, colours)]
     (_, place), (_, scale), (_, colour) = within
-    largest, others = without_largest(unit(array(splats.quats)))
+    largest, others = without_largest(unit(to_numpy(splats.quats)))
     turn = largest.astype(np.uint32) << 30 | _packed(others / (2 * SQRT_HALF) + 0.5, 10, 10, 10)
-    shade = _packed(colour, 8, 8, 8) << 8 | opacity_bytes(array(splats.logit_opacities))
+    shade = _packed(colour, 8, 8, 8) << 8 | opacity_bytes(to_numpy(splats.logit_opacities))
     words = np.stack([_packed(place, 11, 10, 11), turn, _packed(scale, 11, 10, 11), shade], axis=1)
     return np.concatenate([bound for bounds, _ in within for bound in bounds], axis=1), words
 

@@ -15,9 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-from lumigraph.formats.chunked import Stream, check_splats, drain, no_splats, not_finite, sound, without_harmonics
-from lumigraph.formats.external_sort import Sorted
-from lumigraph.formats.io import Array, array, opened, spooled, writing
+from lumigraph.formats.chunked import (
+    Stream,
+    check_rows,
+    check_splats,
+    drain,
+    drop_sh_rest,
+    empty_splats,
+    find_nonfinite,
+)
+from lumigraph.formats.external_sort import ExternalSort
+from lumigraph.formats.io import Array, open_atomic, open_for_read, open_spool, to_numpy
 from lumigraph.formats.quantization import (
     LOG_SCALE_LIMIT,
     LOGITS,
@@ -44,14 +52,14 @@ SMALLEST, LARGEST = -40.0, 40.0  # natural logs of what is written: a deviation 
 
 def read(path: Path) -> Splats:
     """The gaussians, with harmonics of degree 0. Raises FormatError for anything else."""
-    asset: Splats = stream(path).gathered()
+    asset: Splats = stream(path).gather()
     return asset
 
 
 def stream(path: Path) -> Stream:
     """As `read`, in batches."""
     path = Path(path)
-    with opened(path) as file:
+    with open_for_read(path) as file:
         size = os.fstat(file.fileno()).st_size
     if size % ROW.itemsize or not size:
         raise FormatError(
@@ -66,12 +74,12 @@ def stream(path: Path) -> Stream:
             f" number, or no rotation (the first is number {first}); it is no .splat file, or damaged"
         )
 
-    return Stream(no_splats(0), count, lambda: sound(_batches(path, count), broken))
+    return Stream(empty_splats(0), count, lambda: check_rows(_batches(path, count), broken))
 
 
 def _batches(path: Path, count: int) -> Iterator[tuple[Splats, Array]]:
     """Gaussians, and which of them are none."""
-    with opened(path) as file:
+    with open_for_read(path) as file:
         for part in blocks(count):
             data = file.read((part.stop - part.start) * ROW.itemsize)
             if len(data) < (part.stop - part.start) * ROW.itemsize:
@@ -84,7 +92,7 @@ def _batches(path: Path, count: int) -> Iterator[tuple[Splats, Array]]:
             log_scales[np.isneginf(log_scales)] = SMALLEST
             quats: Floats = (table["turn"].astype(np.float32) - np.float32(128)) / np.float32(128)
             sh = ((table["rgba"][:, None, :3] / np.float32(255) - 0.5) / C0).astype(np.float32)
-            broken = not_finite(means, log_scales) | (log_scales.max(axis=1) > LOG_SCALE_LIMIT) | ~quats.any(axis=1)
+            broken = find_nonfinite(means, log_scales) | (log_scales.max(axis=1) > LOG_SCALE_LIMIT) | ~quats.any(axis=1)
             yield splats_of(means, log_scales, quats, LOGITS[table["rgba"][:, 3]], sh), broken
 
 
@@ -99,7 +107,7 @@ def write(asset: Splats, path: Path, options: Options = Options()) -> None:
     Lost are the harmonics above DC (colours no longer change with the view), the order, and colours beyond 0..1. Raises
     FormatError for anything but splats, for none of them, for NaN and infinity, and when the disk refuses.
     """
-    drain(write_stream(Stream.of(asset), path, options))
+    drain(write_stream(Stream.from_asset(asset), path, options))
 
 
 def write_stream(stream: Stream, path: Path, options: Options = Options()) -> Iterator[float]:
@@ -111,8 +119,8 @@ def write_stream(stream: Stream, path: Path, options: Options = Options()) -> It
             f"{path}: not written, because the scene holds no gaussians and a .splat file of none is empty"
         )
     done = 0
-    with writing(path) as file, spooled(path) as beside:
-        ordered = Sorted(stream, _smallness, path, beside, without_harmonics)
+    with open_atomic(path) as file, open_spool(path) as beside:
+        ordered = ExternalSort(stream, _smallness, path, beside, drop_sh_rest)
         yield from (share / 2 for share in ordered.collect())
         for batch in ordered:
             file.write(_rows(batch).data)
@@ -123,16 +131,16 @@ def write_stream(stream: Stream, path: Path, options: Options = Options()) -> It
 def _smallness(splats: Splats | Points) -> Array:
     """Minus the log of size * opacity: the product itself may overflow."""
     assert isinstance(splats, Splats)
-    logits = array(splats.logit_opacities).astype(np.float64)
-    smallness: Array = np.logaddexp(0, -logits) - array(splats.log_scales).astype(np.float64).sum(axis=1)
+    logits = to_numpy(splats.logit_opacities).astype(np.float64)
+    smallness: Array = np.logaddexp(0, -logits) - to_numpy(splats.log_scales).astype(np.float64).sum(axis=1)
     return smallness
 
 
 def _rows(splats: Splats) -> Array:
     table = np.empty(len(splats), ROW)
-    table["mean"] = array(splats.means)
-    table["scale"] = np.exp(array(splats.log_scales).clip(SMALLEST, LARGEST))
-    table["rgba"][:, :3] = rounded_bytes((array(splats.sh)[:, 0] * C0 + 0.5) * 255)
-    table["rgba"][:, 3] = opacity_bytes(array(splats.logit_opacities))
-    table["turn"] = rounded_bytes(unit(array(splats.quats)) * 128 + 128)
+    table["mean"] = to_numpy(splats.means)
+    table["scale"] = np.exp(to_numpy(splats.log_scales).clip(SMALLEST, LARGEST))
+    table["rgba"][:, :3] = rounded_bytes((to_numpy(splats.sh)[:, 0] * C0 + 0.5) * 255)
+    table["rgba"][:, 3] = opacity_bytes(to_numpy(splats.logit_opacities))
+    table["turn"] = rounded_bytes(unit(to_numpy(splats.quats)) * 128 + 128)
     return table

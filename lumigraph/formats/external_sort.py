@@ -11,8 +11,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from lumigraph.formats.chunked import ROWS, Batch, Change, Stream, rows, writable
-from lumigraph.formats.io import Array, array, tensor
+from lumigraph.formats.chunked import BATCH_ROWS, Batch, BatchTransform, Stream, check_batches, select_rows
+from lumigraph.formats.io import Array, to_numpy, to_tensor
 
 RUN_BYTES = 1 << 24  # of a run while it is sorted
 HEAD_BYTES = 1 << 23  # of all runs together while they are merged
@@ -20,19 +20,21 @@ HEAD_BYTES = 1 << 23  # of all runs together while they are merged
 Key = Callable[[Batch], Array]  # (N,) of any number type
 
 
-class Sorted:
+class ExternalSort:
     """The rows of a stream, or what `less` leaves of them, by their keys: first `collect`, then iterate. Runs are laid
     down in `beside`; `path` is what errors name."""
 
-    def __init__(self, stream: Stream, key: Key, path: Path, beside: IO[bytes], less: Change | None = None) -> None:
+    def __init__(
+        self, stream: Stream, key: Key, path: Path, beside: IO[bytes], less: BatchTransform | None = None
+    ) -> None:
         self._stream, self._key, self._path, self._beside, self._less = stream, key, path, beside, less
         self._runs: list[int] = []  # rows of each that were laid down
         self._run: Array = np.empty(0)
 
     def collect(self) -> Iterator[float]:
-        """Take all rows; yields the share that is done. Raises FormatError as `writable` does."""
+        """Take all rows; yields the share that is done. Raises FormatError as `check_batches` does."""
         filled, done = 0, 0
-        for batch in writable(self._stream, self._path, self._less):
+        for batch in check_batches(self._stream, self._path, self._less):
             done += len(batch)
             yield done / self._stream.count
             if self._stream.asset is not None:
@@ -49,28 +51,28 @@ class Sorted:
                 here = self._run[filled : filled + len(keys[part])]
                 here["key"] = keys[part]
                 for name in _columns(self._run):
-                    here[name] = array(getattr(batch, name)[part])
+                    here[name] = to_numpy(getattr(batch, name)[part])
                 filled, first = filled + len(here), first + len(here)
         self._run = self._run[:filled]
         if self._runs:
             self._lay_down()
 
     def __iter__(self) -> Iterator[Any]:
-        """Batches of ROWS, the last one shorter."""
+        """Batches of BATCH_ROWS, the last one shorter."""
         asset = self._stream.asset
         if asset is not None:
             order = np.argsort(self._key(asset), kind="stable")
-            for first in range(0, len(order), ROWS):
-                yield rows(asset, tensor(order[first : first + ROWS], np.int64))
+            for first in range(0, len(order), BATCH_ROWS):
+                yield select_rows(asset, to_tensor(order[first : first + BATCH_ROWS], np.int64))
             return
-        for table in _cut(self._merged() if self._runs else iter([_by_key(self._run)]), ROWS):
-            kind = type(self._stream.like)
-            yield kind(**{name: tensor(table[name], table[name].dtype.type) for name in _columns(table)})
+        for table in _cut(self._merged() if self._runs else iter([_by_key(self._run)]), BATCH_ROWS):
+            kind = type(self._stream.template)
+            yield kind(**{name: to_tensor(table[name], table[name].dtype.type) for name in _columns(table)})
 
     def _room(self, batch: Batch, keys: Array) -> Array:
-        columns = [(name, array(value)) for name, value in vars(batch).items() if value is not None]
+        columns = [(name, to_numpy(value)) for name, value in vars(batch).items() if value is not None]
         row = np.dtype([("key", keys.dtype), *((name, value.dtype, value.shape[1:]) for name, value in columns)])
-        return np.empty(min(self._stream.count, max(ROWS, RUN_BYTES // row.itemsize)), row)
+        return np.empty(min(self._stream.count, max(BATCH_ROWS, RUN_BYTES // row.itemsize)), row)
 
     def _lay_down(self) -> None:
         self._beside.write(_by_key(self._run).data)

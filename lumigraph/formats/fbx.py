@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from lumigraph.formats.fbx_nodes import CREATED, FILE_ID, VERSION, Id, Node, node, write_document
-from lumigraph.formats.io import Array, array, check_finite, writing
+from lumigraph.formats.io import Array, check_finite, open_atomic, to_numpy
 from lumigraph.formats.texture_images import encoded, unique_name
 from lumigraph.scene.assets import Asset, Mesh
 from lumigraph.scene.errors import FormatError
@@ -58,17 +58,17 @@ def write(asset: Asset, path: Path, options: Options = Options()) -> None:
     if not len(asset):
         raise FormatError(f"{path}: not written, because the mesh has no triangles; make it again with more detail")
     given = {"vertices": asset.vertices, "normals": asset.normals, "uv": asset.uv}
-    check_finite(path, **{name: array(values) for name, values in given.items() if values is not None})
+    check_finite(path, **{name: to_numpy(values) for name, values in given.items() if values is not None})
     picture, name = b"", ""
     if asset.texture is not None:
         picture = encoded(asset.texture, "png")
         name = unique_name(path, [picture], ".png")
         if not options.embed:
-            with writing(path.with_name(name)) as stream:
+            with open_atomic(path.with_name(name)) as stream:
                 stream.write(picture)
             picture = b""
     try:
-        with writing(path) as stream:
+        with open_atomic(path) as stream:
             write_document(stream, _document(asset, path.stem, CENTIMETRES_PER_UNIT[options.unit], name, picture))
     except OverflowError as error:
         raise FormatError(f"{path}: not written, because an FBX holds less than 4 GB; choose .glb") from error
@@ -140,24 +140,24 @@ def _named(title: str, kind: str) -> str:
 
 
 def _geometry(mesh: Mesh, title: str) -> Node:
-    faces = array(mesh.faces)
+    faces = to_numpy(mesh.faces)
     corners = faces.copy()
     corners[:, 2] = ~corners[:, 2]  # marks the last corner of a polygon
     layers = [_layer("Material", "", "AllSame", Materials=np.zeros(1, np.int32))]
     if mesh.normals is not None:
-        layers.append(_corners("Normal", "", faces, Normals=array(mesh.normals), NormalsIndex=None))
+        layers.append(_corners("Normal", "", faces, Normals=to_numpy(mesh.normals), NormalsIndex=None))
     if mesh.uv is not None:
-        uv = array(mesh.uv).astype(np.float64)
+        uv = to_numpy(mesh.uv).astype(np.float64)
         uv[:, 1] = 1 - uv[:, 1]
         layers.append(_corners("UV", UV_SET, faces, UV=uv, UVIndex=None))
     if mesh.rgb is not None and mesh.texture is None:
-        rgba = np.concatenate([array(mesh.rgb) / 255, np.ones((len(mesh.rgb), 1))], axis=1)
+        rgba = np.concatenate([to_numpy(mesh.rgb) / 255, np.ones((len(mesh.rgb), 1))], axis=1)
         layers.append(_corners("Color", "Col", faces, Colors=rgba, ColorIndex=None))
     used = [node("LayerElement", inside=[node("Type", each.name), node("TypedIndex", 0)]) for each in layers]
     inside = [
         node("Properties70"),
         node("GeometryVersion", 124),
-        node("Vertices", array(mesh.vertices).astype(np.float64).reshape(-1)),
+        node("Vertices", to_numpy(mesh.vertices).astype(np.float64).reshape(-1)),
         node("PolygonVertexIndex", corners.reshape(-1)),
         *layers,
         node("Layer", 0, inside=[node("Version", 100), *used]),

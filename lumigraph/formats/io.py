@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 SPOOL = 1 << 23  # bytes that are held in memory before they go to the disk
 
 
-def opened(path: Path) -> BinaryIO:
+def open_for_read(path: Path) -> BinaryIO:
     """A regular file to read. Raises FormatError."""
     try:
         stream = path.open("rb")
@@ -36,7 +36,7 @@ def opened(path: Path) -> BinaryIO:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[BinaryIO]:
+def open_atomic(path: Path) -> Iterator[BinaryIO]:
     """A file that becomes `path` when the block ends well. Raises FormatError where the disk refuses."""
     new = not path.exists()
     try:
@@ -50,7 +50,7 @@ def writing(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def new_files() -> Iterator[list[Path]]:
+def collect_new_files() -> Iterator[list[Path]]:
     """Of what is written in the block, all that was not there before: a file with its companions, such as textures."""
     found: list[Path] = []
     token = _written.set(found)
@@ -64,18 +64,18 @@ _written: ContextVar[list[Path]] = ContextVar("_written")
 
 
 @contextmanager
-def spooled(path: Path) -> Iterator[IO[bytes]]:
+def open_spool(path: Path) -> Iterator[IO[bytes]]:
     """Bytes on their way into `path`: a few in memory, more in a file beside it that has no name and ends with us."""
     with tempfile.SpooledTemporaryFile(SPOOL, "w+b", dir=str(path.parent)) as stream:
         yield stream
 
 
-def array(tensor: torch.Tensor) -> Array:
+def to_numpy(tensor: torch.Tensor) -> Array:
     """On the CPU, as it is."""
     return tensor.detach().cpu().numpy()
 
 
-def tensor(values: Array, dtype: type[np.generic] = np.float32) -> torch.Tensor:
+def to_tensor(values: Array, dtype: type[np.generic] = np.float32) -> torch.Tensor:
     """A copy that nobody else writes to."""
     return torch.from_numpy(np.array(values, dtype=dtype, order="C"))
 

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from lumigraph.formats.chunked import Stream, no_splats, not_finite, sound
-from lumigraph.formats.io import Array, opened
+from lumigraph.formats.chunked import Stream, check_rows, empty_splats, find_nonfinite
+from lumigraph.formats.io import Array, open_for_read
 from lumigraph.formats.quantization import LOG_SCALE_LIMIT, LOGITS, Floats, blocks, splats_of
 from lumigraph.scene.assets import Splats
 from lumigraph.scene.errors import FormatError
@@ -66,14 +66,14 @@ class _Section:
 
 def read(path: Path) -> Splats:
     """The gaussians. Raises FormatError for anything else. Sections of a lower degree get zeros above it."""
-    asset: Splats = stream(path).gathered()
+    asset: Splats = stream(path).gather()
     return asset
 
 
 def stream(path: Path) -> Stream:
     """As `read`, in batches: the headers are judged at once, the gaussians as they are pulled."""
     path = Path(path)
-    with opened(path) as file:
+    with open_for_read(path) as file:
         size = os.fstat(file.fileno()).st_size
         head = file.read(HEADER_SIZE)
         if len(head) < HEADER_SIZE:
@@ -95,18 +95,18 @@ def stream(path: Path) -> Stream:
         )
 
     def judged() -> Iterator[tuple[Splats, Array]]:
-        with opened(path) as file:
+        with open_for_read(path) as file:
             for section in found:
                 for parts in _gaussians(file, section, level, bounds, widest, path):
                     yield splats_of(*parts), _broken(*parts)
 
-    return Stream(no_splats(widest), count, lambda: sound(judged(), broken))
+    return Stream(empty_splats(widest), count, lambda: check_rows(judged(), broken))
 
 
 def _broken(means: Floats, log_scales: Floats, quats: Floats, logits: Floats, sh: Floats) -> Array:
     """(N,) which of them cannot be shown."""
     longest = np.abs(quats).max(axis=1)  # its square must neither vanish nor overflow
-    broken: Array = not_finite(means, log_scales, quats, sh) | (log_scales.max(axis=1) > LOG_SCALE_LIMIT)
+    broken: Array = find_nonfinite(means, log_scales, quats, sh) | (log_scales.max(axis=1) > LOG_SCALE_LIMIT)
     broken |= (longest < 1e-12) | (longest > 1e12)
     return broken
 

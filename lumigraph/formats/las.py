@@ -20,8 +20,16 @@ from typing import Annotated, BinaryIO
 
 import numpy as np
 
-from lumigraph.formats.chunked import ROWS, Stream, drain, measured, no_points, without_normals, writable
-from lumigraph.formats.io import Array, array, opened, tensor, writing
+from lumigraph.formats.chunked import (
+    BATCH_ROWS,
+    Stream,
+    check_batches,
+    drain,
+    drop_normals,
+    empty_points,
+    measure_extent,
+)
+from lumigraph.formats.io import Array, open_atomic, open_for_read, to_numpy, to_tensor
 from lumigraph.formats.xyz import check_single
 from lumigraph.scene.assets import Asset, Points
 from lumigraph.scene.errors import FormatError
@@ -77,16 +85,16 @@ class Options:
 def write(asset: Asset, path: Path, options: Options = Options()) -> None:
     """Write atomically. Raises FormatError for anything but points, for NaN and infinity, for points farther apart than
     2^32 steps, and when the disk refuses."""
-    drain(write_stream(Stream.of(asset), path, options))
+    drain(write_stream(Stream.from_asset(asset), path, options))
 
 
 def write_stream(stream: Stream, path: Path, options: Options = Options()) -> Iterator[float]:
     """As `write`, while it is pulled; yields the share that is done."""
     path = Path(path)
-    if not isinstance(stream.like, Points):
+    if not isinstance(stream.template, Points):
         raise FormatError(f"{path}: LAS holds points; choose .ply for gaussians, and .glb or .obj for a mesh")
-    yield from (share / 2 for share in measured(stream, path, without_normals))
-    low, high = array(stream.extent.bounds).astype(float)
+    yield from (share / 2 for share in measure_extent(stream, path, drop_normals))
+    low, high = to_numpy(stream.extent.bounds).astype(float)
     offset = np.rint((low + high) / 2)
     reach = float(np.abs([low - offset, high - offset]).max())
     step = options.resolution or _finest(reach)
@@ -95,15 +103,15 @@ def write_stream(stream: Stream, path: Path, options: Options = Options()) -> It
             f"{path}: not written, because the points reach over {2 * reach:.3g} m, more than LAS holds in steps of"
             f" {step:g} m; choose a coarser resolution"
         )
-    kind, done = 6 if stream.like.rgb is None else 7, 0
-    with writing(path) as file:
+    kind, done = 6 if stream.template.rgb is None else 7, 0
+    with open_atomic(path) as file:
         file.write(_header(kind, stream.count, step, offset, low, high))
-        for batch in writable(stream, path, without_normals):
+        for batch in check_batches(stream, path, drop_normals):
             rows = np.zeros(len(batch), RECORD if kind == 7 else RECORD.descr[:-1])
-            rows["xyz"] = np.rint((array(batch.xyz) - offset) / step)
+            rows["xyz"] = np.rint((to_numpy(batch.xyz) - offset) / step)
             rows["returns"] = ONLY_RETURN
             if batch.rgb is not None:
-                rows["rgb"] = array(batch.rgb).astype(np.uint16) * 257  # 255 to 65535
+                rows["rgb"] = to_numpy(batch.rgb).astype(np.uint16) * 257  # 255 to 65535
             file.write(rows.tobytes())
             done += len(batch)
             yield (1 + done / stream.count) / 2
@@ -144,7 +152,7 @@ def read(path: Path) -> Points:
     Raises FormatError for what is damaged, cut short or compressed (LAZ), and for points so far from the origin that
     32-bit floats would move them.
     """
-    asset: Points = stream(path).gathered()
+    asset: Points = stream(path).gather()
     return asset
 
 
@@ -153,7 +161,7 @@ def stream(path: Path) -> Stream:
     what they mean."""
     path = Path(path)
     low, high, brightest = np.full(3, np.inf), np.full(3, -np.inf), 0
-    with opened(path) as file:
+    with open_for_read(path) as file:
         header = _read_header(file, path)
         for exact, colours in _records(file, header, path):
             low, high = np.minimum(low, exact.min(axis=0)), np.maximum(high, exact.max(axis=0))
@@ -162,19 +170,19 @@ def stream(path: Path) -> Stream:
         check_single(path, low, high)
 
     def batches() -> Iterator[Points]:
-        with opened(path) as file:
+        with open_for_read(path) as file:
             for exact, colours in _records(file, header, path):
                 rgb = None if colours is None or not brightest else _bytes(colours, brightest)
-                yield Points(tensor(exact), None if rgb is None else tensor(rgb, np.uint8))
+                yield Points(to_tensor(exact), None if rgb is None else to_tensor(rgb, np.uint8))
 
-    return Stream(no_points(brightest > 0, False), header.count, batches)
+    return Stream(empty_points(brightest > 0, False), header.count, batches)
 
 
 def _records(file: BinaryIO, header: Header, path: Path) -> Iterator[tuple[Array, Array | None]]:
     """(N, 3) float64 positions and, of formats that have them, uint16 colours."""
     file.seek(header.start)
-    for first in range(0, header.count, ROWS):
-        rows = _rows(file, header, min(ROWS, header.count - first), path)
+    for first in range(0, header.count, BATCH_ROWS):
+        rows = _rows(file, header, min(BATCH_ROWS, header.count - first), path)
         with np.errstate(over="ignore"):  # what is too large is infinite, and an error of the caller
             exact = _numbers(rows, 0, "<i4") * header.scale + header.offset
         yield exact, _numbers(rows, COLOURS_AT[header.kind], "<u2") if header.kind in COLOURS_AT else None

@@ -26,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from lumigraph.formats.io import Array, array, check_finite, opened, tensor, writing
+from lumigraph.formats.io import Array, check_finite, open_atomic, open_for_read, to_numpy, to_tensor
 from lumigraph.scene.assets import Grid, Voxels
 from lumigraph.scene.errors import FormatError
 
@@ -67,14 +67,14 @@ def write(asset: Voxels, path: Path, options: Options = Options()) -> None:
             f"{path}: a dense grid of {shape} voxels takes {8 * size / 1e9:.1f} GB, where {8 * MOST / 1e9:.1f} can be"
             " written; ask for a lower resolution, or the layout sparse"
         )
-    check_finite(path, voxels=array(asset.xyz), distances=array(asset.distance))
-    index, distance = array(asset.index), array(asset.distance)
+    check_finite(path, voxels=to_numpy(asset.xyz), distances=to_numpy(asset.distance))
+    index, distance = to_numpy(asset.index), to_numpy(asset.distance)
     if len(index) and (index.min() < 0 or (index >= np.array(grid.shape)).any()):
         raise FormatError(f"{path}: not written, because some voxels do not lie on the grid")
-    color = np.full((len(index), 3), UNSEEN, np.uint8) if asset.rgb is None else array(asset.rgb)
+    color = np.full((len(index), 3), UNSEEN, np.uint8) if asset.rgb is None else to_numpy(asset.rgb)
     columns: dict[str, Array] = {
-        "origin": array(grid.origin),
-        "axes": array(grid.axes).round(6) + 0.0,  # turned there and back, no zero stays one; no -0
+        "origin": to_numpy(grid.origin),
+        "axes": to_numpy(grid.axes).round(6) + 0.0,  # turned there and back, no zero stays one; no -0
         "voxel": np.array(grid.voxel),
         "truncation": np.array(grid.truncation),
         "shape": np.array(grid.shape, np.int64),
@@ -83,7 +83,7 @@ def write(asset: Voxels, path: Path, options: Options = Options()) -> None:
         columns |= _dense(index, distance, color, grid)
     else:
         columns |= {"index": index.astype(np.int32), "distance": distance, "color": color}
-    with writing(path) as stream, zipfile.ZipFile(stream, "w") as bundle:
+    with open_atomic(path) as stream, zipfile.ZipFile(stream, "w") as bundle:
         for name, values in columns.items():
             with bundle.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:  # dated 1980
                 np.lib.format.write_array(entry, np.asarray(values, order="C"), allow_pickle=False)
@@ -106,7 +106,7 @@ def _dense(index: Array, distance: Array, color: Array, grid: Grid) -> dict[str,
 def read(path: Path) -> Voxels:
     """A file of this layout, in memory of a few times its size. Raises FormatError for any other."""
     path = Path(path)
-    with opened(path) as stream:
+    with open_for_read(path) as stream:
         try:
             with zipfile.ZipFile(stream) as bundle:
                 return _voxels(_Arrays(path, bundle, os.fstat(stream.fileno()).st_size))
@@ -138,9 +138,9 @@ def _voxels(arrays: _Arrays) -> Voxels:
         distance, color = arrays.of("distance", size)[known], arrays.of("color", (*size, 3))[known]
     if not (np.abs(distance) <= truncation * 1.001).all():
         raise arrays.wrong("distances beyond its truncation")
-    grid = Grid(tensor(origin, np.float64), tensor(axes, np.float64), voxel, size, truncation)
+    grid = Grid(to_tensor(origin, np.float64), to_tensor(axes, np.float64), voxel, size, truncation)
     xyz = grid.places(torch.from_numpy(index.astype(np.int64)))
-    return Voxels(xyz, tensor(color, np.uint8), distance=tensor(distance), grid=grid)
+    return Voxels(xyz, to_tensor(color, np.uint8), distance=to_tensor(distance), grid=grid)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from lumigraph.formats.io import opened
+from lumigraph.formats.io import open_for_read
 from lumigraph.scene.errors import FormatError
 
 HEADER_LIMIT = 1 << 16  # bytes; the widest splat header in the wild takes 2 kB
@@ -55,7 +55,7 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """The declared tables and the comments (`SplatRenderMode: mip`, `Vertical axis: y`, ...). Raises FormatError."""
-    with opened(path) as stream:
+    with open_for_read(path) as stream:
         return parse_header(stream, path)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lumigraph.formats.io import array, check_finite
+from lumigraph.formats.io import check_finite, to_numpy
 from lumigraph.scene.assets import Splats
 from lumigraph.scene.errors import FormatError
 
@@ -36,8 +36,8 @@ def parts_of(splats: object, path: Path, form: str) -> tuple[Floats, Floats, Flo
     not finite."""
     if not isinstance(splats, Splats):
         raise FormatError(f"{path}: {form} holds gaussians and no plain points or meshes; choose .ply or .glb")
-    means, log_scales, quats = array(splats.means), array(splats.log_scales), array(splats.quats)
-    logits, sh = array(splats.logit_opacities), array(splats.sh)
+    means, log_scales, quats = to_numpy(splats.means), to_numpy(splats.log_scales), to_numpy(splats.quats)
+    logits, sh = to_numpy(splats.logit_opacities), to_numpy(splats.sh)
     for part in (means, log_scales, quats, logits, sh):
         check_finite(path, gaussians=part)
     return means, log_scales, quats, logits, sh

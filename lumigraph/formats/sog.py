@@ -34,7 +34,7 @@ import torch
 from PIL import Image
 
 from lumigraph.formats.codebook import codebook, nearest_code, palette
-from lumigraph.formats.io import opened, writing
+from lumigraph.formats.io import open_atomic, open_for_read
 from lumigraph.formats.quantization import (
     LOG_SCALE_LIMIT,
     LOGITS,
@@ -142,7 +142,7 @@ def write(asset: Splats, path: Path, options: Options = Options()) -> None:
         }
     with ThreadPoolExecutor() as pool:  # the encoder works outside of Python's lock
         encoded = dict(zip(pictures, pool.map(_webp, pictures.values()), strict=True))
-    with writing(path) as stream, zipfile.ZipFile(stream, "w") as bundle:
+    with open_atomic(path) as stream, zipfile.ZipFile(stream, "w") as bundle:
         for name, data in {META: json.dumps(meta).encode(), **encoded}.items():
             bundle.writestr(zipfile.ZipInfo(name), data)  # dated 1980: the same scene is the same file
 
@@ -191,7 +191,7 @@ def read(path: Path) -> Splats:
         folder = path if path.is_dir() else path.parent
         size = sum(file.stat().st_size for file in folder.glob("*") if file.is_file())
         return _read(_in_folder(folder, META if path.is_dir() else path.name), size, folder / META)
-    with opened(path) as stream:
+    with open_for_read(path) as stream:
         try:
             with zipfile.ZipFile(stream) as bundle:
                 return _read(_in_zip(bundle, path), os.fstat(stream.fileno()).st_size, path)
@@ -203,7 +203,7 @@ def read(path: Path) -> Splats:
 
 def _in_folder(folder: Path, meta: str) -> Load:
     def load(name: str, most: int) -> bytes:
-        with opened(folder / (meta if name == META else name)) as stream:
+        with open_for_read(folder / (meta if name == META else name)) as stream:
             return _all_of(stream, folder / name, most)
 
     return load

@@ -38,8 +38,8 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from lumigraph.formats.chunked import Largest, Stream, check_splats, drain, no_splats, writable
-from lumigraph.formats.io import Array, array, opened, spooled, writing
+from lumigraph.formats.chunked import Stream, TopK, check_batches, check_splats, drain, empty_splats
+from lumigraph.formats.io import Array, open_atomic, open_for_read, open_spool, to_numpy
 from lumigraph.formats.quantization import (
     SQRT_HALF,
     Bytes,
@@ -108,7 +108,7 @@ def write(asset: Splats, path: Path, options: Options = Options()) -> None:
     What does not fit is clipped: gaussians farther than 2^23 steps, for which the steps are widened unless they are a
     few outliers. Raises FormatError for points, for NaN and infinity, and when the disk refuses.
     """
-    drain(write_stream(Stream.of(asset), path, options))
+    drain(write_stream(Stream.from_asset(asset), path, options))
 
 
 def write_stream(stream: Stream, path: Path, options: Options = Options()) -> Iterator[float]:
@@ -116,14 +116,16 @@ def write_stream(stream: Stream, path: Path, options: Options = Options()) -> It
     they are laid down beside it first, each in its place; positions as they are, until all of them are known."""
     path = Path(path)
     check_splats(stream, path, NAME)
-    assert isinstance(stream.like, Splats)
-    degree = stream.like.sh_degree if options.sh_degree is None else min(stream.like.sh_degree, options.sh_degree)
+    assert isinstance(stream.template, Splats)
+    degree = (
+        stream.template.sh_degree if options.sh_degree is None else min(stream.template.sh_degree, options.sh_degree)
+    )
     head, done = _Head(options.version, stream.count, degree, 0, 0), 0
-    with writing(path) as file, spooled(path) as beside:
+    with open_atomic(path) as file, open_spool(path) as beside:
         ends = [stream.count * sum((POSITION, *head.widths[1:])[:i]) for i in range(len(head.widths))]
-        farthest = Largest(1 + int(stream.count * OUTLIERS))
-        for batch in writable(stream, path):
-            farthest.add(np.abs(array(batch.means)).max(axis=1))
+        farthest = TopK(1 + int(stream.count * OUTLIERS))
+        for batch in check_batches(stream, path):
+            farthest.add(np.abs(to_numpy(batch.means)).max(axis=1))
             for i, packed in enumerate(_packed(batch, head)):
                 beside.seek(ends[i])
                 ends[i] += beside.write(packed.tobytes())
@@ -137,13 +139,13 @@ def write_stream(stream: Stream, path: Path, options: Options = Options()) -> It
 
 def _packed(splats: Splats, head: _Head) -> list[Array]:
     """Positions in floats, and the bytes of the other attributes."""
-    sh = array(splats.sh)
+    sh = to_numpy(splats.sh)
     return [
-        array(splats.means),
-        opacity_bytes(array(splats.logit_opacities)),
+        to_numpy(splats.means),
+        opacity_bytes(to_numpy(splats.logit_opacities)),
         rounded_bytes((sh[:, 0] * COLOUR_SCALE + 0.5) * 255),
-        rounded_bytes((array(splats.log_scales) + 10) * 16),
-        (_rotations if head.version == 2 else _words)(array(splats.quats)),
+        rounded_bytes((to_numpy(splats.log_scales) + 10) * 16),
+        (_rotations if head.version == 2 else _words)(to_numpy(splats.quats)),
         _harmonics(sh[:, 1 : 1 + COEFFICIENTS[head.degree]]),
     ]
 
@@ -274,7 +276,7 @@ def read(path: Path) -> Splats:
 
     No more is unpacked than the header announces, and that must be plausible for a file of its size.
     """
-    asset: Splats = _stream(Path(path), math.inf).gathered()
+    asset: Splats = _stream(Path(path), math.inf).gather()
     return asset
 
 
@@ -285,9 +287,9 @@ def stream(path: Path) -> Stream:
 
 def _stream(path: Path, most: float) -> Stream:
     """No more than `most` bytes are unpacked at once."""
-    with _unpacking(path), opened(path) as file:
+    with _unpacking(path), open_for_read(path) as file:
         head = _head_of(file, path)
-    return Stream(no_splats(min(head.degree, 3)), head.count, lambda: _batches(path, head, most))
+    return Stream(empty_splats(min(head.degree, 3)), head.count, lambda: _batches(path, head, most))
 
 
 def _batches(path: Path, head: _Head, most: float) -> Iterator[Splats]:
@@ -348,7 +350,7 @@ def _head_of(file: BinaryIO, path: Path) -> _Head:
 
 def _plain(stack: ExitStack, path: Path) -> IO[bytes]:
     """Versions 1 to 3, without their gzip (some programs never put it there)."""
-    file = stack.enter_context(opened(path))
+    file = stack.enter_context(open_for_read(path))
     bare = file.read(4) == struct.pack("<I", MAGIC)
     file.seek(0)
     return file if bare else cast(IO[bytes], stack.enter_context(gzip.open(file)))
@@ -397,11 +399,11 @@ def _check_table(file: BinaryIO, head: _Head, size: int, path: Path) -> list[int
 
 def _frames(stack: ExitStack, head: _Head, path: Path) -> list[IO[bytes]]:
     """The attributes of version 4; no more of a frame is unpacked than is asked for, whatever it says of itself."""
-    with opened(path) as file:
+    with open_for_read(path) as file:
         starts = _check_table(file, head, os.fstat(file.fileno()).st_size, path)
     attributes: list[IO[bytes]] = []
     for start, width in zip(starts, head.widths, strict=False):
-        file = stack.enter_context(opened(path))
+        file = stack.enter_context(open_for_read(path))
         file.seek(start)
         window = min(max(head.count * width, FEWEST_WINDOW), MOST_WINDOW)
         unpacker = zstandard.ZstdDecompressor(max_window_size=1 << (window - 1).bit_length())

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import numpy.typing as npt
 
-from lumigraph.formats.io import array, check_finite, opened, tensor, writing
+from lumigraph.formats.io import check_finite, open_atomic, open_for_read, to_numpy, to_tensor
 from lumigraph.formats.triangles import joined, open_edges
 from lumigraph.scene.assets import Mesh
 from lumigraph.scene.errors import FormatError
@@ -51,10 +51,10 @@ def write(asset: Mesh, path: Path, options: Options = Options()) -> None:
     path = Path(path)
     if not isinstance(asset, Mesh):
         raise FormatError(f"{path}: STL holds meshes only; write points and gaussians as PLY or GLB")
-    vertices = array(asset.vertices)
+    vertices = to_numpy(asset.vertices)
     check_finite(path, vertices=vertices)
     places, number = joined(vertices)
-    faces = number[array(asset.faces)]
+    faces = number[to_numpy(asset.faces)]
     faces = faces[(faces != np.roll(faces, 1, axis=1)).all(axis=1)]  # a triangle on a line has no side to print
     if not len(faces) or len(faces) >= 2**32:
         raise FormatError(f"{path}: not written, because an STL holds 1 to 4 billion triangles, not {len(faces)}")
@@ -63,7 +63,7 @@ def write(asset: Mesh, path: Path, options: Options = Options()) -> None:
             f"{path}: not written, because {holes} of {3 * len(faces)} edges have no neighbour: the surface is"
             " not closed and has no inside to print; extract it closed, or allow it with the option allow_open"
         )
-    with writing(path) as file:
+    with open_atomic(path) as file:
         file.write(f"Lumigraph, unit {options.unit}, z up".encode().ljust(HEADER))
         file.write(len(faces).to_bytes(4, "little"))
         for first in range(0, len(faces), CHUNK):
@@ -83,7 +83,7 @@ def _normals(corners: Array) -> Array:
 def read(path: Path) -> Mesh:
     """Binary or text. Raises FormatError, naming what is wrong. Peak memory: some five times the file."""
     path = Path(path)
-    with opened(path) as stream:
+    with open_for_read(path) as stream:
         size = os.fstat(stream.fileno()).st_size
         head = stream.read(HEADER + 4)
         count = int.from_bytes(head[HEADER:], "little")
@@ -107,7 +107,7 @@ def read(path: Path) -> Mesh:
     places, number = joined(np.ascontiguousarray(corners))
     if len(places) >= 2**31:
         raise FormatError(f"{path}: {len(places)} corners are more than a mesh can have; split it")
-    return Mesh(tensor(places), tensor(number.reshape(-1, 3), np.int32))
+    return Mesh(to_tensor(places), to_tensor(number.reshape(-1, 3), np.int32))
 
 
 def _text_corners(stream: BinaryIO, path: Path) -> Array:

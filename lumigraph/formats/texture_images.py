@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from lumigraph.formats.io import array, opened, tensor
+from lumigraph.formats.io import open_for_read, to_numpy, to_tensor
 from lumigraph.scene.errors import FormatError
 
 Kind = Literal["png", "jpeg"]
@@ -30,7 +30,7 @@ MAX_PIXELS = 1 << 26  # 8192 x 8192, 200 MB; Pillow itself begins to doubt above
 def encoded(texture: torch.Tensor, kind: Kind, quality: int = 90) -> bytes:
     """(H, W, 3) uint8 as the bytes of a picture file; `quality` is that of a JPEG, whose colours are not halved."""
     stream = io.BytesIO()
-    picture = Image.fromarray(np.ascontiguousarray(array(texture)))
+    picture = Image.fromarray(np.ascontiguousarray(to_numpy(texture)))
     if kind == "jpeg":
         picture.save(stream, "JPEG", quality=quality, subsampling=0, optimize=True)
     else:
@@ -48,7 +48,7 @@ def decoded(data: bytes | memoryview, where: str, most: int = MAX_PIXELS) -> tor
                     f"{where}: a texture of {picture.width}x{picture.height}, beyond the {MAX_PIXELS} pixels that can"
                     " be read in all; shrink it"
                 )
-            return tensor(np.asarray(picture.convert("RGB")), np.uint8)
+            return to_tensor(np.asarray(picture.convert("RGB")), np.uint8)
     except FormatError:
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, which is higher
@@ -61,7 +61,7 @@ def decoded(data: bytes | memoryview, where: str, most: int = MAX_PIXELS) -> tor
 
 def loaded(path: Path, most: int = MAX_PIXELS) -> torch.Tensor:
     """(H, W, 3) uint8 of a picture file. Raises FormatError."""
-    with opened(path) as stream:
+    with open_for_read(path) as stream:
         return decoded(stream.read(), str(path), most)
 
 

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import torch
 
 from lumigraph.formats.gltf import gltf_format as gltf
-from lumigraph.formats.io import array, check_finite, opened, tensor, writing
+from lumigraph.formats.io import check_finite, open_atomic, open_for_read, to_numpy, to_tensor
 from lumigraph.formats.quantization import MORTON_BITS, morton_codes
 from lumigraph.formats.texture_images import beside
 from lumigraph.scene.assets import Points
@@ -73,14 +73,14 @@ def write(asset: Points, path: Path, options: Options = Options()) -> None:
         raise FormatError(f"{path}: 3D Tiles holds points here; write a mesh or gaussians as .glb")
     if not len(asset):
         raise FormatError(f"{path}: not written, because there are no points, and 3D Tiles cannot hold none")
-    xyz = array(asset.xyz)
+    xyz = to_numpy(asset.xyz)
     check_finite(path, points=xyz)
     low, high = xyz.min(axis=0).astype(float), xyz.max(axis=0).astype(float)
     side = float((high - low).max())
     octree = _Octree(morton_codes(xyz, low, low + side), options.tile)
     error = APART * side / math.sqrt(options.tile)
     name = f"{path.stem}-{_digest(asset, options)}"
-    with writing(path) as main, _folder(path.with_name(name)) as folder:
+    with open_atomic(path) as main, _folder(path.with_name(name)) as folder:
         trees: dict[str, Json] = {}
         for cube in octree.cubes():
             some = asset.select(torch.from_numpy(cube.own))
@@ -168,7 +168,7 @@ def _digest(asset: Points, options: Options) -> str:
     found = sha256(repr(options).encode())
     for table in (asset.xyz, asset.rgb, asset.normals):
         if table is not None:
-            found.update(np.ascontiguousarray(array(table)).data)
+            found.update(np.ascontiguousarray(to_numpy(table)).data)
     return found.hexdigest()[:8]
 
 
@@ -225,14 +225,14 @@ def _placed(part: Points, world: npt.NDArray[np.float64], path: Path) -> Points:
         linear = world[:3, :3] @ Y_UP.T
         if not (np.abs(world) < 1e30).all():
             raise lost
-        xyz = (array(part.xyz) @ linear.T + world[:3, 3]).astype(np.float32)
+        xyz = (to_numpy(part.xyz) @ linear.T + world[:3, 3]).astype(np.float32)
         normals = None
         if part.normals is not None:
-            turned = array(part.normals) @ np.linalg.pinv(linear)
+            turned = to_numpy(part.normals) @ np.linalg.pinv(linear)
             normals = turned / np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), 1e-30)
     if not np.isfinite(xyz).all() or (normals is not None and not np.isfinite(normals).all()):
         raise lost
-    return Points(tensor(xyz), part.rgb, None if normals is None else tensor(normals))
+    return Points(to_tensor(xyz), part.rgb, None if normals is None else to_tensor(normals))
 
 
 def _contents(path: Path) -> Iterator[tuple[Path, npt.NDArray[np.float64]]]:
@@ -269,7 +269,7 @@ def _contents(path: Path) -> Iterator[tuple[Path, npt.NDArray[np.float64]]]:
 
 
 def _tree(path: Path) -> Json:
-    with opened(path) as stream:
+    with open_for_read(path) as stream:
         text = stream.read(TEXT_LIMIT + 1)
     if len(text) > TEXT_LIMIT:
         raise FormatError(f"{path}: more than {TEXT_LIMIT} bytes of JSON; split the tileset")

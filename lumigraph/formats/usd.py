@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lumigraph.formats.io import Array, array, check_finite, writing
+from lumigraph.formats.io import Array, check_finite, open_atomic, to_numpy
 from lumigraph.formats.texture_images import encoded, linear_from_srgb, unique_name
 from lumigraph.scene.assets import Asset, Mesh, Points, Splats
 from lumigraph.scene.errors import FormatError
@@ -93,9 +93,11 @@ def _check(asset: Asset, path: Path) -> None:
     else:
         given = {"vertices": asset.vertices, "normals": asset.normals, "uv": asset.uv}
         columns = {name: values for name, values in given.items() if values is not None}
-    check_finite(path, **{name: array(values) for name, values in columns.items()})
+    check_finite(path, **{name: to_numpy(values) for name, values in columns.items()})
     if isinstance(asset, Splats):
-        broken = (array(asset.quats.norm(dim=1)) < 1e-12) | (columns["scales"].amax(dim=1).numpy(force=True) > LARGEST)
+        broken = (to_numpy(asset.quats.norm(dim=1)) < 1e-12) | (
+            columns["scales"].amax(dim=1).numpy(force=True) > LARGEST
+        )
         if broken.any():
             raise FormatError(
                 f"{path}: not written, because {int(broken.sum())} of {len(asset)} gaussians have a rotation of zero"
@@ -122,15 +124,15 @@ def _pxr(path: Path) -> Any:
 
 def _splats(pxr: Any, stage: Any, splats: Splats) -> None:
     prim = pxr.UsdVol.ParticleField3DGaussianSplat.Define(stage, "/scene/splats")
-    means, scales = array(splats.means), np.exp(array(splats.log_scales))
-    quats = array(splats.quats)
+    means, scales = to_numpy(splats.means), np.exp(to_numpy(splats.log_scales))
+    quats = to_numpy(splats.quats)
     unit = quats / np.linalg.norm(quats, axis=1, keepdims=True)
-    sh = array(splats.sh)
+    sh = to_numpy(splats.sh)
     prim.CreatePositionsAttr(_vectors(pxr, means))
     # FromNumpy takes the rows of quaternions as x y z w.
     prim.CreateOrientationsAttr(pxr.Vt.QuatfArray.FromNumpy(_floats(np.roll(unit, -1, axis=1))))
     prim.CreateScalesAttr(_vectors(pxr, scales))
-    prim.CreateOpacitiesAttr(pxr.Vt.FloatArray.FromNumpy(_floats(array(splats.logit_opacities.sigmoid()))))
+    prim.CreateOpacitiesAttr(pxr.Vt.FloatArray.FromNumpy(_floats(to_numpy(splats.logit_opacities.sigmoid()))))
     prim.CreateRadianceSphericalHarmonicsDegreeAttr(splats.sh_degree)
     coefficients = prim.CreateRadianceSphericalHarmonicsCoefficientsAttr(_vectors(pxr, sh.reshape(-1, 3)))
     coefficients.SetMetadata("elementSize", sh.shape[1])
@@ -140,16 +142,16 @@ def _splats(pxr: Any, stage: Any, splats: Splats) -> None:
 
 def _points(pxr: Any, stage: Any, points: Points) -> None:
     prim = pxr.UsdGeom.Points.Define(stage, "/scene/points")
-    xyz = array(points.xyz)
+    xyz = to_numpy(points.xyz)
     width = _width(xyz)
     prim.CreatePointsAttr(_vectors(pxr, xyz))
     prim.CreateWidthsAttr(pxr.Vt.FloatArray([width]))
     prim.SetWidthsInterpolation("constant")
     if points.normals is not None:
-        prim.CreateNormalsAttr(_vectors(pxr, array(points.normals)))
+        prim.CreateNormalsAttr(_vectors(pxr, to_numpy(points.normals)))
         prim.SetNormalsInterpolation("vertex")
     if points.rgb is not None:
-        _display_colour(pxr, prim, array(points.rgb))
+        _display_colour(pxr, prim, to_numpy(points.rgb))
     prim.CreateExtentAttr(_extent(pxr, xyz, np.float32(width / 2)))
 
 
@@ -163,20 +165,20 @@ def _width(xyz: Array) -> float:
 def _mesh(pxr: Any, stage: Any, mesh: Mesh, texture: str) -> None:
     """`texture` names its file, "" where there is none."""
     prim = pxr.UsdGeom.Mesh.Define(stage, "/scene/mesh")
-    vertices = array(mesh.vertices)
+    vertices = to_numpy(mesh.vertices)
     prim.CreatePointsAttr(_vectors(pxr, vertices))
     prim.CreateFaceVertexCountsAttr(pxr.Vt.IntArray(len(mesh), 3))
-    prim.CreateFaceVertexIndicesAttr(pxr.Vt.IntArray.FromNumpy(np.ascontiguousarray(array(mesh.faces).reshape(-1))))
+    prim.CreateFaceVertexIndicesAttr(pxr.Vt.IntArray.FromNumpy(np.ascontiguousarray(to_numpy(mesh.faces).reshape(-1))))
     prim.CreateSubdivisionSchemeAttr("none")
     if mesh.normals is not None:
-        prim.CreateNormalsAttr(_vectors(pxr, array(mesh.normals)))
+        prim.CreateNormalsAttr(_vectors(pxr, to_numpy(mesh.normals)))
         prim.SetNormalsInterpolation("vertex")
     if mesh.uv is not None:
-        uv = array(mesh.uv)
+        uv = to_numpy(mesh.uv)
         st = pxr.UsdGeom.PrimvarsAPI(prim).CreatePrimvar("st", pxr.Sdf.ValueTypeNames.TexCoord2fArray, "vertex")
         st.Set(pxr.Vt.Vec2fArray.FromNumpy(_floats(np.stack([uv[:, 0], 1 - uv[:, 1]], axis=1))))
     if mesh.rgb is not None:
-        _display_colour(pxr, prim, array(mesh.rgb))
+        _display_colour(pxr, prim, to_numpy(mesh.rgb))
     prim.CreateExtentAttr(_extent(pxr, vertices, np.float32(0)))
     if texture:
         material = _material(pxr, stage, texture)
@@ -263,7 +265,7 @@ def _save(pxr: Any, layer: Any, path: Path, name: str, picture: bytes) -> None:
         with made.open("rb+") as file:
             os.fsync(file.fileno())
         if picture and not packed:
-            with writing(path.with_name(name)) as beside:
+            with open_atomic(path.with_name(name)) as beside:
                 beside.write(picture)
         made.replace(path)
 

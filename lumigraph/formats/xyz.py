@@ -20,8 +20,8 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from lumigraph.formats.chunked import Stream, drain, no_points, without_normals, writable
-from lumigraph.formats.io import array, opened, tensor, writing
+from lumigraph.formats.chunked import Stream, check_batches, drain, drop_normals, empty_points
+from lumigraph.formats.io import open_atomic, open_for_read, to_numpy, to_tensor
 from lumigraph.scene.assets import Asset, Points
 from lumigraph.scene.errors import FormatError
 
@@ -60,30 +60,30 @@ def write(asset: Asset, path: Path, options: Options = Options()) -> None:
 
     Raises FormatError for anything but points, where there are none, for NaN and infinity, and when the disk refuses.
     """
-    drain(write_stream(Stream.of(asset), path, options))
+    drain(write_stream(Stream.from_asset(asset), path, options))
 
 
 def write_stream(stream: Stream, path: Path, options: Options = Options()) -> Iterator[float]:
     """As `write`, while it is pulled; yields the share that is done."""
     path = Path(path)
-    if not isinstance(stream.like, Points):
+    if not isinstance(stream.template, Points):
         raise FormatError(f"{path}: XYZ holds points; choose .ply for gaussians, and .glb or .obj for a mesh")
     if not stream.count:
         raise FormatError(f"{path}: not written, because there are no points; an empty file says nothing")
-    less, done = None if options.normals else without_normals, 0
-    with writing(path) as file:
-        for batch in writable(stream, path, less):
+    less, done = None if options.normals else drop_normals, 0
+    with open_atomic(path) as file:
+        for batch in check_batches(stream, path, less):
             file.write(_text(batch))
             done += len(batch)
             yield done / stream.count
 
 
 def _text(points: Points) -> bytes:
-    columns, layout = [array(points.xyz)], "%.9g %.9g %.9g"
+    columns, layout = [to_numpy(points.xyz)], "%.9g %.9g %.9g"
     if points.rgb is not None:
-        columns, layout = [*columns, array(points.rgb)], f"{layout} %d %d %d"
+        columns, layout = [*columns, to_numpy(points.rgb)], f"{layout} %d %d %d"
     if points.normals is not None:
-        normals = array(points.normals)
+        normals = to_numpy(points.normals)
         length = np.linalg.norm(normals, axis=1, keepdims=True)
         columns, layout = [*columns, normals / np.maximum(length, 1e-30)], f"{layout} %.6f %.6f %.6f"
     lists = [axis for part in columns for axis in part.T.tolist()]
@@ -100,11 +100,11 @@ def read(path: Path) -> Points:
     Memory: about ten bytes for each byte of the file at most, where the numbers have one digit.
     """
     path = Path(path)
-    with opened(path) as file:
+    with open_for_read(path) as file:
         first = _first_point(file, path)
         tables = list(_tables(file, first, path))
     survey = _survey(iter(tables), first, path)
-    asset: Points = Stream(survey.like, survey.count, lambda: map(survey.points, tables)).gathered()
+    asset: Points = Stream(survey.template, survey.count, lambda: map(survey.points, tables)).gather()
     return asset
 
 
@@ -112,15 +112,15 @@ def stream(path: Path) -> Stream:
     """As `read`, in batches, after a pass over the text: nothing else says how many points there are, and what the
     columns mean."""
     path = Path(path)
-    with opened(path) as file:
+    with open_for_read(path) as file:
         first = _first_point(file, path)
         survey = _survey(_tables(file, first, path), first, path)
 
     def batches() -> Iterator[Points]:
-        with opened(path) as file:
+        with open_for_read(path) as file:
             yield from map(survey.points, _tables(file, _first_point(file, path), path))
 
-    return Stream(survey.like, survey.count, batches)
+    return Stream(survey.template, survey.count, batches)
 
 
 @dataclass(frozen=True)
@@ -132,13 +132,13 @@ class _Survey:
     normals: int | None
 
     @property
-    def like(self) -> Points:
-        return no_points(self.colours is not None, self.normals is not None)
+    def template(self) -> Points:
+        return empty_points(self.colours is not None, self.normals is not None)
 
     def points(self, table: Doubles) -> Points:
-        rgb = None if self.colours is None else tensor(table[:, self.colours : self.colours + 3], np.uint8)
-        normals = None if self.normals is None else tensor(table[:, self.normals : self.normals + 3])
-        return Points(tensor(table[:, :3]), rgb, normals)
+        rgb = None if self.colours is None else to_tensor(table[:, self.colours : self.colours + 3], np.uint8)
+        normals = None if self.normals is None else to_tensor(table[:, self.normals : self.normals + 3])
+        return Points(to_tensor(table[:, :3]), rgb, normals)
 
 
 def _survey(tables: Iterator[Doubles], first: _First, path: Path) -> _Survey:

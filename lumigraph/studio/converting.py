@@ -37,7 +37,7 @@ def convert(request: ConvertRequest) -> Generator[Event, None, ExportReport | No
         scene = yield from _centres(scene)
         yield Note(text=f"{writer.NAME} holds no gaussians: their {len(scene):,} centres are written as points")
     if isinstance(scene, Voxels) and kind not in writer.HOLDS:
-        scene = Stream.of(scene)  # their middles, as points
+        scene = Stream.from_asset(scene)  # their middles, as points
     chosen = config_schema.resolve(writer.Options, {k.replace("-", "_"): v for k, v in request.settings.items()})
     placed = _turned(reader, writer, chosen, kind_of(scene) is Splats, request.keep_axes)
     return (yield from written(_moved(scene, placed), request.out, writer, chosen, placed))
@@ -69,7 +69,7 @@ def _centres(splats: Stream) -> Generator[Event, None, Stream]:
             yield passed / len(splats)
 
     yield from paced(counted(), "count", len(splats), NOUNS[Splats])
-    return splats.mapped(shown, count)
+    return splats.map_batches(shown, count)
 
 
 def _moved(scene: Scene, placed: Placement) -> Scene:
@@ -77,7 +77,7 @@ def _moved(scene: Scene, placed: Placement) -> Scene:
     if moved.scale == 1 and moved.rotation.equal(torch.eye(3, dtype=torch.float64)):
         return scene  # bit for bit
     if isinstance(scene, Stream):
-        return scene.mapped(lambda batch: batch.transformed(moved))
+        return scene.map_batches(lambda batch: batch.transformed(moved))
     return scene.transformed(moved)
 
 

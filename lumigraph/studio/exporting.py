@@ -15,7 +15,7 @@ from lumigraph.extract.mesh import MeshConfig, mesh
 from lumigraph.extract.points import PointsConfig, points
 from lumigraph.extract.voxels import VoxelsConfig, voxels
 from lumigraph.formats.chunked import Stream
-from lumigraph.formats.io import new_files
+from lumigraph.formats.io import collect_new_files
 from lumigraph.scene.assets import Asset, Mesh, Points, Splats, Voxels
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import FormatError, RunError
@@ -154,8 +154,8 @@ def written(
         shares = file_format.write_stream(scene, out, chosen)
         yield from paced(shares, "write", len(scene), NOUNS[kind_of(scene)])
     else:
-        asset = scene.gathered() if isinstance(scene, Stream) else scene
-        with new_files() as made:
+        asset = scene.gather() if isinstance(scene, Stream) else scene
+        with collect_new_files() as made:
             file_format.write(asset, out, chosen)
         scene = batched(asset)
     again = None
@@ -163,7 +163,7 @@ def written(
         try:
             again = opened(file_format, out)
             if isinstance(again, Stream):
-                yield from paced(again.shares(), "check", len(again), NOUNS[kind_of(again)])
+                yield from paced(again.iterate_progress(), "check", len(again), NOUNS[kind_of(again)])
             _compare(scene, again, out)
         except FormatError as error:
             for path in (out, *made):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lumigraph.extract import mesh_operations
-from lumigraph.formats.chunked import Stream, medians
-from lumigraph.formats.io import Array, array
+from lumigraph.formats.chunked import Stream, compute_medians
+from lumigraph.formats.io import Array, to_numpy
 from lumigraph.scene.assets import Asset, Mesh, Splats, Voxels
 from lumigraph.studio import registry
 from lumigraph.studio.registry import Format
@@ -36,12 +36,12 @@ def opened(file_format: Format, path: Path) -> Scene:
 
 def batched(asset: Asset) -> Scene:
     """The same of a scene in memory."""
-    return asset if isinstance(asset, Mesh | Voxels) else Stream.of(asset)
+    return asset if isinstance(asset, Mesh | Voxels) else Stream.from_asset(asset)
 
 
 def kind_of(scene: Scene) -> type:
     """Splats, Points, Voxels or Mesh."""
-    return type(scene.like if isinstance(scene, Stream) else scene)
+    return type(scene.template if isinstance(scene, Stream) else scene)
 
 
 def bounds_of(scene: Scene) -> Corners:
@@ -64,12 +64,12 @@ def facts(scene: Scene) -> dict[str, Any]:
     if isinstance(scene, Voxels):
         sides, coloured = list(scene.grid.shape), scene.rgb is not None
         return {"holds": "voxels", "count": len(scene), "bounds": bounds_of(scene), "grid": sides, "coloured": coloured}
-    if isinstance(scene.like, Splats):
+    if isinstance(scene.template, Splats):
         # First of all, since their passes measure the bounds as well.
         opacity, size = _typical(scene)
-        said = {"sh_degree": scene.like.sh_degree, "opacity_median": opacity, "size_median": size}
+        said = {"sh_degree": scene.template.sh_degree, "opacity_median": opacity, "size_median": size}
         return {"holds": "gaussians", "count": len(scene), "bounds": bounds_of(scene), **said}
-    said = {"coloured": scene.like.rgb is not None, "normals": scene.like.normals is not None}
+    said = {"coloured": scene.template.rgb is not None, "normals": scene.template.normals is not None}
     return {"holds": "points", "count": len(scene), "bounds": bounds_of(scene), **said}
 
 
@@ -79,11 +79,11 @@ def _typical(splats: Stream) -> tuple[float | None, float | None]:
     def columns() -> Iterator[tuple[Array, Array]]:
         for batch in splats:
             assert isinstance(batch, Splats)
-            yield array(batch.logit_opacities), array(batch.log_scales).max(axis=1)
+            yield to_numpy(batch.logit_opacities), to_numpy(batch.log_scales).max(axis=1)
 
     if not len(splats):
         return None, None
-    logit, log_scale = medians(columns, len(splats))
+    logit, log_scale = compute_medians(columns, len(splats))
     return round(float(torch.sigmoid(torch.tensor(logit))), 4), float(torch.tensor(log_scale).exp())
 
 

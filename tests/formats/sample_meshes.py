@@ -14,7 +14,7 @@ from lumigraph.scene.assets import Mesh
 SIZE = (8, 4)  # of the texture; every pixel has its own colour, so that no flip and no turn goes unseen
 
 
-def some_mesh(*, texture: bool = False, rgb: bool = False, normals: bool = False, fine: int = 3) -> Mesh:
+def make_mesh(*, texture: bool = False, rgb: bool = False, normals: bool = False, fine: int = 3) -> Mesh:
     """A bumpy ball that is closed, off the middle, longer than wide, and different on every side. Its coordinates on
     the texture are middles of pixels, each vertex its own."""
     ball = trimesh.creation.icosphere(subdivisions=fine)

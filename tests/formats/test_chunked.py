@@ -11,24 +11,26 @@ import pytest
 import torch
 
 from lumigraph.formats import compressed_ply, dot_splat, external_sort, io, las, ply, spz, xyz
-from lumigraph.formats.chunked import ROWS, Largest, Stream, drain, medians, no_splats, rows
-from lumigraph.formats.external_sort import Sorted
+from lumigraph.formats.chunked import BATCH_ROWS, Stream, TopK, compute_medians, drain, empty_splats, select_rows
+from lumigraph.formats.external_sort import ExternalSort
 from lumigraph.scene.assets import Points, Splats
 from lumigraph.scene.errors import FormatError
-from tests.formats.test_ply import same_bits, some_points, some_splats
+from tests.formats.test_ply import make_points, make_splats, same_bits
 
-COUNT = 2 * ROWS + 77
+COUNT = 2 * BATCH_ROWS + 77
 
 
 def from_a_file(asset: Splats | Points, sizes: int = 5000) -> Stream:
     """As a file gives it: in batches of another size than our own, and not in memory."""
     starts = range(0, len(asset), sizes)
-    return Stream(rows(asset, slice(0)), len(asset), lambda: (rows(asset, slice(i, i + sizes)) for i in starts))
+    return Stream(
+        select_rows(asset, slice(0)), len(asset), lambda: (select_rows(asset, slice(i, i + sizes)) for i in starts)
+    )
 
 
 def with_ties(count: int = COUNT) -> Splats:
     """Half of them are as large and as solid as another one."""
-    splats = some_splats(count, 1)
+    splats = make_splats(count, 1)
     half = count // 2
     splats.log_scales[half : 2 * half] = splats.log_scales[:half]
     splats.logit_opacities[half : 2 * half] = splats.logit_opacities[:half]
@@ -53,7 +55,7 @@ WRITTEN: list[tuple[Any, str, Any]] = [
 def test_batches_become_the_same_file_and_come_back_as_the_same_scene(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Any, name: str, options: Any
 ) -> None:
-    asset = some_points(COUNT) if name.startswith("p") else with_ties()
+    asset = make_points(COUNT) if name.startswith("p") else with_ties()
     form.write(asset, tmp_path / name, options)
     monkeypatch.setattr(external_sort, "RUN_BYTES", 1 << 20)  # several runs, each read in pieces
     monkeypatch.setattr(external_sort, "HEAD_BYTES", 1 << 18)
@@ -72,20 +74,22 @@ def test_batches_become_the_same_file_and_come_back_as_the_same_scene(
         for field, value in vars(whole).items():
             parts = [getattr(batch, field) for batch in batches]
             assert all(part is None for part in parts) if value is None else same_bits(torch.cat(parts), value)
-    assert type(stream.like) is type(whole) and len(stream) == len(whole)
+    assert type(stream.template) is type(whole) and len(stream) == len(whole)
 
 
 @pytest.mark.parametrize("count", [1, 999, 1000, 1001, 20_000])
 def test_runs_are_merged_as_if_sorted_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """Against numpy's stable sort; with few keys, so that equal ones lie in all runs."""
-    monkeypatch.setattr(external_sort, "ROWS", 1000)
+    monkeypatch.setattr(external_sort, "BATCH_ROWS", 1000)
     monkeypatch.setattr(external_sort, "RUN_BYTES", 1)
     monkeypatch.setattr(external_sort, "HEAD_BYTES", 8000)
     draw = np.random.default_rng(count)
     for values in (draw.normal(size=count), draw.integers(0, 5, count), np.zeros(count), -np.arange(count)):
         points = Points(torch.from_numpy(np.stack([values, np.arange(count), values], axis=1)).float())
-        with io.spooled(tmp_path / "a") as beside:
-            ordered = Sorted(from_a_file(points, 300), lambda batch: batch.xyz[:, 0].numpy(), tmp_path / "a", beside)  # type: ignore[union-attr]
+        with io.open_spool(tmp_path / "a") as beside:
+            ordered = ExternalSort(
+                from_a_file(points, 300), lambda batch: batch.xyz[:, 0].numpy(), tmp_path / "a", beside
+            )  # type: ignore[union-attr]
             drain(ordered.collect())
             batches = list(ordered)
         assert [len(batch) for batch in batches[:-1]] == [1000] * (len(batches) - 1)
@@ -108,7 +112,7 @@ def test_medians_are_those_of_torch() -> None:
             for i in range(0, len(two[0]), 777):
                 yield tuple(it[i : i + 777].numpy() for it in two)
 
-        found = medians(pieces, len(values))
+        found = compute_medians(pieces, len(values))
         assert found == [float(it.median()) for it in two]
 
 
@@ -117,19 +121,19 @@ def test_the_largest(k: int) -> None:
     values = np.random.default_rng(k).normal(size=10_000).astype(np.float32)
     ordered = np.sort(values)
     for order in (values, ordered, ordered[::-1], np.roll(ordered, 1), np.round(values)):
-        largest = Largest(k)
+        largest = TopK(k)
         for part in np.array_split(order, 23):
             largest.add(part)
         assert largest.ends() == (order.max(), np.sort(order)[-k])
 
 
 def test_the_extent_is_that_of_all(tmp_path: Path) -> None:
-    splats = some_splats(COUNT, 0)
+    splats = make_splats(COUNT, 0)
     stream = from_a_file(splats)
-    assert not stream.measured
+    assert not stream.has_extent
     ply.write(splats, tmp_path / "a.ply")
     drain(ply.write_stream(stream, tmp_path / "b.ply"))
-    assert stream.measured  # whoever took all batches need not take them again
+    assert stream.has_extent  # whoever took all batches need not take them again
     ordered = splats.means.sort(dim=0).values
     cut = COUNT // 500
     assert torch.equal(stream.extent.bounds, splats.bounds())
@@ -137,17 +141,17 @@ def test_the_extent_is_that_of_all(tmp_path: Path) -> None:
     assert torch.equal(ply.stream(tmp_path / "a.ply").extent.inner, stream.extent.inner)
     points = from_a_file(Points(splats.means))
     assert torch.equal(points.extent.inner, splats.bounds())
-    assert torch.equal(Stream.of(some_splats(0)).extent.bounds, torch.zeros(2, 3))
+    assert torch.equal(Stream.from_asset(make_splats(0)).extent.bounds, torch.zeros(2, 3))
 
 
 @pytest.mark.parametrize(("form", "name", "options"), WRITTEN)
 def test_what_is_no_number_is_counted_to_the_end_and_not_written(
     tmp_path: Path, form: Any, name: str, options: Any
 ) -> None:
-    asset = some_points(COUNT) if name.startswith("p") else some_splats(COUNT, 0)
+    asset = make_points(COUNT) if name.startswith("p") else make_splats(COUNT, 0)
     place = asset.xyz if isinstance(asset, Points) else asset.means
-    place[[ROWS + 5, COUNT - 1], 1] = torch.nan
-    with pytest.raises(FormatError, match=rf"2 of {COUNT} (points|gaussians) hold NaN .*number {ROWS + 5}\)"):
+    place[[BATCH_ROWS + 5, COUNT - 1], 1] = torch.nan
+    with pytest.raises(FormatError, match=rf"2 of {COUNT} (points|gaussians) hold NaN .*number {BATCH_ROWS + 5}\)"):
         drain(form.write_stream(from_a_file(asset), tmp_path / name, options))
     assert not list(tmp_path.iterdir())
 
@@ -156,7 +160,7 @@ def test_what_is_no_number_is_counted_to_the_end_and_not_written(
 def test_a_source_that_changes_or_a_reader_that_stops_leaves_nothing(
     tmp_path: Path, form: Any, name: str, options: Any
 ) -> None:
-    asset = some_points(COUNT) if name.startswith("p") else some_splats(COUNT, 0)
+    asset = make_points(COUNT) if name.startswith("p") else make_splats(COUNT, 0)
     for changed in (-1, 1):
         stream = from_a_file(asset)
         stream.count += changed
@@ -169,23 +173,23 @@ def test_a_source_that_changes_or_a_reader_that_stops_leaves_nothing(
 
 
 def test_broken_rows_far_into_a_file_are_counted(tmp_path: Path) -> None:
-    splats = some_splats(COUNT, 0)
+    splats = make_splats(COUNT, 0)
     ply.write(splats, tmp_path / "a.ply")
     data = bytearray((tmp_path / "a.ply").read_bytes())
     row = 4 * (3 + 3 + 3 + 1 + 3 + 4)
-    for i in (COUNT - 1, ROWS + 1, 40):  # the opacity of the first two, the rotation of the last
+    for i in (COUNT - 1, BATCH_ROWS + 1, 40):  # the opacity of the first two, the rotation of the last
         at = len(data) - (COUNT - i) * row
         data[at + 36 : at + row] = bytes(32) if i == 40 else data[at + 36 : at + 36] + b"\xff" * 4 + bytes(28)
     (tmp_path / "a.ply").write_bytes(data)
     with pytest.raises(
-        FormatError, match=rf"2 of {COUNT} vertices hold NaN or infinity \(the first is vertex {ROWS + 1}"
+        FormatError, match=rf"2 of {COUNT} vertices hold NaN or infinity \(the first is vertex {BATCH_ROWS + 1}"
     ):
         ply.read(tmp_path / "a.ply")
 
 
 def test_a_file_that_is_cut_short_between_two_passes_is_refused(tmp_path: Path) -> None:
     for form, name, options in WRITTEN:
-        asset = some_points(COUNT) if name.startswith("p") else some_splats(COUNT, 0)
+        asset = make_points(COUNT) if name.startswith("p") else make_splats(COUNT, 0)
         form.write(asset, tmp_path / name, options)
         stream = form.stream(tmp_path / name)
         data = (tmp_path / name).read_bytes()
@@ -198,7 +202,7 @@ def test_a_file_that_is_cut_short_between_two_passes_is_refused(tmp_path: Path) 
 def test_nothing_is_read_before_it_is_asked_for() -> None:
     def never() -> Iterator[Splats]:
         raise AssertionError
-        yield no_splats(0)
+        yield empty_splats(0)
 
-    stream = Stream(no_splats(2), 5, never).mapped(lambda batch: batch)
-    assert len(stream) == 5 and isinstance(stream.like, Splats) and stream.like.sh_degree == 2
+    stream = Stream(empty_splats(2), 5, never).map_batches(lambda batch: batch)
+    assert len(stream) == 5 and isinstance(stream.template, Splats) and stream.template.sh_degree == 2

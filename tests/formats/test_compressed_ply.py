@@ -16,7 +16,7 @@ from lumigraph.formats.quantization import morton_order
 from lumigraph.scene.assets import Points, Splats
 from lumigraph.scene.errors import FormatError
 from tests.formats import corrupted_files
-from tests.formats.test_ply import DATA, SPLAT_FIELDS, some_splats
+from tests.formats.test_ply import DATA, SPLAT_FIELDS, make_splats
 
 
 def as_others_see(path: Path) -> Splats:
@@ -52,7 +52,7 @@ def test_files_that_nobody_here_wrote(name: str) -> None:
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 @pytest.mark.parametrize("count", [1, 256, 20_000])
 def test_what_is_written_comes_back(tmp_path: Path, degree: int, count: int) -> None:
-    splats = some_splats(count, degree)
+    splats = make_splats(count, degree)
     compressed_ply.write(splats, tmp_path / "a.compressed.ply")
     back = compressed_ply.read(tmp_path / "a.compressed.ply")
     splats = splats.select(torch.from_numpy(morton_order(splats.means.numpy())))
@@ -73,7 +73,7 @@ def test_what_is_written_comes_back(tmp_path: Path, degree: int, count: int) -> 
 @pytest.mark.parametrize("degree", [0, 3])
 def test_another_reader_sees_the_same(tmp_path: Path, degree: int) -> None:
     path = tmp_path / "a.compressed.ply"
-    compressed_ply.write(some_splats(1000, degree), path)
+    compressed_ply.write(make_splats(1000, degree), path)
     assert_close(compressed_ply.read(path), as_others_see(path))
 
 
@@ -101,8 +101,8 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"no plain points .*\.ply"):
         compressed_ply.write(Points(torch.zeros(1, 3)), path)  # type: ignore[arg-type]
     with pytest.raises(FormatError, match="no gaussians"):
-        compressed_ply.write(some_splats(0), path)
-    broken = some_splats(3)
+        compressed_ply.write(make_splats(0), path)
+    broken = make_splats(3)
     broken.sh[1, 1] = math.nan
     with pytest.raises(FormatError, match="1 of 3 gaussians hold NaN"):
         compressed_ply.write(broken, path)
@@ -125,7 +125,7 @@ LIES = {
 @pytest.mark.parametrize("name", LIES)
 def test_headers_that_lie_are_refused(tmp_path: Path, name: str) -> None:
     path, (old, new, said) = tmp_path / "a.compressed.ply", LIES[name]
-    compressed_ply.write(some_splats(300, 1), path)
+    compressed_ply.write(make_splats(300, 1), path)
     data = path.read_bytes()
     assert old in data
     path.write_bytes(data.replace(old, new))
@@ -136,7 +136,7 @@ def test_headers_that_lie_are_refused(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(("place", "value"), [(3, np.nan), (0, np.inf), (9, 31.0)])
 def test_bounds_that_hold_no_scene_are_refused(tmp_path: Path, place: int, value: float) -> None:
     path = tmp_path / "a.compressed.ply"
-    compressed_ply.write(some_splats(300, 1), path)
+    compressed_ply.write(make_splats(300, 1), path)
     head, body = path.read_bytes().split(b"end_header\n", 1)
     bounds = np.frombuffer(body[:144], "<f4").copy()
     bounds[18 + place] = value
@@ -147,7 +147,7 @@ def test_bounds_that_hold_no_scene_are_refused(tmp_path: Path, place: int, value
 
 def test_damaged_files(tmp_path: Path) -> None:
     path = tmp_path / "a.compressed.ply"
-    compressed_ply.write(some_splats(300, 1), path)
+    compressed_ply.write(make_splats(300, 1), path)
     corrupted_files.assert_survives(ply.read, path, corrupted_files.damaged(path.read_bytes()))
 
 
@@ -155,6 +155,6 @@ def test_damaged_files(tmp_path: Path) -> None:
 @given(changes=corrupted_files.edits)
 def test_edited_files(tmp_path: Path, changes: corrupted_files.Edits) -> None:
     path = tmp_path / "a.compressed.ply"
-    compressed_ply.write(some_splats(20, 1), path)
+    compressed_ply.write(make_splats(20, 1), path)
     path.write_bytes(corrupted_files.edited(path.read_bytes(), changes))
     corrupted_files.read_or_refused(compressed_ply.read, path)

@@ -16,7 +16,7 @@ from lumigraph.scene.assets import Points, Splats
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.harmonics import C0
 from tests.formats import corrupted_files
-from tests.formats.test_ply import DATA, some_splats
+from tests.formats.test_ply import DATA, make_splats
 
 
 def test_a_file_that_nobody_here_wrote() -> None:
@@ -51,7 +51,7 @@ def test_every_byte_is_where_the_format_puts_it(tmp_path: Path) -> None:
 
 
 def test_what_is_written_comes_back_largest_first(tmp_path: Path) -> None:
-    splats = some_splats(5000, 2)
+    splats = make_splats(5000, 2)
     dot_splat.write(splats, tmp_path / "a.splat")
     back = dot_splat.read(tmp_path / "a.splat")
     weight = splats.log_scales.double().sum(dim=1).exp() * torch.sigmoid(splats.logit_opacities.double())
@@ -67,7 +67,7 @@ def test_what_is_written_comes_back_largest_first(tmp_path: Path) -> None:
 
 def test_flat_gaussians_are_read_and_nothing_like_them(tmp_path: Path) -> None:
     path = tmp_path / "a.splat"
-    dot_splat.write(some_splats(4), path)
+    dot_splat.write(make_splats(4), path)
     rows = np.fromfile(path, dot_splat.ROW)
     rows["scale"][2, 1] = 0
     rows.tofile(path)
@@ -84,13 +84,13 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no plain points"):
         dot_splat.write(Points(torch.zeros(1, 3)), tmp_path / "a.splat")  # type: ignore[arg-type]
     with pytest.raises(FormatError, match="no gaussians"):
-        dot_splat.write(some_splats(0), tmp_path / "a.splat")
+        dot_splat.write(make_splats(0), tmp_path / "a.splat")
     assert not list(tmp_path.iterdir())
 
 
 def test_damaged_files(tmp_path: Path) -> None:
     path = tmp_path / "a.splat"
-    dot_splat.write(some_splats(50), path)
+    dot_splat.write(make_splats(50), path)
     data = path.read_bytes()
     corrupted_files.assert_survives(dot_splat.read, path, [*corrupted_files.damaged(data), bytes(3200), b"\xff" * 3200])
 
@@ -99,6 +99,6 @@ def test_damaged_files(tmp_path: Path) -> None:
 @given(changes=corrupted_files.edits)
 def test_edited_files(tmp_path: Path, changes: corrupted_files.Edits) -> None:
     path = tmp_path / "a.splat"
-    dot_splat.write(some_splats(4), path)
+    dot_splat.write(make_splats(4), path)
     path.write_bytes(corrupted_files.edited(path.read_bytes(), changes))
     corrupted_files.read_or_refused(dot_splat.read, path)

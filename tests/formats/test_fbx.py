@@ -22,7 +22,7 @@ from lumigraph.formats import fbx, fbx_nodes
 from lumigraph.scene.assets import Mesh
 from lumigraph.scene.errors import FormatError
 from tests.debian import installed
-from tests.formats.test_ply import some_points, some_splats
+from tests.formats.test_ply import make_points, make_splats
 
 
 @pytest.fixture(scope="session")
@@ -185,7 +185,7 @@ def parsed(data: bytes, at: int) -> tuple[Any, int]:
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for asset in (some_splats(3), some_points(3)):
+    for asset in (make_splats(3), make_points(3)):
         with pytest.raises(FormatError, match=r"FBX holds a mesh; choose \.ply"):
             fbx.write(asset, tmp_path / "a.fbx")
     with pytest.raises(FormatError, match="no triangles"):

@@ -30,13 +30,13 @@ from lumigraph.formats.texture_images import encoded
 from lumigraph.scene.assets import Mesh, Points, Splats
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.harmonics import C0
-from tests.formats.sample_meshes import assert_same_places, assert_trimesh_sees, looks, seen_colours, some_mesh
+from tests.formats.sample_meshes import assert_same_places, assert_trimesh_sees, looks, make_mesh, seen_colours
 
 JUDGES = Path(__file__).parent / "gltf"
 NEW_TO_THE_VALIDATOR = "MESH_PRIMITIVE_INVALID_ATTRIBUTE"  # it does not know KHR_gaussian_splatting yet
 
 
-def some_points(count: int = 1000, normals: bool = False) -> Points:
+def make_points(count: int = 1000, normals: bool = False) -> Points:
     g = torch.Generator().manual_seed(2)
     xyz = torch.randn(count, 3, generator=g) * torch.tensor([1.0, 3.0, 0.1]) + 7
     directions = torch.nn.functional.normalize(torch.randn(count, 3, generator=g), dim=1)
@@ -44,7 +44,7 @@ def some_points(count: int = 1000, normals: bool = False) -> Points:
     return Points(xyz, rgb, directions if normals else None)
 
 
-def some_splats(degree: int = 3, count: int = 100) -> Splats:
+def make_splats(degree: int = 3, count: int = 100) -> Splats:
     g = torch.Generator().manual_seed(3)
     sh = torch.randn(count, (degree + 1) ** 2, 3, generator=g)
     return Splats(
@@ -57,21 +57,21 @@ def some_splats(degree: int = 3, count: int = 100) -> Splats:
 
 
 CASES: dict[str, tuple[Mesh | Points | Splats, Options]] = {
-    "plain.glb": (some_mesh(texture=True, normals=True), Options()),
-    "beside.gltf": (some_mesh(texture=True, normals=True), Options(texture_format="jpeg", jpeg_quality=95)),
-    "lit.glb": (some_mesh(texture=True, normals=True), Options(unlit=False)),
-    "coloured.glb": (some_mesh(rgb=True), Options()),
-    "bare.glb": (some_mesh(), Options()),
-    "large.glb": (some_mesh(fine=7), Options()),  # more vertices than 16 bits can name
-    "draco.glb": (some_mesh(texture=True, normals=True), Options("draco")),
-    "draco-coloured.gltf": (some_mesh(rgb=True), Options("draco", position_bits=16)),
-    "meshopt.glb": (some_mesh(texture=True, normals=True), Options("meshopt")),
-    "meshopt-coloured.gltf": (some_mesh(rgb=True), Options("meshopt", position_bits=16)),
-    "points.glb": (some_points(), Options()),
-    "points-beside.gltf": (some_points(normals=True), Options()),
-    "points-meshopt.glb": (some_points(normals=True), Options("meshopt")),
-    "splats.glb": (some_splats(3), Options()),
-    "splats.gltf": (some_splats(0), Options()),
+    "plain.glb": (make_mesh(texture=True, normals=True), Options()),
+    "beside.gltf": (make_mesh(texture=True, normals=True), Options(texture_format="jpeg", jpeg_quality=95)),
+    "lit.glb": (make_mesh(texture=True, normals=True), Options(unlit=False)),
+    "coloured.glb": (make_mesh(rgb=True), Options()),
+    "bare.glb": (make_mesh(), Options()),
+    "large.glb": (make_mesh(fine=7), Options()),  # more vertices than 16 bits can name
+    "draco.glb": (make_mesh(texture=True, normals=True), Options("draco")),
+    "draco-coloured.gltf": (make_mesh(rgb=True), Options("draco", position_bits=16)),
+    "meshopt.glb": (make_mesh(texture=True, normals=True), Options("meshopt")),
+    "meshopt-coloured.gltf": (make_mesh(rgb=True), Options("meshopt", position_bits=16)),
+    "points.glb": (make_points(), Options()),
+    "points-beside.gltf": (make_points(normals=True), Options()),
+    "points-meshopt.glb": (make_points(normals=True), Options("meshopt")),
+    "splats.glb": (make_splats(3), Options()),
+    "splats.gltf": (make_splats(0), Options()),
 }
 
 
@@ -223,13 +223,13 @@ def test_gaussians_are_laid_out_as_the_extension_says(tmp_path: Path) -> None:
 
 
 def test_compression_is_worth_it(tmp_path: Path) -> None:
-    mesh = some_mesh(fine=6)
+    mesh = make_mesh(fine=6)
     sizes = {}
     for compression in ("none", "draco", "meshopt"):
         gltf.write(mesh, tmp_path / "a.glb", Options(compression))
         sizes[compression] = (tmp_path / "a.glb").stat().st_size
     assert sizes["draco"] < sizes["none"] / 10 and sizes["meshopt"] < sizes["none"] / 3
-    direction = torch.nn.functional.normalize(some_points(200_000).xyz - 7, dim=1)
+    direction = torch.nn.functional.normalize(make_points(200_000).xyz - 7, dim=1)
     colours = (127.5 + 127.5 * torch.sin(6 * direction)).to(torch.uint8)
     gltf.write(Points(direction, colours), tmp_path / "p.glb", Options("meshopt"))
     assert (tmp_path / "p.glb").stat().st_size < 6 * 200_000
@@ -338,7 +338,7 @@ def test_numbers_in_few_bits(tmp_path: Path) -> None:
     for view in (0, 2):
         tree["bufferViews"][view]["byteStride"] = 4
     tree |= {"extensionsRequired": ["KHR_mesh_quantization", "KHR_texture_transform"]}
-    picture = encoded(some_mesh(texture=True).texture, "png")
+    picture = encoded(make_mesh(texture=True).texture, "png")
     tree["bufferViews"].append({"buffer": 0, "byteOffset": len(binary), "byteLength": len(picture)})
     tree["buffers"][0]["byteLength"] += len(picture)
     moved = {"KHR_texture_transform": {"offset": [0.5, 0.25], "scale": [0.5, 0.25]}}
@@ -349,14 +349,14 @@ def test_numbers_in_few_bits(tmp_path: Path) -> None:
     assert np.allclose(mesh.vertices, [[-1, 1, 0], [1, 0, 0], [0, 0, 1]])
     assert mesh.rgb.tolist() == [[0, 255, 128]] * 3
     assert np.allclose(mesh.uv, [[0.5, 0.5], [0.6, 0.35], [1, 0.25]])
-    assert torch.equal(mesh.texture, some_mesh(texture=True).texture)
+    assert torch.equal(mesh.texture, make_mesh(texture=True).texture)
 
 
 def test_two_textures_become_one(tmp_path: Path) -> None:
     """trimesh writes two textured balls and a plain one; every vertex keeps its colour."""
     scene, wanted = trimesh.Scene(), []
     for i in range(3):
-        mesh = some_mesh(texture=True, fine=1)
+        mesh = make_mesh(texture=True, fine=1)
         picture = mesh.texture.flip(i) if i < 2 else None
         mesh = replace(mesh, texture=picture) if picture is not None else mesh
         material = trimesh.visual.material.PBRMaterial(baseColorFactor=[255, 0, 0, 255])
@@ -374,7 +374,7 @@ def test_two_textures_become_one(tmp_path: Path) -> None:
 
 
 def test_what_trimesh_packs_by_draco(tmp_path: Path) -> None:
-    mesh = some_mesh()
+    mesh = make_mesh()
     ball = trimesh.Trimesh(mesh.vertices.numpy(), mesh.faces.numpy(), process=False)
     data = trimesh.exchange.gltf.export_glb(trimesh.Scene(ball), extension_draco=True)
     (tmp_path / "a.glb").write_bytes(data)
@@ -399,16 +399,16 @@ def test_data_in_the_text(folder: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     nothing = torch.zeros(0, 3)
     empty = Mesh(nothing, nothing.int())
-    broken = replace(some_mesh(), vertices=some_mesh().vertices.clone())
+    broken = replace(make_mesh(), vertices=make_mesh().vertices.clone())
     broken.vertices[3, 1] = math.nan
-    still = some_splats()
+    still = make_splats()
     still.quats[4] = 0
     for asset, options, words in [
         (empty, Options(), "no triangles"),
         (Points(nothing), Options(), "no points"),
-        (some_splats().select(torch.zeros(0, dtype=torch.int64)), Options(), "no gaussians"),
-        (some_points(), Options("draco"), "triangles only"),
-        (some_splats(), Options("meshopt"), "not compressed"),
+        (make_splats().select(torch.zeros(0, dtype=torch.int64)), Options(), "no gaussians"),
+        (make_points(), Options("draco"), "triangles only"),
+        (make_splats(), Options("meshopt"), "not compressed"),
         (broken, Options(), "NaN"),
         (broken, Options("draco"), "NaN"),
         (still, Options(), "rotation of zero"),
@@ -421,7 +421,7 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 def test_a_scene_that_is_replaced_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a b.gltf"
-    gltf.write(some_mesh(texture=True), file)
+    gltf.write(make_mesh(texture=True), file)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def full(*_: object) -> None:
@@ -429,9 +429,9 @@ def test_a_scene_that_is_replaced_stays_whole(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(FormatError, match="No space left"):
-        gltf.write(some_mesh(rgb=True), file)
+        gltf.write(make_mesh(rgb=True), file)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    assert len(gltf.read(file)) == len(some_mesh())
+    assert len(gltf.read(file)) == len(make_mesh())
 
 
 def lies() -> dict[str, Callable[[dict[str, Any]], object]]:
@@ -477,7 +477,7 @@ def lies() -> dict[str, Callable[[dict[str, Any]], object]]:
 
 @pytest.mark.parametrize("lie", lies())
 def test_what_cannot_be_read_is_said(tmp_path: Path, lie: str) -> None:
-    gltf.write(some_mesh(texture=True), tmp_path / "a.glb")
+    gltf.write(make_mesh(texture=True), tmp_path / "a.glb")
     tree, binary = taken_apart((tmp_path / "a.glb").read_bytes())
     lies()[lie](tree)
     with pytest.raises(FormatError, match=r"a\.glb"):
@@ -518,7 +518,7 @@ def test_a_picture_too_large_is_not_unpacked(tmp_path: Path, side: int) -> None:
 
     size = struct.pack(">II", side, side)
     head = chunk(b"IHDR", size + bytes([8, 2, 0, 0, 0]))
-    gltf.write(some_mesh(texture=True), tmp_path / "a.gltf")
+    gltf.write(make_mesh(texture=True), tmp_path / "a.gltf")
     (picture,) = tmp_path.glob("*.png")
     picture.write_bytes(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
     with pytest.raises(FormatError, match="shrink it"):

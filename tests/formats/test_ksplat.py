@@ -17,7 +17,7 @@ from lumigraph.scene.assets import Splats
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.harmonics import C0
 from tests.formats import corrupted_files
-from tests.formats.test_ply import DATA, some_splats
+from tests.formats.test_ply import DATA, make_splats
 
 BUCKETS = [4, 4, 3, 1]  # gaussians in each: two full ones of 4, and two that are not
 
@@ -58,7 +58,7 @@ def packed(splats: Splats, level: int) -> bytes:
 
 
 def example(degree: int) -> Splats:
-    splats = some_splats(12, degree)
+    splats = make_splats(12, degree)
     sh = splats.sh.clamp(-2.9, 2.9)
     sh[:, 0] = sh[:, 0].clamp(-0.5 / C0, 0.5 / C0)
     return Splats(splats.means, splats.log_scales, splats.quats, splats.logit_opacities, sh)

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lumigraph.formats import las
-from lumigraph.formats.chunked import ROWS
+from lumigraph.formats.chunked import BATCH_ROWS
 from lumigraph.scene.assets import Mesh, Points
 from lumigraph.scene.errors import FormatError
-from tests.formats.test_ply import same_bits, some_points, some_splats
+from tests.formats.test_ply import make_points, make_splats, same_bits
 
 laspy = pytest.importorskip("laspy", reason="laspy is not installed")
 
@@ -35,10 +35,10 @@ def by_laspy(path: Path, kind: int, version: str, xyz: Any, scale: float = 1e-4,
     made.write(str(path))
 
 
-@pytest.mark.parametrize("count", [0, 1, 50, ROWS + 3])
+@pytest.mark.parametrize("count", [0, 1, 50, BATCH_ROWS + 3])
 @pytest.mark.parametrize("colours", [True, False])
 def test_another_reader_sees_the_same(tmp_path: Path, count: int, colours: bool) -> None:
-    full = some_points(count)
+    full = make_points(count)
     points = full if colours else Points(full.xyz)
     las.write(points, tmp_path / "a.las")
     other = laspy.read(tmp_path / "a.las")
@@ -61,7 +61,7 @@ def test_another_reader_sees_the_same(tmp_path: Path, count: int, colours: bool)
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e5])
 def test_points_come_back(tmp_path: Path, scale: float) -> None:
-    points = some_points(1000)
+    points = make_points(1000)
     points = Points(points.xyz * scale + 3 * scale, points.rgb)
     las.write(points, tmp_path / "a.las")
     back = las.read(tmp_path / "a.las")
@@ -114,7 +114,7 @@ def test_points_far_from_the_origin_are_refused_rather_than_moved(tmp_path: Path
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     file = tmp_path / "a.las"
-    las.write(some_points(10), file)
+    las.write(make_points(10), file)
     whole = file.read_bytes()
 
     def with_bytes(at: int, layout: str, *values: float) -> bytes:
@@ -146,7 +146,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
 @given(st.lists(st.tuples(st.integers(0, 450), st.binary(min_size=1, max_size=8)), max_size=6), st.integers(0, 470))
 def test_any_bytes_end_in_points_or_a_format_error(tmp_path: Path, spoilt: list[tuple[int, bytes]], cut: int) -> None:
     file = tmp_path / "a.las"
-    las.write(some_points(2), file)
+    las.write(make_points(2), file)
     data = bytearray(file.read_bytes())
     for at, noise in spoilt:
         data[at : at + len(noise)] = noise
@@ -156,7 +156,7 @@ def test_any_bytes_end_in_points_or_a_format_error(tmp_path: Path, spoilt: list[
 
 
 def test_memory_stays_near_that_of_the_result(tmp_path: Path) -> None:
-    points = some_points(400_000)
+    points = make_points(400_000)
     las.write(points, tmp_path / "a.las")
     tracemalloc.start()
     las.read(tmp_path / "a.las")
@@ -166,10 +166,10 @@ def test_memory_stays_near_that_of_the_result(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
-    broken = some_points(3)
+    broken = make_points(3)
     broken.xyz[1, 1] = math.inf
     mesh = Mesh(torch.eye(3), torch.tensor([[0, 1, 2]], dtype=torch.int32))
-    for asset, words in [(some_splats(3), "LAS holds points"), (mesh, "LAS holds points"), (broken, "1 of 3 points")]:
+    for asset, words in [(make_splats(3), "LAS holds points"), (mesh, "LAS holds points"), (broken, "1 of 3 points")]:
         with pytest.raises(FormatError, match=words):
             las.write(asset, tmp_path / "a.las")  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())

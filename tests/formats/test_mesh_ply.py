@@ -18,13 +18,13 @@ from lumigraph.formats import mesh_ply
 from lumigraph.formats.triangles import fans
 from lumigraph.scene.assets import Mesh
 from lumigraph.scene.errors import FormatError
-from tests.formats.sample_meshes import assert_trimesh_sees, looks, seen_colours, some_mesh
+from tests.formats.sample_meshes import assert_trimesh_sees, looks, make_mesh, seen_colours
 
 MESHES = {
-    "bare": some_mesh(),
-    "textured": some_mesh(texture=True, normals=True),
-    "coloured": some_mesh(rgb=True),
-    "uv": replace(some_mesh(texture=True), texture=None),
+    "bare": make_mesh(),
+    "textured": make_mesh(texture=True, normals=True),
+    "coloured": make_mesh(rgb=True),
+    "uv": replace(make_mesh(texture=True), texture=None),
 }
 
 
@@ -49,7 +49,7 @@ def test_trimesh_sees_the_same(tmp_path: Path, name: str) -> None:
 
 
 def test_plyfile_sees_the_same(tmp_path: Path) -> None:
-    mesh = some_mesh(texture=True, rgb=True, normals=True)
+    mesh = make_mesh(texture=True, rgb=True, normals=True)
     mesh_ply.write(mesh, tmp_path / "a.ply")
     seen = plyfile.PlyData.read(tmp_path / "a.ply")
     rows = seen["vertex"].data
@@ -91,7 +91,7 @@ def test_fans_of_nothing() -> None:
 
 
 def test_what_trimesh_writes(tmp_path: Path) -> None:
-    mesh = some_mesh(rgb=True)
+    mesh = make_mesh(rgb=True)
     ball = trimesh.Trimesh(mesh.vertices.numpy(), mesh.faces.numpy(), vertex_colors=mesh.rgb.numpy(), process=False)
     for encoding in ("ascii", "binary"):
         ball.export(tmp_path / "a.ply", encoding=encoding)
@@ -101,7 +101,7 @@ def test_what_trimesh_writes(tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_by_halves(tmp_path: Path) -> None:
-    mesh = some_mesh(texture=True)
+    mesh = make_mesh(texture=True)
     mesh.uv[5, 0] = torch.nan
     with pytest.raises(FormatError, match="NaN"):
         mesh_ply.write(mesh, tmp_path / "a.ply")
@@ -149,7 +149,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, was: str, now: str) -> None
 def test_a_texture_lies_beside(tmp_path: Path, name: str) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
-    mesh_ply.write(some_mesh(texture=True), inside / "a.ply")
+    mesh_ply.write(make_mesh(texture=True), inside / "a.ply")
     (picture,) = inside.glob("*.png")
     picture.rename(tmp_path / "secret.png")
     data = (inside / "a.ply").read_bytes().replace(picture.name.encode(), name.encode())
@@ -166,7 +166,7 @@ def test_damaged_files_end_in_words(tmp_path: Path, seed: int, text: bool) -> No
     if text:
         file.write_text(GOOD)
     else:
-        mesh_ply.write(some_mesh(normals=True, fine=0), file)
+        mesh_ply.write(make_mesh(normals=True, fine=0), file)
     data = bytearray(file.read_bytes())
     for _ in range(dice.randint(1, 3)):
         data[dice.randrange(len(data))] = dice.choice([0, 255, 0x20, 0x39, dice.randrange(256)])

@@ -18,14 +18,14 @@ from PIL import Image
 from lumigraph.formats import obj
 from lumigraph.scene.assets import Mesh, Points
 from lumigraph.scene.errors import FormatError
-from tests.formats.sample_meshes import assert_trimesh_sees, looks, seen_colours, some_mesh
+from tests.formats.sample_meshes import assert_trimesh_sees, looks, make_mesh, seen_colours
 
 MESHES = {
-    "bare": some_mesh(),
-    "normals": some_mesh(normals=True),
-    "textured": some_mesh(texture=True, normals=True),
-    "uv": replace(some_mesh(texture=True), texture=None),
-    "coloured": some_mesh(rgb=True),
+    "bare": make_mesh(),
+    "normals": make_mesh(normals=True),
+    "textured": make_mesh(texture=True, normals=True),
+    "uv": replace(make_mesh(texture=True), texture=None),
+    "coloured": make_mesh(rgb=True),
 }
 
 
@@ -58,7 +58,7 @@ def test_trimesh_sees_the_same(tmp_path: Path, name: str) -> None:
 
 
 def test_what_trimesh_writes(tmp_path: Path) -> None:
-    mesh = some_mesh(texture=True, normals=True)
+    mesh = make_mesh(texture=True, normals=True)
     material = trimesh.visual.material.SimpleMaterial(image=Image.fromarray(mesh.texture.numpy()))
     look = trimesh.visual.TextureVisuals(uv=mesh.uv.numpy() * [1, -1] + [0, 1], material=material)
     ball = trimesh.Trimesh(mesh.vertices.numpy(), mesh.faces.numpy(), visual=look, process=False)
@@ -171,7 +171,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, lines: list[str], words: st
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
-    broken = some_mesh(texture=True)
+    broken = make_mesh(texture=True)
     broken.uv[3] = torch.inf
     for asset, words in [(Points(torch.zeros(1, 3)), "meshes only"), (broken, "infinity")]:
         with pytest.raises(FormatError, match=words):
@@ -180,7 +180,7 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 
 def test_a_quarter_million_vertices_are_no_matter(tmp_path: Path) -> None:
-    mesh = some_mesh(texture=True, normals=True, fine=7)
+    mesh = make_mesh(texture=True, normals=True, fine=7)
     start = time.process_time()
     obj.write(mesh, tmp_path / "a.obj")
     assert len(obj.read(tmp_path / "a.obj")) == len(mesh)

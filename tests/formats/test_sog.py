@@ -23,7 +23,7 @@ from lumigraph.formats.quantization import morton_order
 from lumigraph.scene.assets import Points, Splats
 from lumigraph.scene.errors import FormatError
 from tests.formats import corrupted_files
-from tests.formats.test_ply import DATA, some_splats
+from tests.formats.test_ply import DATA, make_splats
 
 
 def in_order(splats: Splats) -> Splats:
@@ -54,7 +54,7 @@ def webp(pixels: np.ndarray[Any, Any], **options: Any) -> bytes:
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 @pytest.mark.parametrize("count", [1, 1500])
 def test_what_is_written_comes_back(tmp_path: Path, degree: int, count: int) -> None:
-    splats = some_splats(count, degree)
+    splats = make_splats(count, degree)
     sog.write(splats, tmp_path / "a.sog")
     back, splats = sog.read(tmp_path / "a.sog"), in_order(splats)
     assert len(back) == count and back.sh_degree == degree
@@ -71,12 +71,12 @@ def test_what_is_written_comes_back(tmp_path: Path, degree: int, count: int) -> 
 
 def test_the_same_scene_is_the_same_file(tmp_path: Path) -> None:
     for name in "ab":
-        sog.write(some_splats(2000, 1), tmp_path / f"{name}.sog")
+        sog.write(make_splats(2000, 1), tmp_path / f"{name}.sog")
     assert (tmp_path / "a.sog").read_bytes() == (tmp_path / "b.sog").read_bytes()
 
 
 def test_a_folder_is_read_like_a_zip(tmp_path: Path) -> None:
-    sog.write(some_splats(100, 2), tmp_path / "a.sog")
+    sog.write(make_splats(100, 2), tmp_path / "a.sog")
     for name, data in entries_of(tmp_path / "a.sog").items():
         (tmp_path / name).write_bytes(data)
     ways = [sog.read(tmp_path / "a.sog"), sog.read(tmp_path), sog.read(tmp_path / "meta.json")]
@@ -84,7 +84,7 @@ def test_a_folder_is_read_like_a_zip(tmp_path: Path) -> None:
 
 
 def test_a_scene_without_extent(tmp_path: Path) -> None:
-    one = some_splats(1, 1)
+    one = make_splats(1, 1)
     many = one.select(torch.zeros(300, dtype=torch.int64))
     sog.write(many, tmp_path / "a.sog")
     back = sog.read(tmp_path / "a.sog")
@@ -120,7 +120,7 @@ def assert_close(ours: Splats, theirs: Splats) -> None:
 
 @pytest.mark.parametrize("degree", [0, 1, 3])
 def test_another_reader_sees_the_same(tmp_path: Path, degree: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    sog.write(some_splats(700, degree), tmp_path / "a.sog")
+    sog.write(make_splats(700, degree), tmp_path / "a.sog")
     assert_close(sog.read(tmp_path / "a.sog"), as_others_see(tmp_path / "a.sog", monkeypatch))
 
 
@@ -195,7 +195,7 @@ def test_a_palette_finds_clusters_and_no_more_entries_than_asked() -> None:
 
 @pytest.fixture
 def good(tmp_path: Path) -> dict[str, bytes]:
-    sog.write(some_splats(100, 1), tmp_path / "good.sog")
+    sog.write(make_splats(100, 1), tmp_path / "good.sog")
     return entries_of(tmp_path / "good.sog")
 
 
@@ -306,7 +306,7 @@ def test_edited_pictures(tmp_path_factory: pytest.TempPathFactory, changes: corr
     folder = tmp_path_factory.getbasetemp() / "edited"
     if not folder.exists():
         folder.mkdir()
-        sog.write(some_splats(20, 1), folder / "a.sog")
+        sog.write(make_splats(20, 1), folder / "a.sog")
     entries = entries_of(folder / "a.sog")
     for name in ("means_l.webp", "sh0.webp", "shN_labels.webp"):
         edited = {**entries, name: corrupted_files.edited(entries[name], changes)}
@@ -317,8 +317,8 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no plain points"):
         sog.write(Points(torch.zeros(1, 3)), tmp_path / "a.sog")  # type: ignore[arg-type]
     with pytest.raises(FormatError, match="holds 1 to"):
-        sog.write(some_splats(0), tmp_path / "a.sog")
-    broken = some_splats(3)
+        sog.write(make_splats(0), tmp_path / "a.sog")
+    broken = make_splats(3)
     broken.quats[1, 1] = math.inf
     with pytest.raises(FormatError, match="1 of 3 gaussians hold NaN"):
         sog.write(broken, tmp_path / "a.sog")

@@ -19,7 +19,7 @@ from lumigraph.scene.assets import Points, Splats
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.poses import matrix_from_quaternion
 from tests.formats import corrupted_files
-from tests.formats.test_ply import DATA, some_splats
+from tests.formats.test_ply import DATA, make_splats
 
 
 def covariances(log_scales: torch.Tensor, quats: torch.Tensor) -> torch.Tensor:
@@ -49,7 +49,7 @@ ALL = [spz.Options(), spz.Options(version=3), spz.Options(version=4)]
 @pytest.mark.parametrize("options", ALL)
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 def test_what_is_written_comes_back(tmp_path: Path, degree: int, options: spz.Options) -> None:
-    splats = some_splats(500, degree)
+    splats = make_splats(500, degree)
     spz.write(splats, tmp_path / "a.spz", options)
     back = spz.read(tmp_path / "a.spz")
     assert_same(back, splats)
@@ -62,7 +62,7 @@ def test_what_is_written_comes_back(tmp_path: Path, degree: int, options: spz.Op
 @pytest.mark.parametrize("options", ALL)
 @pytest.mark.parametrize("degree", [0, 3])
 def test_another_reader_sees_the_same(tmp_path: Path, degree: int, options: spz.Options) -> None:
-    splats = some_splats(200, degree)
+    splats = make_splats(200, degree)
     spz.write(splats, tmp_path / "a.spz", options)
     other = gsply.read_spz(str(tmp_path / "a.spz"))
     parts = [np.asarray(part, np.float32) for part in (other.means, other.scales, other.quats, other.opacities)]
@@ -100,7 +100,7 @@ def test_every_byte_is_where_the_format_puts_it(tmp_path: Path) -> None:
 
 
 def test_far_gaussians_cost_near_ones_nothing(tmp_path: Path) -> None:
-    splats = some_splats(3000, 0)
+    splats = make_splats(3000, 0)
     splats.means[0, 0] = 1e6
     spz.write(splats, tmp_path / "a.spz")
     back = spz.read(tmp_path / "a.spz")
@@ -116,14 +116,14 @@ def test_far_gaussians_cost_near_ones_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", ALL)
 @pytest.mark.parametrize("count", [0, 1])
 def test_none_and_one(tmp_path: Path, count: int, options: spz.Options) -> None:
-    spz.write(some_splats(count), tmp_path / "a.spz", options)
+    spz.write(make_splats(count), tmp_path / "a.spz", options)
     assert len(spz.read(tmp_path / "a.spz")) == count
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no plain points"):
         spz.write(Points(torch.zeros(1, 3)), tmp_path / "a.spz")  # type: ignore[arg-type]
-    broken = some_splats(3)
+    broken = make_splats(3)
     broken.means[1, 1] = math.nan
     with pytest.raises(FormatError, match="NaN"):
         spz.write(broken, tmp_path / "a.spz")
@@ -132,7 +132,7 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     file = tmp_path / "a.spz"
-    spz.write(some_splats(10), file)
+    spz.write(make_splats(10), file)
     whole = file.read_bytes()
     plain = gzip.decompress(whole)
     lies = [whole[:-20], whole[:5], b"", b"ply\n", gzip.compress(plain[:-1]), gzip.compress(plain[:10])]
@@ -188,7 +188,7 @@ def plain(path: Path, splats: Splats, version: int = 2) -> bytes:
 
 
 def test_version_1_has_half_floats(tmp_path: Path) -> None:
-    splats = some_splats(7, 1)
+    splats = make_splats(7, 1)
     data = plain(tmp_path / "a.spz", splats)
     means = splats.means.numpy().astype("<f2").tobytes()
     (tmp_path / "a.spz").write_bytes(gzip.compress(data[:4] + b"\1" + data[5:16] + means + data[16 + 63 :]))
@@ -200,7 +200,7 @@ def test_version_1_has_half_floats(tmp_path: Path) -> None:
 
 
 def test_degree_4_is_read_without_its_last(tmp_path: Path) -> None:
-    splats = some_splats(7, 3)
+    splats = make_splats(7, 3)
     data = plain(tmp_path / "a.spz", splats)
     expected = spz.read(tmp_path / "a.spz")
     body, rest = data[16:-315], np.frombuffer(data[-315:], np.uint8).reshape(7, 45)
@@ -210,13 +210,13 @@ def test_degree_4_is_read_without_its_last(tmp_path: Path) -> None:
 
 
 def test_higher_degrees_can_be_left_out(tmp_path: Path) -> None:
-    splats = some_splats(50, 3)
+    splats = make_splats(50, 3)
     for degree, expected in ((0, 0), (2, 2), (None, 3)):
         spz.write(splats, tmp_path / "a.spz", spz.Options(sh_degree=degree))
         back = spz.read(tmp_path / "a.spz")
         spz.write(Splats(*list(vars(splats).values())[:4], splats.sh[:, : (expected + 1) ** 2]), tmp_path / "b.spz")
         assert torch.equal(back.sh, spz.read(tmp_path / "b.spz").sh)
-    spz.write(some_splats(5, 1), tmp_path / "a.spz", spz.Options(sh_degree=3))
+    spz.write(make_splats(5, 1), tmp_path / "a.spz", spz.Options(sh_degree=3))
     assert spz.read(tmp_path / "a.spz").sh_degree == 1
 
 
@@ -224,7 +224,7 @@ def test_higher_degrees_can_be_left_out(tmp_path: Path) -> None:
 def test_extensions_are_heeded(tmp_path: Path, version: int) -> None:
     """The one that turns the axes is refused unless it says nothing new; others are passed over."""
     path = tmp_path / "a.spz"
-    spz.write(some_splats(7, 1), path, spz.Options(version=version))  # type: ignore[arg-type]
+    spz.write(make_splats(7, 1), path, spz.Options(version=version))  # type: ignore[arg-type]
     whole = path.read_bytes()
     before = spz.read(path).means
     orbit = struct.pack("<IIfff", 0xADBE0002, 12, 0, 1, 2)
@@ -253,7 +253,7 @@ def test_extensions_are_heeded(tmp_path: Path, version: int) -> None:
 def test_no_memory_for_what_is_announced(tmp_path: Path) -> None:
     head = struct.pack("<IIIBBBB", spz.MAGIC, 2, 40_000_000, 3, 12, 0, 0)
     bomb = gzip.compress(head + bytes(300_000_000), 9)
-    spz.write(some_splats(20, 1), tmp_path / "a.spz", spz.Options(version=4))
+    spz.write(make_splats(20, 1), tmp_path / "a.spz", spz.Options(version=4))
     four = (tmp_path / "a.spz").read_bytes()
     frame = zstandard.compress(bytes(300_000_000), 9)
     # A frame of the first attribute that goes on long after what the table says, and a header that says it all.
@@ -270,7 +270,7 @@ def test_no_memory_for_what_is_announced(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", [2, 4])
 def test_damaged_files(tmp_path: Path, version: int) -> None:
     path = tmp_path / "a.spz"
-    spz.write(some_splats(50, 1), path, spz.Options(version=version))  # type: ignore[arg-type]
+    spz.write(make_splats(50, 1), path, spz.Options(version=version))  # type: ignore[arg-type]
     data = path.read_bytes()
     corrupted_files.assert_survives(spz.read, path, corrupted_files.damaged(data))
     if version == 2:  # gzip notices nearly all of it, so the damage is done before it as well
@@ -283,7 +283,7 @@ def test_damaged_files(tmp_path: Path, version: int) -> None:
 @given(changes=corrupted_files.edits)
 def test_edited_files(tmp_path: Path, version: int, changes: corrupted_files.Edits) -> None:
     path = tmp_path / "a.spz"
-    spz.write(some_splats(5, 1), path, spz.Options(version=version))  # type: ignore[arg-type]
+    spz.write(make_splats(5, 1), path, spz.Options(version=version))  # type: ignore[arg-type]
     data = path.read_bytes()
     if version == 2:
         data = gzip.compress(corrupted_files.edited(gzip.decompress(data), changes), 1)

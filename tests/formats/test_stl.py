@@ -17,11 +17,11 @@ from lumigraph.formats import stl
 from lumigraph.formats.triangles import joined, open_edges
 from lumigraph.scene.assets import Mesh, Points
 from lumigraph.scene.errors import FormatError
-from tests.formats.sample_meshes import assert_trimesh_sees, opened_by_trimesh, some_mesh
+from tests.formats.sample_meshes import assert_trimesh_sees, make_mesh, opened_by_trimesh
 
 
 def test_trimesh_sees_the_same(tmp_path: Path) -> None:
-    mesh = some_mesh(texture=True)
+    mesh = make_mesh(texture=True)
     stl.write(mesh, tmp_path / "a.stl")
     assert (tmp_path / "a.stl").stat().st_size == 84 + 50 * len(mesh)
     seen = opened_by_trimesh(tmp_path / "a.stl")
@@ -36,7 +36,7 @@ def test_trimesh_sees_the_same(tmp_path: Path) -> None:
 
 
 def test_what_is_written_comes_back(tmp_path: Path) -> None:
-    mesh = some_mesh()
+    mesh = make_mesh()
     stl.write(mesh, tmp_path / "a.stl", stl.Options(unit="m"))
     back = stl.read(tmp_path / "a.stl")
     assert len(back.vertices) == len(mesh.vertices)
@@ -45,7 +45,7 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
 
 
 def test_text_of_another_program(tmp_path: Path) -> None:
-    mesh = some_mesh()
+    mesh = make_mesh()
     ball = trimesh.Trimesh(mesh.vertices.numpy(), mesh.faces.numpy(), process=False)
     ball.export(tmp_path / "a.stl", file_type="stl_ascii")
     back = stl.read(tmp_path / "a.stl")
@@ -54,14 +54,14 @@ def test_text_of_another_program(tmp_path: Path) -> None:
 
 
 def test_a_seam_of_the_texture_is_no_hole(tmp_path: Path) -> None:
-    mesh = some_mesh()
+    mesh = make_mesh()
     apart = Mesh(mesh.vertices[mesh.faces.long().reshape(-1)], torch.arange(3 * len(mesh)).int().reshape(-1, 3))
     stl.write(apart, tmp_path / "a.stl")
     assert len(stl.read(tmp_path / "a.stl").vertices) == len(mesh.vertices)
 
 
 def test_a_hole_is_refused_unless_allowed(tmp_path: Path) -> None:
-    mesh = some_mesh()
+    mesh = make_mesh()
     holed = replace(mesh, faces=mesh.faces[1:])
     with pytest.raises(FormatError, match=r"3 of 3837 edges .* allow_open"):
         stl.write(holed, tmp_path / "a.stl")
@@ -95,7 +95,7 @@ def test_joined_against_a_dictionary() -> None:
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
-    broken = replace(some_mesh(), vertices=some_mesh().vertices * torch.inf)
+    broken = replace(make_mesh(), vertices=make_mesh().vertices * torch.inf)
     for asset, words in [
         (Points(torch.zeros(1, 3)), "meshes only"),
         (Mesh(torch.zeros(3, 3), torch.tensor([[0, 1, 2]], dtype=torch.int32)), "1 to 4 billion"),

@@ -28,7 +28,7 @@ CASES = {
 }
 
 
-def some_points(count: int = 12_000) -> Points:
+def make_points(count: int = 12_000) -> Points:
     """A hill with a dense corner, and a hundred points at one place."""
     g = torch.Generator().manual_seed(4)
     xy = torch.rand(count, 2, generator=g) * 10
@@ -43,7 +43,7 @@ def some_points(count: int = 12_000) -> Points:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made: Path = tmp_path_factory.mktemp("tiles")
     for name, options in CASES.items():
-        tiles3d.write(some_points(), made / name, options)
+        tiles3d.write(make_points(), made / name, options)
     return made
 
 
@@ -73,7 +73,7 @@ def ends(tile: dict[str, Any]) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("name", CASES)
 def test_another_viewer_shows_it(folder: Path, name: str) -> None:
     """All of it from near, and the coarsest tile alone where errors do not matter."""
-    points = some_points()
+    points = make_points()
     near, far = judge("tiles.mjs", folder / name, 0, 1e9)
     assert near["failed"] == far["failed"] == []
     assert near["points"] == len(points) and near["parts"] == len(tree(folder / name))
@@ -91,7 +91,7 @@ def test_the_validator_accepts_each_tile(folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_all_points_come_back(folder: Path, name: str) -> None:
-    points, again = some_points(), tiles3d.read(folder / name)
+    points, again = make_points(), tiles3d.read(folder / name)
     assert len(again) == len(points) and again.rgb is not None and again.normals is not None
     far, which = cKDTree(again.xyz.numpy()).query(points.xyz.numpy()[:-100])
     packed = CASES[name].compression == "meshopt"
@@ -121,7 +121,7 @@ def test_it_is_an_octree_as_the_format_wants_one(folder: Path, name: str) -> Non
 
 
 def test_coarse_tiles_stand_for_the_whole(folder: Path) -> None:
-    points = some_points()
+    points = make_points()
     coarse = gltf.read(folder / tree(folder / "tileset.json")[0][1]["content"]["uri"])
     assert isinstance(coarse, Points)
     x, y, z = coarse.xyz.numpy().T
@@ -140,9 +140,9 @@ def test_a_place_with_more_points_than_a_tile(tmp_path: Path) -> None:
 
 def test_it_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "tileset.json"
-    tiles3d.write(some_points(3000), out, Options(tile=1000))
+    tiles3d.write(make_points(3000), out, Options(tile=1000))
     before = out.read_bytes()
-    tiles3d.write(some_points(3000), out, Options(tile=1000))  # the same again
+    tiles3d.write(make_points(3000), out, Options(tile=1000))  # the same again
     assert out.read_bytes() == before and len(list(tmp_path.iterdir())) == 2
 
     def full(*_: object) -> None:
@@ -150,7 +150,7 @@ def test_it_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(gltf, "write", full)
     with pytest.raises(FormatError, match=r"not written \(No space left on device\)"):
-        tiles3d.write(some_points(4000), out, Options(tile=1000))
+        tiles3d.write(make_points(4000), out, Options(tile=1000))
     assert out.read_bytes() == before and len(list(tmp_path.iterdir())) == 2
     assert len(tiles3d.read(out)) == 3000
 
@@ -174,8 +174,8 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
 def town(tmp_path: Path) -> Path:
     path = tmp_path / "town" / "tileset.json"
     path.parent.mkdir()
-    tiles3d.write(some_points(2500), path, Options(tile=1000))
-    gltf.write(some_points(50), tmp_path / "secret.glb")
+    tiles3d.write(make_points(2500), path, Options(tile=1000))
+    gltf.write(make_points(50), tmp_path / "secret.glb")
     return path
 
 
@@ -232,7 +232,7 @@ def nested(depth: int, each: dict[str, Any] | None = None, last: dict[str, Any] 
     ],
 )
 def test_what_a_tileset_may_not_say(town: Path, root: dict[str, Any], said: str) -> None:
-    gltf.write(some_points(50), town.parent / "a.glb")
+    gltf.write(make_points(50), town.parent / "a.glb")
     with pytest.raises(FormatError, match=said):
         tiles3d.read(changed(town, **root))
 
@@ -246,12 +246,12 @@ def test_a_tile_counts_once(town: Path) -> None:
 def test_of_replaced_tiles_only_the_finest_are_read_where_matrices_put_them(town: Path) -> None:
     content = json.loads(town.read_bytes())["root"]["content"]
     size = len(gltf.read(town.parent / content["uri"]))
-    gltf.write(some_points(70), town.parent / "a.glb")
+    gltf.write(make_points(70), town.parent / "a.glb")
     move = [0, 2, 0, 0, -2, 0, 0, 0, 0, 0, 2, 0, 5, 6, 7, 1]  # a quarter about z, twice as large, moved
     child = {"content": {"uri": "a.glb"}, "transform": move}
     assert len(tiles3d.read(changed(town, refine="ADD", children=[child]))) == size + 70
     again = tiles3d.read(changed(town, refine="REPLACE"))
-    x, y, z = some_points(70).xyz.numpy().T
+    x, y, z = make_points(70).xyz.numpy().T
     wanted = np.stack([2 * z + 5, 2 * x + 6, 2 * y + 7], 1)
     assert len(again) == 70 and np.abs(again.xyz.numpy() - wanted).max() < 1e-4
     assert again.normals is not None and torch.allclose(again.normals.norm(dim=1), torch.ones(70), atol=1e-5)

@@ -18,7 +18,7 @@ from PIL import Image
 from lumigraph.formats import usd
 from lumigraph.scene.assets import Mesh, Points, Splats
 from lumigraph.scene.errors import FormatError
-from tests.formats.test_ply import some_points, some_splats
+from tests.formats.test_ply import make_points, make_splats
 
 pxr = pytest.importorskip("pxr", reason="usd-core is not installed")
 from pxr import Sdf, Usd, UsdGeom, UsdShade, UsdValidation, UsdVol  # noqa: E402
@@ -61,7 +61,7 @@ def values(attribute: Any) -> Any:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("degree", [0, 1, 3])
 def test_gaussians(tmp_path: Path, suffix: str, degree: int) -> None:
-    splats = some_splats(200, degree)
+    splats = make_splats(200, degree)
     usd.write(splats, tmp_path / f"a{suffix}")
     assert [file.name for file in tmp_path.iterdir()] == [f"a{suffix}"]
     stage = opened(tmp_path / f"a{suffix}")
@@ -85,7 +85,7 @@ def test_gaussians(tmp_path: Path, suffix: str, degree: int) -> None:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("parts", [(), ("rgb", "normals")])
 def test_points(tmp_path: Path, suffix: str, parts: tuple[str, ...]) -> None:
-    full = some_points(300)
+    full = make_points(300)
     points = Points(full.xyz, **{name: getattr(full, name) for name in parts})
     usd.write(points, tmp_path / f"a{suffix}")
     stage = opened(tmp_path / f"a{suffix}")
@@ -168,7 +168,7 @@ def test_the_stage_says_how_it_stands(tmp_path: Path, up: Any, unit: Any, metres
 def test_the_form_is_that_of_the_suffix(tmp_path: Path) -> None:
     starts = {".usda": b"#usda 1.0", ".usdc": b"PXR-USDC", ".usd": b"PXR-USDC", ".usdz": b"PK\x03\x04"}
     for suffix, start in starts.items():
-        usd.write(some_points(), tmp_path / f"a{suffix.upper()}")
+        usd.write(make_points(), tmp_path / f"a{suffix.upper()}")
         assert (tmp_path / f"a{suffix.upper()}").read_bytes().startswith(start)
 
 
@@ -205,7 +205,7 @@ def test_arrays_of_a_wrong_length_are_noticed() -> None:
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
-    nan, flat, huge = some_splats(3), some_splats(3), some_splats(3)
+    nan, flat, huge = make_splats(3), make_splats(3), make_splats(3)
     nan.means[1, 1] = math.nan
     flat.quats[2] = 0
     huge.log_scales[0, 0] = 80
@@ -227,22 +227,22 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="not Tensor"):
         usd.write(torch.zeros(3), tmp_path / "a.usdz")  # type: ignore[arg-type]
     with pytest.raises(FormatError, match="not written"):
-        usd.write(some_points(), tmp_path / "no folder" / "a.usdz")
+        usd.write(make_points(), tmp_path / "no folder" / "a.usdz")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_usdz_beyond_4_gb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usd, "MOST_BYTES", 5000)
     with pytest.raises(FormatError, match=r"less than 4 GB; choose \.usdc"):
-        usd.write(some_splats(200), tmp_path / "a.usdz")
-    usd.write(some_splats(200), tmp_path / "a.usdc")
+        usd.write(make_splats(200), tmp_path / "a.usdz")
+    usd.write(make_splats(200), tmp_path / "a.usdc")
     assert [file.name for file in tmp_path.iterdir()] == ["a.usdc"]
 
 
 def test_without_usd_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pxr", None)
     with pytest.raises(FormatError, match="needs the package usd-core"):
-        usd.write(some_points(), tmp_path / "a.usdz")
+        usd.write(make_points(), tmp_path / "a.usdz")
 
 
 def test_importing_the_module_does_not_import_usd() -> None:

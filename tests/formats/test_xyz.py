@@ -15,14 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lumigraph.formats import xyz
-from lumigraph.formats.chunked import ROWS
+from lumigraph.formats.chunked import BATCH_ROWS
 from lumigraph.scene.assets import Mesh, Points
 from lumigraph.scene.errors import FormatError
-from tests.formats.test_ply import same_bits, some_points, some_splats
+from tests.formats.test_ply import make_points, make_splats, same_bits
 
 
 def unit_points(count: int = 50) -> Points:
-    points = some_points(count)
+    points = make_points(count)
     assert points.normals is not None
     return Points(points.xyz, points.rgb, torch.nn.functional.normalize(points.normals, dim=1))
 
@@ -32,9 +32,9 @@ def said(path: Path, text: str | bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("count", [1, 50, ROWS + 3, 60_000])
+@pytest.mark.parametrize("count", [1, 50, BATCH_ROWS + 3, 60_000])
 def test_points_come_back_bit_for_bit(tmp_path: Path, count: int) -> None:
-    points = some_points(count)
+    points = make_points(count)
     xyz.write(points, tmp_path / "a.xyz")
     back = xyz.read(tmp_path / "a.xyz")
     assert points.rgb is not None and back.rgb is not None and back.normals is None
@@ -43,7 +43,7 @@ def test_points_come_back_bit_for_bit(tmp_path: Path, count: int) -> None:
 
 @pytest.mark.parametrize("colours", [True, False])
 def test_normals_when_asked_for(tmp_path: Path, colours: bool) -> None:
-    points, longer = unit_points(), some_points()
+    points, longer = unit_points(), make_points()
     if not colours:
         points, longer = Points(points.xyz, None, points.normals), Points(longer.xyz, None, longer.normals)
     xyz.write(longer, tmp_path / "a.xyz", xyz.Options(normals=True))  # of any length; they come back as directions
@@ -64,7 +64,7 @@ def test_a_floor_whose_normals_look_like_dark_colours(tmp_path: Path) -> None:
 
 
 def test_other_programs_see_the_same(tmp_path: Path) -> None:
-    points = some_points(500)
+    points = make_points(500)
     assert points.rgb is not None
     xyz.write(points, tmp_path / "a.xyz")
     table = np.genfromtxt(tmp_path / "a.xyz")
@@ -131,7 +131,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, text: str | bytes, words: s
 
 
 def test_damage_far_into_the_file_is_said_with_its_line(tmp_path: Path) -> None:
-    xyz.write(some_points(100_000), tmp_path / "a.xyz")
+    xyz.write(make_points(100_000), tmp_path / "a.xyz")
     lines = (tmp_path / "a.xyz").read_bytes().split(b"\n")
     lines[77_776] = b"here"
     with pytest.raises(FormatError, match="line 77777: 'here'"):
@@ -183,11 +183,11 @@ def test_any_points_come_back(tmp_path: Path, rows: list[tuple[float, ...]]) -> 
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
-    broken = some_points(3)
+    broken = make_points(3)
     broken.xyz[1, 1] = math.nan
     mesh = Mesh(torch.eye(3), torch.tensor([[0, 1, 2]], dtype=torch.int32))
     for asset, words in [
-        (some_splats(3), "XYZ holds points"),
+        (make_splats(3), "XYZ holds points"),
         (mesh, "XYZ holds points"),
         (broken, "1 of 3 points hold NaN"),
         (Points(torch.zeros(0, 3)), "no points"),

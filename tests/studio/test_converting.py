@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from lumigraph.formats import obj, ply
-from lumigraph.formats.chunked import ROWS
+from lumigraph.formats.chunked import BATCH_ROWS
 from lumigraph.formats.gltf import gltf_format as gltf
 from lumigraph.scene.assets import Points
 from lumigraph.scene.errors import FormatError
 from lumigraph.studio import inspecting, progress, registry
 from lumigraph.wire.events import Event, ExportReport, Made, Note, Progress
-from tests.formats.sample_meshes import some_mesh
-from tests.formats.test_ply import some_points, some_splats
+from tests.formats.sample_meshes import make_mesh
+from tests.formats.test_ply import make_points, make_splats
 from tests.studio.test_exporting import convert
 
 # What should be zeros of turned harmonics is noise of 1e-16, which differs from run to run.
@@ -51,7 +51,7 @@ def test_batches_and_the_whole_come_to_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, out: str
 ) -> None:
     """The same bytes, the same report, the same words, though one of both knows nothing of streams."""
-    asset: Any = some_points(ROWS + 5000) if source.startswith("p") else some_splats(ROWS + 5000, 2)
+    asset: Any = make_points(BATCH_ROWS + 5000) if source.startswith("p") else make_splats(BATCH_ROWS + 5000, 2)
     registry.format_for(tmp_path / source, type(asset)).write(asset, tmp_path / source)
     forms = registry.formats()
     events, report = convert(tmp_path / source, tmp_path / out)
@@ -73,7 +73,7 @@ def without_progress(events: list[Event]) -> list[Event]:
 
 
 def test_what_takes_long_says_how_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ply.write(some_splats(3 * ROWS, 0), tmp_path / "a.ply")
+    ply.write(make_splats(3 * BATCH_ROWS, 0), tmp_path / "a.ply")
     assert [type(event) for event in convert(tmp_path / "a.ply", tmp_path / "a.spz")[0]] == [Note, ExportReport, Made]
     monkeypatch.setattr(progress, "EVERY", 0.0)
     events, _ = convert(tmp_path / "a.ply", tmp_path / "a.las")
@@ -87,7 +87,7 @@ def test_what_takes_long_says_how_long(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_files_of_splats_that_nothing_turns_stay_as_they_are(tmp_path: Path) -> None:
-    ply.write(some_splats(100, 3), tmp_path / "a.ply")
+    ply.write(make_splats(100, 3), tmp_path / "a.ply")
     convert(tmp_path / "a.ply", tmp_path / "b.ply")
     assert (tmp_path / "a.ply").read_bytes() == (tmp_path / "b.ply").read_bytes()
 
@@ -96,13 +96,13 @@ def test_files_of_splats_that_nothing_turns_stay_as_they_are(tmp_path: Path) -> 
 def test_what_comes_back_different_goes_with_its_companions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Any, name: str
 ) -> None:
-    gltf.write(some_mesh(texture=True), tmp_path / "mesh.glb")
+    gltf.write(make_mesh(texture=True), tmp_path / "mesh.glb")
     out = tmp_path / "out"
     convert(tmp_path / "mesh.glb", out / "other" / name)
     assert len(list((out / "other").iterdir())) == 3  # with its texture and its material or data
     (out / "mine.txt").write_text("not of this file")
     before = form.read
-    monkeypatch.setattr(form, "read", lambda path: before(path) if path.suffix == ".glb" else some_mesh(fine=1))
+    monkeypatch.setattr(form, "read", lambda path: before(path) if path.suffix == ".glb" else make_mesh(fine=1))
     with pytest.raises(FormatError, match="came back; this is a fault"):
         convert(tmp_path / "mesh.glb", out / name)
     assert sorted(path.name for path in out.iterdir()) == ["mine.txt", "other"]
@@ -113,7 +113,7 @@ def test_what_comes_back_different_goes_with_its_companions(
 
 
 def test_inspect_says_of_batches_what_torch_says_of_the_whole(tmp_path: Path) -> None:
-    splats, points = some_splats(2 * ROWS + 11, 1), some_points(ROWS + 9)
+    splats, points = make_splats(2 * BATCH_ROWS + 11, 1), make_points(BATCH_ROWS + 9)
     ply.write(splats, tmp_path / "a.ply")
     said = inspecting.inspect(tmp_path / "a.ply")
     opacity, size = torch.sigmoid(splats.logit_opacities), splats.log_scales.exp().amax(dim=1)
@@ -131,7 +131,7 @@ def test_inspect_says_of_batches_what_torch_says_of_the_whole(tmp_path: Path) ->
     ply.write(Points(points.xyz, points.rgb), tmp_path / "p.ply")
     said = inspecting.inspect(tmp_path / "p.ply")
     assert said["bounds"] == tuple(map(tuple, points.bounds().tolist()))
-    assert (said["holds"], said["count"], said["coloured"], said["normals"]) == ("points", ROWS + 9, True, False)
+    assert (said["holds"], said["count"], said["coloured"], said["normals"]) == ("points", BATCH_ROWS + 9, True, False)
 
 
 PEAK = """
@@ -139,19 +139,19 @@ import resource, sys
 from pathlib import Path
 import torch
 from lumigraph.formats import ply
-from lumigraph.formats.chunked import Stream, drain, rows
+from lumigraph.formats.chunked import Stream, drain, select_rows
 from lumigraph.studio import converting, inspecting
 from lumigraph.wire.requests import ConvertRequest
-from tests.formats.test_ply import some_splats
+from tests.formats.test_ply import make_splats
 
 folder, targets = Path(sys.argv[1]), sys.argv[2:]
 torch.set_num_threads(1)
-block = some_splats(1 << 14, 3)
+block = make_splats(1 << 14, 3)
 
 def made(count, path):
     starts = range(0, count, len(block))
-    batches = lambda: (rows(block, slice(min(len(block), count - i))) for i in starts)
-    drain(ply.write_stream(Stream(rows(block, slice(0)), count, batches), path))
+    batches = lambda: (select_rows(block, slice(min(len(block), count - i))) for i in starts)
+    drain(ply.write_stream(Stream(select_rows(block, slice(0)), count, batches), path))
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

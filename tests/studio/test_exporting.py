@@ -25,7 +25,7 @@ from lumigraph.scene.poses import look_at
 from lumigraph.studio import converting, exporting, inspecting, orientation, registry
 from lumigraph.wire.events import Event, ExportReport, Made, Note
 from lumigraph.wire.requests import ConvertRequest, ExportRequest, Placing, ScaleRequest
-from tests.formats.test_ply import some_splats
+from tests.formats.test_ply import make_splats
 
 UP = torch.nn.functional.normalize(torch.tensor([0.3, -0.8, 0.5], dtype=torch.float64), dim=0)
 SMALL = {"resolution": 40, "faces": 1500, "texture": 64, "views": 24, "size": 96}
@@ -70,7 +70,7 @@ class Snowman:
         return {}
 
     def splats(self) -> Splats:
-        splats = some_splats(200, 1)
+        splats = make_splats(200, 1)
         shift = torch.nn.functional.normalize(splats.means, dim=1) * BODY + CENTRE.float()
         return Splats(shift, splats.log_scales - 5, splats.quats, splats.logit_opacities, splats.sh)
 
@@ -227,7 +227,7 @@ def test_a_file_that_comes_back_different_is_taken_away(
     snowman: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spz = registry.format_for(tmp_path / "a.spz")
-    monkeypatch.setattr(spz, "stream", lambda path: Stream.of(some_splats(3, 1)))
+    monkeypatch.setattr(spz, "stream", lambda path: Stream.from_asset(make_splats(3, 1)))
     with pytest.raises(FormatError, match="200 gaussians were written and 3 gaussians came back; this is a fault"):
         export(snowman, tmp_path / "a.spz")
     assert not (tmp_path / "a.spz").exists()
@@ -256,7 +256,7 @@ def test_turning_is_the_smallest_rotation(up: str) -> None:
 
 
 def test_an_unknown_origin_needs_no_scene() -> None:
-    nothing = some_splats(3, 0).select(torch.zeros(3, dtype=torch.bool))
+    nothing = make_splats(3, 0).select(torch.zeros(3, dtype=torch.bool))
     world = orientation.World(UP)
     placed = orientation.placement(nothing, world, registry.format_for(Path("a.glb")), None, Placing())
     assert placed.file_from_capture.translation.abs().max() == 0
@@ -272,7 +272,7 @@ def convert(source: Path, out: Path, **asked: Any) -> tuple[list[Event], ExportR
 
 
 def test_there_and_back_nothing_turns(tmp_path: Path) -> None:
-    splats = some_splats(300, 3)
+    splats = make_splats(300, 3)
     ply = registry.format_for(tmp_path / "a.ply", Splats)
     ply.write(splats, tmp_path / "a.ply")
     convert(tmp_path / "a.ply", tmp_path / "b.glb")
@@ -299,7 +299,7 @@ def test_metres_stay_metres(tmp_path: Path) -> None:
 
 
 def test_gaussians_become_points_where_only_those_are_held(tmp_path: Path) -> None:
-    registry.format_for(tmp_path / "a.ply", Splats).write(some_splats(50, 0), tmp_path / "a.ply")
+    registry.format_for(tmp_path / "a.ply", Splats).write(make_splats(50, 0), tmp_path / "a.ply")
     events, report = convert(tmp_path / "a.ply", tmp_path / "a.xyz")
     assert report.holds == "points" and 0 < report.count <= 50
     assert any(isinstance(event, Note) and "holds no gaussians" in event.text for event in events)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lumigraph.formats.io import writing
+from lumigraph.formats.io import open_atomic
 from lumigraph.formats.texture_images import unique_name
 from lumigraph.scene.errors import FormatError
 
@@ -91,7 +91,7 @@ class Document:
         total = 12 + 8 + len(text) + 8 + self.size
         if total > LIMIT:
             raise FormatError(f"{path}: {total} bytes are more than a .glb can hold (4 GiB); make the asset smaller")
-        with writing(path) as file:
+        with open_atomic(path) as file:
             file.write(struct.pack("<4sII", b"glTF", 2, total))
             file.write(struct.pack("<I4s", len(text), b"JSON") + text)
             file.write(struct.pack("<I4s", self.size, b"BIN\0"))
@@ -103,13 +103,13 @@ class Document:
         if self.size > LIMIT:
             raise FormatError(f"{path}: {self.size} bytes are more than viewers can hold; make the asset smaller")
         with ExitStack() as stack:
-            main = stack.enter_context(writing(path))
+            main = stack.enter_context(open_atomic(path))
             for image, (data, kind) in enumerate(self.pictures):
                 name = unique_name(path, [data], {"png": ".png", "jpeg": ".jpg"}[kind])
                 self.tree["images"][image]["uri"] = name
-                stack.enter_context(writing(path.with_name(name))).write(data)
+                stack.enter_context(open_atomic(path.with_name(name))).write(data)
             name = unique_name(path, self.blobs, ".bin")
-            stack.enter_context(writing(path.with_name(name))).writelines(self.blobs)
+            stack.enter_context(open_atomic(path.with_name(name))).writelines(self.blobs)
             main.write(self._text({"byteLength": self.size, "uri": name}))
 
     def _text(self, buffer: Json) -> bytes:

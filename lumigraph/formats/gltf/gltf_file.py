@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from lumigraph.formats.gltf.compression import MESHOPT, Packing, meshopt_decoded
 from lumigraph.formats.gltf.document import COMPONENTS, SHAPES
-from lumigraph.formats.io import opened
+from lumigraph.formats.io import open_for_read
 from lumigraph.formats.texture_images import beside
 from lumigraph.scene.errors import FormatError
 
@@ -144,7 +144,7 @@ class File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with opened(path) as stream:
+        with open_for_read(path) as stream:
             data = memoryview(stream.read())
         self.budget = Budget(max(FLOOR, GROWTH * len(data)), str(path))
         text, self._binary = _chunks(data, path) if bytes(data[:4]) == b"glTF" else (data, None)
@@ -168,7 +168,7 @@ class File:
                 raise item.wrong(f"a data URI that cannot be read ({error})") from error
         path = beside(self.path, text)
         if path not in self._beside:
-            with opened(path) as stream:
+            with open_for_read(path) as stream:
                 self._beside[path] = memoryview(stream.read())
             self.budget.left += GROWTH * len(self._beside[path])
         return self._beside[path]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from lumigraph.formats.gltf.gltf_file import File, Item
-from lumigraph.formats.io import tensor
+from lumigraph.formats.io import to_tensor
 from lumigraph.formats.texture_images import MAX_PIXELS, decoded, linear_from_srgb, on_one_sheet, srgb_from_linear
 from lumigraph.scene.errors import FormatError
 
@@ -65,14 +65,14 @@ class Surfaces:
         """(H, W, 3) uint8: the texture times the colour, or a little of the colour alone."""
         shades = np.rint(srgb_from_linear(linear_from_srgb(np.arange(256)[:, None] / 255) * surface.colour) * 255)
         if surface.texture is None:
-            return tensor(np.broadcast_to(shades[255], (4, 4, 3)), np.uint8)
+            return to_tensor(np.broadcast_to(shades[255], (4, 4, 3)), np.uint8)
         if surface.texture not in self._images:
             self._images[surface.texture] = self._decoded(surface.texture)
         image = self._images[surface.texture]
         if surface.colour == WHITE:
             return image
         self._take(image)
-        levels = tensor(shades, np.uint8)
+        levels = to_tensor(shades, np.uint8)
         return torch.stack([levels[image[..., c].long(), c] for c in range(3)], dim=-1)
 
     def _decoded(self, index: int) -> torch.Tensor:
@@ -109,4 +109,4 @@ def painted(
     coordinates = [np.repeat(middle, count, axis=0) if uv is None else uv for _, uv, count in parts]
     which = [distinct.index(look) for look in looks]
     texture, moved = on_one_sheet(pictures, coordinates, which, str(surfaces.file.path))
-    return texture, tensor(np.concatenate(moved))
+    return texture, to_tensor(np.concatenate(moved))

@@ -19,7 +19,7 @@ from lumigraph.formats.gltf.compression import DRACO, DRACO_SECONDS, MESHOPT, dr
 from lumigraph.formats.gltf.gltf_file import File, Item, described
 from lumigraph.formats.gltf.material import Surface, Surfaces, painted
 from lumigraph.formats.gltf.writer import POINTS, SPLATS, TRIANGLES
-from lumigraph.formats.io import tensor
+from lumigraph.formats.io import to_tensor
 from lumigraph.formats.texture_images import srgb_from_linear
 from lumigraph.scene.assets import Mesh, Points, Splats
 from lumigraph.scene.errors import FormatError
@@ -247,9 +247,9 @@ def _mesh(file: File, items: list[tuple[Item, Array]]) -> Mesh:
     normals = [part.normals for part in parts if part.normals is not None]
     texture, uv = painted([(part.surface, part.uv, len(part.places)) for part in parts], surfaces)
     return Mesh(
-        vertices=tensor(np.concatenate([part.places for part in parts])),
-        faces=tensor(faces, np.int32),
-        normals=tensor(np.concatenate(normals)) if len(normals) == len(parts) else None,
+        vertices=to_tensor(np.concatenate([part.places for part in parts])),
+        faces=to_tensor(faces, np.int32),
+        normals=to_tensor(np.concatenate(normals)) if len(normals) == len(parts) else None,
         uv=uv,
         rgb=_colours(parts, plain=texture is None),
         texture=texture,
@@ -261,9 +261,9 @@ def _points(file: File, items: list[tuple[Item, Array]]) -> Points:
     parts = [_part(file, surfaces, primitive, world) for primitive, world in items]
     normals = [part.normals for part in parts if part.normals is not None]
     return Points(
-        tensor(np.concatenate([part.places for part in parts])),
+        to_tensor(np.concatenate([part.places for part in parts])),
         _colours(parts, plain=True),
-        tensor(np.concatenate(normals)) if len(normals) == len(parts) else None,
+        to_tensor(np.concatenate(normals)) if len(normals) == len(parts) else None,
     )
 
 
@@ -276,7 +276,7 @@ def _colours(parts: list[Part], plain: bool) -> torch.Tensor | None:
         light = np.ones((len(part.places), 3), np.float32) if part.light is None else part.light
         shown = srgb_from_linear(light * np.array(part.surface.colour if plain else 1.0, np.float32))
         rows.append(np.rint(shown * 255).astype(np.uint8))
-    return tensor(np.concatenate(rows), np.uint8)
+    return to_tensor(np.concatenate(rows), np.uint8)
 
 
 def _splats(file: File, items: list[tuple[Item, Array]]) -> Splats:
@@ -318,11 +318,11 @@ def _gaussians(file: File, primitive: Item) -> Splats:
         raise primitive.wrong("a gaussian has a rotation of zero")
     opacities = wanted(f"{SPLATS}:OPACITY", 1)[:, 0].astype(np.float64).clip(1e-10, 1 - 2**-24)
     return Splats(
-        tensor(wanted("POSITION", 3)),
-        tensor(np.log(wanted(f"{SPLATS}:SCALE", 3).clip(min=1e-30))),
-        tensor(quats[:, [3, 0, 1, 2]]),
-        tensor(np.log(opacities / (1 - opacities))),
-        tensor(np.stack([wanted(name, 3) for name in names], axis=1)),
+        to_tensor(wanted("POSITION", 3)),
+        to_tensor(np.log(wanted(f"{SPLATS}:SCALE", 3).clip(min=1e-30))),
+        to_tensor(quats[:, [3, 0, 1, 2]]),
+        to_tensor(np.log(opacities / (1 - opacities))),
+        to_tensor(np.stack([wanted(name, 3) for name in names], axis=1)),
     )
 
 

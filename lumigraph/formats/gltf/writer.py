@@ -12,7 +12,7 @@ import torch
 
 from lumigraph.formats.gltf.compression import draco_primitive, needed, packed_faces, packed_table
 from lumigraph.formats.gltf.document import INDICES, Document, Json
-from lumigraph.formats.io import array, check_finite
+from lumigraph.formats.io import check_finite, to_numpy
 from lumigraph.formats.texture_images import encoded, linear_from_srgb
 from lumigraph.scene.assets import Mesh, Points, Splats
 from lumigraph.scene.errors import FormatError
@@ -69,16 +69,16 @@ def write(asset: Splats | Points | Mesh, path: Path, options: Options = Options(
 def _mesh(document: Document, node: Json, mesh: Mesh, path: Path, options: Options) -> Json:
     if not len(mesh):
         raise FormatError(f"{path}: not written, because the mesh has no triangles, and glTF cannot hold none")
-    tables, faces = {"POSITION": array(mesh.vertices)}, array(mesh.faces)
+    tables, faces = {"POSITION": to_numpy(mesh.vertices)}, to_numpy(mesh.faces)
     check_finite(path, vertices=tables["POSITION"])
     if mesh.normals is not None:
-        check_finite(path, normals=array(mesh.normals))
-        tables["NORMAL"] = _unit(array(mesh.normals))
+        check_finite(path, normals=to_numpy(mesh.normals))
+        tables["NORMAL"] = _unit(to_numpy(mesh.normals))
     if mesh.texture is not None and mesh.uv is not None:
-        check_finite(path, uv=array(mesh.uv))
-        tables["TEXCOORD_0"] = array(mesh.uv)
+        check_finite(path, uv=to_numpy(mesh.uv))
+        tables["TEXCOORD_0"] = to_numpy(mesh.uv)
     elif mesh.rgb is not None:  # beside a texture a viewer would multiply the two
-        tables["COLOR_0"] = _light(array(mesh.rgb), np.uint16 if options.compression == "none" else np.uint8)
+        tables["COLOR_0"] = _light(to_numpy(mesh.rgb), np.uint16 if options.compression == "none" else np.uint8)
     if options.compression == "draco":
         primitive = draco_primitive(document, tables, faces, options.position_bits, str(path))
     elif options.compression == "meshopt":
@@ -116,13 +116,13 @@ def _points(document: Document, node: Json, points: Points, path: Path, options:
         raise FormatError(f"{path}: not written, because there are no points, and glTF cannot hold none")
     if options.compression == "draco":
         raise FormatError(f"{path}: Draco in glTF holds triangles only; choose compression meshopt for points")
-    tables = {"POSITION": array(points.xyz)}
+    tables = {"POSITION": to_numpy(points.xyz)}
     check_finite(path, points=tables["POSITION"])
     if points.normals is not None:
-        check_finite(path, normals=array(points.normals))
-        tables["NORMAL"] = _unit(array(points.normals))
+        check_finite(path, normals=to_numpy(points.normals))
+        tables["NORMAL"] = _unit(to_numpy(points.normals))
     if points.rgb is not None:
-        tables["COLOR_0"] = _light(array(points.rgb), np.uint16 if options.compression == "none" else np.uint8)
+        tables["COLOR_0"] = _light(to_numpy(points.rgb), np.uint16 if options.compression == "none" else np.uint8)
     primitive: Json = {"mode": POINTS}
     if points.normals is not None and points.rgb is not None and options.unlit:  # without normals nothing is lit
         material: Json = {}
@@ -137,21 +137,21 @@ def _splats(document: Document, splats: Splats, path: Path) -> Json:
     """As KHR_gaussian_splatting says, with COLOR_0 for viewers that know only points."""
     if not len(splats):
         raise FormatError(f"{path}: not written, because there are no gaussians, and glTF cannot hold none")
-    quats = array(torch.nn.functional.normalize(splats.quats.double(), dim=1, eps=1e-30)).astype(np.float32)
+    quats = to_numpy(torch.nn.functional.normalize(splats.quats.double(), dim=1, eps=1e-30)).astype(np.float32)
     if not (quats.any(axis=1)).all():
         raise FormatError(f"{path}: not written, because some gaussians have a rotation of zero; remove them first")
     tables = {
-        "POSITION": array(splats.means),
+        "POSITION": to_numpy(splats.means),
         f"{SPLATS}:ROTATION": quats[:, [1, 2, 3, 0]],  # x y z w
-        f"{SPLATS}:SCALE": array(splats.log_scales.exp()),
-        f"{SPLATS}:OPACITY": array(torch.sigmoid(splats.logit_opacities))[:, None],
+        f"{SPLATS}:SCALE": to_numpy(splats.log_scales.exp()),
+        f"{SPLATS}:OPACITY": to_numpy(torch.sigmoid(splats.logit_opacities))[:, None],
     }
-    sh = array(splats.sh)
+    sh = to_numpy(splats.sh)
     names = [f"SH_DEGREE_{d}_COEF_{m}" for d in range(splats.sh_degree + 1) for m in range(2 * d + 1)]
     for k, name in enumerate(names):
         tables[f"{SPLATS}:{name}"] = sh[:, k]
     check_finite(path, **tables)
-    rgb = np.rint(array(splats.colours()).clip(0, 1) * 255).astype(np.uint8)
+    rgb = np.rint(to_numpy(splats.colours()).clip(0, 1) * 255).astype(np.uint8)
     tables["COLOR_0"] = _light(rgb, np.uint16)
     tables["COLOR_0"][:, 3] = np.rint(tables[f"{SPLATS}:OPACITY"][:, 0] * 65535)
     document.use(SPLATS, required=False)
