@@ -184,14 +184,16 @@ def _serve(pipe: Connection) -> None:
 
 def _render() -> None:
     from benchmarks.scenes import blob, pack
-    from lumigraph.live.renderer import inherited, serve
+    from lumigraph.live.renderer import inherited_socket, run_renderer
     from lumigraph.live.session import Session
     from lumigraph.methods.splat import SplatField
     from lumigraph.wire.live import Camera
 
     params, rest = pack(blob(SPLATS, SIZE))
     camera = Camera(position=(4.5, -1.2, 0.0), look_at=(0.0, 0.0, 0.0), up=(0.0, -1.0, 0.0), fov=45.0)
-    serve(inherited(), lambda: SplatField(params, rest, 3), lambda: False, Session(camera, SIZE, method="splat"))
+    run_renderer(
+        inherited_socket(), lambda: SplatField(params, rest, 3), lambda: False, Session(camera, SIZE, method="splat")
+    )
 
 
 if __name__ == "__main__":

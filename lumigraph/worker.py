@@ -28,7 +28,7 @@ from sqlalchemy.exc import DBAPIError
 
 from lumigraph.jobs.data_folder import DataFolder, InUseError
 from lumigraph.jobs.database import Database
-from lumigraph.jobs.store import Beat, File, Store, Word
+from lumigraph.jobs.store import Heartbeat, OutputFile, Signal, Store
 from lumigraph.scene.errors import LumigraphError
 from lumigraph.studio import job_runner, registry
 from lumigraph.studio.files import sweep
@@ -51,9 +51,9 @@ class Teller:
     """The thread that speaks with the table. `word` is what it last heard."""
 
     def __init__(self, store: Store, job: Job) -> None:
-        self.word: Word = "go"
+        self.word: Signal = "go"
         self._store, self._job = store, job
-        self._beat, self._told = Beat(), Beat(stage="")
+        self._beat, self._told = Heartbeat(), Heartbeat(stage="")
         self._ended, self._news = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="teller", daemon=True)
         self._thread.start()
@@ -62,11 +62,11 @@ class Teller:
         b = self._beat
         if isinstance(event, Progress):
             now = (event.stage, event.done, event.total, event.unit, event.seconds_left)
-            self._beat = Beat(*now, message=b.message, saves=b.saves)
+            self._beat = Heartbeat(*now, message=b.message, saves=b.saves)
         elif isinstance(event, Note):
-            self._beat = Beat(b.stage, b.done, b.total, b.unit, b.seconds_left, event.text, b.saves)
+            self._beat = Heartbeat(b.stage, b.done, b.total, b.unit, b.seconds_left, event.text, b.saves)
         elif isinstance(event, Snapshot):
-            self._beat = Beat(b.stage, b.done, b.total, b.unit, b.seconds_left, b.message, b.saves + 1)
+            self._beat = Heartbeat(b.stage, b.done, b.total, b.unit, b.seconds_left, b.message, b.saves + 1)
         self._news.set()
 
     def end(self) -> None:
@@ -84,18 +84,18 @@ class Teller:
             new, since = self._beat, time.monotonic() - told_at
             try:
                 if new != self._told or since >= ALIVE:
-                    self._hear(self._store.beat(self._job.id, self._job.attempt, new))
+                    self._hear(self._store.heartbeat(self._job.id, self._job.attempt, new))
                     self._told, told_at = new, time.monotonic()
                 else:
-                    self._hear(self._store.word(self._job.id, self._job.attempt))
+                    self._hear(self._store.signal(self._job.id, self._job.attempt))
             except (OSError, DBAPIError) as error:  # a full disk, a locked table: the work goes on
                 log.warning("the table could not be told: %s", error)
                 time.sleep(1.0)
         with contextlib.suppress(OSError, DBAPIError):
             if self._beat != self._told:
-                self._hear(self._store.beat(self._job.id, self._job.attempt, self._beat))
+                self._hear(self._store.heartbeat(self._job.id, self._job.attempt, self._beat))
 
-    def _hear(self, word: Word) -> None:
+    def _hear(self, word: Signal) -> None:
         if word == "fenced":
             os._exit(FENCED)  # another attempt owns the job: write nothing more
         if self.word == "go":
@@ -111,7 +111,7 @@ def work(data: Path, job_id: str, attempt: int) -> int:
         return FENCED
     with alone_at(folder, job_id) as own:
         sweep(own)
-        place = job_runner.Place(folder.project(job.project), own, folder.made(job.project, job_id, attempt))
+        place = job_runner.Place(folder.project(job.project), own, folder.outputs(job.project, job_id, attempt))
         for made in (place.project, place.made):
             made.mkdir(parents=True, exist_ok=True)
         return pull(job, place, store, folder)
@@ -160,11 +160,11 @@ def pull(job: Job, place: job_runner.Place, store: Store, folder: DataFolder) ->
     return until_told(lambda: store.finish(job.id, job.attempt, "succeeded", result=result, files=files))
 
 
-def put_back(job: Job, store: Store, word: Word) -> int:
+def put_back(job: Job, store: Store, word: Signal) -> int:
     """Into the queue, where it is tried again or waits as it was told; or to its end, where it was to stop."""
     if word == "cancel":
         return until_told(lambda: store.finish(job.id, job.attempt, "cancelled"))
-    return until_told(lambda: store.set_aside(job.id, job.attempt))
+    return until_told(lambda: store.requeue(job.id, job.attempt))
 
 
 def until_told(write: Callable[[], bool]) -> int:
@@ -177,7 +177,7 @@ def until_told(write: Callable[[], bool]) -> int:
             time.sleep(1.0)
 
 
-def kept(folder: DataFolder, place: job_runner.Place, made: Made) -> File:
+def kept(folder: DataFolder, place: job_runner.Place, made: Made) -> OutputFile:
     """The file as this attempt made it. One that lies elsewhere, where later jobs may replace it, is linked."""
     path = Path(made.path)
     if not path.resolve().is_relative_to(place.made.resolve()):
@@ -190,7 +190,7 @@ def kept(folder: DataFolder, place: job_runner.Place, made: Made) -> File:
         path = kept
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return File(made.what, folder.name(path), path.stat().st_size, digest)
+    return OutputFile(made.what, folder.relative_name(path), path.stat().st_size, digest)
 
 
 @contextlib.contextmanager
@@ -200,7 +200,7 @@ def alone_at(folder: DataFolder, job_id: str) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         while True:
             try:
-                own = stack.enter_context(folder.worked_at(job_id))
+                own = stack.enter_context(folder.lock_job(job_id))
                 break
             except InUseError:
                 if time.monotonic() > end:

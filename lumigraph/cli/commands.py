@@ -170,7 +170,7 @@ def up(args: Args) -> int:
     from lumigraph.server.app import Settings
 
     settings = Settings(
-        data=Path(args.data) if args.data else run_server.default_data(),
+        data=Path(args.data) if args.data else run_server.default_data_folder(),
         host=args.host,
         port=args.port,
         database=args.database,
@@ -180,7 +180,7 @@ def up(args: Args) -> int:
     )
     try:
         run_server.up(settings, args.quiet)
-    except (run_server.UpError, InUseError, TooNewError, ValueError) as error:
+    except (run_server.ServerStartError, InUseError, TooNewError, ValueError) as error:
         raise LumigraphError(str(error)) from error
     return 0
 

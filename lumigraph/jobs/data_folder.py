@@ -32,11 +32,11 @@ class DataFolder:
     def job(self, job_id: str) -> Path:
         return self.path / "jobs" / job_id
 
-    def made(self, project_id: str, job_id: str, attempt: int) -> Path:
+    def outputs(self, project_id: str, job_id: str, attempt: int) -> Path:
         """Where an attempt puts what it makes: nobody writes there before or after."""
         return self.project(project_id) / "made" / job_id / f"a{attempt}"
 
-    def name(self, path: Path) -> str:
+    def relative_name(self, path: Path) -> str:
         """`path` below this folder, with forward slashes."""
         return path.resolve().relative_to(self.path).as_posix()
 
@@ -46,7 +46,7 @@ class DataFolder:
 
     def database_url(self) -> str:
         """Raises ValueError where the folder lies on a network: the write-ahead log needs shared memory."""
-        kind = file_system_of(self.path)
+        kind = detect_file_system(self.path)
         if kind in NETWORK:
             raise ValueError(
                 f"{self.path} lies on a network file system ({kind}), where SQLite loses data; "
@@ -55,7 +55,7 @@ class DataFolder:
         return f"sqlite:///{self.path / 'lumigraph.db'}"
 
     @contextmanager
-    def held(self, address: str) -> Iterator[None]:
+    def lock(self, address: str) -> Iterator[None]:
         """Held by one server at a time. Raises InUseError naming the address of the one that holds it."""
         for folder in (self.path, self.path / "projects", self.path / "jobs"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ class DataFolder:
             yield
 
     @contextmanager
-    def worked_at(self, job_id: str) -> Iterator[Path]:
+    def lock_job(self, job_id: str) -> Iterator[Path]:
         """The folder of a job, which one worker holds at a time. Raises InUseError at once where another does."""
         folder = self.job(job_id)
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ class DataFolder:
             yield folder
 
 
-def file_system_of(path: Path) -> str:
+def detect_file_system(path: Path) -> str:
     """The kind of the file system that holds `path`, as Linux names it; "" where that is not known."""
     mounts = Path("/proc/mounts")
     if not mounts.exists():

@@ -10,7 +10,7 @@ import time
 
 from sqlalchemy.exc import DBAPIError
 
-from lumigraph.jobs.executors.base import Ended, Executor
+from lumigraph.jobs.executors.base import Executor, WorkerExit
 from lumigraph.jobs.store import Store
 
 GRACE = 5.0  # seconds that a worker has to stop when it is asked to
@@ -34,8 +34,8 @@ class Dispatcher:
 
     def start(self) -> None:
         """Whatever the table says is running died with the server that started it."""
-        for job_id, attempt, *_ in self._store.running():
-            self._store.lost(job_id, attempt, "the server was stopped", blame=False)
+        for job_id, attempt, *_ in self._store.running_attempts():
+            self._store.mark_lost(job_id, attempt, "the server was stopped", blame=False)
         self._thread.start()
 
     def wake(self) -> None:
@@ -81,21 +81,21 @@ class Dispatcher:
         self._waiting = {job_id: until for job_id, until in self._waiting.items() if until > now}
         while not self._stopping.is_set():
             cpus, gpus = self._executor.free()
-            claim = self._store.claim(cpus, gpus, self._executor.cores, self._waiting) if cpus > 0 else None
+            claim = self._store.lease(cpus, gpus, self._executor.cores, self._waiting) if cpus > 0 else None
             if claim is None:
                 break
             try:
                 handle = self._executor.start(claim)
             except OSError as error:
-                self._store.lost(claim.job, claim.attempt, f"no worker could be started: {error}")
+                self._store.mark_lost(claim.job, claim.attempt, f"no worker could be started: {error}")
                 self._wait(claim.job)
                 raise
-            self._store.started(claim, handle)
+            self._store.set_handle(claim, handle)
 
     def _reap(self, blame: bool = True) -> None:
         for gone in self._executor.ended():
             claim = gone.claim
-            if self._store.lost(claim.job, claim.attempt, _why(gone), blame=blame) == "queued" and blame:
+            if self._store.mark_lost(claim.job, claim.attempt, _why(gone), blame=blame) == "queued" and blame:
                 self._wait(claim.job)
             self._asked.pop((claim.job, claim.attempt), None)
             self._executor.forget(claim)  # only now: were the table full, it would be told again
@@ -106,7 +106,7 @@ class Dispatcher:
             self._waiting[job_id] = time.monotonic() + min(LONGEST_WAIT, self._first_wait * 2.0 ** (crashes - 1))
 
     def _enforce(self, now: float) -> None:
-        for job_id, attempt, cancel, pause in self._store.running() if self._executor.at_work() else ():
+        for job_id, attempt, cancel, pause in self._store.running_attempts() if self._executor.at_work() else ():
             if cancel or pause:
                 since = self._asked.setdefault((job_id, attempt), now)
                 if now - since > GRACE:
@@ -115,7 +115,7 @@ class Dispatcher:
                 self._asked.pop((job_id, attempt), None)
 
 
-def _why(gone: Ended) -> str:
+def _why(gone: WorkerExit) -> str:
     if gone.code < 0:
         return f"its worker was ended by signal {-gone.code}"
     return f"its worker ended with code {gone.code}"

@@ -23,10 +23,10 @@ from lumigraph.jobs.tables import artifact, job, need, project
 from lumigraph.wire.resources import ENDED, Artifact, Asked, Job, Project, State, request_of
 
 LETTERS = string.ascii_lowercase + string.digits
-MOST_CRASHES = 3  # in a row, without anything saved in between; one more, and the job has failed
+MAX_CRASHES = 3  # in a row, without anything saved in between; one more, and the job has failed
 CANDIDATES = 100  # of the queue's front, looked at for one that fits
 
-Word = Literal["go", "cancel", "pause", "fenced"]
+Signal = Literal["go", "cancel", "pause", "fenced"]
 
 
 class NotFoundError(LookupError):
@@ -38,7 +38,7 @@ class ConflictError(ValueError):
 
 
 @dataclass(frozen=True)
-class Order:
+class JobSpec:
     """A job to be made. `needs`: ids of jobs that must succeed first, of this order's chain or older ones."""
 
     asked: Asked
@@ -53,7 +53,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Claim:
+class Lease:
     """An attempt that is to be started."""
 
     job: str
@@ -64,7 +64,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Beat:
+class Heartbeat:
     """How far an attempt has come. `saves` counts what it saved since it began."""
 
     stage: str | None = None
@@ -77,7 +77,7 @@ class Beat:
 
 
 @dataclass(frozen=True)
-class File:
+class OutputFile:
     """What a job made: `path` below the data folder."""
 
     what: str
@@ -118,7 +118,7 @@ class Store:
         with self.database.read() as connection:
             return [_project(row) for row in connection.execute(select(project).where(which).order_by(-project.c.seq))]
 
-    def change_project(self, project_id: str, name: str | None = None, deleted: bool | None = None) -> Project:
+    def update_project(self, project_id: str, name: str | None = None, deleted: bool | None = None) -> Project:
         """Rename it, put it into the bin or take it out."""
         with self.database.write() as (connection, seq):
             changes: dict[str, Any] = {"seq": seq}
@@ -129,7 +129,7 @@ class Store:
             found = update(project).where(project.c.id == project_id).values(changes).returning(project)
             return _project(_one(connection, found, "project"))
 
-    def forget_project(self, project_id: str) -> None:
+    def delete_project(self, project_id: str) -> None:
         """Everything about it, for good. Raises ConflictError where it is not in the bin, or a job still runs."""
         with self.database.write() as (connection, _):
             found = _one(connection, select(project.c.deleted).where(project.c.id == project_id), "project")
@@ -147,7 +147,7 @@ class Store:
 
     # ---- asking for jobs
 
-    def submit(self, project_id: str, orders: Sequence[Order]) -> list[Job]:
+    def submit(self, project_id: str, orders: Sequence[JobSpec]) -> list[Job]:
         """All of them or none. An order whose key this project has seen gives the job it gave then. Raises
         ConflictError where the key was another request's, or a job that is needed has failed already."""
         with self.database.write(raised=len(orders)) as (connection, seq):
@@ -158,7 +158,7 @@ class Store:
             ids = [self._submit(connection, first + k, seq, project_id, order) for k, order in enumerate(orders)]
             return [_job(connection, job_id) for job_id in ids]
 
-    def _submit(self, connection: Connection, born: int, seq: int, project_id: str, order: Order) -> str:
+    def _submit(self, connection: Connection, born: int, seq: int, project_id: str, order: JobSpec) -> str:
         asked = order.asked.model_dump_json()
         if order.key is not None:
             same = select(job.c.id, job.c.asked).where(job.c.project == project_id, job.c.key == order.key)
@@ -231,7 +231,7 @@ class Store:
         """Set aside, or let go on. Raises ConflictError where it has ended."""
         return self._change(job_id, paused=int(paused))
 
-    def prioritise(self, job_id: str, priority: int) -> Job:
+    def set_priority(self, job_id: str, priority: int) -> Job:
         return self._change(job_id, priority=priority)
 
     def _change(self, job_id: str, **values: Any) -> Job:
@@ -244,14 +244,14 @@ class Store:
 
     # ---- what the dispatcher does
 
-    def claim(self, cpus: int, gpus: int, cores: int, waiting: Collection[str] = ()) -> Claim | None:
+    def lease(self, cpus: int, gpus: int, cores: int, waiting: Collection[str] = ()) -> Lease | None:
         """The first job of the queue that fits into what is free becomes running. A job for more than the machine's
         `cores` fits when they are free. `waiting`: jobs to leave alone for now."""
 
-        def fitting(connection: Connection) -> Claim | None:
+        def fitting(connection: Connection) -> Lease | None:
             for row in connection.execute(_queue().where(job.c.gpus <= gpus).limit(CANDIDATES + len(waiting))):
                 if row.id not in waiting and min(row.cpus, cores) <= cpus:
-                    return Claim(row.id, row.project, row.attempt + 1, min(row.cpus, cores), row.gpus)
+                    return Lease(row.id, row.project, row.attempt + 1, min(row.cpus, cores), row.gpus)
             return None
 
         with self.database.read() as connection:  # asked many times a second, so it does not write unless it must
@@ -268,11 +268,11 @@ class Store:
                 connection.execute(changed)
             return claim
 
-    def started(self, claim: Claim, handle: str) -> None:
+    def set_handle(self, claim: Lease, handle: str) -> None:
         with self.database.write() as (connection, seq):
             connection.execute(update(job).where(_runs(claim.job, claim.attempt)).values(handle=handle, seq=seq))
 
-    def lost(self, job_id: str, attempt: int, why: str, blame: bool = True) -> State | None:
+    def mark_lost(self, job_id: str, attempt: int, why: str, blame: bool = True) -> State | None:
         """The worker of this attempt is known to be gone: back into the queue, unless it was to stop, or has crashed
         too often without saving anything in between. None where the attempt had ended by itself."""
         with self.database.write() as (connection, seq):
@@ -284,7 +284,7 @@ class Store:
             if row.cancel:
                 self._end(connection, seq, job_id, "cancelled", error=None, crashes=crashes)
                 return "cancelled"
-            if crashes > MOST_CRASHES:
+            if crashes > MAX_CRASHES:
                 error = f"{why}, for the {crashes}th time in a row without saving anything in between"
                 self._end(connection, seq, job_id, "failed", error=error, crashes=crashes)
                 return "failed"
@@ -292,7 +292,7 @@ class Store:
             connection.execute(update(job).where(job.c.id == job_id).values(**back, seq=seq))
             return "queued"
 
-    def running(self) -> list[tuple[str, int, bool, bool]]:
+    def running_attempts(self) -> list[tuple[str, int, bool, bool]]:
         """(job, attempt, whether it is to stop, whether it is to be set aside) of all that run."""
         with self.database.read() as connection:
             which = select(job.c.id, job.c.attempt, job.c.cancel, job.c.paused).where(job.c.state == "running")
@@ -300,13 +300,13 @@ class Store:
 
     # ---- what a worker does
 
-    def word(self, job_id: str, attempt: int) -> Word:
+    def signal(self, job_id: str, attempt: int) -> Signal:
         """What the worker of this attempt is to do."""
         with self.database.read() as connection:
             row = connection.execute(select(job.c.cancel, job.c.paused).where(_runs(job_id, attempt))).first()
         return "fenced" if row is None else "cancel" if row.cancel else "pause" if row.paused else "go"
 
-    def beat(self, job_id: str, attempt: int, beat: Beat) -> Word:
+    def heartbeat(self, job_id: str, attempt: int, beat: Heartbeat) -> Signal:
         with self.database.write() as (connection, seq):
             now = {name: getattr(beat, name) for name in ("stage", "done", "total", "unit", "seconds_left", "message")}
             changed = update(job).where(_runs(job_id, attempt))
@@ -321,7 +321,7 @@ class Store:
         state: Literal["succeeded", "failed", "cancelled"],
         result: object = None,
         error: str | None = None,
-        files: Iterable[File] = (),
+        files: Iterable[OutputFile] = (),
     ) -> bool:
         """The end of this attempt and what it made, at once. False where the attempt was not the running one any more:
         nothing has changed then."""
@@ -336,7 +336,7 @@ class Store:
             self._end(connection, seq, job_id, state, error=error, result=json.dumps(result))
             return True
 
-    def set_aside(self, job_id: str, attempt: int) -> bool:
+    def requeue(self, job_id: str, attempt: int) -> bool:
         """Back into the queue, where a paused job waits; nobody is to blame."""
         with self.database.write() as (connection, seq):
             back = update(job).where(_runs(job_id, attempt)).values(state="queued", handle=None, crashes=0, seq=seq)
@@ -361,13 +361,13 @@ class Store:
 
     # ---- who wants to be told
 
-    def untold(self) -> list[tuple[str, Job]]:
+    def pending_webhooks(self) -> list[tuple[str, Job]]:
         """(URL, job) of ended jobs whose hook was not told yet."""
         which = select(job.c.id, job.c.hook).where(job.c.hook.is_not(None), job.c.told == 0, job.c.state.in_(ENDED))
         with self.database.read() as connection:
             return [(row.hook, _job(connection, row.id)) for row in connection.execute(which).all()]
 
-    def tell(self, job_id: str) -> None:
+    def mark_webhook_sent(self, job_id: str) -> None:
         with self.database.write() as (connection, _):
             connection.execute(update(job).where(job.c.id == job_id).values(told=1))
 

@@ -18,7 +18,7 @@ from lumigraph.wire.live import Camera
 SHARP, COARSE = 90, 75  # quality of JPEG, of 100
 
 
-class Painter:
+class FrameRenderer:
     """Pictures of one field. The scale of depth is that of the first picture of depth, and stays."""
 
     def __init__(self, field: Field, over_white: bool = False) -> None:
@@ -48,7 +48,7 @@ def cameras_of(camera: Camera, size: tuple[int, int]) -> Cameras:
     return Cameras(pose[None].float(), torch.full((1, 2), focal), sizes / 2, sizes)
 
 
-def first_camera(cameras: Cameras, i: int = 0) -> Camera:
+def initial_camera(cameras: Cameras, i: int = 0) -> Camera:
     """Camera `i` of those of a run as the one that a session begins with.
 
     It looks at the point of its axis that is nearest to what all look at, upright as the capture is.
@@ -65,7 +65,7 @@ def first_camera(cameras: Cameras, i: int = 0) -> Camera:
     return Camera(position=(x, y, z), look_at=(to_x, to_y, to_z), up=(up_x, up_y, up_z), fov=min(max(fov, 1.0), 170.0))
 
 
-def jpeg(picture: Tensor, quality: int) -> bytes:
+def encode_jpeg(picture: Tensor, quality: int) -> bytes:
     """uint8 (H, W, 3) RGB -> the bytes of a JPEG. Raises RunError where there is no room for it."""
     bgr = cv2.cvtColor(picture.numpy(), cv2.COLOR_RGB2BGR)
     ok, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import cv2
 import torch
 
-from lumigraph.live.encoders import COARSE, SHARP, Painter, jpeg
+from lumigraph.live.encoders import COARSE, SHARP, FrameRenderer, encode_jpeg
 from lumigraph.live.session import Session, Work
 from lumigraph.scene.errors import LumigraphError
 from lumigraph.scene.field import Field
@@ -27,7 +27,7 @@ LOOK_EVERY = 1.0  # seconds between two looks whether the scene was replaced
 FAREWELL = 2.0  # seconds for the picture that is being rendered when the socket closes
 
 
-def inherited() -> socket.socket:
+def inherited_socket() -> socket.socket:
     """The socket whose descriptor the environment names. Raises RuntimeError where there is none."""
     try:
         return socket.socket(fileno=int(os.environ[DESCRIPTOR]))
@@ -35,7 +35,7 @@ def inherited() -> socket.socket:
         raise RuntimeError(f"{DESCRIPTOR} must name the descriptor of a connected socket") from error
 
 
-def serve(
+def run_renderer(
     connection: socket.socket,
     load: Callable[[], Field],
     changed: Callable[[], bool],
@@ -43,16 +43,16 @@ def serve(
     *,
     over_white: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
-    look_every: float = LOOK_EVERY,
+    poll_interval_s: float = LOOK_EVERY,
 ) -> None:
-    """Show what `load` gives to whoever is connected, from the session's camera on. Returns when the socket closes.
+    """Render the field that `load` returns for all viewers, starting at the session's camera, until the socket closes.
 
-    `changed` says whether `load` would give something newer than it did last. Both are called by the thread that
-    renders, `changed` every `look_every` seconds while somebody watches. What `load` raises is told to viewers; it is
-    tried again until it has succeeded once, and then `over_white` says what is behind the scene. Raises ValueError
-    where what comes is not cut into messages.
+    `changed` returns whether `load` would return a newer field. The render thread calls both; it calls `changed` every
+    `poll_interval_s` seconds while there are viewers. An exception of `load` is sent to the viewers as an error, and
+    `load` is called again until it succeeds once; `over_white` then says which background the scene has.
+    Raises ValueError if the incoming bytes are not valid messages.
     """
-    loop = _Loop(connection, load, changed, session, over_white, clock, look_every)
+    loop = _Loop(connection, load, changed, session, over_white, clock, poll_interval_s)
     renderer = threading.Thread(target=loop.render, name="render", daemon=True)
     renderer.start()
     try:
@@ -76,14 +76,14 @@ class _Loop:
         session: Session,
         over_white: Callable[[], bool],
         clock: Callable[[], float],
-        look_every: float,
+        poll_interval_s: float,
     ) -> None:
         self.connection, self.load, self.changed, self.session = connection, load, changed, session
-        self.over_white, self.clock, self.look_every = over_white, clock, look_every
+        self.over_white, self.clock, self.poll_interval_s = over_white, clock, poll_interval_s
         self.changed_state = threading.Condition()
         self.writing = threading.Lock()
         self.closed = False
-        self.painter: Painter | None = None
+        self.painter: FrameRenderer | None = None
         self.looked: float | None = None  # when it was last asked whether the scene was replaced
         self.number = 0  # of the last frame for all
         self.trouble: Error | None = None  # of the newest picture for all; said once and not at each frame
@@ -162,7 +162,7 @@ class _Loop:
                     return True
                 waits = [self.session.wake(now)]
                 if self.session.watchers:
-                    waits.append(max(0.0, self.looked + self.look_every - now))
+                    waits.append(max(0.0, self.looked + self.poll_interval_s - now))
                     if waits[-1] == 0:
                         return True
                 due = [wait for wait in waits if wait is not None]
@@ -172,7 +172,7 @@ class _Loop:
     def _look(self) -> None:
         """Take the scene if it was replaced, or for the first time."""
         now = self.clock()
-        if self.looked is not None and now - self.looked < self.look_every:
+        if self.looked is not None and now - self.looked < self.poll_interval_s:
             return
         self.looked = now
         try:
@@ -180,7 +180,7 @@ class _Loop:
                 return
             field = self.load()
             if self.painter is None:
-                self.painter = Painter(field, self.over_white())
+                self.painter = FrameRenderer(field, self.over_white())
             else:
                 self.painter.replace(field)
             box = self.painter.box.double().cpu().tolist()
@@ -198,7 +198,7 @@ class _Loop:
                 return
             start = time.perf_counter()
             picture = self.painter.paint(work.camera, work.size, work.output)
-            encoded = jpeg(picture, SHARP if work.sharp else COARSE)
+            encoded = encode_jpeg(picture, SHARP if work.sharp else COARSE)
             seconds = time.perf_counter() - start
         except Exception as error:  # a scene that cannot be rendered from here may be rendered from elsewhere
             self._failed(work, "render_failed", _sentence(error, "this picture cannot be rendered"))

@@ -17,7 +17,7 @@ import lumigraph
 from lumigraph.jobs.data_folder import DataFolder
 from lumigraph.jobs.database import Database
 from lumigraph.jobs.dispatcher import Dispatcher
-from lumigraph.jobs.executors.prefork import LocalExecutor
+from lumigraph.jobs.executors.prefork import PreforkExecutor
 from lumigraph.jobs.migrate import migrate
 from lumigraph.jobs.store import Store
 from lumigraph.server import capability_probe, health, problems, static_pages, webhooks
@@ -25,12 +25,12 @@ from lumigraph.server.api import capabilities, events, jobs, previews, projects,
 from lumigraph.server.api.projects import ID
 from lumigraph.server.auth.access import Guard, allowed_hosts
 from lumigraph.server.auth.tokens import token_file
-from lumigraph.server.change_feed import Feed
+from lumigraph.server.change_feed import ChangeFeed
 from lumigraph.server.files import project_removal
 from lumigraph.server.files.quotas import Limits
 from lumigraph.server.live.hub import LiveSessions
 from lumigraph.server.problems import Problem
-from lumigraph.server.state import Service, service_of
+from lumigraph.server.state import ServerState, server_state
 
 API = "/api/v1"
 Lifespan = Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]
@@ -48,7 +48,7 @@ async def watch(
     websocket: WebSocket, project: Annotated[str, Path(pattern=ID)], run: Annotated[str, Path(pattern=ID)]
 ) -> None:
     """A run as the server renders it, for as long as somebody looks."""
-    service = service_of(websocket)
+    service = server_state(websocket)
     path = service.folder.project(project) / "runs" / run
     if not (path / "config.json").is_file():
         raise Problem(404, "No such run", f"this project has no run {run}")
@@ -77,13 +77,13 @@ def build(settings: Settings) -> ASGIApp:
     store = Store(Database(url))
     migrate(store.database)
     project_removal.finish(folder, store)
-    executor = LocalExecutor(folder, url)
-    service = Service(
+    executor = PreforkExecutor(folder, url)
+    service = ServerState(
         folder=folder,
         store=store,
         dispatcher=Dispatcher(store, executor),
-        catalogue=capability_probe.Catalogue(),
-        feed=Feed(store),
+        catalogue=capability_probe.CapabilityProbe(),
+        feed=ChangeFeed(store),
         live=LiveSessions(lambda run: [sys.executable, "-m", "lumigraph.worker", "--live", run]),
         cores=executor.cores,
         hook_hosts=frozenset(settings.hook_hosts),
@@ -104,15 +104,15 @@ def build(settings: Settings) -> ASGIApp:
         app.include_router(router, prefix=API)
     app.include_router(uploads.router(service.project_folder, settings.limits), prefix=API)
     app.include_router(static_pages.router)
-    app.add_middleware(health.Timed)
+    app.add_middleware(health.TimingMiddleware)
     hosts = allowed_hosts(settings.host, settings.port, settings.urls)
     return Guard(app, token, hosts, settings.origins)
 
 
-def _life(service: Service, token: Callable[[], str]) -> Lifespan:
+def _life(service: ServerState, token: Callable[[], str]) -> Lifespan:
     @contextlib.asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
-        teller = webhooks.Teller(service.store, token) if service.hook_hosts else None
+        teller = webhooks.WebhookSender(service.store, token) if service.hook_hosts else None
         service.dispatcher.start()
         if teller:
             teller.start()

@@ -53,7 +53,7 @@ class Described(BaseModel):
     formats: list[FormatOffer]
 
 
-class Catalogue:
+class CapabilityProbe:
     """Asked for in the background as soon as it is made; whoever needs it earlier waits."""
 
     def __init__(self, command: Sequence[str] = ()) -> None:

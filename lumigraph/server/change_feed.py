@@ -50,7 +50,7 @@ class Listener:
         return change
 
 
-class Feed:
+class ChangeFeed:
     """Belongs to one event loop."""
 
     def __init__(self, store: Store) -> None:

@@ -44,7 +44,7 @@ def metrics(service: Known) -> Response:
     """Jobs by state and verb, and how long requests take."""
     jobs = CollectorRegistry()
     jobs.register(Jobs(service.store))
-    text = generate_latest(jobs) + generate_latest(Timed.registry)
+    text = generate_latest(jobs) + generate_latest(TimingMiddleware.registry)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -62,7 +62,7 @@ class Jobs(Collector):
         yield family
 
 
-class Timed:
+class TimingMiddleware:
     """Measures every answer from its request to its first byte. Routes, not paths: an id is no label."""
 
     registry = CollectorRegistry()

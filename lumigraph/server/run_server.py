@@ -19,11 +19,11 @@ GOODBYE = 3  # seconds that open connections have when the server ends
 MESSAGE = 1 << 16  # bytes of a WebSocket message that a client may send
 
 
-class UpError(RuntimeError):
+class ServerStartError(RuntimeError):
     """The server cannot start; said in a sentence."""
 
 
-def default_data() -> Path:
+def default_data_folder() -> Path:
     """The platform's usual place for what programs keep."""
     from platformdirs import user_data_path
 
@@ -31,12 +31,12 @@ def default_data() -> Path:
 
 
 def up(settings: Settings, quiet: bool = False) -> None:
-    """Serves until SIGINT or SIGTERM. Raises UpError, or InUseError naming the server that holds the data folder."""
+    """Serve until SIGINT or SIGTERM. Raises ServerStartError, or InUseError if another server holds the folder."""
     listening = bound(settings.host, settings.port)
     settings = dataclasses.replace(settings, port=listening.getsockname()[1])
     address = address_of(settings)
     folder = DataFolder(settings.data)
-    with folder.held(address):
+    with folder.lock(address):
         token = read_or_make_token(folder.token)
         log_plainly(quiet)
         app = build(settings)
@@ -62,7 +62,9 @@ def bound(host: str, port: int) -> socket.socket:
     try:
         listening = socket.create_server((host.strip("[]"), port), family=family, backlog=256)
     except OSError as error:
-        raise UpError(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port") from error
+        raise ServerStartError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port"
+        ) from error
     # Connections inherit this. asyncio asks it only of sockets that say they are TCP, and ours does not; without it the
     # body of an answer waits 40 ms for the acknowledgement of its header.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -11,19 +11,19 @@ from starlette.requests import HTTPConnection
 from lumigraph.jobs.data_folder import DataFolder
 from lumigraph.jobs.dispatcher import Dispatcher
 from lumigraph.jobs.store import NotFoundError, Store
-from lumigraph.server.capability_probe import Catalogue
-from lumigraph.server.change_feed import Feed
+from lumigraph.server.capability_probe import CapabilityProbe
+from lumigraph.server.change_feed import ChangeFeed
 from lumigraph.server.live.hub import LiveSessions
 from lumigraph.server.problems import Problem
 
 
 @dataclass(frozen=True)
-class Service:
+class ServerState:
     folder: DataFolder
     store: Store
     dispatcher: Dispatcher
-    catalogue: Catalogue
-    feed: Feed
+    catalogue: CapabilityProbe
+    feed: ChangeFeed
     live: LiveSessions
     cores: int
     hook_hosts: frozenset[str] = frozenset()  # that may be told when a job has ended
@@ -41,5 +41,5 @@ class Service:
         return folder
 
 
-def service_of(connection: HTTPConnection) -> Service:
-    return cast(Service, connection.app.state.service)
+def server_state(connection: HTTPConnection) -> ServerState:
+    return cast(ServerState, connection.app.state.service)

@@ -26,7 +26,7 @@ FIRST_WAIT, LONGEST_WAIT, TRIES = 2.0, 600.0, 12
 log = logging.getLogger(__name__)
 
 
-class Teller:
+class WebhookSender:
     """A thread; only started where hooks are allowed at all."""
 
     def __init__(self, store: Store, token: Callable[[], str], first_wait: float = FIRST_WAIT) -> None:
@@ -44,7 +44,7 @@ class Teller:
     def _run(self) -> None:
         while not self._ended.wait(LOOK if self._first_wait >= LOOK else self._first_wait):
             try:
-                for url, job in self._store.untold():
+                for url, job in self._store.pending_webhooks():
                     self._try(url, job)
             except (OSError, DBAPIError) as error:
                 log.warning("hooks could not be looked up: %s", error)
@@ -54,7 +54,7 @@ class Teller:
         if time.monotonic() < until:
             return
         if self._tell(url, job) or times + 1 >= TRIES:
-            self._store.tell(job.id)
+            self._store.mark_webhook_sent(job.id)
             self._tried.pop(job.id, None)
         else:
             wait = min(LONGEST_WAIT, self._first_wait * 2.0**times)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lumigraph.live.encoders import first_camera
-from lumigraph.live.renderer import inherited, serve
+from lumigraph.live.encoders import initial_camera
+from lumigraph.live.renderer import inherited_socket, run_renderer
 from lumigraph.live.session import Session
 from lumigraph.scene.field import Field
 from lumigraph.studio.run import FIELD, Run
@@ -23,7 +23,7 @@ def view(path: Path) -> None:
     width, height = cameras.size(first)
     scale = min(1.0, LARGEST / max(width, height))
     size = (max(16, round(width * scale)), max(16, round(height * scale)))
-    session = Session(first_camera(cameras, first), size, method=run.config.method)
+    session = Session(initial_camera(cameras, first), size, method=run.config.method)
     shown = (0, 0)
 
     def stamp() -> tuple[int, int]:
@@ -43,4 +43,4 @@ def view(path: Path) -> None:
         card = run.field_card()
         return card is not None and card.over_white
 
-    serve(inherited(), load, lambda: stamp() != shown, session, over_white=over_white)
+    run_renderer(inherited_socket(), load, lambda: stamp() != shown, session, over_white=over_white)

@@ -23,7 +23,7 @@ from torch import Tensor
 from lumigraph.captures.image_file import PhotoFiles, decode_pixels, open_photo
 from lumigraph.captures.thread_map import ordered_map
 from lumigraph.formats import ply, spz
-from lumigraph.live.encoders import first_camera, jpeg
+from lumigraph.live.encoders import encode_jpeg, initial_camera
 from lumigraph.scene.assets import Points, Splats
 from lumigraph.scene.atomic_files import written_beside
 from lumigraph.scene.cameras import Cameras, project
@@ -81,7 +81,7 @@ def show_capture(source: Path, folder: Path, job: str | None = None) -> Generato
 
     def thumb(i: int) -> str:
         name = f"{THUMBS}/{i:04d}.jpg"
-        _put(folder / name, jpeg(_thumbnail(capture, i), THUMB_QUALITY))
+        _put(folder / name, encode_jpeg(_thumbnail(capture, i), THUMB_QUALITY))
         return name
 
     images, made = [], ordered_map(thumb, range(len(capture)))
@@ -247,7 +247,7 @@ class RunShow:
                 seen = camera.resized(torch.tensor([width, height])).to(device)
                 rgb = field.render(seen, white.to(device) if over_white else None).rgb[0].clamp(0, 1).cpu()
             render = f"render-{k}-{step:06d}.jpg"
-            _put(self.folder / render, jpeg(to_uint8(rgb), QUALITY))
+            _put(self.folder / render, encode_jpeg(to_uint8(rgb), QUALITY))
             value = psnr(rgb, photo_over(area_downscale(photo, (width, height)), white))
             views.append(
                 ShownView(
@@ -273,7 +273,7 @@ class RunShow:
                 size = _within(held_out.cameras.size(i), SIDE)
                 photo = area_downscale(held_out.photo(i), size)
                 shown = to_uint8(photo_over(photo, torch.ones(3)))
-                _put(self.folder / f"photo-{k}.jpg", jpeg(shown, QUALITY))
+                _put(self.folder / f"photo-{k}.jpg", encode_jpeg(shown, QUALITY))
                 self._photos.append((held_out.names[i], held_out.cameras[i].resized(torch.tensor(size)), photo))
         return self._photos
 
@@ -299,8 +299,8 @@ def show_evaluation(path: Path, device: str = "auto") -> Generator[Event, None, 
     views = []
     for done, i in enumerate(worst[:JUDGED], start=1):
         photo, render = f"{VIEWS}/{i}-photo.jpg", f"{VIEWS}/{i}-render.jpg"
-        _put(folder / photo, jpeg(to_uint8(photo_over(held_out.photo(i), torch.ones(3))), SHARP))
-        _put(folder / render, jpeg(_rendered(run, field, held_out, i), SHARP))
+        _put(folder / photo, encode_jpeg(to_uint8(photo_over(held_out.photo(i), torch.ones(3))), SHARP))
+        _put(folder / render, encode_jpeg(_rendered(run, field, held_out, i), SHARP))
         view = per_view[i]
         views.append(EvaluatedView(name=view["name"], psnr=view["psnr"], ssim=view["ssim"], photo=photo, render=render))
         yield Progress(stage="pictures", done=done, total=min(len(worst), JUDGED), unit="views")
@@ -345,7 +345,7 @@ def _start(cameras: Cameras, held_out: Tensor, solid: Tensor) -> Start:
         sizes = cameras.sizes[candidates][:, None]
         inside = ((pixels >= 0) & (pixels < sizes)).all(dim=-1) & (depth > 0)
         best = candidates[int(inside.sum(dim=1).argmax())]
-    return Start(**first_camera(cameras, best).model_dump())
+    return Start(**initial_camera(cameras, best).model_dump())
 
 
 def _foremost(splats: Splats) -> list[Tensor]:

@@ -9,18 +9,18 @@ from pathlib import Path
 from lumigraph.jobs.data_folder import DataFolder
 from lumigraph.jobs.database import Database
 from lumigraph.jobs.dispatcher import Dispatcher
-from lumigraph.jobs.executors.prefork import LocalExecutor
+from lumigraph.jobs.executors.prefork import PreforkExecutor
 from lumigraph.jobs.migrate import migrate
 from lumigraph.jobs.store import Store
 
 
 def main() -> None:
     folder = DataFolder(Path(sys.argv[1]))
-    with folder.held("nowhere"):
+    with folder.lock("nowhere"):
         url = folder.database_url()
         database = Database(url)
         migrate(database)
-        executor = LocalExecutor(folder, url)
+        executor = PreforkExecutor(folder, url)
         executor.cores = 3
         Dispatcher(Store(database), executor, first_wait=0.01).start()
         print("ready", flush=True)

@@ -22,7 +22,7 @@ from sqlalchemy import text
 
 from lumigraph.jobs.database import Database
 from lumigraph.jobs.migrate import migrate
-from lumigraph.jobs.store import MOST_CRASHES, Order, Store
+from lumigraph.jobs.store import MAX_CRASHES, JobSpec, Store
 from lumigraph.wire.resources import CheckJob, Job
 from tests.jobs.workers import at_work, nurseries
 
@@ -101,7 +101,7 @@ class Soak:
 
     def _ask(self) -> None:
         for _ in range(ALIVE - len(self._jobs())):
-            order = Order(CheckJob(steps=STEPS, pause=PAUSE, save_every=SAVE_EVERY))
+            order = JobSpec(CheckJob(steps=STEPS, pause=PAUSE, save_every=SAVE_EVERY))
             self._acknowledged += [job.id for job in self._store.submit(self._project, [order])]
 
     def _kill_worker(self) -> None:
@@ -118,7 +118,7 @@ class Soak:
 
     def _spared(self, job: str) -> bool:
         """Not killed as often in a row as is allowed: one more, and the job would rightly fail."""
-        return self._store.job(job).crashes < MOST_CRASHES
+        return self._store.job(job).crashes < MAX_CRASHES
 
     def _kill(self, process: psutil.Process) -> None:
         before = self._progress()

@@ -9,20 +9,30 @@ from sqlalchemy import insert, inspect
 
 from lumigraph.jobs import migrate as migrations
 from lumigraph.jobs.database import Database
-from lumigraph.jobs.store import MOST_CRASHES, Beat, Claim, ConflictError, File, NotFoundError, Order, Store, new_id
+from lumigraph.jobs.store import (
+    MAX_CRASHES,
+    ConflictError,
+    Heartbeat,
+    JobSpec,
+    Lease,
+    NotFoundError,
+    OutputFile,
+    Store,
+    new_id,
+)
 from lumigraph.jobs.tables import artifact, metadata
 from lumigraph.wire.resources import CheckJob, Job
 
 
-def ask(store: Store, *orders: Order, project: str | None = None) -> list[Job]:
-    return store.submit(project or store.create_project("p").id, orders or [Order(CheckJob())])
+def ask(store: Store, *orders: JobSpec, project: str | None = None) -> list[Job]:
+    return store.submit(project or store.create_project("p").id, orders or [JobSpec(CheckJob())])
 
 
-def claim(store: Store, cpus: int = 2, waiting: set[str] | None = None) -> Claim | None:
-    return store.claim(cpus, 0, 2, waiting or set())
+def claim(store: Store, cpus: int = 2, waiting: set[str] | None = None) -> Lease | None:
+    return store.lease(cpus, 0, 2, waiting or set())
 
 
-def claimed(store: Store) -> Claim:
+def claimed(store: Store) -> Lease:
     found = claim(store)
     assert found is not None
     return found
@@ -61,11 +71,13 @@ def test_from_asked_to_done(store: Store) -> None:
     [job] = ask(store)
     assert (job.state, job.attempt, job.started) == ("queued", 0, None)
     work = claimed(store)
-    assert work == Claim(job.id, job.project, 1, 1, 0)
-    assert store.beat(job.id, 1, Beat("count", 3, 10, "steps", 1.5, "hello", saves=1)) == "go"
+    assert work == Lease(job.id, job.project, 1, 1, 0)
+    assert store.heartbeat(job.id, 1, Heartbeat("count", 3, 10, "steps", 1.5, "hello", saves=1)) == "go"
     seen = store.job(job.id)
     assert (seen.state, seen.stage, seen.done, seen.total, seen.message) == ("running", "count", 3, 10, "hello")
-    assert store.finish(job.id, 1, "succeeded", {"sum": 55}, files=[File("count", "jobs/x/count.json", 3, "0" * 64)])
+    assert store.finish(
+        job.id, 1, "succeeded", {"sum": 55}, files=[OutputFile("count", "jobs/x/count.json", 3, "0" * 64)]
+    )
     seen = store.job(job.id)
     assert (seen.state, seen.result, seen.error) == ("succeeded", {"sum": 55}, None)
     [made] = store.artifacts(job_id=job.id)
@@ -78,7 +90,7 @@ def test_an_end_is_final(store: Store) -> None:
     claimed(store)
     assert store.finish(job.id, 1, "failed", error="no")
     assert not store.finish(job.id, 1, "succeeded")
-    assert store.lost(job.id, 1, "gone") is None
+    assert store.mark_lost(job.id, 1, "gone") is None
     assert store.cancel(job.id).state == "failed"
     with pytest.raises(ConflictError, match="has failed already"):
         store.pause(job.id)
@@ -87,45 +99,45 @@ def test_an_end_is_final(store: Store) -> None:
 def test_only_the_running_attempt_may_write(store: Store, database: Database) -> None:
     [job] = ask(store)
     claimed(store)
-    assert store.lost(job.id, 1, "gone") == "queued"
+    assert store.mark_lost(job.id, 1, "gone") == "queued"
     assert claimed(store).attempt == 2
     before = store.job(job.id)
-    assert store.beat(job.id, 1, Beat("count", 9, saves=7)) == "fenced"
-    assert store.word(job.id, 1) == "fenced"
-    assert not store.finish(job.id, 1, "succeeded", files=[File("x", "x", 1, "0" * 64)])
-    assert not store.set_aside(job.id, 1)
-    assert store.lost(job.id, 1, "gone again") is None
+    assert store.heartbeat(job.id, 1, Heartbeat("count", 9, saves=7)) == "fenced"
+    assert store.signal(job.id, 1) == "fenced"
+    assert not store.finish(job.id, 1, "succeeded", files=[OutputFile("x", "x", 1, "0" * 64)])
+    assert not store.requeue(job.id, 1)
+    assert store.mark_lost(job.id, 1, "gone again") is None
     assert store.job(job.id) == before
     assert store.artifacts() == []
 
 
 def test_only_crashes_that_saved_nothing_count(store: Store) -> None:
     [job] = ask(store)
-    for _ in range(3 * MOST_CRASHES):  # each saves something
+    for _ in range(3 * MAX_CRASHES):  # each saves something
         work = claimed(store)
-        store.beat(job.id, work.attempt, Beat(saves=1))
-        assert store.lost(job.id, work.attempt, "gone") == "queued"
+        store.heartbeat(job.id, work.attempt, Heartbeat(saves=1))
+        assert store.mark_lost(job.id, work.attempt, "gone") == "queued"
         assert store.job(job.id).crashes == 1
-    for expected in ["queued"] * (MOST_CRASHES - 1) + ["failed"]:
-        assert store.lost(job.id, claimed(store).attempt, "gone") == expected
+    for expected in ["queued"] * (MAX_CRASHES - 1) + ["failed"]:
+        assert store.mark_lost(job.id, claimed(store).attempt, "gone") == expected
     assert "4th time" in str(store.job(job.id).error)
 
 
 def test_a_restart_is_nobodys_fault(store: Store) -> None:
     [job] = ask(store)
-    for _ in range(3 * MOST_CRASHES):
-        assert store.lost(job.id, claimed(store).attempt, "restart", blame=False) == "queued"
+    for _ in range(3 * MAX_CRASHES):
+        assert store.mark_lost(job.id, claimed(store).attempt, "restart", blame=False) == "queued"
     assert store.job(job.id).crashes == 0
 
 
 def test_the_same_key_is_the_same_job(store: Store) -> None:
     project = store.create_project("p").id
-    [one] = ask(store, Order(CheckJob(steps=3), key="k"), project=project)
-    [two] = ask(store, Order(CheckJob(steps=3), key="k"), project=project)
+    [one] = ask(store, JobSpec(CheckJob(steps=3), key="k"), project=project)
+    [two] = ask(store, JobSpec(CheckJob(steps=3), key="k"), project=project)
     assert one.id == two.id
     with pytest.raises(ConflictError, match="used for another request"):
-        ask(store, Order(CheckJob(steps=4), key="k"), project=project)
-    [other] = ask(store, Order(CheckJob(steps=4), key="k"))  # of another project
+        ask(store, JobSpec(CheckJob(steps=4), key="k"), project=project)
+    [other] = ask(store, JobSpec(CheckJob(steps=4), key="k"))  # of another project
     assert other.id != one.id
     assert len(store.jobs()) == 2
 
@@ -133,22 +145,22 @@ def test_the_same_key_is_the_same_job(store: Store) -> None:
 def test_all_orders_or_none(store: Store) -> None:
     project = store.create_project("p").id
     with pytest.raises(NotFoundError):
-        ask(store, Order(CheckJob()), Order(CheckJob(), needs=(new_id(),)), project=project)
+        ask(store, JobSpec(CheckJob()), JobSpec(CheckJob(), needs=(new_id(),)), project=project)
     assert store.jobs() == []
 
 
 def test_the_queue_goes_by_priority_then_age(store: Store) -> None:
-    first, second, urgent = ask(store, Order(CheckJob()), Order(CheckJob()), Order(CheckJob(), priority=5))
-    second = store.prioritise(second.id, 1)
+    first, second, urgent = ask(store, JobSpec(CheckJob()), JobSpec(CheckJob()), JobSpec(CheckJob(), priority=5))
+    second = store.set_priority(second.id, 1)
     order = [claimed(store).job for _ in range(3)]
     assert order == [urgent.id, second.id, first.id]
     assert claim(store) is None
 
 
 def test_a_job_waits_for_what_it_needs(store: Store) -> None:
-    pose = Order(CheckJob())
-    train = Order(CheckJob(), needs=(pose.id,))
-    ask(store, pose, train, Order(CheckJob(), needs=(pose.id, train.id)))
+    pose = JobSpec(CheckJob())
+    train = JobSpec(CheckJob(), needs=(pose.id,))
+    ask(store, pose, train, JobSpec(CheckJob(), needs=(pose.id, train.id)))
     assert claimed(store).job == pose.id
     assert claim(store) is None
     store.finish(pose.id, 1, "succeeded")
@@ -156,27 +168,27 @@ def test_a_job_waits_for_what_it_needs(store: Store) -> None:
 
 
 def test_what_needs_a_failed_job_is_cancelled(store: Store) -> None:
-    pose = Order(CheckJob())
-    train = Order(CheckJob(), needs=(pose.id,))
-    export = Order(CheckJob(), needs=(train.id,))
+    pose = JobSpec(CheckJob())
+    train = JobSpec(CheckJob(), needs=(pose.id,))
+    export = JobSpec(CheckJob(), needs=(train.id,))
     project = ask(store, pose, train, export)[0].project
     claimed(store)
     store.finish(pose.id, 1, "failed", error="blurred")
     assert [store.job(order.id).state for order in (train, export)] == ["cancelled", "cancelled"]
     assert pose.id in str(store.job(train.id).error)
     with pytest.raises(ConflictError, match="which this one needs, has failed"):
-        ask(store, Order(CheckJob(), needs=(pose.id,)), project=project)
+        ask(store, JobSpec(CheckJob(), needs=(pose.id,)), project=project)
 
 
 def test_a_job_for_all_cores_waits_until_they_are_free(store: Store) -> None:
-    big, small = ask(store, Order(CheckJob(), cpus=64), Order(CheckJob(), cpus=1))
-    assert store.claim(1, 0, 4) == Claim(small.id, small.project, 1, 1, 0)
-    assert store.claim(3, 0, 4) is None
-    assert store.claim(4, 0, 4) == Claim(big.id, big.project, 1, 4, 0)
+    big, small = ask(store, JobSpec(CheckJob(), cpus=64), JobSpec(CheckJob(), cpus=1))
+    assert store.lease(1, 0, 4) == Lease(small.id, small.project, 1, 1, 0)
+    assert store.lease(3, 0, 4) is None
+    assert store.lease(4, 0, 4) == Lease(big.id, big.project, 1, 4, 0)
 
 
 def test_of_the_jobs_in_a_lane_one_runs(store: Store) -> None:
-    one, two, other = ask(store, *(Order(CheckJob(), lane=lane) for lane in ("run:1", "run:1", "run:2")))
+    one, two, other = ask(store, *(JobSpec(CheckJob(), lane=lane) for lane in ("run:1", "run:1", "run:2")))
     assert [claimed(store).job, claimed(store).job] == [one.id, other.id]
     assert claim(store) is None
     store.finish(one.id, 1, "succeeded")
@@ -184,26 +196,26 @@ def test_of_the_jobs_in_a_lane_one_runs(store: Store) -> None:
 
 
 def test_jobs_without_a_gpu_for_them_wait(store: Store) -> None:
-    [job] = ask(store, Order(CheckJob(), gpus=1))
-    assert store.claim(2, 0, 2) is None
-    assert store.claim(2, 1, 2) == Claim(job.id, job.project, 1, 1, 1)
+    [job] = ask(store, JobSpec(CheckJob(), gpus=1))
+    assert store.lease(2, 0, 2) is None
+    assert store.lease(2, 1, 2) == Lease(job.id, job.project, 1, 1, 1)
 
 
 def test_those_that_wait_after_a_crash_are_passed_over(store: Store) -> None:
-    first, second = ask(store, Order(CheckJob()), Order(CheckJob()))
+    first, second = ask(store, JobSpec(CheckJob()), JobSpec(CheckJob()))
     found = claim(store, waiting={first.id})
     assert found is not None
     assert found.job == second.id
 
 
 def test_cancelling(store: Store) -> None:
-    waiting, running = ask(store, Order(CheckJob()), Order(CheckJob(), priority=1))
+    waiting, running = ask(store, JobSpec(CheckJob()), JobSpec(CheckJob(), priority=1))
     claimed(store)
     assert store.cancel(waiting.id).state == "cancelled"
     asked = store.cancel(running.id)
     assert (asked.state, asked.cancelling) == ("running", True)
-    assert store.word(running.id, 1) == store.beat(running.id, 1, Beat()) == "cancel"
-    assert store.lost(running.id, 1, "killed") == "cancelled"
+    assert store.signal(running.id, 1) == store.heartbeat(running.id, 1, Heartbeat()) == "cancel"
+    assert store.mark_lost(running.id, 1, "killed") == "cancelled"
     assert not store.job(running.id).cancelling
 
 
@@ -211,14 +223,14 @@ def test_pausing(store: Store) -> None:
     [job] = ask(store)
     claimed(store)
     assert store.pause(job.id).paused
-    assert store.word(job.id, 1) == "pause"
-    assert store.set_aside(job.id, 1)
+    assert store.signal(job.id, 1) == "pause"
+    assert store.requeue(job.id, 1)
     assert store.job(job.id).state == "queued"
     assert claim(store) is None
     store.pause(job.id, paused=False)
     assert claimed(store).attempt == 2
     store.pause(job.id)
-    assert store.lost(job.id, 2, "killed: it did not stop") == "queued"
+    assert store.mark_lost(job.id, 2, "killed: it did not stop") == "queued"
     assert store.job(job.id).crashes == 0
 
 
@@ -230,8 +242,8 @@ def test_changes_are_never_missed_and_never_stale(store: Store) -> None:
     assert ([p.id for p in projects], [j.id for j in jobs]) == ([job.project], [job.id])
     assert store.changes(seen) == (seen, [], [])
     claimed(store)
-    store.beat(job.id, 1, Beat("count", 1))
-    store.beat(job.id, 1, Beat("count", 2))
+    store.heartbeat(job.id, 1, Heartbeat("count", 1))
+    store.heartbeat(job.id, 1, Heartbeat("count", 2))
     newest, projects, [changed] = store.changes(seen)
     assert (projects, changed.done) == ([], 2)
     assert newest > seen
@@ -245,8 +257,8 @@ def test_ten_writers_and_a_reader_who_follows(store: Store) -> None:
 
     def write() -> None:
         for _ in range(5):
-            [job] = store.submit(project, [Order(CheckJob())])
-            store.prioritise(job.id, 1)
+            [job] = store.submit(project, [JobSpec(CheckJob())])
+            store.set_priority(job.id, 1)
 
     writers = [threading.Thread(target=write) for _ in range(10)]
     for writer in writers:
@@ -264,11 +276,11 @@ def test_ten_writers_and_a_reader_who_follows(store: Store) -> None:
 
 
 def test_four_dispatchers_never_claim_the_same(store: Store) -> None:
-    ask(store, *(Order(CheckJob()) for _ in range(40)))
+    ask(store, *(JobSpec(CheckJob()) for _ in range(40)))
     found: list[str] = []
 
     def work() -> None:
-        while (taken := store.claim(2, 0, 2)) is not None:
+        while (taken := store.lease(2, 0, 2)) is not None:
             found.append(taken.job)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
@@ -282,27 +294,27 @@ def test_four_dispatchers_never_claim_the_same(store: Store) -> None:
 def test_projects(store: Store) -> None:
     one, two = store.create_project("one"), store.create_project("two")
     assert [p.name for p in store.projects()] == ["two", "one"]
-    assert store.change_project(one.id, name="ONE").name == "ONE"
-    assert store.change_project(one.id, deleted=True).deleted is not None
+    assert store.update_project(one.id, name="ONE").name == "ONE"
+    assert store.update_project(one.id, deleted=True).deleted is not None
     assert [p.id for p in store.projects()] == [two.id]
     assert [p.id for p in store.projects(deleted=True)] == [one.id]
     with pytest.raises(ConflictError, match="in the bin"):
         ask(store, project=one.id)
-    store.change_project(one.id, deleted=False)
+    store.update_project(one.id, deleted=False)
     assert store.project(one.id).deleted is None
     with pytest.raises(NotFoundError):
         store.project(new_id())
 
 
 def test_who_wants_to_be_told_is_told_once(store: Store) -> None:
-    [job] = ask(store, Order(CheckJob(), hook="http://example.com/"))
-    assert store.untold() == []
+    [job] = ask(store, JobSpec(CheckJob(), hook="http://example.com/"))
+    assert store.pending_webhooks() == []
     claimed(store)
     store.finish(job.id, 1, "succeeded")
-    [(url, told)] = store.untold()
+    [(url, told)] = store.pending_webhooks()
     assert (url, told.state) == ("http://example.com/", "succeeded")
-    store.tell(job.id)
-    assert store.untold() == []
+    store.mark_webhook_sent(job.id)
+    assert store.pending_webhooks() == []
 
 
 def test_pages_of_jobs(store: Store) -> None:

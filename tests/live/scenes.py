@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.scenes import blob, pack
-from lumigraph.live.renderer import inherited, serve
+from lumigraph.live.renderer import inherited_socket, run_renderer
 from lumigraph.live.session import Session
 from lumigraph.methods.splat import SplatField, load
 from lumigraph.scene.cameras import Cameras
@@ -53,7 +53,7 @@ def main(path: Path) -> None:
         return load(load_file(path))
 
     session = Session(CAMERA, (160, 120), method="splat")
-    serve(inherited(), read, lambda: path.stat().st_mtime != seen, session, look_every=0.05)
+    run_renderer(inherited_socket(), read, lambda: path.stat().st_mtime != seen, session, poll_interval_s=0.05)
 
 
 if __name__ == "__main__":

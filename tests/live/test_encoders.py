@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lumigraph.live.encoders import COARSE, SHARP, Painter, cameras_of, first_camera, jpeg
+from lumigraph.live.encoders import COARSE, SHARP, FrameRenderer, cameras_of, encode_jpeg, initial_camera
 from lumigraph.scene import poses
 from lumigraph.scene.cameras import Cameras, project
 from lumigraph.scene.errors import RunError
@@ -29,10 +29,10 @@ def decoded(data: bytes) -> np.ndarray:
 def test_the_jpeg_shows_what_the_field_renders() -> None:
     field = splats()
     expected = to_uint8(field.render(cameras_of(CAMERA, (160, 120)), torch.ones(3)).rgb[0]).numpy()
-    picture = Painter(field, over_white=True).paint(CAMERA, (160, 120), "rgb")
+    picture = FrameRenderer(field, over_white=True).paint(CAMERA, (160, 120), "rgb")
     assert torch.equal(picture, torch.from_numpy(expected))
     assert expected.std() > 20
-    sharp, coarse = jpeg(picture, SHARP), jpeg(picture, COARSE)
+    sharp, coarse = encode_jpeg(picture, SHARP), encode_jpeg(picture, COARSE)
     assert psnr(decoded(sharp), expected) > 30
     assert len(coarse) < len(sharp)
 
@@ -48,7 +48,7 @@ def test_the_camera_sees_what_it_looks_at_in_the_middle() -> None:
 
 
 def test_the_scale_of_depth_stays() -> None:
-    painter = Painter(splats())
+    painter = FrameRenderer(splats())
     painter.paint(CAMERA, (80, 60), "depth")
     scale = painter.showing.nearness
     near = CAMERA.model_copy(update={"position": (1.5, -0.6, -1.6)})
@@ -60,7 +60,7 @@ def test_the_scale_of_depth_stays() -> None:
 
 
 def test_normals_look_back_at_the_camera() -> None:
-    picture = Painter(splats()).paint(CAMERA, (80, 60), "normal")
+    picture = FrameRenderer(splats()).paint(CAMERA, (80, 60), "normal")
     assert picture.shape == (60, 80, 3)
     towards = torch.tensor(CAMERA.position) / torch.tensor(CAMERA.position).norm()
     middle = picture[25:35, 35:45].float().reshape(-1, 3) / 127.5 - 1
@@ -69,7 +69,7 @@ def test_normals_look_back_at_the_camera() -> None:
 
 def test_what_a_field_does_not_render_is_said() -> None:
     with pytest.raises(RunError, match="does not render depth"):
-        Painter(Plain()).paint(CAMERA, (32, 32), "depth")
+        FrameRenderer(Plain()).paint(CAMERA, (32, 32), "depth")
 
 
 def test_the_first_camera_is_one_of_the_run() -> None:
@@ -79,7 +79,7 @@ def test_the_first_camera_is_one_of_the_run() -> None:
     cameras = poses.orbit(
         like, 12, centre=torch.tensor([1.0, 2, 3]), radius=4.0, height=1.0, up=torch.tensor([0.0, 0, 1])
     )
-    found = first_camera(cameras, 5)
+    found = initial_camera(cameras, 5)
     assert found.position == pytest.approx(cameras.positions[5].tolist())
     assert found.look_at == pytest.approx((1, 2, 3), abs=1e-2)
     assert found.up == pytest.approx((0, 0, 1), abs=1e-3)

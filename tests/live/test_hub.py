@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from lumigraph.live.encoders import Painter
+from lumigraph.live.encoders import FrameRenderer
 from lumigraph.server.live.hub import LiveSessions
 from lumigraph.wire.live import (
     CLOSED_BUSY,
@@ -184,7 +184,7 @@ async def one_picture_for_both(first: Viewer, second: Viewer) -> None:
         assert frames[0] == frames[1]
         assert first.picture == second.picture
         assert (frames[0].by, frames[0].camera.position) == (number, command.position)
-        expected = Painter(field).paint(frames[0].camera, (160, 120), "rgb").numpy()
+        expected = FrameRenderer(field).paint(frames[0].camera, (160, 120), "rgb").numpy()
         assert psnr(decoded(first.picture), expected) > 30
 
 
@@ -234,7 +234,7 @@ async def a_scene_that_is_learned_further(runs: Path, viewer: Viewer) -> None:
     newer = splats(seed=9)
     write(newer, runs / "a" / "field.safetensors")
     header = await viewer.sharp()
-    expected = Painter(newer).paint(header.camera, (160, 120), "rgb").numpy()
+    expected = FrameRenderer(newer).paint(header.camera, (160, 120), "rgb").numpy()
     assert header.camera.position == (0.0, 0.0, -6.0)
     assert psnr(decoded(viewer.picture), expected) > 30
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from lumigraph.live.encoders import Painter
-from lumigraph.live.renderer import serve
+from lumigraph.live.encoders import FrameRenderer
+from lumigraph.live.renderer import run_renderer
 from lumigraph.live.session import Session
 from lumigraph.scene.errors import RunError
 from lumigraph.scene.field import Field
@@ -81,7 +81,9 @@ def rendering(
     ours.settimeout(SECONDS)
     threads = torch.get_num_threads()
     session = session or Session(CAMERA, (64, 48))
-    loop = threading.Thread(target=serve, args=(theirs, load, changed, session), kwargs={"look_every": 0.01})
+    loop = threading.Thread(
+        target=run_renderer, args=(theirs, load, changed, session), kwargs={"poll_interval_s": 0.01}
+    )
     loop.start()
     try:
         yield Renderer(ours)
@@ -101,7 +103,7 @@ def test_a_viewer_is_greeted_and_sees_the_scene() -> None:
         assert (viewer, hello.viewer, hello.camera, hello.size) == (1, 1, CAMERA, (64, 48))
         header, picture = renderer.sharp()
         assert (header.width, header.height, header.camera) == (64, 48, CAMERA)
-        expected = Painter(field).paint(CAMERA, (64, 48), "rgb").numpy()
+        expected = FrameRenderer(field).paint(CAMERA, (64, 48), "rgb").numpy()
         assert psnr(decoded(picture), expected) > 30
 
 
@@ -245,8 +247,8 @@ def test_a_message_of_another_version_is_an_error() -> None:
 
 @pytest.mark.parametrize("value", ["", "x", "100000"])
 def test_a_renderer_without_a_socket_says_so(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    from lumigraph.live.renderer import inherited
+    from lumigraph.live.renderer import inherited_socket
 
     monkeypatch.setenv("LUMIGRAPH_LIVE_FD", value)
     with pytest.raises(RuntimeError, match="LUMIGRAPH_LIVE_FD must name"):
-        inherited()
+        inherited_socket()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lumigraph.server.capability_probe import Catalogue
+from lumigraph.server.capability_probe import CapabilityProbe
 from lumigraph.server.problems import Problem
 
 ONCE = """
@@ -19,7 +19,7 @@ print('{"methods": {}, "default": "splat", "formats": []}')
 
 
 def test_a_worker_that_failed_to_tell_is_asked_again(tmp_path: Path) -> None:
-    catalogue = Catalogue([sys.executable, "-c", ONCE, str(tmp_path / "marker")])
+    catalogue = CapabilityProbe([sys.executable, "-c", ONCE, str(tmp_path / "marker")])
     with pytest.raises(Problem, match="no memory left"):
         catalogue.get()
     assert catalogue.get().default == "splat"

@@ -10,7 +10,7 @@ import pytest
 from lumigraph.jobs.data_folder import DataFolder
 from lumigraph.jobs.database import Database
 from lumigraph.jobs.migrate import migrate
-from lumigraph.jobs.store import ConflictError, NotFoundError, Order, Store
+from lumigraph.jobs.store import ConflictError, JobSpec, NotFoundError, Store
 from lumigraph.server.files import project_removal
 from lumigraph.wire.resources import CheckJob
 
@@ -38,12 +38,12 @@ def store(folder: DataFolder) -> Iterator[Store]:
 def binned(folder: DataFolder, store: Store) -> tuple[str, str]:
     """(project, job) with a file each."""
     project = store.create_project("p").id
-    [job] = store.submit(project, [Order(CheckJob())])
+    [job] = store.submit(project, [JobSpec(CheckJob())])
     for own in (folder.project(project) / "files", folder.job(job.id)):
         own.mkdir(parents=True)
         (own / "file").write_text("something")
     store.cancel(job.id)
-    store.change_project(project, deleted=True)
+    store.update_project(project, deleted=True)
     return project, job.id
 
 
@@ -60,7 +60,7 @@ def test_a_death_before_the_table_forgets_undoes_it(
     folder: DataFolder, store: Store, binned: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     renamed = folder.project(binned[0]).with_name(binned[0] + project_removal.GONE)
-    monkeypatch.setattr(store, "forget_project", lambda _: (_ for _ in ()).throw(Died))
+    monkeypatch.setattr(store, "delete_project", lambda _: (_ for _ in ()).throw(Died))
     monkeypatch.setattr(Path, "rename", lambda self, to: None if self == renamed else _rename(self, to))
     with pytest.raises((Died, FileNotFoundError)):
         project_removal.purge(folder, store, binned[0])
@@ -69,7 +69,7 @@ def test_a_death_before_the_table_forgets_undoes_it(
     project_removal.finish(folder, store)
     assert sorted(path.name for path in folder.project(binned[0]).iterdir()) == ["files"]
     assert (folder.job(binned[1]) / "file").exists()
-    store.change_project(binned[0], deleted=False)
+    store.update_project(binned[0], deleted=False)
 
 
 def test_a_death_before_the_files_are_gone_ends_it_later(
@@ -86,12 +86,12 @@ def test_a_death_before_the_files_are_gone_ends_it_later(
 
 
 def test_what_runs_or_is_not_in_the_bin_stays(folder: DataFolder, store: Store, binned: tuple[str, str]) -> None:
-    store.change_project(binned[0], deleted=False)
+    store.update_project(binned[0], deleted=False)
     with pytest.raises(ConflictError, match="only a project in the bin"):
         project_removal.purge(folder, store, binned[0])
-    store.submit(binned[0], [Order(CheckJob())])
-    assert store.claim(1, 0, 1) is not None
-    store.change_project(binned[0], deleted=True)
+    store.submit(binned[0], [JobSpec(CheckJob())])
+    assert store.lease(1, 0, 1) is not None
+    store.update_project(binned[0], deleted=True)
     with pytest.raises(ConflictError, match="still being stopped"):
         project_removal.purge(folder, store, binned[0])
     assert (folder.project(binned[0]) / "files" / "file").exists()

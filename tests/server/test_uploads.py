@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from lumigraph.server.api import uploads
 from lumigraph.server.files import project_files, safe_open
-from lumigraph.server.files.quotas import Ledger, Limits
+from lumigraph.server.files.quotas import Limits, QuotaLedger
 from lumigraph.server.problems import MEDIA_TYPE
 from tests.server import sample_images
 from tests.server.running_server import application
@@ -333,7 +333,7 @@ def test_the_ledger_agrees_with_the_disk(client: TestClient, data: Path) -> None
         counted.append(root)
         return 5, 1
 
-    ledger = Ledger(Limits(project_bytes=10), count, stale_seconds=60)
+    ledger = QuotaLedger(Limits(project_bytes=10), count, stale_seconds=60)
     for _ in range(3):
         ledger.take(data, 1, 1)
     ledger.give_back(data, 3, 3)

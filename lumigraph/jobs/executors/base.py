@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from lumigraph.jobs.store import Claim
+from lumigraph.jobs.store import Lease
 
 
-class Ended(NamedTuple):
-    claim: Claim
+class WorkerExit(NamedTuple):
+    claim: Lease
     code: int  # of the process; negative: the signal that ended it
 
 
@@ -19,15 +19,15 @@ class Executor(Protocol):
         """CPUs and GPUs that are not taken."""
         ...
 
-    def start(self, claim: Claim) -> str:
+    def start(self, claim: Lease) -> str:
         """Starts a worker for this attempt; returns what it can be found by."""
         ...
 
-    def ended(self) -> list[Ended]:
+    def ended(self) -> list[WorkerExit]:
         """Attempts whose worker is gone with all its children. Each is named until it is forgotten."""
         ...
 
-    def forget(self, claim: Claim) -> None: ...
+    def forget(self, claim: Lease) -> None: ...
 
     def stop(self, job_id: str) -> None:
         """Asks the worker to save, put its job back and go."""
@@ -35,4 +35,4 @@ class Executor(Protocol):
 
     def kill(self, job_id: str) -> None: ...
 
-    def at_work(self) -> list[Claim]: ...
+    def at_work(self) -> list[Lease]: ...

@@ -1,6 +1,6 @@
 """A process that has imported all that a worker needs, and forks one for each job: a job that does nothing then costs
 milliseconds and not the half second of processor time that importing takes. `python -m
-lumigraph.jobs.executors.forkserver MODULE:FUNCTION PIPE` is started and ended by the `Nursery` of an executor.
+lumigraph.jobs.executors.forkserver MODULE:FUNCTION PIPE` is started and ended by the `Forkserver` of an executor.
 
 It has one thread, and imports neither torch nor a method: what is forked has nothing that a fork could break.
 """
@@ -23,12 +23,12 @@ from typing import Any
 PATIENCE = 60.0  # seconds in which it has imported everything and forked
 
 
-class LostError(OSError):
+class ForkserverLostError(OSError):
     """The nursery is gone, and with it the knowledge of what became of its workers."""
 
 
-class Nursery:
-    """The executor's end of it. `keep`: numbers of files that workers inherit. What fails raises LostError."""
+class Forkserver:
+    """The executor's handle to the forkserver. Workers inherit the file descriptors `keep`."""
 
     def __init__(self, program: str, keep: Sequence[int] = ()) -> None:
         self._ended: list[tuple[int, int]] = []
@@ -49,7 +49,7 @@ class Nursery:
         while True:
             said = self._hear(PATIENCE)
             if said is None:
-                raise LostError(f"no worker could be started in {PATIENCE:.0f} s")
+                raise ForkserverLostError(f"no worker could be started in {PATIENCE:.0f} s")
             if "error" in said:
                 raise OSError(said["error"])
             if "pid" in said:
@@ -80,13 +80,13 @@ class Nursery:
         try:
             self._pipe.send_bytes(json.dumps(said).encode())
         except OSError as error:
-            raise LostError(str(error)) from error
+            raise ForkserverLostError(str(error)) from error
 
     def _hear(self, patience: float) -> dict[str, Any] | None:
         try:
             said = json.loads(self._pipe.recv_bytes()) if self._pipe.poll(patience) else None
         except (OSError, EOFError) as error:
-            raise LostError(str(error)) from error
+            raise ForkserverLostError(str(error)) from error
         if said is not None and "ended" in said:
             self._ended.append((said["ended"], said["code"]))
         return said

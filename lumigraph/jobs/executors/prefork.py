@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 from lumigraph.jobs.data_folder import DataFolder
-from lumigraph.jobs.executors.base import Ended
-from lumigraph.jobs.executors.forkserver import LostError, Nursery
-from lumigraph.jobs.store import Claim
+from lumigraph.jobs.executors.base import WorkerExit
+from lumigraph.jobs.executors.forkserver import Forkserver, ForkserverLostError
+from lumigraph.jobs.store import Lease
 
 PARENT = "LUMIGRAPH_PARENT"  # number of the pipe that closes when the server ends
 WORKER = "lumigraph.worker:main"
@@ -20,17 +20,17 @@ LIGHT = 1  # small jobs that may run beside one that takes all cores
 UNUSED = 60.0  # seconds without a job after which the nursery's memory is given back
 
 
-class LocalExecutor:
+class PreforkExecutor:
     """`worker`: MODULE:FUNCTION, the program of a worker."""
 
     def __init__(self, folder: DataFolder, database_url: str, worker: str = WORKER) -> None:
         self.cores = os.cpu_count() or 1
         self._gpus = [path.name.removeprefix("nvidia") for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
         self._folder, self._url, self._worker = folder, database_url, worker
-        self._children: dict[str, tuple[int, Claim, list[str]]] = {}  # job -> process, attempt, GPUs
-        self._gone: dict[str, Ended] = {}
+        self._children: dict[str, tuple[int, Lease, list[str]]] = {}  # job -> process, attempt, GPUs
+        self._gone: dict[str, WorkerExit] = {}
         self._pipe, self._kept_open = os.pipe()  # nobody writes: its end is the end of this process
-        self._nursery: Nursery | None = None
+        self._nursery: Forkserver | None = None
         self._used = time.monotonic()
 
     def free(self) -> tuple[int, int]:
@@ -38,7 +38,7 @@ class LocalExecutor:
         gpus = sum(len(gpus) for _, _, gpus in self._children.values())
         return self.cores + LIGHT - taken, len(self._gpus) - gpus
 
-    def start(self, claim: Claim) -> str:
+    def start(self, claim: Lease) -> str:
         busy = {gpu for _, _, gpus in self._children.values() for gpu in gpus}
         gpus = [gpu for gpu in self._gpus if gpu not in busy][: claim.gpus]
         environment = {PARENT: str(self._pipe), "LUMIGRAPH_DATABASE": self._url}
@@ -48,42 +48,42 @@ class LocalExecutor:
         own.mkdir(parents=True, exist_ok=True)
         arguments = [str(self._folder.path), claim.job, str(claim.attempt)]
         try:
-            self._nursery = self._nursery or Nursery(self._worker, keep=[self._pipe])
+            self._nursery = self._nursery or Forkserver(self._worker, keep=[self._pipe])
             pid = self._nursery.fork(f"job {claim.job}", arguments, environment, own / "log.txt")
-        except LostError:
+        except ForkserverLostError:
             self._bury()
             raise
         self._children[claim.job] = (pid, claim, gpus)
         return f"local:{pid}"
 
-    def ended(self) -> list[Ended]:
+    def ended(self) -> list[WorkerExit]:
         if self._nursery is not None:
             try:
                 gone = dict(self._nursery.ended())
-            except LostError:
+            except ForkserverLostError:
                 gone = {}
                 self._bury()
             for job_id, (pid, claim, _) in list(self._children.items()):
                 if pid in gone:
-                    self._gone[job_id] = Ended(claim, gone[pid])
+                    self._gone[job_id] = WorkerExit(claim, gone[pid])
                     del self._children[job_id]
             self._rest()
         return list(self._gone.values())
 
-    def forget(self, claim: Claim) -> None:
+    def forget(self, claim: Lease) -> None:
         self._gone.pop(claim.job, None)
 
     def stop(self, job_id: str) -> None:
         if job_id in self._children and self._nursery is not None:
-            with contextlib.suppress(LostError):  # which `ended` will find out
+            with contextlib.suppress(ForkserverLostError):  # which `ended` will find out
                 self._nursery.stop(self._children[job_id][0])
 
     def kill(self, job_id: str) -> None:
         if job_id in self._children and self._nursery is not None:
-            with contextlib.suppress(LostError):
+            with contextlib.suppress(ForkserverLostError):
                 self._nursery.kill(self._children[job_id][0])
 
-    def at_work(self) -> list[Claim]:
+    def at_work(self) -> list[Lease]:
         return [claim for _, claim, _ in self._children.values()]
 
     def close(self) -> None:
@@ -104,7 +104,7 @@ class LocalExecutor:
         for job_id, (pid, claim, _) in self._children.items():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
-            self._gone[job_id] = Ended(claim, -signal.SIGKILL)
+            self._gone[job_id] = WorkerExit(claim, -signal.SIGKILL)
         self._children.clear()
         if self._nursery is not None:
             self._nursery.close()

@@ -7,7 +7,7 @@ import contextlib
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
-from lumigraph.server.state import service_of
+from lumigraph.server.state import server_state
 
 router = APIRouter()
 
@@ -19,7 +19,7 @@ async def events(websocket: WebSocket) -> None:
     """`?since=SEQ`: instead of a snapshot, what changed after it. Messages of the client are not read."""
     await websocket.accept()
     since = websocket.query_params.get("since", "")
-    feed = service_of(websocket).feed
+    feed = server_state(websocket).feed
     async with feed.listen(int(since) if since.isdecimal() and len(since) < 19 else None) as (first, listener):
         gone = asyncio.ensure_future(_until_closed(websocket))
         try:

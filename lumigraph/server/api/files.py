@@ -16,14 +16,14 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import JSONResponse, Response
 
 from lumigraph.server.files import content_type, filenames, project_files, safe_open
-from lumigraph.server.files.body_writer import Sink, StreamedRoute, Turn, pour
+from lumigraph.server.files.body_writer import FileSink, StreamedRoute, WriteTurn, pour
 from lumigraph.server.files.downloads import send_file
-from lumigraph.server.files.quotas import Ledger, Limits, check_free, check_size
+from lumigraph.server.files.quotas import Limits, QuotaLedger, check_free, check_size
 from lumigraph.server.problems import Problem, documented
 from lumigraph.wire.files import StoredFile
 
 
-def router(root_of: Callable[[str], Path], limits: Limits, ledger: Ledger) -> APIRouter:
+def router(root_of: Callable[[str], Path], limits: Limits, ledger: QuotaLedger) -> APIRouter:
     """Routes below /files of a project."""
     made = APIRouter(prefix="/files", route_class=StreamedRoute)
     Root = Annotated[Path, Depends(root_of)]
@@ -77,10 +77,10 @@ def router(root_of: Callable[[str], Path], limits: Limits, ledger: Ledger) -> AP
                 return project_files.place(root, folder, partial, parts, overwrite)
 
         try:
-            sink = Sink(
+            sink = FileSink(
                 descriptor, 0, limits.file_bytes, limits, lambda head: content_type.check_head(head, suffix), grow
             )
-            await pour(request, sink, Turn())
+            await pour(request, sink, WriteTurn())
             stored, replaced = await asyncio.to_thread(finish)
         except BaseException:
             drop(root, partial)
@@ -108,7 +108,13 @@ def router(root_of: Callable[[str], Path], limits: Limits, ledger: Ledger) -> AP
 
 
 def begin(
-    root: Path, partial: str, parts: filenames.Parts, overwrite: bool, declared: int, limits: Limits, ledger: Ledger
+    root: Path,
+    partial: str,
+    parts: filenames.Parts,
+    overwrite: bool,
+    declared: int,
+    limits: Limits,
+    ledger: QuotaLedger,
 ) -> int:
     """A new, empty file to write to, locked. Raises Problem 409, 413 or 507 where it cannot end well."""
     project_files.check_free_name(root, parts, overwrite)

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Body, Header, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from lumigraph.jobs.store import ConflictError, NotFoundError, Order, id_of, new_id
+from lumigraph.jobs.store import ConflictError, JobSpec, NotFoundError, id_of, new_id
 from lumigraph.server.api.projects import ID, Known, ProjectId
 from lumigraph.server.files.downloads import send_file
 from lumigraph.server.problems import Problem, documented
-from lumigraph.server.state import Service
+from lumigraph.server.state import ServerState
 from lumigraph.wire.events import Event, from_line
 from lumigraph.wire.resources import (
     Artifact,
@@ -92,7 +92,7 @@ def ask(
 @router.post("/projects/{project}/scan", status_code=202, responses=documented(404, 409, 503, 507))
 def scan(project: ProjectId, scan: Scan, service: Known, key: Key = None, priority: Priority = 0) -> list[Job]:
     """All of it, as jobs that wait for each other."""
-    chain: list[Order] = []
+    chain: list[JobSpec] = []
 
     def then(asked: Asked) -> str:
         needs = (chain[-1].id,) if chain else ()
@@ -157,7 +157,7 @@ def resume(job: JobId, service: Known) -> Job:
 @router.patch("/jobs/{job}", responses=documented(404, 409, 507))
 def prioritise(job: JobId, body: Prioritised, service: Known) -> Job:
     """Another place in the queue."""
-    return found(lambda one: service.store.prioritise(one, body.priority), job)
+    return found(lambda one: service.store.set_priority(one, body.priority), job)
 
 
 @router.get("/jobs/{job}/events", responses=documented(404))
@@ -244,7 +244,7 @@ def evaluation(project: ProjectId, run: Annotated[str, Path(pattern=ID)], servic
 
 
 def order_of(
-    service: Service,
+    service: ServerState,
     project: str,
     asked: Asked,
     *,
@@ -252,7 +252,7 @@ def order_of(
     priority: int = 0,
     needs: tuple[str, ...] = (),
     hook: str | None = None,
-) -> Order:
+) -> JobSpec:
     """How heavy a job is, and what it must not run beside. Raises Problem 422 where no method knows what it asks."""
     service.catalogue.check(asked)
     if hook is not None and urlsplit(hook).netloc not in service.hook_hosts:
@@ -263,10 +263,10 @@ def order_of(
         lane = f"run:{asked.run or job_id}"
     elif isinstance(asked, SampleJob | PoseJob):
         lane = f"project:{project}"
-    return Order(asked, needs, key, priority, ALL_CORES if heavy else 1, 0, lane, hook, job_id)
+    return JobSpec(asked, needs, key, priority, ALL_CORES if heavy else 1, 0, lane, hook, job_id)
 
 
-def submitted(service: Service, project: str, orders: list[Order]) -> list[Job]:
+def submitted(service: ServerState, project: str, orders: list[JobSpec]) -> list[Job]:
     service.project_folder(project)
     try:
         jobs = service.store.submit(project, orders)
@@ -288,7 +288,7 @@ def found(look: Callable[[str], T], name: str) -> T:
         raise Problem(409, "Conflict", str(error)) from error
 
 
-def _record(service: Service, project: str, run: str, name: str) -> JsonValue:
+def _record(service: ServerState, project: str, run: str, name: str) -> JsonValue:
     """A JSON file of a run's folder."""
     found(service.store.project, project)
     file = service.folder.project(project) / "runs" / run / name

@@ -18,7 +18,7 @@ from lumigraph.server.api.projects import ID, Known, ProjectId
 from lumigraph.server.files import filenames, project_files, safe_open
 from lumigraph.server.files.downloads import send_file
 from lumigraph.server.problems import Problem, documented
-from lumigraph.server.state import Service
+from lumigraph.server.state import ServerState
 from lumigraph.wire.previews import RunSummary, ShownCapture, ShownEvaluation, ShownRun, Usage
 
 SHOWN, RUNS = "shown", "runs"
@@ -115,7 +115,7 @@ def run_file(project: ProjectId, run: RunId, name: ShownName, service: Known, re
 # ---- finding
 
 
-def _folder(service: Service, project: str) -> FilePath:
+def _folder(service: ServerState, project: str) -> FilePath:
     """Also of a project in the bin, which can be looked at. Raises Problem 404."""
     found(service.store.project, project)
     return service.folder.project(project)
@@ -129,7 +129,7 @@ def _sent(request: Request, root: FilePath, name: str) -> Response:
     return response
 
 
-def _covers(folder: FilePath, service: Service, project: str) -> Iterator[tuple[FilePath, str]]:
+def _covers(folder: FilePath, service: ServerState, project: str) -> Iterator[tuple[FilePath, str]]:
     """(folder, name) of pictures that could stand for a project, the best first."""
     for summary, shown in _runs(folder, service, project):
         if shown is not None and shown.views:
@@ -143,7 +143,7 @@ def _covers(folder: FilePath, service: Service, project: str) -> Iterator[tuple[
         yield folder / project_files.FILES, first
 
 
-def _runs(folder: FilePath, service: Service, project: str) -> list[tuple[RunSummary, ShownRun | None]]:
+def _runs(folder: FilePath, service: ServerState, project: str) -> list[tuple[RunSummary, ShownRun | None]]:
     """The runs of a project, newest first; those that cannot be read are passed over."""
     created = {job.id: job.created for job in service.store.jobs(project, limit=MOST_JOBS)}
     listed = []

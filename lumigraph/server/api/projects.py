@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from lumigraph.jobs.store import ConflictError, NotFoundError
 from lumigraph.server.files import project_removal
 from lumigraph.server.problems import Problem, documented
-from lumigraph.server.state import Service, service_of
+from lumigraph.server.state import ServerState, server_state
 from lumigraph.wire.resources import Project
 
 ID = r"^[a-z0-9]{16}$"
 ProjectId = Annotated[str, Path(pattern=ID, description="id of a project", examples=["k3v9x2m4q8w1z7n5"])]
-Known = Annotated[Service, Depends(service_of)]
+Known = Annotated[ServerState, Depends(server_state)]
 
 router = APIRouter(tags=["projects"])
 
@@ -82,15 +82,15 @@ def restore(project: ProjectId, service: Known) -> Project:
     return _changed(service, project, deleted=False)
 
 
-def _found(service: Service, project: str) -> Project:
+def _found(service: ServerState, project: str) -> Project:
     try:
         return service.store.project(project)
     except NotFoundError as error:
         raise Problem(404, "No such project", str(error)) from error
 
 
-def _changed(service: Service, project: str, name: str | None = None, deleted: bool | None = None) -> Project:
+def _changed(service: ServerState, project: str, name: str | None = None, deleted: bool | None = None) -> Project:
     try:
-        return service.store.change_project(project, name, deleted)
+        return service.store.update_project(project, name, deleted)
     except NotFoundError as error:
         raise Problem(404, "No such project", str(error)) from error

@@ -31,8 +31,8 @@ from starlette.responses import Response
 
 from lumigraph.server.api import files
 from lumigraph.server.files import content_type, filenames, project_files, safe_open
-from lumigraph.server.files.body_writer import Sink, StreamedRoute, Turn, pour
-from lumigraph.server.files.quotas import Ledger, Limits, check_free, check_size
+from lumigraph.server.files.body_writer import FileSink, StreamedRoute, WriteTurn, pour
+from lumigraph.server.files.quotas import Limits, QuotaLedger, check_free, check_size
 from lumigraph.server.problems import Problem, documented
 
 VERSION = "1.0.0"
@@ -81,8 +81,8 @@ def router(folder_of: Callable[[str], Path], limits: Limits | None = None) -> AP
     """Routes below /projects/{project}: uploads and files. `folder_of` gives the folder of a project, which exists, or
     raises Problem 404; it is called in a thread."""
     bounds = limits or Limits()
-    ledger = Ledger(bounds, lambda root: count(root))
-    turns: dict[tuple[Path, str], Turn] = {}
+    ledger = QuotaLedger(bounds, lambda root: count(root))
+    turns: dict[tuple[Path, str], WriteTurn] = {}
     made = APIRouter(prefix="/projects/{project}", tags=["files"])
     tus = APIRouter(prefix="/uploads", route_class=TusRoute)
 
@@ -92,7 +92,7 @@ def router(folder_of: Callable[[str], Path], limits: Limits | None = None) -> AP
     Root = Annotated[Path, Depends(root_of)]
 
     @contextlib.asynccontextmanager
-    async def turn_at(root: Path, upload: str) -> AsyncIterator[Turn]:
+    async def turn_at(root: Path, upload: str) -> AsyncIterator[WriteTurn]:
         """Waits until whoever writes this upload has stopped, after asking for it."""
         if not ID.fullmatch(upload):
             raise no_such_upload()
@@ -103,7 +103,7 @@ def router(folder_of: Callable[[str], Path], limits: Limits | None = None) -> AP
                     await other.over.wait()
         except TimeoutError:
             raise Problem(423, "Busy", "Another request is still at this upload.", {"retry-after": "5"}) from None
-        turns[root, upload] = turn = Turn()
+        turns[root, upload] = turn = WriteTurn()
         try:
             yield turn
         finally:
@@ -253,7 +253,7 @@ def no_such_upload() -> Problem:
 
 
 async def receive(
-    root: Path, upload: str, at: int, request: Request | None, turn: Turn, limits: Limits, ledger: Ledger
+    root: Path, upload: str, at: int, request: Request | None, turn: WriteTurn, limits: Limits, ledger: QuotaLedger
 ) -> int:
     """The body into the upload, from byte `at` on, and the file to its place if that was all of it. The new offset."""
     expected = checksum(request) if request is not None else None
@@ -261,7 +261,7 @@ async def receive(
     try:
         suffix = filenames.suffix_of(filenames.parts_of(declared.name))
         begins = partial(content_type.check_head, suffix=suffix)
-        sink = Sink(descriptor, at, declared.length, limits, begins, digest=expected[0] if expected else None)
+        sink = FileSink(descriptor, at, declared.length, limits, begins, digest=expected[0] if expected else None)
         verified = expected is None
         try:
             if request is not None:
@@ -285,7 +285,7 @@ async def receive(
     return sink.at
 
 
-def begin(root: Path, upload: str, declared: Declared, ledger: Ledger) -> None:
+def begin(root: Path, upload: str, declared: Declared, ledger: QuotaLedger) -> None:
     """An empty partial file, then its declaration: the second is what counts."""
     parts = filenames.parts_of(declared.name)
     project_files.check_free_name(root, parts, declared.overwrite)
@@ -355,7 +355,7 @@ def open_partial(root: Path, upload: str, at: int) -> tuple[int, Declared]:
     return descriptor, declared
 
 
-def finish(root: Path, upload: str, declared: Declared, limits: Limits, ledger: Ledger) -> None:
+def finish(root: Path, upload: str, declared: Declared, limits: Limits, ledger: QuotaLedger) -> None:
     """Check a file that has all its bytes, and give it its place; or remove it, and raise what is wrong with it.
 
     Safe to repeat after a kill at any point.
@@ -380,7 +380,7 @@ def finish(root: Path, upload: str, declared: Declared, limits: Limits, ledger: 
         ledger.give_back(root, replaced, 1)
 
 
-def abandon(root: Path, upload: str, ledger: Ledger) -> None:
+def abandon(root: Path, upload: str, ledger: QuotaLedger) -> None:
     declared, offset = state(root, upload)
     with safe_open.folder(root, (project_files.UPLOADS,)) as folder:
         safe_open.remove(folder, f"{upload}.json")

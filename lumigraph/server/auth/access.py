@@ -23,7 +23,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lumigraph.server.files.body_writer import Lingering
+from lumigraph.server.files.body_writer import LingeringResponse
 from lumigraph.server.problems import Problem, answer
 from lumigraph.server.static_pages import login
 
@@ -258,7 +258,7 @@ def reads(scope: Scope) -> bool:
 def refusal(scope: Scope, problem: Problem) -> Response:
     """The problem; and, where a body may be on its way that nobody will read, the end of the connection."""
     refused = answer(problem, scope["path"])
-    return refused if scope.get("method", "GET") in SAFE_METHODS else Lingering(refused)
+    return refused if scope.get("method", "GET") in SAFE_METHODS else LingeringResponse(refused)
 
 
 def take_token(scope: Scope) -> str | None:

@@ -32,7 +32,7 @@ class Digest(Protocol):
     def digest(self) -> bytes: ...
 
 
-class Sink:
+class FileSink:
     """An open file that grows from byte `at` to at most byte `most`. `grow(count)` is asked before bytes are added, and
     may refuse; so may `begins(bytes)`, which is shown the first piece of a file, since a film that is none should not
     have to come to its end. Raises Problem 413 or 507, or OSError; what was written until then stays."""
@@ -73,7 +73,7 @@ class Sink:
             left = left[written:]
 
 
-class Turn:
+class WriteTurn:
     """The right to write one file, until somebody else asks for it: the newest connection wins, since an older one to
     the same file is most likely dead without knowing it."""
 
@@ -89,7 +89,7 @@ class Turn:
                 self.timer.reschedule(0)
 
 
-async def pour(request: Request, sink: Sink, turn: Turn) -> None:
+async def pour(request: Request, sink: FileSink, turn: WriteTurn) -> None:
     """All of the body into `sink`. However it ends, what arrived is in the file when this returns or raises:
     ClientDisconnect, Problem 408 (nothing came for a while), 409 (another request took over), 413 or 507, OSError."""
     loop = asyncio.get_running_loop()
@@ -138,12 +138,12 @@ class StreamedRoute(APIRoute):
                 problem = understood(error)
                 if problem is None or request._stream_consumed or request.method not in ("POST", "PUT", "PATCH"):
                     raise
-                return Lingering(answer(problem, request.url.path))
+                return LingeringResponse(answer(problem, request.url.path))
 
         return handle
 
 
-class Lingering(Response):
+class LingeringResponse(Response):
     """Another response, whose connection closes when the client has stopped sending, or soon."""
 
     def __init__(self, inner: Response) -> None:

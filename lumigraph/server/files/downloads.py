@@ -100,7 +100,7 @@ def send_file(
     headers["content-length"] = str(end - start)
     if wanted:
         headers["content-range"] = f"bytes {start}-{end - 1}/{status.st_size}"
-    return Sent(file, start, end, 206 if wanted else 200, headers)
+    return RangeResponse(file, start, end, 206 if wanted else 200, headers)
 
 
 def unchanged(request: Request, tag: str, modified: int) -> bool:
@@ -149,7 +149,7 @@ def disposition(filename: str, kind: str) -> str:
     return f'{kind}; filename="{plain}"' + ("" if plain == exact else f"; filename*=UTF-8''{exact}")
 
 
-class Sent(Response):
+class RangeResponse(Response):
     """The bytes of an open file from `start` to `end`, read in pieces in other threads."""
 
     def __init__(self, file: FileIO, start: int, end: int, status: int, headers: dict[str, str]) -> None:

@@ -26,7 +26,7 @@ def purge(folder: DataFolder, store: Store, project_id: str) -> None:
     gone = own.with_name(own.name + GONE)
     own.rename(gone)
     try:
-        store.forget_project(project_id)
+        store.delete_project(project_id)
     except BaseException:
         gone.rename(own)
         (own / JOBS).unlink()

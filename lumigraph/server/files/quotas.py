@@ -34,7 +34,7 @@ class _Used:
     counted_at: float  # time.monotonic()
 
 
-class Ledger:
+class QuotaLedger:
     """What each project holds. Counted on disk now and then, kept up to date in between.
 
     `count(root)` gives (bytes, files) as they are on disk, with what unfinished uploads have declared.
