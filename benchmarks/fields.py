@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from benchmarks import peak
-from lumigraph.kernels import hashgrid, march, native, splatting
-from lumigraph.kernels.reference import hashgrid as twin
+from lumigraph.kernels import hashgrid, native, ray_marching, splatting
+from lumigraph.kernels.reference import hashgrid as reference
 
 SAMPLES = 1 << 16
 ENTRIES = (15, 17, 19)
 
 # Arithmetic of the networks for one sample: an FMA is two. Backward has twice as much, two matrix products a layer;
 # that it does the forward pass again, and all of the encoding, counts as nothing.
-FLOPS = 2 * hashgrid.WEIGHTS
+FLOPS = 2 * hashgrid.MLP_WEIGHTS
 
 
 def rows(repeats: int = 9) -> Iterator[dict[str, object]]:
@@ -24,18 +24,20 @@ def rows(repeats: int = 9) -> Iterator[dict[str, object]]:
     most = splatting.threads()
     xyz, direction = shell(SAMPLES)
     for log2_entries in ENTRIES:
-        grid = hashgrid.Grid(log2_entries)
-        leaves = [grid.table().mul_(1e4).requires_grad_(), hashgrid.networks().requires_grad_()]
+        grid = hashgrid.HashGrid(log2_entries)
+        leaves = [grid.init_table().mul_(1e4).requires_grad_(), hashgrid.init_mlp_weights().requires_grad_()]
         for threads in sorted({1, most}):
             splatting.set_threads(threads)
             torch.set_num_threads(1)  # its own would spin on the cores that the kernels need, as in training
             try:
                 row = time_field(
-                    lambda a, b, grid=grid: hashgrid.field(grid, a, b, xyz, direction, a.grad), leaves, repeats
+                    lambda a, b, grid=grid: hashgrid.query_field(grid, a, b, xyz, direction, a.grad), leaves, repeats
                 )
                 if log2_entries == 17:
                     torch.set_num_threads(threads)
-                    plain = time_field(lambda a, b, grid=grid: twin.field(grid.levels, a, b, xyz, direction), leaves, 3)
+                    plain = time_field(
+                        lambda a, b, grid=grid: reference.query_field(grid.levels, a, b, xyz, direction), leaves, 3
+                    )
                     row["times_plain_torch"] = round(plain["both"] / row["both"], 1)
                 yield {"case": f"2^{log2_entries}, {threads} threads", "isa": native.isa, **figures(row, threads)}
             finally:
@@ -73,13 +75,13 @@ def shell(samples: int, side: int = 128) -> tuple[Tensor, Tensor]:
     at = (torch.arange(side) + 0.5) / side * 2 - 1
     z, y, x = torch.meshgrid(at, at, at, indexing="ij")
     cells = ((x * x + y * y + z * z).sqrt() - 0.66).abs() < 0.12
-    grid = march.Occupancy(cells[None].to(torch.uint8), torch.zeros(3), 1.0)
+    grid = ray_marching.OccupancyGrid(cells[None].to(torch.uint8), torch.zeros(3), 1.0)
     rays = samples // 32
     eye = torch.nn.functional.normalize(torch.randn(rays, 3, generator=g), dim=1) * 2.6
     aim = (torch.rand(rays, 3, generator=g) - 0.5) * 1.2
     direction = torch.nn.functional.normalize(aim - eye, dim=1)
-    steps = march.Steps(0.0, 10.0, 2 * 3**0.5 / 1024)
-    found = march.march(grid, steps, eye, direction, torch.rand(rays, generator=g))
-    ray = found.ray[:samples]
-    points = eye[ray] + found.distance[:samples, None] * direction[ray]
+    steps = ray_marching.MarchSettings(0.0, 10.0, 2 * 3**0.5 / 1024)
+    found = ray_marching.march_rays(grid, steps, eye, direction, torch.rand(rays, generator=g))
+    ray = found.ray_indices[:samples]
+    points = eye[ray] + found.t[:samples, None] * direction[ray]
     return points * 0.5 + 0.5, direction[ray]

@@ -32,7 +32,7 @@ from benchmarks.fields import shell
 from benchmarks.run import ROOT, commit, record
 from benchmarks.scenes import Scene, blob, pack, unpack
 from lumigraph.kernels import cuda, hashgrid, splatting
-from lumigraph.kernels.reference import hashgrid as twin
+from lumigraph.kernels.reference import hashgrid as reference
 from lumigraph.scene.capture import Capture
 
 COUNTS, SIZES = (100_000, 500_000, 2_000_000), ((800, 800), (1920, 1080))
@@ -46,7 +46,7 @@ Row = dict[str, object]
 def main() -> None:
     args = parse()
     device = torch.device(args.device)
-    if device.type == "cuda" and (why := cuda.missing()) is not None:
+    if device.type == "cuda" and (why := cuda.unavailable_reason()) is not None:
         raise SystemExit(f"{why}; --device cpu tries the script without one")
     name = torch.cuda.get_device_name() if device.type == "cuda" else "processor"
     table = Table(title=f"{name}, torch {torch.__version__}, commit {commit()}")
@@ -101,7 +101,7 @@ def one_step(device: torch.device) -> None:
     scene = blob(1000, (64, 64))
     trainer, photo = trainer_of(scene, device), torch.zeros(3, 64, 64, dtype=torch.uint8, device=device)
     camera = splatting.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size)
-    trainer.step(camera, 3, (0.0, 0.0, 0.0), photo, None, splatting.Photometric())
+    trainer.step(camera, 3, (0.0, 0.0, 0.0), photo, None, splatting.PhotometricLoss())
     finish(device)
 
 
@@ -169,7 +169,7 @@ class Ours:
         width, height = scene.size
         self.photo = torch.randint(0, 255, (3, height, width), dtype=torch.uint8).to(device)
         self.weight = dl(scene).to(device)
-        self.trainer, self.photometric = trainer_of(scene, device), splatting.Photometric()
+        self.trainer, self.photometric = trainer_of(scene, device), splatting.PhotometricLoss()
 
     def forward(self) -> None:
         with torch.no_grad():
@@ -183,7 +183,7 @@ class Ours:
 
     def step(self) -> None:
         background = self.scene.background.tolist()
-        self.trainer.step(self.camera, 3, background, self.photo, None, self.photometric, at_once=False)
+        self.trainer.step(self.camera, 3, background, self.photo, None, self.photometric, synchronize=False)
 
     def gradients(self) -> dict[str, Tensor]:
         self.both()
@@ -291,16 +291,16 @@ def fields(args: argparse.Namespace, device: torch.device) -> Iterator[Row]:
     samples = 1 << (12 if args.quick else 18)
     xyz, direction = (rows.to(device) for rows in shell(samples))
     for log2_entries in (15, 19):
-        grid = hashgrid.Grid(log2_entries)
-        leaves = [grid.table().mul_(1e4).to(device), hashgrid.networks().to(device)]
+        grid = hashgrid.HashGrid(log2_entries)
+        leaves = [grid.init_table().mul_(1e4).to(device), hashgrid.init_mlp_weights().to(device)]
         table, weights = (leaf.requires_grad_() for leaf in leaves)
         table.grad = torch.zeros_like(table)
 
-        def both(table: Tensor = table, weights: Tensor = weights, grid: hashgrid.Grid = grid) -> None:
-            hashgrid.field(grid, table, weights, xyz, direction, table.grad).sum().backward()
+        def both(table: Tensor = table, weights: Tensor = weights, grid: hashgrid.HashGrid = grid) -> None:
+            hashgrid.query_field(grid, table, weights, xyz, direction, table.grad).sum().backward()
 
-        def plain(table: Tensor = table, weights: Tensor = weights, grid: hashgrid.Grid = grid) -> None:
-            twin.field(grid.levels, table, weights, xyz, direction).sum().backward()
+        def plain(table: Tensor = table, weights: Tensor = weights, grid: hashgrid.HashGrid = grid) -> None:
+            reference.query_field(grid.levels, table, weights, xyz, direction).sum().backward()
 
         row: Row = {"case": f"{samples:,} samples, tables of 2^{log2_entries}"}
         for name, work in (("", both), ("plain_torch_", plain)):

@@ -88,4 +88,4 @@ def _live_pairs(means: Tensor, conics: Tensor, opacities: Tensor, width: int, he
     alpha = torch.where(alpha >= reference.ALPHA_MIN, alpha.clamp_max(reference.ALPHA_MAX), 0)
     after = torch.cumprod(1 - alpha, 0)
     before = torch.cat([torch.ones_like(after[:1]), after[:-1]])
-    return int(((alpha > 0) & (before > reference.STOP)).sum())
+    return int(((alpha > 0) & (before > reference.MIN_TRANSMITTANCE)).sum())

@@ -28,7 +28,7 @@ from lumigraph.extract.mesh import MeshConfig, mesh
 from lumigraph.extract.view_selection import Views
 from lumigraph.formats import ply, sog, spz
 from lumigraph.formats.gltf import gltf_format as gltf
-from lumigraph.kernels.raster import raster
+from lumigraph.kernels.rasterize import rasterize
 from lumigraph.scene.assets import Mesh, Splats
 from lumigraph.scene.cameras import Cameras, project
 from lumigraph.scene.field import Field
@@ -164,7 +164,7 @@ def pictured(made: Mesh, camera: Cameras) -> Tensor:
     assert made.uv is not None and made.texture is not None
     pixels, depths = project(camera, made.vertices)
     corners = torch.cat([pixels[0].nan_to_num(0.0), depths[0][:, None]], 1)
-    drawn = raster(corners, made.faces, camera.size(0))
+    drawn = rasterize(corners, made.faces, camera.size(0))
     assert drawn.weights is not None
     uv = (made.uv[made.faces[drawn.face.clamp(min=0).long()].long()] * drawn.weights[..., None]).sum(-2)
     picture = made.texture.permute(2, 0, 1)[None].float() / 255

@@ -106,7 +106,7 @@ def agreed(maps: Maps, tolerance: float) -> Maps:
     if len(maps.views) < 2:
         return maps
     within = tolerance + 2 * maps.views.pixel(torch.where(maps.surface, maps.depth, 0.0))
-    agree, against = tsdf.support(maps.depth, maps.views.rows(), beside(maps.views, NEIGHBOURS), within)
+    agree, against = tsdf.count_agreeing_views(maps.depth, maps.views.rows(), beside(maps.views, NEIGHBOURS), within)
     yes, no = agree.float(), against.float()
     weight = maps.weight * (1 + yes) / (1 + yes + 2 * no)
     lone = maps.surface & (yes < no)

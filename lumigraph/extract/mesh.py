@@ -100,7 +100,7 @@ def _pieces(maps: Maps, config: MeshConfig, closed: bool) -> Generator[Event, No
     # Slanted and next to an edge a pixel says as much here as any other: who counts it less wears outlines away.
     maps = replace(maps, weight=(maps.weight > 0).float())
     lattice, began = lattice_of(box, config.resolution), time.monotonic()
-    known = agreed(maps, 2 * lattice.voxel)
+    known = agreed(maps, 2 * lattice.voxel_size)
     vertices, faces = surface(known, lattice, closed)
     near = None
     if core is not None:
@@ -109,7 +109,7 @@ def _pieces(maps: Maps, config: MeshConfig, closed: bool) -> Generator[Event, No
     if core is None or near is None:
         vertices, faces = mesh_operations.larger_parts(vertices, faces, config.part)
         yield Progress(stage="fuse", done=total, total=total)
-        return known, [(vertices, faces, 1.0)], lattice.voxel
+        return known, [(vertices, faces, 1.0)], lattice.voxel_size
     # Of a room seen from within even what is whole comes in many parts: they are judged by their width, not their area.
     bounds, share = core
     within = ((vertices > bounds[0]) & (vertices < bounds[1])).all(1)
@@ -125,24 +125,24 @@ def _pieces(maps: Maps, config: MeshConfig, closed: bool) -> Generator[Event, No
 def _near(maps: Maps, bounds: Tensor, resolution: int) -> tuple[Maps, tuple[Tensor, Tensor], float] | None:
     """The maps, surface and voxel of a part alone; None where it holds no surface."""
     lattice = lattice_of(bounds, resolution)
-    known = agreed(maps, 2 * lattice.voxel)
+    known = agreed(maps, 2 * lattice.voxel_size)
     try:
-        return known, surface(known, lattice, closed=False), lattice.voxel
+        return known, surface(known, lattice, closed=False), lattice.voxel_size
     except FormatError:
         return None
 
 
-def lattice_of(box: Tensor, resolution: int) -> tsdf.Lattice:
+def lattice_of(box: Tensor, resolution: int) -> tsdf.VoxelGrid:
     """Voxels in and a little around `box` (2, 3), `resolution` along its longest side."""
     low, high = box.double()
     voxel = max(float((high - low).amax()) / resolution, 1e-12)
-    blocks = [math.ceil((float(side) / voxel + 2 * BORDER + 1) / tsdf.SIDE) for side in high - low]
-    origin = (low + high) / 2 - voxel / 2 * (torch.tensor(blocks, dtype=torch.float64) * tsdf.SIDE - 1)
+    blocks = [math.ceil((float(side) / voxel + 2 * BORDER + 1) / tsdf.BLOCK_SIDE) for side in high - low]
+    origin = (low + high) / 2 - voxel / 2 * (torch.tensor(blocks, dtype=torch.float64) * tsdf.BLOCK_SIDE - 1)
     x, y, z = origin.tolist()
-    return tsdf.Lattice((x, y, z), voxel, (blocks[0], blocks[1], blocks[2]))
+    return tsdf.VoxelGrid((x, y, z), voxel, (blocks[0], blocks[1], blocks[2]))
 
 
-def surface(maps: Maps, lattice: tsdf.Lattice, closed: bool) -> tuple[Tensor, Tensor]:
+def surface(maps: Maps, lattice: tsdf.VoxelGrid, closed: bool) -> tuple[Tensor, Tensor]:
     """vertices (V, 3) in the world, faces (F, 3): of the level that looks most like the field. Raises FormatError where
     there is no surface.
 
@@ -154,10 +154,10 @@ def surface(maps: Maps, lattice: tsdf.Lattice, closed: bool) -> tuple[Tensor, Te
         maps.weight,
         maps.views.rows(),
         lattice,
-        truncation=TRUNCATION * lattice.voxel,
-        least=1e-3,
-        carve=min(CARVED, len(maps.views)),
-        inside=closed,
+        truncation=TRUNCATION * lattice.voxel_size,
+        min_weight=1e-3,
+        carving_views=min(CARVED, len(maps.views)),
+        unseen_is_inside=closed,
     )
     best, likeness = None, -math.inf
     for level in LEVELS:
@@ -165,8 +165,8 @@ def surface(maps: Maps, lattice: tsdf.Lattice, closed: bool) -> tuple[Tensor, Te
         vertices, faces = marching_cubes.march_cubes(raised, 1.0 if closed else math.nan)
         if not len(faces):
             break
-        vertices, faces = mesh_operations.compact(vertices * lattice.voxel + torch.tensor(lattice.origin), faces)
-        found = _likeness(vertices, faces, maps, TRUNCATION * lattice.voxel)
+        vertices, faces = mesh_operations.compact(vertices * lattice.voxel_size + torch.tensor(lattice.origin), faces)
+        found = _likeness(vertices, faces, maps, TRUNCATION * lattice.voxel_size)
         if best is not None and found < likeness + GAIN:
             break
         best, likeness = (vertices, faces), found

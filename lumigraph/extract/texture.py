@@ -18,8 +18,8 @@ from torch.nn.functional import max_pool2d, normalize
 from lumigraph.extract import mesh_operations
 from lumigraph.extract.depth_maps import Maps
 from lumigraph.extract.view_selection import Views
-from lumigraph.kernels import bake as baking
-from lumigraph.kernels.raster import raster
+from lumigraph.kernels import colour_baking
+from lumigraph.kernels.rasterize import rasterize
 from lumigraph.scene.cameras import project
 from lumigraph.scene.images import to_uint8
 
@@ -95,7 +95,7 @@ class Painter:
     def colours(self, xyz: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
         """Points on the surface (P, 3) -> (P, 3) of 0..1, (P,) bool whether any view shows them."""
         given = (self.maps.rgb, self.own, self.trust, self.maps.views.rows())
-        rgb, weight = baking.bake(*given, xyz, normals, self.tolerance)
+        rgb, weight = colour_baking.bake_colours(*given, xyz, normals, self.tolerance)
         return rgb, weight > 0
 
     def of_vertices(self) -> Tensor:
@@ -111,7 +111,7 @@ def painter(vertices: Tensor, faces: Tensor, normals: Tensor, maps: Maps, tolera
 def paint(painter: Painter, page: Page, side: int, of_vertices: Tensor) -> Tensor:
     """The texture (side, side, 3) uint8. What no view shows has the colours (V, 3) of the vertices around it."""
     corners = torch.cat([page.uv * side, torch.ones(len(page.uv), 1)], 1)
-    drawn = raster(corners, page.faces, (side, side))
+    drawn = rasterize(corners, page.faces, (side, side))
     assert drawn.weights is not None
     inked = drawn.face >= 0
     which = page.origin[page.faces[drawn.face[inked].long()].long()]  # (T, 3) corners of each texel's face
@@ -139,7 +139,7 @@ def drawn(vertices: Tensor, faces: Tensor, views: Views, i: int) -> Tensor:
     """(H, W) depth of the mesh in view `i`, infinite where there is none."""
     pixels, depths = project(views.cameras[i], vertices)
     corners = torch.cat([pixels.nan_to_num(0.0), torch.where(pixels[..., 0].isnan(), 0.0, depths)[..., None]], -1)
-    return raster(corners[0], faces, views.size, weights=False).depth
+    return rasterize(corners[0], faces, views.size, weights=False).depth
 
 
 def spread(values: Tensor, known: Tensor, faces: Tensor) -> Tensor:

@@ -56,26 +56,26 @@ def voxels(
     maps = _turned(maps, turn)
     box = box_of(maps)
     lattice = lattice_of(box, config.resolution)
-    maps = agreed(maps, 2 * lattice.voxel)
-    truncation = TRUNCATION * lattice.voxel
+    maps = agreed(maps, 2 * lattice.voxel_size)
+    truncation = TRUNCATION * lattice.voxel_size
     volume = tsdf.fuse(
         maps.depth,
         maps.weight,
         maps.views.rows(),
         lattice,
         truncation=truncation,
-        least=1e-3,
-        carve=min(CARVED, len(maps.views)),
-        inside=config.unseen == "inside",
+        min_weight=1e-3,
+        carving_views=min(CARVED, len(maps.views)),
+        unseen_is_inside=config.unseen == "inside",
     )
     index, distance, feet = _near(volume)
     if not len(index):
         raise FormatError("what the cameras see of this field does not make a surface; train it longer")
-    bx, by, bz = (tsdf.SIDE * count for count in lattice.blocks)
+    bx, by, bz = (tsdf.BLOCK_SIDE * count for count in lattice.blocks)
     grid = Grid(
         torch.tensor(lattice.origin, dtype=torch.float64),
         torch.eye(3).double(),
-        lattice.voxel,
+        lattice.voxel_size,
         (bx, by, bz),
         truncation,
     )
@@ -96,24 +96,24 @@ def _turned(maps: Maps, turn: Tensor) -> Maps:
     return replace(maps, views=replace(maps.views, cameras=replace(cameras, world_from_cam=poses)))
 
 
-def _near(volume: tsdf.Volume) -> tuple[Tensor, Tensor, Tensor]:
+def _near(volume: tsdf.TsdfVolume) -> tuple[Tensor, Tensor, Tensor]:
     """index (N, 3) of x, y, z of the voxels whose distance is known, distance (N,) / truncation, and the index (N, 3)
     of the voxel that holds the nearest of the surface."""
-    filled = (volume.blocks == tsdf.INSIDE).nonzero()
+    filled = (volume.blocks == tsdf.BLOCK_INSIDE).nonzero()
     near = volume.values < 1  # so not NaN
-    count = int(near.sum()) + len(filled) * tsdf.SIDE**3
+    count = int(near.sum()) + len(filled) * tsdf.BLOCK_SIDE**3
     if count > MOST:
         raise FormatError(f"{count:,} voxels are more than the {MOST:,} that can be held; ask for a lower resolution")
     corners = torch.empty(len(volume.values), 3, dtype=torch.int64)
     known = (volume.blocks >= 0).nonzero()
-    corners[volume.blocks[volume.blocks >= 0].long()] = known * tsdf.SIDE  # z, y, x
+    corners[volume.blocks[volume.blocks >= 0].long()] = known * tsdf.BLOCK_SIDE  # z, y, x
     block, *inner = near.nonzero().T
     index = corners[block] + torch.stack(inner, 1)
     slope = TRUNCATION * torch.stack(torch.gradient(volume.values, dim=(1, 2, 3)), -1)[near].nan_to_num(0.0)
     distance = volume.values[near] / slope.norm(dim=1).clamp(min=1)
     feet = (index - normalize(slope, dim=1) * (distance * TRUNCATION)[:, None]).round().long()
-    inner_cube = torch.cartesian_prod(*[torch.arange(tsdf.SIDE)] * 3)
-    deep = (filled[:, None] * tsdf.SIDE + inner_cube).reshape(-1, 3)
+    inner_cube = torch.cartesian_prod(*[torch.arange(tsdf.BLOCK_SIDE)] * 3)
+    deep = (filled[:, None] * tsdf.BLOCK_SIDE + inner_cube).reshape(-1, 3)
     index, feet = torch.cat([index, deep]).flip(1), torch.cat([feet, deep]).flip(1)
     return index, torch.cat([distance, torch.full((len(deep),), -1.0)]), feet
 

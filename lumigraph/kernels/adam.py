@@ -9,14 +9,14 @@ from torch import Tensor
 
 from lumigraph.kernels import cuda
 from lumigraph.kernels.native import native
-from lumigraph.kernels.operations import check, compiled, launch, operation
+from lumigraph.kernels.operations import check_tensor, has_compiled_kernel, launch, register_operation
 
 
 class Adam:
     """Moments of some parameters. Where nothing was ever learned, as in most of a hash table, nothing moves."""
 
     def __init__(self, parameters: Sequence[Tensor], beta1: float = 0.9, beta2: float = 0.99, epsilon: float = 1e-15):
-        self.parameters, self.taken = list(parameters), 0
+        self.parameters, self.step_count = list(parameters), 0
         self.m = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
         self.v = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
@@ -25,16 +25,16 @@ class Adam:
     def step(self, rates: Sequence[float]) -> None:
         """One step with the parameters' gradients, each with its learning rate; they are zero afterwards, to be added
         to."""
-        self.taken += 1
+        self.step_count += 1
         for p, m, v, rate in zip(self.parameters, self.m, self.v, rates, strict=True):
             assert p.grad is not None
-            if compiled(p):
-                _adam(p.detach(), p.grad, m, v, rate, self.beta1, self.beta2, self.epsilon, self.taken)
+            if has_compiled_kernel(p):
+                _adam(p.detach(), p.grad, m, v, rate, self.beta1, self.beta2, self.epsilon, self.step_count)
             else:
                 m.lerp_(p.grad, 1 - self.beta1)
                 v.lerp_(p.grad * p.grad, 1 - self.beta2)
-                size = (v / (1 - self.beta2**self.taken)).sqrt_().add_(self.epsilon)
-                p.addcdiv_(m, size, value=-rate / (1 - self.beta1**self.taken))
+                size = (v / (1 - self.beta2**self.step_count)).sqrt_().add_(self.epsilon)
+                p.addcdiv_(m, size, value=-rate / (1 - self.beta1**self.step_count))
                 p.grad.zero_()
 
 
@@ -45,14 +45,14 @@ def _adam_cuda(
     p: Tensor, g: Tensor, m: Tensor, v: Tensor, rate: float, beta1: float, beta2: float, epsilon: float, step: int
 ) -> None:
     for name, x in (("parameter", p), ("gradient", g), ("m", m), ("v", v)):
-        check(name, x, tuple(p.shape), p)
+        check_tensor(name, x, tuple(p.shape), p)
     corrected = rate / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step)
     settings = struct.pack("@5f", *corrected, beta1, beta2, epsilon)
     if n := p.numel():
         launch(p, "adam_step", -(-n // cuda.THREADS), n, p, g, m, v, settings)
 
 
-_adam = operation(
+_adam = register_operation(
     "adam(Tensor(a!) p, Tensor(b!) g, Tensor(c!) m, Tensor(d!) v, float rate, float beta1, float beta2, float epsilon, "
     "int step) -> ()",
     native.adam,

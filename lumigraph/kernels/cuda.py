@@ -107,7 +107,7 @@ def cache_folder() -> Path:
     return Path(given) if given else platformdirs.user_cache_path("lumigraph")
 
 
-def cached(source: str, architecture: str, versions: str, defines: Sequence[str] = ()) -> bytes:
+def load_or_compile(source: str, architecture: str, versions: str, defines: Sequence[str] = ()) -> bytes:
     """As `compile_program`, at most once for each source, architecture and `versions` of compiler and driver. A folder
     that cannot be written, or a damaged file, costs the time to compile and nothing else."""
     parts = [source, (SOURCES / source).read_text(), *headers().values(), architecture, versions, *OPTIONS, *defines]
@@ -134,7 +134,7 @@ def cached(source: str, architecture: str, versions: str, defines: Sequence[str]
 # ---- a GPU
 
 
-class Gpu:
+class CudaLauncher:
     """Kernels on one NVIDIA GPU, launched into torch's current stream."""
 
     def __init__(self, device: torch.device, defines: Sequence[str] = ()) -> None:
@@ -144,7 +144,9 @@ class Gpu:
             torch.zeros(1, device=device)  # the context exists from here
             major, minor = torch.cuda.get_device_capability(device)
             versions = f"nvrtc {_done(nvrtc.nvrtcVersion())} driver {_done(driver.cuDriverGetVersion())}"
-            of = functools.partial(cached, architecture=f"sm_{major}{minor}", versions=versions, defines=defines)
+            of = functools.partial(
+                load_or_compile, architecture=f"sm_{major}{minor}", versions=versions, defines=defines
+            )
             with ThreadPoolExecutor() as pool:
                 cubins = dict(zip(programs(), pool.map(of, programs()), strict=True))
             self._functions = {}
@@ -188,16 +190,16 @@ def c_value(argument: Argument) -> Any:
 
 
 @functools.cache
-def launcher(device: torch.device) -> Launcher:
+def get_launcher(device: torch.device) -> Launcher:
     """For tensors of this device, which has an index. Raises CudaError where its kernels cannot be had."""
-    why = missing()
+    why = unavailable_reason()
     if why is not None:
         raise CudaError(why)
-    return Gpu(device)
+    return CudaLauncher(device)
 
 
 @functools.cache
-def missing() -> str | None:
+def unavailable_reason() -> str | None:
     """Why no GPU can be used here, in a sentence; None where one can."""
     if not torch.cuda.is_available():
         return (

@@ -18,57 +18,63 @@ from torch import Tensor
 
 from lumigraph.kernels import cuda
 from lumigraph.kernels.native import native
-from lumigraph.kernels.operations import check, compiled, launch, operation
-from lumigraph.kernels.reference import hashgrid as twin
+from lumigraph.kernels.operations import check_tensor, has_compiled_kernel, launch, register_operation
+from lumigraph.kernels.reference import hashgrid as reference
 
-SHAPES, WEIGHTS, FEATURES = twin.SHAPES, twin.WEIGHTS, twin.FEATURES
+MLP_SHAPES, MLP_WEIGHTS = reference.MLP_SHAPES, reference.MLP_WEIGHTS
+FEATURES_PER_LEVEL, LEVEL_COUNT = reference.FEATURES_PER_LEVEL, reference.LEVEL_COUNT
 
 
-class Grid:
-    """The layout of a table: up to 2^log2_entries rows a level, cells from 1/coarsest to 1/finest of the unit cube."""
+class HashGrid:
+    """The layout of a table: up to 2^log2_hashmap_size rows a level, cells from 1/base_resolution to 1/max_resolution
+    of the unit cube."""
 
-    def __init__(self, log2_entries: int = 17, coarsest: int = 16, finest: int = 1024) -> None:
-        if not (8 <= log2_entries <= 24 and 1 <= coarsest <= finest <= 1 << 20):
-            raise ValueError("a grid has 2^8 to 2^24 entries a level and 1 <= coarsest <= finest <= 2^20 cells")
-        self.log2_entries, self.shape = log2_entries, (log2_entries, coarsest, finest)
-        self.levels = twin.levels_of(*self.shape)
+    def __init__(self, log2_hashmap_size: int = 17, base_resolution: int = 16, max_resolution: int = 1024) -> None:
+        if not (8 <= log2_hashmap_size <= 24 and 1 <= base_resolution <= max_resolution <= 1 << 20):
+            raise ValueError(
+                "a grid has 2^8 to 2^24 entries a level and 1 <= base_resolution <= max_resolution <= 2^20 cells"
+            )
+        self.log2_hashmap_size, self.shape = log2_hashmap_size, (log2_hashmap_size, base_resolution, max_resolution)
+        self.levels = reference.build_levels(*self.shape)
         self.native = native.Grid([tuple(level) for level in self.levels])
-        self.entries = int(self.native.entries)
+        self.table_rows = int(self.native.entries)
 
     @functools.cached_property
     def packed(self) -> bytes:
         """`struct Grid` of csrc/hashgrid_cuda.cu."""
         return b"".join(struct.pack("@f3I?3x", *level) for level in self.levels)
 
-    def table(self, generator: torch.Generator | None = None) -> Tensor:
+    def init_table(self, generator: torch.Generator | None = None) -> Tensor:
         """(entries, 2) to begin with: uniform in +-1e-4."""
-        return (torch.rand(self.entries, FEATURES, generator=generator) * 2 - 1) * 1e-4
+        return (torch.rand(self.table_rows, FEATURES_PER_LEVEL, generator=generator) * 2 - 1) * 1e-4
 
 
-def networks(generator: torch.Generator | None = None) -> Tensor:
-    """(WEIGHTS,) to begin with: uniform, of a variance that keeps the signal's (He et al. 2015)."""
-    parts = [(torch.rand(out * of, generator=generator) * 2 - 1) * (6 / of) ** 0.5 for out, of in SHAPES]
+def init_mlp_weights(generator: torch.Generator | None = None) -> Tensor:
+    """(MLP_WEIGHTS,) to begin with: uniform, of a variance that keeps the signal's (He et al. 2015)."""
+    parts = [(torch.rand(out * of, generator=generator) * 2 - 1) * (6 / of) ** 0.5 for out, of in MLP_SHAPES]
     return torch.cat(parts)
 
 
-def field(
-    grid: Grid, table: Tensor, weights: Tensor, xyz: Tensor, direction: Tensor, into: Tensor | None = None
+def query_field(
+    grid: HashGrid, table: Tensor, weights: Tensor, xyz: Tensor, direction: Tensor, table_grad: Tensor | None = None
 ) -> Tensor:
     """xyz (S, 3) in the unit cube, direction (S, 3) of length 1 -> (S, 4) density, red, green, blue.
 
-    Differentiable in table (entries, 2) and weights (WEIGHTS,). into: `table.grad` where it exists already: the
-    compiled kernel adds to it in place instead of handing on a second table to be added.
+    Differentiable in table (entries, 2) and weights (MLP_WEIGHTS,). table_grad: `table.grad` where it exists already:
+    the compiled kernel adds to it in place instead of handing on a second table to be added.
     """
-    if not compiled(table, weights, xyz, direction):
-        return twin.field(grid.levels, table, weights, xyz, direction)
-    return cast(Tensor, cast(Any, _Field).apply(table, weights, xyz.contiguous(), direction.contiguous(), grid, into))
+    if not has_compiled_kernel(table, weights, xyz, direction):
+        return reference.query_field(grid.levels, table, weights, xyz, direction)
+    return cast(
+        Tensor, cast(Any, _Field).apply(table, weights, xyz.contiguous(), direction.contiguous(), grid, table_grad)
+    )
 
 
-def density(grid: Grid, table: Tensor, weights: Tensor, xyz: Tensor) -> Tensor:
+def query_density(grid: HashGrid, table: Tensor, weights: Tensor, xyz: Tensor) -> Tensor:
     """(S,) the density alone, without gradients: what a grid of occupied cells asks for."""
-    if not compiled(table, weights, xyz):
+    if not has_compiled_kernel(table, weights, xyz):
         with torch.no_grad():
-            return twin.density(grid.levels, table, weights, xyz)
+            return reference.query_density(grid.levels, table, weights, xyz)
     found: Tensor = _density(table.detach(), weights.detach(), xyz.contiguous(), grid.shape)
     return found
 
@@ -76,20 +82,26 @@ def density(grid: Grid, table: Tensor, weights: Tensor, xyz: Tensor) -> Tensor:
 class _Field(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, table: Tensor, weights: Tensor, xyz: Tensor, direction: Tensor, grid: Grid, into: Tensor | None
+        ctx: Any,
+        table: Tensor,
+        weights: Tensor,
+        xyz: Tensor,
+        direction: Tensor,
+        grid: HashGrid,
+        table_grad: Tensor | None,
     ) -> Tensor:
         out, encoded = _forward(table.detach(), weights.detach(), xyz, direction, grid.shape)
         ctx.save_for_backward(table, weights, xyz, direction, encoded)
-        ctx.grid, ctx.into = grid, into
+        ctx.grid, ctx.table_grad = grid, table_grad
         return cast(Tensor, out)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         table, weights, xyz, direction, encoded = ctx.saved_tensors
-        g_table = torch.zeros_like(table) if ctx.into is None else ctx.into
+        g_table = torch.zeros_like(table) if ctx.table_grad is None else ctx.table_grad
         given = (table.detach(), weights.detach(), xyz, direction, encoded, gradients[0].contiguous())
         g_weights = _backward(*given, ctx.grid.shape, g_table)
-        return None if ctx.into is not None else g_table, g_weights, None, None, None, None
+        return None if ctx.table_grad is not None else g_table, g_weights, None, None, None, None
 
 
 # ---- the operations
@@ -98,14 +110,14 @@ _scratch = native.Scratch()
 
 
 @functools.lru_cache(64)
-def grid_of(log2_entries: int, coarsest: int, finest: int) -> Grid:
-    return Grid(log2_entries, coarsest, finest)
+def grid_of(log2_hashmap_size: int, base_resolution: int, max_resolution: int) -> HashGrid:
+    return HashGrid(log2_hashmap_size, base_resolution, max_resolution)
 
 
 def _forward_cpu(
     table: Tensor, weights: Tensor, xyz: Tensor, direction: Tensor, shape: list[int]
 ) -> tuple[Tensor, Tensor]:
-    out, encoded = torch.empty(len(xyz), 4), torch.empty(len(xyz), twin.LEVELS * FEATURES)
+    out, encoded = torch.empty(len(xyz), 4), torch.empty(len(xyz), LEVEL_COUNT * FEATURES_PER_LEVEL)
     native.field_forward(grid_of(*shape).native, table, weights, xyz, direction, out, encoded)
     return out, encoded
 
@@ -133,18 +145,18 @@ def _backward_cpu(
 
 
 BATCH = 128  # samples of a block, as in hashgrid_cuda.cu
-OPERANDS = sum(-(-out // 8) * 8 * of for out, of in SHAPES) // 2  # pairs of weights
+OPERANDS = sum(-(-out // 8) * 8 * of for out, of in MLP_SHAPES) // 2  # pairs of weights
 
 
-def _encode(table: Tensor, weights: Tensor, xyz: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """The encoding, (LEVELS, S, FEATURES) in memory, and the weights as tensor cores read them."""
-    check("table", table, (grid.entries, FEATURES), table)
-    check("weights", weights, (WEIGHTS,), table)
-    check("xyz", xyz, (len(xyz), 3), table)
+def _encode(table: Tensor, weights: Tensor, xyz: Tensor, grid: HashGrid) -> tuple[Tensor, Tensor]:
+    """The encoding, (LEVELS, S, FEATURES_PER_LEVEL) in memory, and the weights as tensor cores read them."""
+    check_tensor("table", table, (grid.table_rows, FEATURES_PER_LEVEL), table)
+    check_tensor("weights", weights, (MLP_WEIGHTS,), table)
+    check_tensor("xyz", xyz, (len(xyz), 3), table)
     n = len(xyz)
-    encoded = table.new_empty(n, twin.LEVELS * FEATURES)
+    encoded = table.new_empty(n, LEVEL_COUNT * FEATURES_PER_LEVEL)
     if n:
-        launch(table, "encode_samples", (-(-n // cuda.THREADS), twin.LEVELS, 1), grid.packed, table, xyz, n, encoded)
+        launch(table, "encode_samples", (-(-n // cuda.THREADS), LEVEL_COUNT, 1), grid.packed, table, xyz, n, encoded)
     return encoded, _operands(weights)[0]
 
 
@@ -157,7 +169,7 @@ def _operands(weights: Tensor) -> tuple[Tensor, Tensor]:
 def _forward_cuda(
     table: Tensor, weights: Tensor, xyz: Tensor, direction: Tensor, shape: list[int]
 ) -> tuple[Tensor, Tensor]:
-    check("direction", direction, tuple(xyz.shape), table)
+    check_tensor("direction", direction, tuple(xyz.shape), table)
     encoded, operands = _encode(table, weights, xyz, grid_of(*shape))
     n, out = len(xyz), table.new_empty(len(xyz), 4)
     if n:
@@ -184,13 +196,13 @@ def _backward_cuda(
     g_table: Tensor,
 ) -> Tensor:
     n, grid, g_weights = len(xyz), grid_of(*shape), torch.zeros_like(weights)
-    check("gradient", g, (n, 4), table)
-    check("gradient of the table", g_table, (grid.entries, FEATURES), table)
+    check_tensor("gradient", g, (n, 4), table)
+    check_tensor("gradient of the table", g_table, (grid.table_rows, FEATURES_PER_LEVEL), table)
     if n:
         g_encoded = torch.empty_like(encoded)
         given = (*_operands(weights), encoded, direction, g, n, g_encoded, g_weights)
         launch(table, "field_gradients", min(-(-n // BATCH), processors(table.device)), *given)
-        across = (-(-n // cuda.THREADS), twin.LEVELS, 1)
+        across = (-(-n // cuda.THREADS), LEVEL_COUNT, 1)
         launch(table, "scatter_gradients", across, grid.packed, xyz, n, g_encoded, g_table)
     return g_weights
 
@@ -201,15 +213,15 @@ def processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
 
 
-_forward = operation(
+_forward = register_operation(
     "field(Tensor table, Tensor weights, Tensor xyz, Tensor direction, int[] shape) -> (Tensor, Tensor)",
     _forward_cpu,
     _forward_cuda,
 )
-_density = operation(
+_density = register_operation(
     "field_density(Tensor table, Tensor weights, Tensor xyz, int[] shape) -> Tensor", _density_cpu, _density_cuda
 )
-_backward = operation(
+_backward = register_operation(
     "field_backward(Tensor table, Tensor weights, Tensor xyz, Tensor direction, Tensor encoded, Tensor g, "
     "int[] shape, Tensor(a!) g_table) -> Tensor",
     _backward_cpu,

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from lumigraph.kernels.native import native
-from lumigraph.kernels.tsdf import Volume
+from lumigraph.kernels.tsdf import TsdfVolume
 
 
-def march_cubes(volume: Volume, beyond: float = math.nan) -> tuple[Tensor, Tensor]:
+def march_cubes(volume: TsdfVolume, beyond: float = math.nan) -> tuple[Tensor, Tensor]:
     """-> vertices (V, 3) x, y, z counted in voxels, faces (F, 3) int32, counter-clockwise from outside.
 
     Beside the volume all voxels have the value `beyond`: 1 closes the surface there, NaN leaves it open. Vertices where

@@ -8,16 +8,18 @@ import importlib
 import os
 from types import ModuleType
 
-LEVELS = ("v4", "v3", "base")  # best first
+ISA_LEVELS = ("v4", "v3", "base")  # best first
 
 
 def _load() -> tuple[str, ModuleType]:
     base = importlib.import_module(f"{__package__}._native_base")
 
     wanted = os.environ.get("LUMIGRAPH_ISA")
-    if wanted and (wanted not in LEVELS or not base.cpu_supports(wanted)):
-        raise ImportError(f"LUMIGRAPH_ISA={wanted}: this processor runs {[x for x in LEVELS if base.cpu_supports(x)]}")
-    for level in [wanted] if wanted else LEVELS:
+    if wanted and (wanted not in ISA_LEVELS or not base.cpu_supports(wanted)):
+        raise ImportError(
+            f"LUMIGRAPH_ISA={wanted}: this processor runs {[x for x in ISA_LEVELS if base.cpu_supports(x)]}"
+        )
+    for level in [wanted] if wanted else ISA_LEVELS:
         if not base.cpu_supports(level):
             continue
         try:

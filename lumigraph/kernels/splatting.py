@@ -21,13 +21,13 @@ from torch import Tensor
 from lumigraph.kernels import cuda, splatting_cpu, splatting_cuda
 from lumigraph.kernels.native import native
 
-ROW, SH_ROW = 16, 48
-MEAN, LOG_SCALE, QUAT, LOGIT, DC, STEPS = slice(0, 3), slice(3, 6), slice(6, 10), 10, slice(11, 14), 14
+PARAM_COLUMNS, SH_COLUMNS = 16, 48
+MEAN, LOG_SCALE, QUAT, LOGIT_OPACITY, SH_DC, STEP_COUNT = slice(0, 3), slice(3, 6), slice(6, 10), 10, slice(11, 14), 14
 
 set_threads = native.set_threads
 threads = native.threads
 fma_peak = native.fma_peak
-Photometric = native.Photometric
+PhotometricLoss = native.Photometric
 
 
 @dataclass(frozen=True)
@@ -61,25 +61,28 @@ class Camera:
         return rows
 
 
-def view_of(device: torch.device) -> splatting_cpu.View | splatting_cuda.View:
+def create_rasterizer(device: torch.device) -> splatting_cpu.Rasterizer | splatting_cuda.Rasterizer:
     """What renders rows that lie on this device. Raises CudaError where it cannot."""
     if device.type == "cpu":
-        return splatting_cpu.View()
+        return splatting_cpu.Rasterizer()
     device = torch.empty(0, device=device).device  # "cuda" says which
-    return splatting_cuda.View(cuda.launcher(device), device)
+    return splatting_cuda.Rasterizer(cuda.get_launcher(device), device)
 
 
 _kept = threading.local()
 
 
-def view_to_look(device: torch.device) -> splatting_cpu.View | splatting_cuda.View:
-    """As view_of, for a picture that nothing flows back from. A GPU's keeps its memory for the next picture of this
+def cached_rasterizer(device: torch.device) -> splatting_cpu.Rasterizer | splatting_cuda.Rasterizer:
+    """As create_rasterizer, for a picture that nothing flows back from. A GPU's keeps its memory for the next picture
+    of this
     thread: to ask for it again would take longer than to render."""
     if device.type == "cpu":
-        return view_of(device)
-    views: dict[torch.device, splatting_cpu.View | splatting_cuda.View] = _kept.__dict__.setdefault("views", {})
+        return create_rasterizer(device)
+    views: dict[torch.device, splatting_cpu.Rasterizer | splatting_cuda.Rasterizer] = _kept.__dict__.setdefault(
+        "views", {}
+    )
     if device not in views:
-        views[device] = view_of(device)
+        views[device] = create_rasterizer(device)
     return views[device]
 
 
@@ -88,12 +91,12 @@ class _Render(torch.autograd.Function):
     def forward(
         ctx: Any, params: Tensor, sh_rest: Tensor, world_to_cam: Tensor, background: Tensor, camera: Camera, degree: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        view = (view_of if any(ctx.needs_input_grad) else view_to_look)(params.device)
-        rgb, transmittance, depth = planes(camera, params.device)
+        rasterizer = (create_rasterizer if any(ctx.needs_input_grad) else cached_rasterizer)(params.device)
+        rgb, transmittance, depth = allocate_images(camera, params.device)
         colour = background.detach().float().tolist()
         given = (params.detach(), sh_rest.detach(), len(params), degree, colour)
-        view.forward(camera, *given, rgb, transmittance, depth)
-        ctx.view, ctx.background = view, background.device
+        rasterizer.forward(camera, *given, rgb, transmittance, depth)
+        ctx.rasterizer, ctx.background = rasterizer, background.device
         ctx.save_for_backward(params, sh_rest, rgb, transmittance, depth, world_to_cam)
         return rgb, depth, transmittance
 
@@ -105,15 +108,15 @@ class _Render(torch.autograd.Function):
         wanted = ctx.needs_input_grad[2]
         g_camera = torch.empty(3, 4, dtype=torch.float64, device=params.device) if wanted else None
         given = (params.detach(), sh_rest.detach(), rgb, transmittance, depth)
-        ctx.view.backward(*given, g_rgb, g_transmittance, g_depth, g_params, g_sh, g_camera)
+        ctx.rasterizer.backward(*given, g_rgb, g_transmittance, g_depth, g_params, g_sh, g_camera)
         g_background = (g_rgb * transmittance).sum((1, 2)).to(ctx.background) if ctx.needs_input_grad[3] else None
         g_world = g_camera.to(world_to_cam) if g_camera is not None else None
         return g_params, g_sh, g_world, g_background, None, None
 
 
-def check(params: Tensor, sh_rest: Tensor) -> None:
+def check_rows(params: Tensor, sh_rest: Tensor) -> None:
     """ValueError unless the rows are what the kernels read: float32, contiguous, on one device, (N, 16) and (N, 48)."""
-    for name, x, width in (("params", params, ROW), ("sh_rest", sh_rest, SH_ROW)):
+    for name, x, width in (("params", params, PARAM_COLUMNS), ("sh_rest", sh_rest, SH_COLUMNS)):
         if (
             x.dtype != torch.float32
             or x.device.type not in ("cpu", "cuda")
@@ -134,12 +137,12 @@ def check(params: Tensor, sh_rest: Tensor) -> None:
 def render(
     params: Tensor, sh_rest: Tensor, camera: Camera, degree: int, background: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One view -> rgb (H, W, 3), depth (H, W) = sum of weight x z, alpha (H, W).
+    """One rasterizer -> rgb (H, W, 3), depth (H, W) = sum of weight x z, alpha (H, W).
 
     Differentiable in params, sh_rest, camera.world_to_cam and background (3,). Rows with NaN or infinities are not
     drawn.
     """
-    check(params, sh_rest)
+    check_rows(params, sh_rest)
     colour = params.new_zeros(3) if background is None else background
     rgb, depth, transmittance = cast(Any, _Render).apply(params, sh_rest, camera.world_to_cam, colour, camera, degree)
     return rgb.permute(1, 2, 0), depth, 1 - transmittance
@@ -151,15 +154,15 @@ def render_surface(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `render`, but depth (H, W) is the z of the gaussian at which half of the light is stopped, and 0 where that
     never happens. Not differentiable."""
-    check(params, sh_rest)
+    check_rows(params, sh_rest)
     colour = [0.0] * 3 if background is None else background.float().tolist()
-    rgb, transmittance, depth = planes(camera, params.device)
+    rgb, transmittance, depth = allocate_images(camera, params.device)
     given = (params, sh_rest, len(params), degree, colour, rgb, transmittance, depth)
-    view_to_look(params.device).forward(camera, *given, median=True)
+    cached_rasterizer(params.device).forward(camera, *given, median=True)
     return rgb.permute(1, 2, 0), depth, 1 - transmittance
 
 
-def planes(camera: Camera, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def allocate_images(camera: Camera, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Room for rgb (3, H, W), transmittance and depth (H, W)."""
     width, height = camera.size
     return (
@@ -179,11 +182,15 @@ class Trainer:
 
     def __init__(self, capacity: int, device: torch.device | str = "cpu") -> None:
         self.count, self.device = 0, torch.device(device)
-        self.params, self.m, self.v = (aligned(capacity, ROW, self.device) for _ in range(3))
-        self.sh_rest, self.sh_m, self.sh_v = (aligned(capacity, SH_ROW, self.device) for _ in range(3))
+        self.params, self.m, self.v = (allocate_rows(capacity, PARAM_COLUMNS, self.device) for _ in range(3))
+        self.sh_rest, self.sh_m, self.sh_v = (allocate_rows(capacity, SH_COLUMNS, self.device) for _ in range(3))
         self.score = torch.zeros(capacity, 2, device=self.device)
-        self.view = view_of(self.device)
-        kind = splatting_cpu.Optimizer if isinstance(self.view, splatting_cpu.View) else splatting_cuda.Optimizer
+        self.rasterizer = create_rasterizer(self.device)
+        kind = (
+            splatting_cpu.Optimizer
+            if isinstance(self.rasterizer, splatting_cpu.Rasterizer)
+            else splatting_cuda.Optimizer
+        )
         self.optimizer = kind(self.m, self.v, self.sh_m, self.sh_v, self.score)
 
     def step(
@@ -194,18 +201,19 @@ class Trainer:
         target: Tensor,
         mask: Tensor | None,
         weights: Any,
-        at_once: bool = True,
+        synchronize: bool = True,
     ) -> dict[str, Any]:
-        """target (3, H, W) uint8, mask (H, W) uint8, on the rows' device; weights: Photometric.
+        """target (3, H, W) uint8, mask (H, W) uint8, on the rows' device; weights: PhotometricLoss.
+
 
         Returns the means l1, mse, ssim of this view, dL/dgain and dL/dbias of its exposure, and the entries; on a GPU
-        those of a step or two before unless they are needed at_once, for then the GPU is waited for.
+        those of a step or two before unless synchronize is set, for then the GPU is waited for.
         """
         rows = (self.params, self.sh_rest, self.count, degree, background)
-        return self.view.step(camera, *rows, target, mask, weights, self.optimizer, at_once=at_once)
+        return self.rasterizer.step(camera, *rows, target, mask, weights, self.optimizer, synchronize=synchronize)
 
 
-def aligned(rows: int, width: int, device: torch.device | str = "cpu") -> Tensor:
+def allocate_rows(rows: int, width: int, device: torch.device | str = "cpu") -> Tensor:
     """Zeros (rows, width) float32 that start at a cache line."""
     flat = torch.zeros(rows * width + 16, device=device)
     skip = -(flat.data_ptr() // 4) % 16
@@ -216,18 +224,20 @@ def photometric_loss(
     rgb: Tensor, target: Tensor, weights: Any, mask: Tensor | None = None, *, gradient: bool = True
 ) -> tuple[dict[str, Any], Tensor | None, Tensor]:
     """rgb (3, H, W) float32, target (3, H, W) uint8 -> (means and exposure gradients, dL/drgb, error map (H, W))."""
-    view = view_of(rgb.device)
-    g, error, told = view.loss(rgb.contiguous(), target.contiguous(), mask, weights, gradient=gradient)
-    return told if isinstance(told, dict) else splatting_cuda.means(told, rgb.numel()), g, error
+    rasterizer = create_rasterizer(rgb.device)
+    g, error, told = rasterizer.loss(rgb.contiguous(), target.contiguous(), mask, weights, gradient=gradient)
+    return told if isinstance(told, dict) else splatting_cuda.loss_means(told, rgb.numel()), g, error
 
 
 def profile(params: Tensor, sh_rest: Tensor, camera: Camera, degree: int) -> dict[str, float]:
     """Seconds of each stage of one forward and backward pass on the CPU; how many (tile, gaussian) `entries` there
     were, and how many pixel-gaussian pairs (`lanes`) compositing evaluated."""
-    state, view, (rgb, transmittance, _) = native.State(), camera.native, planes(camera, params.device)
+    state, rasterizer, (rgb, transmittance, _) = native.State(), camera.native, allocate_images(camera, params.device)
     g, g_params, g_sh = torch.ones_like(rgb), torch.empty_like(params), torch.empty_like(sh_rest)
     for _ in range(2):  # the first round grows the buffers
         state.take_seconds()
-        native.forward(state, view, params, sh_rest, len(params), degree, (0.0, 0.0, 0.0), rgb, transmittance, None)
+        native.forward(
+            state, rasterizer, params, sh_rest, len(params), degree, (0.0, 0.0, 0.0), rgb, transmittance, None
+        )
         native.backward(state, params, sh_rest, rgb, transmittance, None, g, None, None, g_params, g_sh, None)
     return {**state.take_seconds(), "entries": state.entries, "lanes": state.lanes}

@@ -12,7 +12,7 @@ from lumigraph.kernels.native import native
 Optimizer = native.Optimizer
 
 
-class View:
+class Rasterizer:
     """One view at a time: `forward`, then `backward`; or `step`, which is all of a training step."""
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class View:
     def backward(self, *rows_and_planes: Any) -> None:
         native.backward(self.state, *rows_and_planes)
 
-    def step(self, camera: Any, *rows_and_photo: Any, at_once: bool = False) -> dict[str, Any]:
+    def step(self, camera: Any, *rows_and_photo: Any, synchronize: bool = False) -> dict[str, Any]:
         told: dict[str, Any] = native.step(self.state, camera.native, *rows_and_photo)
         return told
 

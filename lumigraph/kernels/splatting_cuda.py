@@ -62,7 +62,7 @@ def blocks(n: int, size: int = THREADS) -> int:
     return max(1, -(-n // size))
 
 
-class View:
+class Rasterizer:
     """One view at a time: `forward`, then `backward`; or `step`, which is all of a training step."""
 
     def __init__(self, launcher: Launcher, device: torch.device) -> None:
@@ -178,9 +178,10 @@ class View:
         mask: Tensor | None,
         weights: Any,
         optimizer: Optimizer,
-        at_once: bool = False,
+        synchronize: bool = False,
     ) -> dict[str, Any]:
-        """A step of training. What it returns is of an earlier step, `AHEAD` at most, unless asked for at_once: nobody
+        """A step of training. What it returns is of an earlier step, `AHEAD` at most, unless asked for synchronize:
+        nobody
         waits for the GPU."""
         width, height = camera.size
         self._see(camera, background)
@@ -199,7 +200,7 @@ class View:
                 key = (*key[:4], self._room, *key[5:])
             self._tape, self._recorded = [], key
             self._whole_step(params, sh_rest, count, degree)
-        return self._tell(3 * width * height, at_once)
+        return self._tell(3 * width * height, synchronize)
 
     def _whole_step(self, params: Tensor, sh_rest: Tensor, count: int, degree: int) -> None:
         width, height = self._width, self._height
@@ -217,7 +218,7 @@ class View:
     def loss(
         self, rgb: Tensor, target: Tensor, mask: Tensor | None, weights: Any, *, gradient: bool
     ) -> tuple[Tensor | None, Tensor, Tensor]:
-        """(dL/drgb, error map (H, W), nine sums that `means` makes a dictionary of)."""
+        """(dL/drgb, error map (H, W), nine sums that `loss_means` makes a dictionary of)."""
         self._tape = None
         self._weights.raw = packed(weights)
         g, error = self._loss(rgb, target, mask, weights.ssim > 0 or not gradient, gradient=gradient)
@@ -304,7 +305,7 @@ class View:
         dR, dt, at = sums[:9].view(3, 3), sums[9:12], sums[12:]
         return torch.cat([dR - pose[:, 3:] * at, (dt - pose[:, :3] @ at)[:, None]], 1)
 
-    def _tell(self, values: int, at_once: bool) -> dict[str, Any]:
+    def _tell(self, values: int, synchronize: bool) -> dict[str, Any]:
         event = None
         if self._told.is_cuda:
             kept = torch.empty(88, dtype=torch.uint8, pin_memory=True)
@@ -314,13 +315,13 @@ class View:
         else:
             kept = self._told.clone()
         self._under_way.append((event, kept, values))
-        ahead = 0 if at_once or self._last is None else AHEAD
+        ahead = 0 if synchronize or self._last is None else AHEAD
         while len(self._under_way) > ahead:
             event, told, values = self._under_way.popleft()
             if event is not None:
                 event.synchronize()
             entries = int(told[72:].view(torch.int32)[0])
-            self._last = {**means(told[:72].view(torch.float64), values), "entries": entries}
+            self._last = {**loss_means(told[:72].view(torch.float64), values), "entries": entries}
             if entries > self._room:
                 self._room = entries + entries // 2
         assert self._last is not None
@@ -332,7 +333,7 @@ def packed(weights: Any) -> bytes:
     return struct.pack("@8f", weights.ssim, weights.square, *weights.gain, *weights.bias)
 
 
-def means(sums: Tensor, values: int) -> dict[str, Any]:
+def loss_means(sums: Tensor, values: int) -> dict[str, Any]:
     """Of a picture of so many values (channels count)."""
     s: list[float] = sums.tolist()
     return {"l1": s[0] / values, "mse": s[1] / values, "ssim": s[2] / values, "gain": s[3:6], "bias": s[6:9]}

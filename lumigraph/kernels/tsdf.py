@@ -15,22 +15,23 @@ from torch import Tensor
 
 from lumigraph.kernels.native import native
 
-SIDE = 8  # voxels of a block
-UNKNOWN, OUTSIDE, INSIDE = -1, -2, -3  # what a block is that has no values
+BLOCK_SIDE = 8  # voxels of a block
+BLOCK_UNKNOWN, BLOCK_OUTSIDE, BLOCK_INSIDE = -1, -2, -3  # what a block is that has no values
 
 
 @dataclass(frozen=True)
-class Lattice:
+class VoxelGrid:
     """Where the voxels are: the centre of voxel (0, 0, 0), the distance to the next, and blocks along x, y, z."""
 
     origin: tuple[float, float, float]
-    voxel: float
+    voxel_size: float
     blocks: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Volume:
-    """blocks (bz, by, bx) int32: the number of its values, or UNKNOWN, OUTSIDE, INSIDE; values (B, 8, 8, 8) float32
+class TsdfVolume:
+    """blocks (bz, by, bx) int32: the number of its values, or BLOCK_UNKNOWN, BLOCK_OUTSIDE, BLOCK_INSIDE; values (B,
+    8, 8, 8) float32
     [z, y, x], NaN where nothing is known."""
 
     blocks: Tensor
@@ -41,32 +42,33 @@ def fuse(
     depth: Tensor,
     weight: Tensor,
     views: Tensor,
-    lattice: Lattice,
+    lattice: VoxelGrid,
     *,
     truncation: float,
-    least: float,
-    carve: int,
-    inside: bool,
-) -> Volume:
-    """depth, weight (N, H, W), views (N, 16). `truncation` in world units; a voxel is known by `least` weight, and
-    empty where `carve` views, and more than see a surface, see nothing through it; what nobody sees is `inside`, or
-    unknown."""
+    min_weight: float,
+    carving_views: int,
+    unseen_is_inside: bool,
+) -> TsdfVolume:
+    """depth, weight (N, H, W), views (N, 16). `truncation` in world units; a voxel is known by `min_weight` weight,
+    and empty if `carving_views` views, and more than see a surface, see nothing through it."""
     fused = native.Fused()
-    where = (list(lattice.origin), lattice.voxel, list(lattice.blocks))
+    where = (list(lattice.origin), lattice.voxel_size, list(lattice.blocks))
     height, width = depth.shape[1:]
     maps = (depth.contiguous(), weight.contiguous(), views.contiguous())
-    count = native.fuse(fused, *maps, width, height, *where, truncation, least, carve, inside)
+    count = native.fuse(fused, *maps, width, height, *where, truncation, min_weight, carving_views, unseen_is_inside)
     bx, by, bz = lattice.blocks
-    volume = Volume(torch.empty(bz, by, bx, dtype=torch.int32), torch.empty(count, SIDE, SIDE, SIDE))
+    volume = TsdfVolume(
+        torch.empty(bz, by, bx, dtype=torch.int32), torch.empty(count, BLOCK_SIDE, BLOCK_SIDE, BLOCK_SIDE)
+    )
     native.unpack_fused(fused, volume.blocks, volume.values)
     return volume
 
 
-def support(depth: Tensor, views: Tensor, beside: Tensor, tolerance: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each pixel, how many of the views `beside` (N, K) its own (int64, -1 for none) see the same point there,
+def count_agreeing_views(depth: Tensor, views: Tensor, neighbours: Tensor, tolerance: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each pixel, how many of the views `neighbours` (N, K) its own (int64, -1 for none) see the same point there,
     closer than `tolerance` (N, H, W) along z, and how many see through it. Two (N, H, W) uint8."""
     agree, against = (torch.empty(depth.shape, dtype=torch.uint8) for _ in range(2))
     height, width = depth.shape[1:]
-    given = (beside.contiguous(), tolerance.contiguous(), agree, against)
+    given = (neighbours.contiguous(), tolerance.contiguous(), agree, against)
     native.support(depth.contiguous(), views.contiguous(), width, height, *given)
     return agree, against

@@ -33,10 +33,10 @@ def describe() -> str:
 
 def _without() -> str | None:
     """Why no GPU can be used; None where its kernels are compiled and loaded."""
-    why = cuda.missing()
+    why = cuda.unavailable_reason()
     if why is None:
         try:
-            cuda.launcher(torch.device("cuda", torch.cuda.current_device()))
+            cuda.get_launcher(torch.device("cuda", torch.cuda.current_device()))
         except Exception as error:  # whatever a driver, a compiler or a full disk say: the CPU is there
             why = f"its kernels could not be made ready ({error})"
     return why

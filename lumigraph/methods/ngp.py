@@ -18,9 +18,9 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from lumigraph.kernels import hashgrid, march, volume
+from lumigraph.kernels import hashgrid, ray_marching, volume_rendering
 from lumigraph.kernels.adam import Adam
-from lumigraph.kernels.operations import compiled
+from lumigraph.kernels.operations import has_compiled_kernel
 from lumigraph.methods.initialization import Beginning, begin, extent_of, focus_of, free_depths
 from lumigraph.methods.memory import fitting
 from lumigraph.methods.ray_sampler import Anchors, Batch, Pixels
@@ -91,67 +91,69 @@ class NgpField:
 
     def __init__(
         self,
-        grid: hashgrid.Grid,
+        grid: hashgrid.HashGrid,
         table: Tensor,
         weights: Tensor,
-        occupancy: march.Occupancy,
+        occupancy: ray_marching.OccupancyGrid,
         fineness: int,
         unit: float,
     ) -> None:
         self.grid, self.table, self.weights, self.occupancy = grid, table, weights, occupancy
         self.density_unit = unit
         cubes = len(occupancy.cells)
-        self.shortest = 2 * math.sqrt(3) * occupancy.half / fineness
+        self.shortest = 2 * math.sqrt(3) * occupancy.half_extent / fineness
         self.growth = 0.0 if cubes == 1 else 4.0 / fineness
-        self.reach = 2 * math.sqrt(3) * occupancy.half * 2 ** (cubes - 1)
+        self.reach = 2 * math.sqrt(3) * occupancy.half_extent * 2 ** (cubes - 1)
 
     @property
     def box(self) -> Tensor:
         o = self.occupancy
-        half = o.half * 2.0 ** (len(o.cells) - 1)
+        half = o.half_extent * 2.0 ** (len(o.cells) - 1)
         return torch.stack([o.centre - half, o.centre + half])
 
     def unit(self, points: Tensor) -> Tensor:
         """(S, 3) world -> the unit cube."""
-        p = (points - self.occupancy.centre) / self.occupancy.half
+        p = (points - self.occupancy.centre) / self.occupancy.half_extent
         if len(self.occupancy.cells) == 1:
             return p * 0.5 + 0.5
         reach = p.abs().amax(1, keepdim=True).clamp(min=1)
         return p * ((2 - 1 / reach) / reach) * 0.25 + 0.5
 
-    def samples(self, beams: Rays, jitter: Tensor, near: float = 0.0) -> march.Samples:
-        steps = march.Steps(near, march.MOST_STEPS * self.shortest, self.shortest, self.growth)
-        return march.march(self.occupancy, steps, beams.origins, beams.directions, jitter)
+    def samples(self, beams: Rays, jitter: Tensor, near: float = 0.0) -> ray_marching.RaySamples:
+        steps = ray_marching.MarchSettings(
+            near, ray_marching.MAX_STEPS_PER_RAY * self.shortest, self.shortest, self.growth
+        )
+        return ray_marching.march_rays(self.occupancy, steps, beams.origins, beams.directions, jitter)
 
     @torch.no_grad()
-    def lit(self, beams: Rays, samples: march.Samples) -> march.Samples:
+    def lit(self, beams: Rays, samples: ray_marching.RaySamples) -> ray_marching.RaySamples:
         """Those samples that light still reaches: the others cost as much and learn nothing."""
-        kept = torch.zeros(len(samples.distance), dtype=torch.bool, device=samples.distance.device)
+        kept = torch.zeros(len(samples.t), dtype=torch.bool, device=samples.t.device)
         through = torch.ones_like(beams.origins[:, 0])
         for alive, which, part in ahead(samples, through, DIM):
             points, _ = self._points(Rays(beams.origins[alive], beams.directions[alive]), part)
             found = torch.zeros(len(which), 4, device=which.device)
-            found[:, 0] = hashgrid.density(self.grid, self.table, self.weights, points)
-            length = part.length / self.density_unit
-            light = volume.light(found, part.distance, length, part.first)
+            found[:, 0] = hashgrid.query_density(self.grid, self.table, self.weights, points)
+            length = part.delta / self.density_unit
+            light = volume_rendering.composite_rays(found, part.t, length, part.ray_offsets)
             # the light that reaches a sample is its weight over its own alpha
-            reached = light.weight * through[alive][part.ray]
+            reached = light.weights * through[alive][part.ray_indices]
             kept[which] = reached > DIM * -torch.expm1(-found[:, 0] * length)
             through[alive] *= light.transmittance
         counted = torch.cat([kept.new_zeros(1, dtype=torch.int64), kept.cumsum(0)])
-        return march.Samples(counted[samples.first], samples.distance[kept], samples.length[kept])
+        return ray_marching.RaySamples(counted[samples.ray_offsets], samples.t[kept], samples.delta[kept])
 
-    def along(self, beams: Rays, samples: march.Samples) -> volume.Light:
+    def along(self, beams: Rays, samples: ray_marching.RaySamples) -> volume_rendering.CompositedRays:
         """What arrives along the rays. Differentiable in table and weights."""
         points, direction = self._points(beams, samples)
-        seen = hashgrid.field(self.grid, self.table, self.weights, points, direction, self.table.grad)
-        return volume.light(seen, samples.distance, samples.length / self.density_unit, samples.first)
+        seen = hashgrid.query_field(self.grid, self.table, self.weights, points, direction, self.table.grad)
+        return volume_rendering.composite_rays(seen, samples.t, samples.delta / self.density_unit, samples.ray_offsets)
 
-    def _points(self, beams: Rays, samples: march.Samples) -> tuple[Tensor, Tensor]:
+    def _points(self, beams: Rays, samples: ray_marching.RaySamples) -> tuple[Tensor, Tensor]:
         """(S, 3) where the samples are in the unit cube, and the directions they are seen along."""
-        ray = samples.ray
+        ray = samples.ray_indices
         direction = beams.directions[ray]
-        return self.unit(torch.addcmul(beams.origins[ray], samples.distance[:, None], direction)), direction
+        return self.unit(torch.addcmul(beams.origins[ray], samples.t[:, None], direction)), direction
 
     @torch.no_grad()
     def seen(self, beams: Rays) -> Tensor:
@@ -187,20 +189,22 @@ class NgpField:
 
     def state(self) -> dict[str, Tensor]:
         o, level = self.occupancy, self.grid.levels
-        fineness = round(2 * math.sqrt(3) * o.half / self.shortest)
+        fineness = round(2 * math.sqrt(3) * o.half_extent / self.shortest)
         return {
             "table": self.table.detach(),
             "weights": self.weights.detach(),
             "cells": o.cells,
-            "place": torch.cat([o.centre.cpu(), torch.tensor([o.half, self.density_unit])]),
-            "layout": torch.tensor([self.grid.log2_entries, int(level[0].scale), int(level[-1].scale), fineness]),
+            "place": torch.cat([o.centre.cpu(), torch.tensor([o.half_extent, self.density_unit])]),
+            "layout": torch.tensor([self.grid.log2_hashmap_size, int(level[0].scale), int(level[-1].scale), fineness]),
         }
 
 
-def ahead(samples: march.Samples, through: Tensor, dark: float) -> Iterator[tuple[Tensor, Tensor, march.Samples]]:
+def ahead(
+    samples: ray_marching.RaySamples, through: Tensor, dark: float
+) -> Iterator[tuple[Tensor, Tensor, ray_marching.RaySamples]]:
     """Goes along the rays slice by slice: the rays (A,) that still let more than `dark` through, which samples come
     next on them, and these packed. The caller lowers `through` (R,) before it asks for more."""
-    start, end = samples.first[:-1].clone(), samples.first[1:]
+    start, end = samples.ray_offsets[:-1].clone(), samples.ray_offsets[1:]
     slice_ = FIRST_SLICE[through.device.type]
     alive = (start < end).nonzero()[:, 0]
     while len(alive):
@@ -210,7 +214,7 @@ def ahead(samples: march.Samples, through: Tensor, dark: float) -> Iterator[tupl
         which = torch.arange(total, device=alive.device) + torch.repeat_interleave(
             start[alive] - first[:-1], count, output_size=total
         )
-        yield alive, which, march.Samples(first, samples.distance[which], samples.length[which])
+        yield alive, which, ray_marching.RaySamples(first, samples.t[which], samples.delta[which])
         start[alive] += count
         alive = alive[(start[alive] < end[alive]) & (through[alive] > dark)]
         slice_ *= 2
@@ -220,11 +224,15 @@ def load(state: dict[str, Tensor]) -> NgpField:
     """A field from what `NgpField.state` gave. Raises RunError where parts are missing or do not fit together."""
     try:
         log2_entries, coarsest, finest, fineness = state["layout"].tolist()
-        grid = hashgrid.Grid(log2_entries, coarsest, finest)
+        grid = hashgrid.HashGrid(log2_entries, coarsest, finest)
         table, weights, place = state["table"].float(), state["weights"].float(), state["place"]
-        if table.shape != (grid.entries, hashgrid.FEATURES) or weights.shape != (hashgrid.WEIGHTS,) or fineness < 1:
+        if (
+            table.shape != (grid.table_rows, hashgrid.FEATURES_PER_LEVEL)
+            or weights.shape != (hashgrid.MLP_WEIGHTS,)
+            or fineness < 1
+        ):
             raise ValueError("the table or the networks have another shape")
-        occupancy = march.Occupancy(state["cells"], place[:3].to(table), float(place[3]))
+        occupancy = ray_marching.OccupancyGrid(state["cells"], place[:3].to(table), float(place[3]))
         unit = float(place[4]) if len(place) > 4 else 1.0  # runs of earlier versions: densities per world unit
         if not unit > 0:
             raise ValueError("densities are per no length")
@@ -274,10 +282,10 @@ class Density:
         o, side = self._field.occupancy, self._field.occupancy.cells.shape[1]
         xyz = torch.stack([which % side, which // side % side, which // side**2 % side], 1).float()
         inside = torch.rand(len(which), 3, generator=self._generator).to(xyz.device)
-        half = o.half * 2.0 ** (which // side**3).float()[:, None]
+        half = o.half_extent * 2.0 ** (which // side**3).float()[:, None]
         points = o.centre + ((xyz + inside) / side * 2 - 1) * half
         f = self._field
-        return hashgrid.density(f.grid, f.table, f.weights, f.unit(points))
+        return hashgrid.query_density(f.grid, f.table, f.weights, f.unit(points))
 
 
 # ---- the training
@@ -297,7 +305,9 @@ class NgpTraining:
         learned = [field.table, field.weights] + ([self.exposure] if config.exposure else [])
         self.adam = Adam(learned)
         self.density = Density(field, config.sparse, self.generator)
-        each = 700 if compiled(field.table) else 9000  # bytes a sample takes: fused, or by torch's own operations
+        each = (
+            700 if has_compiled_kernel(field.table) else 9000
+        )  # bytes a sample takes: fused, or by torch's own operations
         self.samples, self.notes = fitting(config.samples, "samples", each, device, "set fewer samples")
         self.rays = self.samples // 256
         self.anchors = Anchors(capture, self.generator) if config.depth else None
@@ -321,7 +331,7 @@ class NgpTraining:
         self.adam.step([rate] * len(self.adam.parameters))
         if i % UPDATE_EVERY == UPDATE_EVERY - 1:
             self.density.update(everywhere=i < WARM)
-        taken = max(1, len(samples.distance))
+        taken = max(1, len(samples.t))
         self.rays = int(min(max(self.rays * min(2.0, self.samples / taken), 64), 1 << 16))
         return {"loss": found, "rays": float(len(batch.photo)), "samples": float(taken)}
 
@@ -332,7 +342,7 @@ class NgpTraining:
         value, *largest = torch.stack([loss.detach(), *gradients]).tolist()
         return value if all(map(math.isfinite, largest)) else math.nan
 
-    def _loss(self, batch: Batch, light: volume.Light, samples: march.Samples) -> Tensor:
+    def _loss(self, batch: Batch, light: volume_rendering.CompositedRays, samples: ray_marching.RaySamples) -> Tensor:
         c = self.config
         rgb = light.rgb
         if c.exposure:
@@ -344,7 +354,7 @@ class NgpTraining:
         error = rgb + light.transmittance[:, None] * behind - batch.over(behind)
         loss = error.square().mean()
         if c.distortion:
-            loss = loss + c.distortion * distortion(light.weight, samples, self.field.reach)
+            loss = loss + c.distortion * distortion(light.weights, samples, self.field.reach)
         if self.anchors is not None:
             loss = loss + c.depth * self._anchored(self.anchors)
         return loss
@@ -359,7 +369,7 @@ class NgpTraining:
 
     def state(self) -> dict[str, Tensor]:
         moments = {f"{name}{k}": x for name in ("m", "v") for k, x in enumerate(getattr(self.adam, name))}
-        counts = torch.tensor([self.adam.taken, self.rays])
+        counts = torch.tensor([self.adam.step_count, self.rays])
         return {
             **self.field.state(),
             **moments,
@@ -379,18 +389,18 @@ class NgpTraining:
             self.density.values.copy_(state["density"])
             self.density.possible.copy_(state["possible"])
             self.exposure.data.copy_(state["exposure"])
-            self.adam.taken, self.rays = state["counts"].tolist()
+            self.adam.step_count, self.rays = state["counts"].tolist()
             self.generator.set_state(state["random"])
         except (KeyError, ValueError, RuntimeError) as error:
             raise RunError(f"this is not a checkpoint of the method {NAME}: {error}") from error
 
 
-def distortion(weight: Tensor, samples: march.Samples, reach: float) -> Tensor:
+def distortion(weight: Tensor, samples: ray_marching.RaySamples, reach: float) -> Tensor:
     """Mean over rays of sum_ij w_i w_j |t_i - t_j| + sum_i w_i^2 d_i / 3 (Barron et al. 2022, eq. 15), t in units of
     `reach`. As t grows along a ray, the double sum is 2 sum_i w_i (t_i W_i - M_i) with the sums W of weights and M of
     w t before i."""
-    t, d = samples.distance.double() / reach, samples.length / reach
-    start = samples.first[:-1][samples.ray]
+    t, d = samples.t.double() / reach, samples.delta / reach
+    start = samples.ray_offsets[:-1][samples.ray_indices]
 
     def before(x: Tensor) -> Tensor:
         total = torch.cat([x.new_zeros(1), x.cumsum(0)])
@@ -398,7 +408,7 @@ def distortion(weight: Tensor, samples: march.Samples, reach: float) -> Tensor:
 
     w = weight.double()
     pairs = 2 * w * (t * before(w) - before(w * t))
-    return ((pairs + w.square() * d / 3).sum() / max(1, len(samples.first) - 1)).float()
+    return ((pairs + w.square() * d / 3).sum() / max(1, len(samples.ray_offsets) - 1)).float()
 
 
 def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu") -> NgpTraining:
@@ -410,16 +420,16 @@ def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu")
     centre, half = place_of(capture, beginning)
     cubes = config.cubes or cubes_of(capture, beginning, centre, half)
     try:
-        grid = hashgrid.Grid(config.log2_entries, config.coarsest, config.finest)
+        grid = hashgrid.HashGrid(config.log2_entries, config.coarsest, config.finest)
         cells = torch.ones(cubes, config.cells, config.cells, config.cells, dtype=torch.uint8, device=device)
-        occupancy = march.Occupancy(cells, centre.to(device), half)
+        occupancy = ray_marching.OccupancyGrid(cells, centre.to(device), half)
     except ValueError as error:
         raise RunError(str(error)) from error
     if capture.has_alpha:
         occupancy.cells[0] = hull(capture, occupancy, config.cells).to(device)
     else:
         occupancy.cells.copy_(visible(capture.cameras, free_depths(capture.cameras, beginning), occupancy))
-    table, weights = grid.table(generator).to(device), hashgrid.networks(generator).to(device)
+    table, weights = grid.init_table(generator).to(device), hashgrid.init_mlp_weights(generator).to(device)
     # an untrained density is about 1: per half the first cube, most light comes through what nobody has learned yet
     fineness = config.fineness or (512 if capture.has_alpha else 256)
     field = NgpField(grid, table, weights, occupancy, fineness, half)
@@ -436,12 +446,12 @@ def resume(
     return training
 
 
-def hull(capture: Capture, occupancy: march.Occupancy, side: int) -> Tensor:
+def hull(capture: Capture, occupancy: ray_marching.OccupancyGrid, side: int) -> Tensor:
     """(G, G, G) uint8: the cells of the first cube that lie, at least in part, within the silhouettes of the photos."""
     at = (torch.arange(side) + 0.5) / side * 2 - 1
     z, y, x = torch.meshgrid(at, at, at, indexing="ij")
-    points = torch.stack([x, y, z], -1).view(-1, 3) * occupancy.half + occupancy.centre.cpu()
-    radius = occupancy.half / side * math.sqrt(3)
+    points = torch.stack([x, y, z], -1).view(-1, 3) * occupancy.half_extent + occupancy.centre.cpu()
+    radius = occupancy.half_extent / side * math.sqrt(3)
     inside = torch.ones(len(points), dtype=torch.bool)
     for i in range(0, len(capture), max(1, len(capture) // CARVED)):
         camera = capture.cameras[i].to(dtype=torch.float32)
@@ -459,7 +469,7 @@ def hull(capture: Capture, occupancy: march.Occupancy, side: int) -> Tensor:
     return inside.view(side, side, side).to(torch.uint8)
 
 
-def visible(cameras: Cameras, free: Tensor, occupancy: march.Occupancy) -> Tensor:
+def visible(cameras: Cameras, free: Tensor, occupancy: ray_marching.OccupancyGrid) -> Tensor:
     """(L, G, G, G) uint8: the cells that some photo shows and that are in no photo's free space, the part of its view
     nearer than `free` (N,).
 
@@ -473,7 +483,7 @@ def visible(cameras: Cameras, free: Tensor, occupancy: march.Occupancy) -> Tenso
     shown = torch.zeros(levels, side**3, dtype=torch.bool)
     empty = torch.zeros_like(shown)
     for level in range(levels):
-        half = occupancy.half * 2.0**level
+        half = occupancy.half_extent * 2.0**level
         radius = half / side * math.sqrt(3)  # of the ball around a cell
         points = unit * half + centre
         for i in range(len(cameras)):

@@ -70,7 +70,7 @@ def _step_s(pixels: float, covered: float, gaussians: int) -> float:
 def _probe() -> float:
     """Seconds of rendering and differentiating a synthetic cloud of gaussians, the median of a few rounds."""
     generator = torch.Generator().manual_seed(0)
-    params, rest = (kernel.aligned(PROBE_GAUSSIANS, width) for width in (kernel.ROW, kernel.SH_ROW))
+    params, rest = (kernel.allocate_rows(PROBE_GAUSSIANS, width) for width in (kernel.PARAM_COLUMNS, kernel.SH_COLUMNS))
     params[:, kernel.MEAN] = torch.randn(PROBE_GAUSSIANS, 3, generator=generator)
     params[:, kernel.LOG_SCALE] = -3.5 + 0.5 * torch.randn(PROBE_GAUSSIANS, 3, generator=generator)
     params[:, kernel.QUAT] = torch.randn(PROBE_GAUSSIANS, 4, generator=generator)

@@ -145,8 +145,8 @@ class SplatField:
         """The gaussians as a format writes them."""
         p, k = self.params, (self.degree + 1) ** 2
         rest = self.sh_rest[:, : 3 * (k - 1)].reshape(len(p), k - 1, 3)
-        sh = torch.cat([p[:, None, kernel.DC], rest], dim=1)
-        parts = (p[:, kernel.MEAN], p[:, kernel.LOG_SCALE], p[:, kernel.QUAT], p[:, kernel.LOGIT], sh)
+        sh = torch.cat([p[:, None, kernel.SH_DC], rest], dim=1)
+        parts = (p[:, kernel.MEAN], p[:, kernel.LOG_SCALE], p[:, kernel.QUAT], p[:, kernel.LOGIT_OPACITY], sh)
         return Splats(*(part.clone() for part in parts))
 
     def with_splats(self, splats: Splats) -> SplatField:
@@ -172,10 +172,13 @@ def from_splats(splats: Splats, antialiased: bool = False) -> SplatField:
     """A field from any gaussians, such as a PLY's."""
     n, k = len(splats), splats.sh.shape[1]
     device = splats.means.device
-    params, sh_rest = kernel.aligned(n, kernel.ROW, device), kernel.aligned(n, kernel.SH_ROW, device)
+    params, sh_rest = (
+        kernel.allocate_rows(n, kernel.PARAM_COLUMNS, device),
+        kernel.allocate_rows(n, kernel.SH_COLUMNS, device),
+    )
     params[:, kernel.MEAN], params[:, kernel.LOG_SCALE] = splats.means, splats.log_scales
-    params[:, kernel.QUAT], params[:, kernel.LOGIT] = splats.quats, splats.logit_opacities
-    params[:, kernel.DC] = splats.sh[:, 0]
+    params[:, kernel.QUAT], params[:, kernel.LOGIT_OPACITY] = splats.quats, splats.logit_opacities
+    params[:, kernel.SH_DC] = splats.sh[:, 0]
     sh_rest[:, : 3 * (k - 1)] = splats.sh[:, 1:].reshape(n, 3 * (k - 1))
     return SplatField(params, sh_rest, splats.sh_degree, antialiased)
 
@@ -317,7 +320,7 @@ class SplatTraining:
         told_apart = [d for d, views in enumerate(VIEWS_PER_DEGREE) if len(capture) >= views]
         self.highest_degree = min(config.sh_degree, max(told_apart))
         self.rows = kernel.Trainer(self.cap + 1, device)  # and a spare one, where a GPU writes what is of no use
-        self.weights = kernel.Photometric()
+        self.weights = kernel.PhotometricLoss()
         self.degree = 0
         self.order: list[int] = []
         gains = photometry.log_gains(capture) if config.exposure or config.auto_exposure else None
@@ -352,8 +355,8 @@ class SplatTraining:
         size = (0.65 * neighbour_distance(points)).clamp(1e-4 * self.extent, 0.15 * self.extent)
         p[:, kernel.LOG_SCALE] = size.log()[:, None].to(p.device)
         p[:, kernel.QUAT] = torch.tensor([1.0, 0, 0, 0], device=p.device)
-        p[:, kernel.LOGIT] = math.log(0.3 / 0.7)
-        p[:, kernel.DC] = ((colours - 0.5) / C0).to(p.device)
+        p[:, kernel.LOGIT_OPACITY] = math.log(0.3 / 0.7)
+        p[:, kernel.SH_DC] = ((colours - 0.5) / C0).to(p.device)
         self.rows.count = self.started = len(points)
 
     def step(self, i: int, progress: float) -> dict[str, float]:
@@ -371,7 +374,7 @@ class SplatTraining:
             self.weights.gain, self.weights.bias = gain, bias
         seen = (self.views[level][view], self.degree, behind.tolist(), photo, mask, self.weights)
         stats = self.rows.step(
-            *seen, at_once=self.learns_exposure
+            *seen, synchronize=self.learns_exposure
         )  # else a GPU tells of a step before, and nobody waits
         if self.learns_exposure:
             self._expose(view, stats, progress)
@@ -477,7 +480,7 @@ class SplatTraining:
         A few cameras each turn: nothing moves far in between.
         """
         scales = self.rows.params[: self.rows.count, kernel.LOG_SCALE]
-        logits = self.rows.params[: self.rows.count, kernel.LOGIT]
+        logits = self.rows.params[: self.rows.count, kernel.LOGIT_OPACITY]
         means = self.rows.params[: self.rows.count, kernel.MEAN]
         for k in range(CLEARED):
             i = (turn * CLEARED + k) % len(self.cameras)
@@ -495,8 +498,12 @@ class SplatTraining:
         """Split those that stand where the picture is wrong, into rows that are new or whose gaussian has faded."""
         c, rows, n = self.config, self.rows, self.rows.count
         p, score = rows.params[:n], rows.score[:n]
-        p[:, kernel.LOGIT] = torch.logit((torch.sigmoid(p[:, kernel.LOGIT]) - c.fade).clamp(1e-3, 0.999))
-        dead = (p[:, kernel.LOGIT] < math.log(c.prune_opacity / (1 - c.prune_opacity))) | ~p[:, :14].isfinite().all(1)
+        p[:, kernel.LOGIT_OPACITY] = torch.logit(
+            (torch.sigmoid(p[:, kernel.LOGIT_OPACITY]) - c.fade).clamp(1e-3, 0.999)
+        )
+        dead = (p[:, kernel.LOGIT_OPACITY] < math.log(c.prune_opacity / (1 - c.prune_opacity))) | ~p[
+            :, :14
+        ].isfinite().all(1)
         share = min(1.0, progress / (0.85 * c.densify_until))
         target = min(self.cap, max(n, int(self.started * (self.cap / self.started) ** share)))
         weight = {"error": score[:, 0], "gradient": score[:, 1], "mixed": (score[:, 0] * score[:, 1]).sqrt()}[c.densify]
@@ -520,7 +527,7 @@ class SplatTraining:
         """The same, but nothing that a GPU computes decides how much there is to do: room for a quarter of the rows to
         be recycled, and pairs of nothing and nowhere, the spare row behind all, where fewer are."""
         n, spare, device = len(dead), self.cap, dead.device
-        self.rows.params[n:target, kernel.LOGIT] = FADED  # where nobody is born they are recycled next
+        self.rows.params[n:target, kernel.LOGIT_OPACITY] = FADED  # where nobody is born they are recycled next
         recycled = dead.int().argsort(descending=True, stable=True)
         turn = torch.arange(min(n, target - n + n // 4), device=device)
         born = turn - dead.sum()
@@ -540,11 +547,11 @@ class SplatTraining:
         axis = scale.argmax(1)
         i = torch.arange(len(p), device=p.device)
         offset = matrix_from_quaternion(p[:, kernel.QUAT])[i, :, axis] * (0.5 * scale[i, axis])[:, None]
-        opacity = (torch.sigmoid(p[:, kernel.LOGIT]) * 0.85).clamp(0.005, 0.98)
-        p[:, kernel.LOGIT] = torch.logit(opacity)
+        opacity = (torch.sigmoid(p[:, kernel.LOGIT_OPACITY]) * 0.85).clamp(0.005, 0.98)
+        p[:, kernel.LOGIT_OPACITY] = torch.logit(opacity)
         p[:, kernel.LOG_SCALE] += math.log(0.9)
         p[i, 3 + axis] += math.log(0.6 / 0.9)
-        p[:, kernel.STEPS] = 0
+        p[:, kernel.STEP_COUNT] = 0
         child = p.clone()
         p[:, kernel.MEAN] += offset
         child[:, kernel.MEAN] -= offset

@@ -96,7 +96,7 @@ class ReferenceField:
                 cameras.size(i),
                 antialiased=self.antialiased,
             )
-            parts.append(part._replace(which=part.which + first))
+            parts.append(part._replace(indices=part.indices + first))
         return reference.Projected(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 

@@ -44,7 +44,7 @@ def surface_step(rows: kernel.Trainer, camera: kernel.Camera, cameras: Cameras, 
     assert params.grad is not None
     with torch.no_grad():
         adam = rows.optimizer
-        correction = 1 - adam.beta2 ** params[:, kernel.STEPS, None].clamp(min=1)
+        correction = 1 - adam.beta2 ** params[:, kernel.STEP_COUNT, None].clamp(min=1)
         deviation = (rows.v[:n, :GEOMETRY] / correction).sqrt() + 1e-12
         step = (WEIGHT * params.grad[:, :GEOMETRY] / deviation).clamp(-1, 1).nan_to_num(0, 0, 0)
         rows.params[:n, :GEOMETRY] -= step * step.new_tensor(adam.lr[:GEOMETRY])
@@ -72,8 +72,8 @@ def render_normals(params: Tensor, camera: kernel.Camera) -> tuple[Tensor, Tenso
         eye = -pose[:, :3].T @ pose[:, 3]
         towards = ((eye - params[:, kernel.MEAN]) * normals).sum(1, keepdim=True) >= 0
     normals = torch.where(towards, normals, -normals)
-    painted = torch.cat([params[:, :GEOMETRY], normals * (0.5 / C0), params[:, kernel.STEPS :]], 1)  # 0.5 + n / 2
-    rgb, depth, alpha = kernel.render(painted, params.new_zeros(len(params), kernel.SH_ROW), camera, 0)
+    painted = torch.cat([params[:, :GEOMETRY], normals * (0.5 / C0), params[:, kernel.STEP_COUNT :]], 1)  # 0.5 + n / 2
+    rgb, depth, alpha = kernel.render(painted, params.new_zeros(len(params), kernel.SH_COLUMNS), camera, 0)
     return 2 * rgb - alpha[..., None], depth, alpha
 
 

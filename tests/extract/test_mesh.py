@@ -113,7 +113,7 @@ def test_blocks_are_sparse() -> None:
     kept = []
     for resolution in (128, 256):
         lattice = lattice_of(depth_maps.box_of(maps), resolution)
-        rule = {"truncation": 4 * lattice.voxel, "least": 1e-3, "carve": 3, "inside": False}
+        rule = {"truncation": 4 * lattice.voxel_size, "min_weight": 1e-3, "carving_views": 3, "unseen_is_inside": False}
         volume = tsdf.fuse(maps.depth, maps.weight, maps.views.rows(), lattice, **rule)
         kept.append(len(volume.values))
         assert len(surface(maps, lattice, False)[1]) > 0

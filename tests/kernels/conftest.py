@@ -7,10 +7,19 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from lumigraph.kernels import adam, cuda, hashgrid, march, operations, splatting, splatting_cuda, volume
+from lumigraph.kernels import (
+    adam,
+    cuda,
+    hashgrid,
+    operations,
+    ray_marching,
+    splatting,
+    splatting_cuda,
+    volume_rendering,
+)
 from tests.kernels import emulated
 
-assert adam and hashgrid and march and volume  # have defined their operations
+assert adam and hashgrid and ray_marching and volume_rendering  # have defined their operations
 
 
 @pytest.fixture
@@ -18,7 +27,7 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     """For tests marked ON_DEVICES: "cpu"; "played", the CUDA kernels run by a processor; "cuda", where there is one."""
     where = getattr(request, "param", "cpu")
     if where == "cuda":
-        why = cuda.missing()
+        why = cuda.unavailable_reason()
         if why is not None:
             pytest.skip(why)
         yield torch.device("cuda", torch.cuda.current_device())
@@ -26,12 +35,12 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         if "LUMIGRAPH_ISA" in os.environ:
             pytest.skip("it has no instruction sets to choose from")
         launcher = emulated.launcher()
-        monkeypatch.setattr(splatting, "view_of", lambda device: splatting_cuda.View(launcher, device))
-        monkeypatch.setattr(cuda, "launcher", lambda device: launcher)
+        monkeypatch.setattr(splatting, "create_rasterizer", lambda device: splatting_cuda.Rasterizer(launcher, device))
+        monkeypatch.setattr(cuda, "get_launcher", lambda device: launcher)
         played = torch.library.Library("lumigraph", "IMPL")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that there is one already
-            for name, function in operations.on_cuda.items():
+            for name, function in operations.cuda_implementations.items():
                 played.impl(name, function, "CPU")
         yield torch.device("cpu")
         played._destroy()

@@ -40,13 +40,13 @@ def test_what_was_compiled_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
     monkeypatch.setattr(cuda, "compile_program", count)
     for _ in range(2):
-        assert cuda.cached(source, "sm_86", "1") == b"cubin of sm_86"
-    assert cuda.cached(source, "sm_90", "1") == b"cubin of sm_90"
-    assert cuda.cached(source, "sm_90", "another driver") == b"cubin of sm_90"
+        assert cuda.load_or_compile(source, "sm_86", "1") == b"cubin of sm_86"
+    assert cuda.load_or_compile(source, "sm_90", "1") == b"cubin of sm_90"
+    assert cuda.load_or_compile(source, "sm_90", "another driver") == b"cubin of sm_90"
     assert compiled == ["sm_86", "sm_90", "sm_90"]
     (kept,) = (tmp_path / "cache" / "kernels").glob("*sm_86*")
     kept.write_bytes(kept.read_bytes()[:-1] + b"!")  # damaged
-    assert cuda.cached(source, "sm_86", "1") == b"cubin of sm_86" and len(compiled) == 4
+    assert cuda.load_or_compile(source, "sm_86", "1") == b"cubin of sm_86" and len(compiled) == 4
     assert not list((tmp_path / "cache" / "kernels").glob("*.tmp-*"))
 
 
@@ -54,7 +54,7 @@ def test_a_cache_that_cannot_be_written_costs_time_alone(monkeypatch: pytest.Mon
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LUMIGRAPH_CACHE", str(tmp_path / "file"))
     monkeypatch.setattr(cuda, "compile_program", lambda *_: b"cubin")
-    assert cuda.cached("sort_cuda.cu", "sm_86", "1") == b"cubin"
+    assert cuda.load_or_compile("sort_cuda.cu", "sm_86", "1") == b"cubin"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -73,8 +73,8 @@ def test_a_gpu_that_cannot_be_used_is_told_of_and_not_used(monkeypatch: pytest.M
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(cuda, "missing", lambda: None)
-    monkeypatch.setattr(cuda, "launcher", fails)
+    monkeypatch.setattr(cuda, "unavailable_reason", lambda: None)
+    monkeypatch.setattr(cuda, "get_launcher", fails)
     device, note = devices.choose("auto", ("cpu", "cuda"))
     assert device == "cpu" and note is not None and "CUDA_ERROR_NO_BINARY_FOR_GPU" in note
     with pytest.raises(RunError, match="NO_BINARY"):

@@ -14,7 +14,7 @@ ANY_BEST = np.zeros(65536, np.uint32)  # whatever the second-best score
 RATIO = np.minimum(1.05 * np.arange(65536) + 100, 65536).astype(np.uint32)
 
 
-@pytest.fixture(params=native.LEVELS)
+@pytest.fixture(params=native.ISA_LEVELS)
 def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     level: str = request.param
     if not native.native.cpu_supports(level):

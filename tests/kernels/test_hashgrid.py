@@ -5,20 +5,20 @@ import torch
 from torch import Tensor
 
 from lumigraph.kernels import hashgrid, splatting
-from lumigraph.kernels.reference import hashgrid as twin
+from lumigraph.kernels.reference import hashgrid as reference
 
 GRIDS = [(10, 4, 64), (14, 16, 512), (19, 16, 2048)]
 ON_DEVICES = pytest.mark.parametrize("device", ["cpu", "played", "cuda"], indirect=True)
 SAMPLES = {"cpu": (1, 95, 96, 1000), "played": (1, 300), "cuda": (1, 95, 1000, 100_000)}
 
 
-def inputs(grid: hashgrid.Grid, samples: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def inputs(grid: hashgrid.HashGrid, samples: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     g = torch.Generator().manual_seed(seed)
-    table = torch.randn(grid.entries, 2, generator=g) * 0.3
+    table = torch.randn(grid.table_rows, 2, generator=g) * 0.3
     # with few bits, so that their places in a cell are exact in single precision: what is left is the arithmetic
     xyz = (torch.rand(samples, 3, generator=g) * 4096).round() / 4096
     direction = torch.nn.functional.normalize(torch.randn(samples, 3, generator=g), dim=1)
-    return table, hashgrid.networks(g) * 0.7, xyz, direction
+    return table, hashgrid.init_mlp_weights(g) * 0.7, xyz, direction
 
 
 def far(a: Tensor, b: Tensor) -> float:
@@ -31,13 +31,13 @@ def far(a: Tensor, b: Tensor) -> float:
 def test_values_and_gradients_are_those_of_the_twin(
     shape: tuple[int, int, int], samples: int, device: torch.device, request: pytest.FixtureRequest
 ) -> None:
-    grid = hashgrid.Grid(*shape)
+    grid = hashgrid.HashGrid(*shape)
     table, weights, xyz, direction = (x.to(device) for x in inputs(grid, samples))
     up = torch.randn(samples, 4, generator=torch.Generator().manual_seed(1)).to(device)
     leaves = [table.requires_grad_(), weights.requires_grad_()]
-    out = hashgrid.field(grid, *leaves, xyz, direction)
+    out = hashgrid.query_field(grid, *leaves, xyz, direction)
     truth_leaves = [x.detach().double().requires_grad_() for x in leaves]
-    truth = twin.field(grid.levels, *truth_leaves, xyz.double(), direction.double())
+    truth = reference.query_field(grid.levels, *truth_leaves, xyz.double(), direction.double())
     assert far(out.detach(), truth.detach()) < 1e-5
     gradients = torch.autograd.grad(out, leaves, up)
     expected = torch.autograd.grad(truth, truth_leaves, up.double())
@@ -45,44 +45,45 @@ def test_values_and_gradients_are_those_of_the_twin(
     for got, wanted in zip(gradients, expected, strict=True):
         assert far(got, wanted) < near
     begin = 0
-    for out_of, of in twin.SHAPES:  # each matrix, for the large ones hide the small
+    for out_of, of in reference.MLP_SHAPES:  # each matrix, for the large ones hide the small
         part = slice(begin, begin := begin + out_of * of)
         assert far(gradients[1][part], expected[1][part]) < 2 * near
 
 
 @ON_DEVICES
 def test_density_is_the_fields_own(device: torch.device) -> None:
-    grid = hashgrid.Grid(12, 8, 128)
+    grid = hashgrid.HashGrid(12, 8, 128)
     table, weights, xyz, direction = (x.to(device) for x in inputs(grid, 200))
     torch.testing.assert_close(
-        hashgrid.density(grid, table, weights, xyz), hashgrid.field(grid, table, weights, xyz, direction)[:, 0]
+        hashgrid.query_density(grid, table, weights, xyz),
+        hashgrid.query_field(grid, table, weights, xyz, direction)[:, 0],
     )
 
 
 @ON_DEVICES
 def test_gradients_are_added_to_those_of_the_table(device: torch.device) -> None:
-    grid = hashgrid.Grid(10, 4, 64)
+    grid = hashgrid.HashGrid(10, 4, 64)
     table, weights, xyz, direction = (x.to(device) for x in inputs(grid, 40))
     (expected,) = torch.autograd.grad(
-        hashgrid.field(grid, table.requires_grad_(), weights, xyz, direction).sum(), table
+        hashgrid.query_field(grid, table.requires_grad_(), weights, xyz, direction).sum(), table
     )
     table.grad = torch.ones_like(table)
-    hashgrid.field(grid, table, weights, xyz, direction, table.grad).sum().backward()
+    hashgrid.query_field(grid, table, weights, xyz, direction, table.grad).sum().backward()
     torch.testing.assert_close(table.grad, 1 + expected)
 
 
 @ON_DEVICES
 def test_no_samples_at_all(device: torch.device) -> None:
-    grid = hashgrid.Grid(10, 4, 64)
+    grid = hashgrid.HashGrid(10, 4, 64)
     table, weights, xyz, direction = (x.to(device) for x in inputs(grid, 0))
-    out = hashgrid.field(grid, table.requires_grad_(), weights, xyz, direction)
-    assert out.shape == (0, 4) and hashgrid.density(grid, table, weights, xyz).shape == (0,)
+    out = hashgrid.query_field(grid, table.requires_grad_(), weights, xyz, direction)
+    assert out.shape == (0, 4) and hashgrid.query_density(grid, table, weights, xyz).shape == (0,)
     (gradient,) = torch.autograd.grad(out, table, out.detach())
     assert not gradient.any()
 
 
 def test_results_do_not_depend_on_the_number_of_threads() -> None:
-    grid = hashgrid.Grid(12, 8, 256)
+    grid = hashgrid.HashGrid(12, 8, 256)
     table, weights, xyz, direction = inputs(grid, 5000)
     up = torch.ones(5000, 4)
     most = splatting.threads()
@@ -91,7 +92,7 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
         for threads in (1, 2, 4):
             splatting.set_threads(threads)
             leaves = [table.clone().requires_grad_(), weights.clone().requires_grad_()]
-            out = hashgrid.field(grid, *leaves, xyz, direction)
+            out = hashgrid.query_field(grid, *leaves, xyz, direction)
             results.append([out.detach(), *torch.autograd.grad(out, leaves, up)])
     finally:
         splatting.set_threads(most)
@@ -101,20 +102,20 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
 
 @ON_DEVICES
 def test_positions_outside_the_cube_and_nan_stay_in_the_table(device: torch.device) -> None:
-    grid = hashgrid.Grid(10, 4, 64)
+    grid = hashgrid.HashGrid(10, 4, 64)
     table, weights, _, _ = (x.to(device) for x in inputs(grid, 1))
     xyz = torch.tensor([[-5.0, 2, 0.5], [torch.nan, 0.5, torch.inf], [1, 1, 1], [0, 0, 0]], device=device)
     within = torch.tensor([[0.0, 1, 0.5], [0, 0.5, 1], [1, 1, 1], [0, 0, 0]], device=device)
-    found = hashgrid.density(grid, table, weights, xyz)
-    assert torch.equal(found, hashgrid.density(grid, table, weights, within)) and found.isfinite().all()
+    found = hashgrid.query_density(grid, table, weights, xyz)
+    assert torch.equal(found, hashgrid.query_density(grid, table, weights, within)) and found.isfinite().all()
 
 
 @ON_DEVICES
 def test_a_density_that_ran_away_finds_its_way_back(device: torch.device) -> None:
-    grid = hashgrid.Grid(10, 4, 64)
+    grid = hashgrid.HashGrid(10, 4, 64)
     table, weights, xyz, direction = (x.to(device) for x in inputs(grid, 50))
     weights = (100 * weights).requires_grad_()
-    for field in (hashgrid.field, lambda _, *rest: twin.field(grid.levels, *rest)):
+    for field in (hashgrid.query_field, lambda _, *rest: reference.query_field(grid.levels, *rest)):
         density = field(grid, table, weights, xyz, direction)[:, 0]
         assert density.max().detach() == pytest.approx(torch.tensor(15.0).exp().item(), rel=1e-4)
         (gradient,) = torch.autograd.grad(density.max(), weights)
@@ -124,22 +125,24 @@ def test_a_density_that_ran_away_finds_its_way_back(device: torch.device) -> Non
 @ON_DEVICES
 @pytest.mark.parametrize("size", [1e2, 1e4])
 def test_colours_far_beyond_black_and_white_saturate(size: float, device: torch.device) -> None:
-    grid = hashgrid.Grid(10, 4, 64)
+    grid = hashgrid.HashGrid(10, 4, 64)
     table, weights, xyz, direction = (x.to(device) for x in inputs(grid, 200))
-    out = hashgrid.field(grid, table, weights * size, xyz, direction)
-    truth = twin.field(grid.levels, table.double(), weights.double() * size, xyz.double(), direction.double())
+    out = hashgrid.query_field(grid, table, weights * size, xyz, direction)
+    truth = reference.query_field(
+        grid.levels, table.double(), weights.double() * size, xyz.double(), direction.double()
+    )
     torch.testing.assert_close(out[:, 1:], truth[:, 1:].float(), rtol=1e-3, atol=1e-3)
     assert out.isfinite().all()
 
 
 @ON_DEVICES
 def test_a_grid_that_does_not_fit_its_table_is_refused(device: torch.device) -> None:
-    grid = hashgrid.Grid(10, 4, 64)
+    grid = hashgrid.HashGrid(10, 4, 64)
     table, weights, xyz, direction = (x.to(device) for x in inputs(grid, 5))
     with pytest.raises(ValueError, match="table has"):
-        hashgrid.field(grid, table[:-1], weights, xyz, direction)
+        hashgrid.query_field(grid, table[:-1], weights, xyz, direction)
     with pytest.raises(ValueError, match="weights has"):
-        hashgrid.field(grid, table, weights[:-1], xyz, direction)
+        hashgrid.query_field(grid, table, weights[:-1], xyz, direction)
     levels = [tuple(level) for level in grid.levels]
     for wrong in ((2.0, 3, 0, 1024, False), (4.0, 6, 0, 100, True), (4.0, 6, 0, 1000, False)):
         with pytest.raises(ValueError, match="level 0"):
@@ -148,18 +151,18 @@ def test_a_grid_that_does_not_fit_its_table_is_refused(device: torch.device) -> 
 
 @pytest.mark.parametrize("device", ["played", "cuda"], indirect=True)
 def test_a_gpu_refuses_rows_that_it_could_not_read_at_once(device: torch.device) -> None:
-    grid = hashgrid.Grid(10, 4, 64)
+    grid = hashgrid.HashGrid(10, 4, 64)
     table, weights, xyz, direction = (x.to(device) for x in inputs(grid, 5))
     shifted = torch.zeros(table.numel() + 1, device=device)[1:].view(-1, 2)
     with pytest.raises(ValueError, match="amid a row"):
-        hashgrid.field(grid, shifted, weights, xyz, direction)
+        hashgrid.query_field(grid, shifted, weights, xyz, direction)
 
 
 @ON_DEVICES
 def test_what_is_wrong_with_one_sample_shows_in_the_gradient_of_the_networks(device: torch.device) -> None:
-    grid = hashgrid.Grid(10, 4, 64)
+    grid = hashgrid.HashGrid(10, 4, 64)
     table, weights, xyz, direction = (x.to(device) for x in inputs(grid, 20))
-    out = hashgrid.field(grid, table, weights.requires_grad_(), xyz, direction)
+    out = hashgrid.query_field(grid, table, weights.requires_grad_(), xyz, direction)
     for wrong in (torch.nan, torch.inf):
         up = torch.zeros_like(out)
         up[13, 2] = wrong

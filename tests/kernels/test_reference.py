@@ -64,7 +64,9 @@ def test_sh_degree_outside_0_to_3_is_refused() -> None:
 
 def test_rotation_turns_about_the_axis_of_the_quaternion() -> None:
     half = math.radians(50) / 2
-    turn = reference.rotation(3.0 * torch.tensor([math.cos(half), 0, 0, math.sin(half)], dtype=torch.float64))
+    turn = reference.matrix_from_quaternion(
+        3.0 * torch.tensor([math.cos(half), 0, 0, math.sin(half)], dtype=torch.float64)
+    )
     c, s = math.cos(2 * half), math.sin(2 * half)
     torch.testing.assert_close(turn, torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1]], dtype=torch.float64))
 
@@ -102,8 +104,8 @@ def test_covariance_goes_through_the_derivative_of_the_perspective() -> None:
     inside = ((projected.means - torch.tensor(scene.centre)).abs() < 0.64 * torch.tensor(scene.size)).all(1)
     assert inside.sum() > 20
     for i in inside.nonzero()[:, 0]:
-        g = projected.which[i]
-        turn, variance = reference.rotation(scene.quats[g]), (2 * scene.log_scales[g]).exp().diag()
+        g = projected.indices[i]
+        turn, variance = reference.matrix_from_quaternion(scene.quats[g]), (2 * scene.log_scales[g]).exp().diag()
         jacobian = torch.autograd.functional.jacobian(perspective, scene.means[g])
         cov = jacobian @ turn @ variance @ turn.T @ jacobian.T + 0.3 * torch.eye(2)
         a, b, c = projected.conics[i]
@@ -118,7 +120,7 @@ def test_centre_beside_the_image_is_drawn_with_clamped_slope(beside: float) -> N
     width, fx, cx, z, sigma = 24, 30.0, 11.0, 2.0, 0.5
     scene = one_gaussian(((beside * width - cx) / fx * z, 0, z), sigma, 0.7)
     projected = reference.project(*scene[:-1])
-    assert projected.which.tolist() == [0]
+    assert projected.indices.tolist() == [0]
     assert projected.means[0, 0].item() == pytest.approx(beside * width)
     slope = (min(max(beside, -0.15), 1.15) * width - cx) / fx
     variance = (fx * sigma / z) ** 2 * (1 + slope**2) + 0.3
@@ -130,8 +132,8 @@ def test_gaussians_behind_the_near_plane_are_dropped() -> None:
     scene = scene._replace(means=scene.means * 4)  # the camera is inside the blob now
     depths = scene.means @ scene.world_to_cam[2, :3] + scene.world_to_cam[2, 3]
     projected = reference.project(*scene[:-1])
-    assert 0 < len(projected.which) < 300
-    assert projected.which.tolist() == (depths >= 0.01).nonzero()[:, 0].tolist()
+    assert 0 < len(projected.indices) < 300
+    assert projected.indices.tolist() == (depths >= 0.01).nonzero()[:, 0].tolist()
 
 
 def test_nothing_is_background() -> None:

@@ -75,14 +75,14 @@ def settled_pixels(scene: Scene, antialiased: bool) -> Tensor:
     raw_alpha = projected.opacities[front] * torch.exp(-0.5 * (a * dx * dx + c * dy * dy) - b * dx * dy)
     alpha = torch.where(raw_alpha >= reference.ALPHA_MIN, raw_alpha.clamp_max(reference.ALPHA_MAX), 0)
     after = torch.cumprod(1 - alpha, -1)
-    reached = torch.cat([torch.ones_like(after[..., :1]), after[..., :-1]], -1) > reference.STOP / 2
+    reached = torch.cat([torch.ones_like(after[..., :1]), after[..., :-1]], -1) > reference.MIN_TRANSMITTANCE / 2
 
     def near(values: Tensor, limit: float, band: float) -> Tensor:
         return (values / limit - 1).abs() < band
 
     # 1 - alpha is down to 0.01, which multiplies the relative error of T.
     undecided = near(raw_alpha, reference.ALPHA_MIN, BAND) | near(raw_alpha, reference.ALPHA_MAX, BAND)
-    return ~((undecided | near(after, reference.STOP, 30 * BAND)) & reached).any(-1)
+    return ~((undecided | near(after, reference.MIN_TRANSMITTANCE, 30 * BAND)) & reached).any(-1)
 
 
 def assert_agree(
@@ -142,7 +142,7 @@ def test_more_than_a_part_of_a_sort(device: torch.device, monkeypatch: pytest.Mo
     scene = blob(2500, (300, 260), degree=1, seed=16, radius=4)
     loss = weights(scene, torch.ones(260, 300), "rgb depth alpha")
     actual = by_kernels(scene, loss, False, device)
-    monkeypatch.setattr(splatting, "view_of", lambda device: splatting_cpu.View())
+    monkeypatch.setattr(splatting, "create_rasterizer", lambda device: splatting_cpu.Rasterizer())
     expected = by_kernels(scene, loss, False)
     assert ((actual.rgb - expected.rgb).abs() > 1e-4).float().mean() < 1e-4  # decisions at 1/255 may differ
     for name, truth in expected.gradients.items():
@@ -261,7 +261,7 @@ def test_rows_that_are_not_finite_are_not_drawn(bad: float, device: torch.device
         torch.testing.assert_close(gradient, expected.gradients[name], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("isa", [level for level in native.LEVELS if level != native.isa])
+@pytest.mark.parametrize("isa", [level for level in native.ISA_LEVELS if level != native.isa])
 def test_the_instruction_sets_that_this_processor_would_not_choose(isa: str) -> None:
     """A module is chosen once a process, so each gets a process and some of the tests above."""
     if not native.native.cpu_supports(isa):

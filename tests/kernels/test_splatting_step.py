@@ -29,7 +29,7 @@ def half_masked(width: int, height: int) -> Tensor:
 
 
 def photometric(ssim: float, square: float) -> object:
-    weights = splatting.Photometric()
+    weights = splatting.PhotometricLoss()
     weights.ssim, weights.square, weights.gain, weights.bias = ssim, square, GAIN, BIAS
     return weights
 
@@ -79,7 +79,7 @@ def trainer_of(scene: Scene, rates: Tensor, sh_rate: float, device: torch.device
     trainer = splatting.Trainer(count + 5, device)
     trainer.count = count
     trainer.params[:count], trainer.sh_rest[:count] = pack(scene)
-    trainer.params[:count, splatting.STEPS] = torch.randint(0, 40, (count,), generator=generator).float()
+    trainer.params[:count, splatting.STEP_COUNT] = torch.randint(0, 40, (count,), generator=generator).float()
     for first, second in ((trainer.m, trainer.v), (trainer.sh_m, trainer.sh_v)):
         first[:count] = 1e-5 * torch.randn(first[:count].shape, generator=generator)
         second[:count] = 1e-8 * (0.1 + torch.rand(second[:count].shape, generator=generator))
@@ -103,7 +103,7 @@ def by_reference(
     frozen = reference.Projected(*(v.detach() for v in projected))._replace(depths=depths)
     (reference.composite(frozen, scene.size, scene.background.double())[1] * error).sum().backward()
     scores = torch.zeros(len(scene.means), 2, dtype=torch.float64)
-    scores[projected.which] = torch.stack([depths.grad, projected.means.grad.norm(dim=1)], 1)
+    scores[projected.indices] = torch.stack([depths.grad, projected.means.grad.norm(dim=1)], 1)
     return {name: value.grad for name, value in raw.items()}, scores
 
 
@@ -128,11 +128,11 @@ def test_fused_step(degree: int, masked: bool, device: torch.device) -> None:
     trainer.step(camera, degree, scene.background.tolist(), *photo_and_mask, photometric(ssim, square))
     after = {name: getattr(trainer, name).cpu().double() for name in names}
 
-    seen = after["params"][live, splatting.STEPS] > before["params"][live, splatting.STEPS]
+    seen = after["params"][live, splatting.STEP_COUNT] > before["params"][live, splatting.STEP_COUNT]
     packed = [rows.double() for rows in pack(scene._replace(**{name: gradients[name] for name in RAW[:5]}))]
     unseen = torch.cat([rows[~seen] for rows in packed], 1)
     assert seen.sum() > 100 and unseen.norm() <= 1e-6 * packed[0].norm()
-    steps = before["params"][live, splatting.STEPS]
+    steps = before["params"][live, splatting.STEP_COUNT]
     for rows, gradient, rate in zip((names[:3], names[3:]), packed, (rates.double(), 1e-3), strict=True):
         values, first, second = (before[name][live] for name in rows)
         expected = reference.adam(values, gradient, first, second, steps, rate, seen)
@@ -141,7 +141,7 @@ def test_fused_step(degree: int, masked: bool, device: torch.device) -> None:
             moved = (truth - before[name][live])[:, :used]
             assert_near(name, (after[name] - before[name])[live, :used], moved, 1e-4)
         assert torch.equal(after[rows[0]][trainer.count :], before[rows[0]][trainer.count :])
-    assert torch.equal(after["params"][live, splatting.STEPS], steps + seen)
+    assert torch.equal(after["params"][live, splatting.STEP_COUNT], steps + seen)
     assert_near("score", trainer.score[live].cpu().double(), scores, 1e-4)
 
 
@@ -153,7 +153,7 @@ def test_step_goes_down(device: torch.device) -> None:
     trainer = trainer_of(scene, rates, 1e-3, device)
     for moments in (trainer.m, trainer.v, trainer.sh_m, trainer.sh_v):
         moments.zero_()
-    trainer.params[:, splatting.STEPS] = 0
+    trainer.params[:, splatting.STEP_COUNT] = 0
     camera = splatting.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size)
     target, background = photo(48, 36).to(device), scene.background.tolist()
     errors = [trainer.step(camera, 1, background, target, None, photometric(0.2, 0.0))["l1"] for _ in range(40)]

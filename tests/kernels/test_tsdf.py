@@ -7,11 +7,11 @@ import torch
 import trimesh
 from torch import Tensor
 
-from lumigraph.kernels import bake, marching_cubes, raster, tsdf
-from lumigraph.kernels.reference import bake as bake_twin
-from lumigraph.kernels.reference import marching_cubes as cubes_twin
-from lumigraph.kernels.reference import raster as raster_twin
-from lumigraph.kernels.reference import tsdf as tsdf_twin
+from lumigraph.kernels import colour_baking, marching_cubes, rasterize, tsdf
+from lumigraph.kernels.reference import colour_baking as baking_reference
+from lumigraph.kernels.reference import marching_cubes as cubes_reference
+from lumigraph.kernels.reference import rasterize as rasterize_reference
+from lumigraph.kernels.reference import tsdf as tsdf_reference
 
 
 def ball(count: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -35,7 +35,7 @@ def ball(count: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.stack(rows), depth, torch.rand(depth.shape, generator=g) + 0.1
 
 
-def dense(volume: tsdf.Volume) -> tuple[Tensor, Tensor]:
+def dense(volume: tsdf.TsdfVolume) -> tuple[Tensor, Tensor]:
     """(Z, Y, X) values, and what each voxel's block is."""
     wide = volume.blocks.repeat_interleave(8, 0).repeat_interleave(8, 1).repeat_interleave(8, 2)
     values = torch.full(wide.shape, math.nan)
@@ -48,37 +48,37 @@ def dense(volume: tsdf.Volume) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("inside", [False, True])
 def test_fused_blocks_are_those_of_the_twin(inside: bool) -> None:
     views, depth, weight = ball(7, 72)
-    lattice = tsdf.Lattice((-1.43, -1.41, -1.45), 0.036, (10, 10, 10))
-    rule = {"truncation": 0.12, "least": 1e-3, "carve": 3, "inside": inside}
+    lattice = tsdf.VoxelGrid((-1.43, -1.41, -1.45), 0.036, (10, 10, 10))
+    rule = {"truncation": 0.12, "min_weight": 1e-3, "carving_views": 3, "unseen_is_inside": inside}
     values, block = dense(tsdf.fuse(depth, weight, views, lattice, **rule))
     z, y, x = torch.meshgrid(*[torch.arange(80)] * 3, indexing="ij")
-    points = torch.tensor(lattice.origin) + lattice.voxel * torch.stack([x, y, z], -1).view(-1, 3)
+    points = torch.tensor(lattice.origin) + lattice.voxel_size * torch.stack([x, y, z], -1).view(-1, 3)
     given = (depth.double(), weight.double(), views.double(), points.double())
-    truth = tsdf_twin.fuse(*given, voxel=lattice.voxel, **rule).view(values.shape).float()
+    truth = tsdf_reference.fuse(*given, voxel_size=lattice.voxel_size, **rule).view(values.shape).float()
     stored = block >= 0
     assert 0.1 < float(stored.float().mean()) < 0.9  # some blocks are kept, and some are not
     same = torch.isclose(values, truth, atol=1e-4, equal_nan=True)[stored]
     assert float(same.float().mean()) > 0.999  # a pixel's border or a bin's may go either way in float32
-    assert not bool((truth[block == tsdf.OUTSIDE] < 1).any())
-    assert not bool((truth[block == tsdf.UNKNOWN] < 1).any())  # no surface can be where nothing was kept
-    assert bool((truth[block == tsdf.INSIDE] == -1).all())
+    assert not bool((truth[block == tsdf.BLOCK_OUTSIDE] < 1).any())
+    assert not bool((truth[block == tsdf.BLOCK_UNKNOWN] < 1).any())  # no surface can be where nothing was kept
+    assert bool((truth[block == tsdf.BLOCK_INSIDE] == -1).all())
 
 
 def test_support_is_that_of_the_twin() -> None:
     views, depth, _ = ball(5, 40)
     beside = torch.tensor([[1, 2, 3], [0, -1, 4], [4, 3, 0], [2, 1, 0], [0, 1, -1]])
     tolerance = torch.full_like(depth, 0.03)
-    got = tsdf.support(depth, views, beside, tolerance)
-    wanted = tsdf_twin.support(depth.double(), views.double(), beside, tolerance.double())
+    got = tsdf.count_agreeing_views(depth, views, beside, tolerance)
+    wanted = tsdf_reference.count_agreeing_views(depth.double(), views.double(), beside, tolerance.double())
     for a, b in zip(got, wanted, strict=True):
         assert int(b.max()) > 0
         assert float((a == b).float().mean()) > 0.998
 
 
-def blocks_of(values: Tensor) -> tsdf.Volume:
+def blocks_of(values: Tensor) -> tsdf.TsdfVolume:
     z, y, x = (n // 8 for n in values.shape)
     parts = values.view(z, 8, y, 8, x, 8).permute(0, 2, 4, 1, 3, 5).reshape(-1, 8, 8, 8)
-    return tsdf.Volume(torch.arange(len(parts), dtype=torch.int32).view(z, y, x), parts.contiguous())
+    return tsdf.TsdfVolume(torch.arange(len(parts), dtype=torch.int32).view(z, y, x), parts.contiguous())
 
 
 def test_cubes_cross_cells_as_the_twin_says() -> None:
@@ -87,12 +87,12 @@ def test_cubes_cross_cells_as_the_twin_says() -> None:
     values = torch.rand(16, 8, 16, generator=g) * 2 - 1
     values[3, 4, 5] = math.nan
     vertices, faces = marching_cubes.march_cubes(blocks_of(values))
-    polygons = cubes_twin.loops(values)
+    polygons = cubes_reference.loops(values)
     assert len(faces) == sum(len(p) - 2 for p in polygons)
     at = {tuple(round(c, 3) for c in v): i for i, v in enumerate(vertices.tolist())}
     number = {}
     for crossing in {c for p in polygons for c in p}:
-        where = torch.tensor(cubes_twin.place(values, crossing))
+        where = torch.tensor(cubes_reference.place(values, crossing))
         nearest = (vertices - where).norm(dim=1).argmin()
         assert float((vertices[nearest] - where).norm()) < 1e-4
         number[crossing] = int(nearest)
@@ -104,7 +104,7 @@ def test_cubes_cross_cells_as_the_twin_says() -> None:
 def test_noise_closes_whatever_the_cases() -> None:
     g = torch.Generator().manual_seed(1)
     volume = blocks_of(torch.rand(24, 24, 24, generator=g) * 2 - 1)
-    volume.blocks[0, 1, 1], volume.blocks[2, 1, 0] = tsdf.INSIDE, tsdf.OUTSIDE
+    volume.blocks[0, 1, 1], volume.blocks[2, 1, 0] = tsdf.BLOCK_INSIDE, tsdf.BLOCK_OUTSIDE
     vertices, faces = marching_cubes.march_cubes(volume, beyond=1.0)
     mesh = trimesh.Trimesh(vertices.numpy(), faces.numpy(), process=False)
     assert mesh.is_watertight and mesh.is_winding_consistent and mesh.volume > 0
@@ -114,8 +114,8 @@ def test_triangles_are_drawn_as_by_the_twin() -> None:
     g = torch.Generator().manual_seed(2)
     corners = torch.rand(90, 3, generator=g) * torch.tensor([70.0, 50.0, 3.0]) - torch.tensor([5.0, 5.0, 0.1])
     faces = torch.randint(0, 90, (60, 3), generator=g, dtype=torch.int32)
-    got = raster.raster(corners, faces, (60, 40))
-    face, depth, weights = raster_twin.raster(corners.double(), faces, (60, 40))
+    got = rasterize.rasterize(corners, faces, (60, 40))
+    face, depth, weights = rasterize_reference.rasterize(corners.double(), faces, (60, 40))
     same = got.face == face
     assert float(same.float().mean()) > 0.998 and float((face >= 0).float().mean()) > 0.5
     torch.testing.assert_close(got.depth[same], depth[same].float(), rtol=1e-5, atol=1e-6)
@@ -129,9 +129,9 @@ def test_points_are_coloured_as_by_the_twin() -> None:
     rgb = torch.randint(0, 256, (*depth.shape, 3), generator=g, dtype=torch.uint8)
     normals = torch.nn.functional.normalize(torch.randn(500, 3, generator=g), dim=1)
     depth = torch.where(depth > 0, depth, torch.inf)
-    got, sure = bake.bake(rgb, depth, weight, views, normals, normals, 0.02)
+    got, sure = colour_baking.bake_colours(rgb, depth, weight, views, normals, normals, 0.02)
     given = (x.double() for x in (rgb, depth, weight, views, normals, normals))
-    wanted, weights = bake_twin.bake(*given, 0.02)
+    wanted, weights = baking_reference.bake_colours(*given, 0.02)
     seen = weights > 0
     assert float(seen.float().mean()) > 0.5 and float(((sure > 0) == seen).float().mean()) > 0.99
     same = torch.isclose(got, wanted.float(), atol=2e-3).all(1)
@@ -141,13 +141,13 @@ def test_points_are_coloured_as_by_the_twin() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     views, depth, weight = ball(2, 16)
-    lattice = tsdf.Lattice((0.0, 0.0, 0.0), 0.1, (1, 1, 1))
-    rule = {"truncation": 0.4, "least": 0.0, "carve": 1, "inside": False}
+    lattice = tsdf.VoxelGrid((0.0, 0.0, 0.0), 0.1, (1, 1, 1))
+    rule = {"truncation": 0.4, "min_weight": 0.0, "carving_views": 1, "unseen_is_inside": False}
     with pytest.raises(ValueError, match="views"):
         tsdf.fuse(depth, weight, views[:1], lattice, **rule)
     with pytest.raises(ValueError, match="blocks"):
-        tsdf.fuse(depth, weight, views, tsdf.Lattice((0.0, 0.0, 0.0), 0.1, (1, 0, 1)), **rule)
+        tsdf.fuse(depth, weight, views, tsdf.VoxelGrid((0.0, 0.0, 0.0), 0.1, (1, 0, 1)), **rule)
     with pytest.raises(ValueError, match="no such corner"):
-        raster.raster(torch.zeros(3, 3), torch.tensor([[0, 1, 3]], dtype=torch.int32), (8, 8))
+        rasterize.rasterize(torch.zeros(3, 3), torch.tensor([[0, 1, 3]], dtype=torch.int32), (8, 8))
     with pytest.raises(ValueError, match="no such block"):
-        marching_cubes.march_cubes(tsdf.Volume(torch.ones(1, 1, 1, dtype=torch.int32), torch.zeros(1, 8, 8, 8)))
+        marching_cubes.march_cubes(tsdf.TsdfVolume(torch.ones(1, 1, 1, dtype=torch.int32), torch.zeros(1, 8, 8, 8)))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lumigraph.kernels import adam, hashgrid, march, volume
+from lumigraph.kernels import adam, hashgrid, ray_marching, volume_rendering
 from lumigraph.methods import memory, nerf, ngp
 from lumigraph.methods.initialization import Beginning
 from lumigraph.methods.ray_sampler import Anchors, Pixels
@@ -24,7 +24,7 @@ SMALL = ngp.Config(log2_entries=12, finest=64, samples=1 << 12, cells=32, finene
 
 
 def test_the_hull_holds_the_ball_and_little_else() -> None:
-    occupancy = march.Occupancy(torch.ones(1, 32, 32, 32, dtype=torch.uint8), torch.zeros(3), 2.0)
+    occupancy = ray_marching.OccupancyGrid(torch.ones(1, 32, 32, 32, dtype=torch.uint8), torch.zeros(3), 2.0)
     cells = ngp.hull(ball(40, 48), occupancy, 32)
     at = (torch.arange(32) + 0.5) / 32 * 4 - 2
     z, y, x = torch.meshgrid(at, at, at, indexing="ij")
@@ -36,10 +36,10 @@ def test_the_hull_holds_the_ball_and_little_else() -> None:
 def test_unbounded_space_is_contracted_into_the_cube_and_keeps_its_order() -> None:
     cells = torch.ones(3, 8, 8, 8, dtype=torch.uint8)
     field = ngp.NgpField(
-        ngp.hashgrid.Grid(8, 4, 16),
+        ngp.hashgrid.HashGrid(8, 4, 16),
         torch.zeros(0),
         torch.zeros(0),
-        march.Occupancy(cells, torch.tensor([1.0, 0, 0]), 2.0),
+        ray_marching.OccupancyGrid(cells, torch.tensor([1.0, 0, 0]), 2.0),
         64,
         2.0,
     )
@@ -59,7 +59,7 @@ def test_distortion_is_the_double_sum() -> None:
         ray = range(int(first[r]), int(first[r + 1]))
         total += sum(float(w[i] * w[j]) * abs(float(t[i] - t[j])) / 3 for i in ray for j in ray)
         total += sum(float(w[i]) ** 2 * float(d[i]) / 3 / 3 for i in ray)
-    assert float(ngp.distortion(w, march.Samples(first, t, d), 3.0)) == pytest.approx(total / 3, rel=1e-5)
+    assert float(ngp.distortion(w, ray_marching.RaySamples(first, t, d), 3.0)) == pytest.approx(total / 3, rel=1e-5)
 
 
 def test_samples_that_no_light_reaches_are_left_out() -> None:
@@ -72,8 +72,8 @@ def test_samples_that_no_light_reaches_are_left_out() -> None:
     beams = Rays(origin, torch.tensor([[-1.0, 0, 0]]).expand(3, 3).contiguous())
     marched = field.samples(beams, torch.full((3,), 0.5))
     lit = field.lit(beams, marched)
-    assert 0 < len(lit.distance) < len(marched.distance)
-    assert lit.first[-1] == len(lit.distance)
+    assert 0 < len(lit.t) < len(marched.t)
+    assert lit.first[-1] == len(lit.t)
     with torch.no_grad():
         whole, part = field.along(beams, marched), field.along(beams, lit)
     torch.testing.assert_close(whole.rgb, part.rgb, atol=2 * ngp.DIM, rtol=0)
@@ -96,7 +96,9 @@ def test_visible_cells_are_in_a_view_and_in_no_free_space() -> None:
     poses[:, 0, 3] = torch.tensor([-1.0, 1])
     cameras = Cameras(poses, torch.full((2, 2), 20.0), torch.full((2, 2), 10.0), torch.full((2, 2), 20))
     side, free = 32, torch.tensor([4.0, 6])
-    occupancy = march.Occupancy(torch.ones(2, side, side, side, dtype=torch.uint8), torch.tensor([0.0, 0, 8]), 8.0)
+    occupancy = ray_marching.OccupancyGrid(
+        torch.ones(2, side, side, side, dtype=torch.uint8), torch.tensor([0.0, 0, 8]), 8.0
+    )
     cells = ngp.visible(cameras, free, occupancy)
     which = torch.arange(2).repeat_interleave(400)
     beams = rays(cameras, which, pixel_grid((20, 20)).flatten(0, 1).repeat(2, 1))
@@ -205,7 +207,7 @@ def test_the_route_of_other_devices_learns_the_same(monkeypatch: pytest.MonkeyPa
     losses = []
     for compiled in (True, False):
         if not compiled:
-            for module in (hashgrid, volume, march, adam):
+            for module in (hashgrid, volume_rendering, ray_marching, adam):
                 monkeypatch.setattr(module, "compiled", lambda *tensors: False)
         training = ngp.start(capture, SMALL, Budget(steps=30))
         losses.append([training.step(i, i / 30)["loss"] for i in range(30)])

@@ -94,7 +94,7 @@ def test_what_hangs_before_or_beside_a_camera_fades_and_the_rest_stays() -> None
     training.rows.params[9, kernel.MEAN] = torch.tensor([1.0, 0.0, -2.5])  # behind it, and too far away
     for turn in range(math.ceil(VIEWS / splat.CLEARED)):
         training._clear(turn)
-    faded = training.rows.params[: training.rows.count, kernel.LOGIT] == splat.FADED
+    faded = training.rows.params[: training.rows.count, kernel.LOGIT_OPACITY] == splat.FADED
     assert faded.nonzero()[:, 0].tolist() == [7, 8]
 
 
@@ -134,7 +134,9 @@ def test_the_kernels_of_a_gpu_learn_what_those_of_the_processor_learn(monkeypatc
     errors = {}
     for where in ("cpu", "played"):
         if where == "played":
-            monkeypatch.setattr(kernel, "view_of", lambda device: splatting_cuda.View(emulated.launcher(), device))
+            monkeypatch.setattr(
+                kernel, "create_rasterizer", lambda device: splatting_cuda.Rasterizer(emulated.launcher(), device)
+            )
             monkeypatch.setattr(splat.SplatTraining, "_grow", splat.SplatTraining._grow_without_waiting)
         training = splat.start(seen, settings, Budget(steps=40))
         told = [training.step(i, i / 40) for i in range(40)]
@@ -153,14 +155,14 @@ def test_the_faded_are_recycled_and_the_seen_are_split(grow: str, seen: int) -> 
     assert n == 450  # half of the cap at most
     dead = torch.zeros(n, dtype=torch.bool)
     dead[100:140] = True
-    rows.params[:n][dead, kernel.LOGIT] = splat.FADED
+    rows.params[:n][dead, kernel.LOGIT_OPACITY] = splat.FADED
     weight = torch.rand(n, generator=torch.Generator().manual_seed(2)) + 0.1
     weight[seen:] = 0
     weight[dead] = 0
     before = rows.params[:n].clone()
     getattr(training, grow)(weight, dead, n + 50)
     after = rows.params[: rows.count]
-    visible = after[:, kernel.LOGIT] > splat.FADED + 1
+    visible = after[:, kernel.LOGIT_OPACITY] > splat.FADED + 1
     pairs = min(90, int((weight > 0).sum()))
     assert int(visible.sum()) == n - 40 + pairs and rows.count <= n + 50
     moved = (after[:n] != before).any(1)

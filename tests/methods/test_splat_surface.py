@@ -28,14 +28,14 @@ def plane(slope: float, astray: float = 0.0, turned: float = 0.0, seed: int = 0)
     across = torch.linspace(-4, 4, 48)
     x, y = (part.flatten() for part in torch.meshgrid(across, across, indexing="ij"))
     z = DEPTH + slope * x + astray * torch.randn(len(x), generator=random)
-    rows = kernel.aligned(len(x), kernel.ROW)
+    rows = kernel.allocate_rows(len(x), kernel.PARAM_COLUMNS)
     rows[:, kernel.MEAN] = torch.stack([x, y, z], 1)
     rows[:, kernel.LOG_SCALE] = torch.tensor([0.15, 0.15, 0.01]).log()
     half = -math.atan(slope) / 2  # about y, which takes z to the plane's normal
     rows[:, kernel.QUAT] = torch.tensor([math.cos(half), 0, math.sin(half), 0])
     rows[:, kernel.QUAT] += turned * torch.randn(len(x), 4, generator=random)
-    rows[:, kernel.LOGIT] = 3.0
-    rows[:, kernel.STEPS] = 1000
+    rows[:, kernel.LOGIT_OPACITY] = 3.0
+    rows[:, kernel.STEP_COUNT] = 1000
     return rows
 
 
@@ -94,7 +94,7 @@ def test_steps_smooth_a_rough_plane() -> None:
 
     def slant() -> float:
         """Degrees between the normals of the depth and the plane's."""
-        _, depth, alpha = kernel.render(trainer.params, torch.zeros(len(rough), kernel.SH_ROW), view(), 0)
+        _, depth, alpha = kernel.render(trainer.params, torch.zeros(len(rough), kernel.SH_COLUMNS), view(), 0)
         normals = normals_of((depth / alpha)[None, ..., None], camera())[0][4:-4, 4:-4]
         expected = torch.nn.functional.normalize(torch.tensor([0.5, 0.0, -1.0]), dim=0)
         return float(torch.rad2deg(torch.acos((normals @ expected).clamp(-1, 1))).median())

@@ -14,9 +14,15 @@ from torch import Tensor
 
 from lumigraph.kernels.reference.splatting import sh_basis
 
-LEVELS, FEATURES, HIDDEN, LATENT, HARMONICS = 16, 2, 64, 16, 16
-SHAPES = ((HIDDEN, LEVELS * FEATURES), (LATENT, HIDDEN), (HIDDEN, LATENT + HARMONICS), (HIDDEN, HIDDEN), (3, HIDDEN))
-WEIGHTS = sum(out * of for out, of in SHAPES)  # of the networks, flat: each matrix (out, in), row-major
+LEVEL_COUNT, FEATURES_PER_LEVEL, HIDDEN_WIDTH, LATENT_WIDTH, SH_COEFFICIENTS = 16, 2, 64, 16, 16
+MLP_SHAPES = (
+    (HIDDEN_WIDTH, LEVEL_COUNT * FEATURES_PER_LEVEL),
+    (LATENT_WIDTH, HIDDEN_WIDTH),
+    (HIDDEN_WIDTH, LATENT_WIDTH + SH_COEFFICIENTS),
+    (HIDDEN_WIDTH, HIDDEN_WIDTH),
+    (3, HIDDEN_WIDTH),
+)
+MLP_WEIGHTS = sum(out * of for out, of in MLP_SHAPES)  # of the networks, flat: each matrix (out, in), row-major
 MAX_LOG_DENSITY = 15.0
 PRIMES = (1, 2_654_435_761, 805_459_861)
 
@@ -32,15 +38,16 @@ class Level(NamedTuple):
     dense: bool
 
 
-def levels_of(log2_entries: int, coarsest: int, finest: int) -> list[Level]:
-    """16 levels whose cells grow finer geometrically [Mueller 2022, eq. 2-3], with 2^log2_entries rows at most each."""
-    growth = math.exp(math.log(finest / coarsest) / (LEVELS - 1))
+def build_levels(log2_hashmap_size: int, base_resolution: int, max_resolution: int) -> list[Level]:
+    """16 levels whose cells grow finer geometrically [Mueller 2022, eq. 2-3], with 2^log2_hashmap_size rows at most
+    each."""
+    growth = math.exp(math.log(max_resolution / base_resolution) / (LEVEL_COUNT - 1))
     levels, first = [], 0
-    for l in range(LEVELS):
-        scale = float(math.floor(coarsest * growth**l + 1e-6))
+    for l in range(LEVEL_COUNT):
+        scale = float(math.floor(base_resolution * growth**l + 1e-6))
         side = int(scale) + 2  # positions are shifted by half a cell, so that the levels' vertices do not coincide
-        dense = side**3 <= 2**log2_entries
-        entries = -(-(side**3) // 8) * 8 if dense else 2**log2_entries
+        dense = side**3 <= 2**log2_hashmap_size
+        entries = -(-(side**3) // 8) * 8 if dense else 2**log2_hashmap_size
         levels.append(Level(scale, side, first, entries, dense))
         first += entries
     return levels
@@ -80,7 +87,7 @@ class _Exponential(torch.autograd.Function):
         return passed
 
 
-def density(levels: list[Level], table: Tensor, weights: Tensor, xyz: Tensor) -> Tensor:
+def query_density(levels: list[Level], table: Tensor, weights: Tensor, xyz: Tensor) -> Tensor:
     """(S,) what `field` says first."""
     w1, w2, *_ = _matrices(weights)
     latent = torch.relu(encode(levels, table, xyz) @ w1.T) @ w2.T
@@ -88,7 +95,7 @@ def density(levels: list[Level], table: Tensor, weights: Tensor, xyz: Tensor) ->
     return found
 
 
-def field(levels: list[Level], table: Tensor, weights: Tensor, xyz: Tensor, direction: Tensor) -> Tensor:
+def query_field(levels: list[Level], table: Tensor, weights: Tensor, xyz: Tensor, direction: Tensor) -> Tensor:
     """(S, 3) positions and directions -> (S, 4) density, red, green, blue."""
     w1, w2, w3, w4, w5 = _matrices(weights)
     latent = torch.relu(encode(levels, table, xyz) @ w1.T) @ w2.T
@@ -98,5 +105,5 @@ def field(levels: list[Level], table: Tensor, weights: Tensor, xyz: Tensor, dire
 
 
 def _matrices(weights: Tensor) -> list[Tensor]:
-    sizes = [out * of for out, of in SHAPES]
-    return [part.view(shape) for part, shape in zip(torch.split(weights, sizes), SHAPES, strict=True)]
+    sizes = [out * of for out, of in MLP_SHAPES]
+    return [part.view(shape) for part, shape in zip(torch.split(weights, sizes), MLP_SHAPES, strict=True)]

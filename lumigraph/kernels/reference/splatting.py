@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-NEAR = 0.01  # world units; what lies closer, or behind the camera, is not drawn
+NEAR_PLANE = 0.01  # world units; what lies closer, or behind the camera, is not drawn
 SLOPE_MARGIN = 0.3  # of half the field of view; the Jacobian's slopes are clamped this far outside the image
 ALPHA_MIN = 1 / 255  # a fainter pair of gaussian and pixel does not exist
 ALPHA_MAX = 0.99  # keeps 1 / (1 - alpha) finite in the backward pass
-STOP = 1e-3  # a pixel that lets less light through than this is finished
+MIN_TRANSMITTANCE = 1e-3  # a pixel that lets less light through than this is finished
 
 SSIM_RADIUS, SSIM_SIGMA = 5, 1.5  # the 11x11 window of [Wang 2004]
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
@@ -34,7 +34,7 @@ SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 class Projected(NamedTuple):
     """The M gaussians in front of the camera, as the image sees them."""
 
-    which: Tensor  # (M,) int64 indices into the N gaussians
+    indices: Tensor  # (M,) int64 indices into the N gaussians
     means: Tensor  # (M, 2) pixels
     conics: Tensor  # (M, 3): a, b, c of the inverse covariance [[a, b], [b, c]], 1 / pixels^2
     depths: Tensor  # (M,) z in the camera, world units
@@ -74,7 +74,7 @@ def sh_basis(directions: Tensor, degree: int) -> Tensor:
     return torch.stack([basis for band in bands[: degree + 1] for basis in band], -1)
 
 
-def rotation(quats: Tensor) -> Tensor:
+def matrix_from_quaternion(quats: Tensor) -> Tensor:
     """Rotation matrices (..., 3, 3) of quaternions (..., 4) w x y z, normalised here."""
     w, x, y, z = (quats / quats.norm(dim=-1, keepdim=True)).unbind(-1)
     rows = [
@@ -104,7 +104,7 @@ def project(
     world_to_cam (3, 4) = [R | t], whose twelve entries are taken as independent by the gradient; the camera stands at
     -R^T t. focal and centre in pixels, blur in pixels^2.
 
-      p = R mean + t                                    depth = p.z, dropped when below NEAR
+      p = R mean + t                                    depth = p.z, dropped when below NEAR_PLANE
       Sigma = Q S S Q^T                                 Q from the quaternion, S from the scales
       J = d(fx x / z, fy y / z) / dp                    [Zwicker 2001, eq. 29], x / z and y / z in it clamped to the
                                                         image and SLOPE_MARGIN around it [Kerbl 2023]
@@ -117,21 +117,21 @@ def project(
     rotate, translate = world_to_cam[:, :3], world_to_cam[:, 3]
 
     depths = means.detach() @ rotate[2].detach() + translate[2].detach()
-    which = (depths >= NEAR).nonzero()[:, 0]
-    means, log_scales, quats = means[which], log_scales[which], quats[which]
+    indices = (depths >= NEAR_PLANE).nonzero()[:, 0]
+    means, log_scales, quats = means[indices], log_scales[indices], quats[indices]
     x, y, z = (means @ rotate.T + translate).unbind(-1)
 
     zero = torch.zeros_like(z)
     u = (x / z).clamp(*_slope_limits(fx, centre[0], width))
     v = (y / z).clamp(*_slope_limits(fy, centre[1], height))
     jacobian = torch.stack([fx / z, zero, -fx * u / z, zero, fy / z, -fy * v / z], -1).view(-1, 2, 3)
-    half = jacobian @ rotate @ (rotation(quats) * log_scales.exp()[:, None, :])
+    half = jacobian @ rotate @ (matrix_from_quaternion(quats) * log_scales.exp()[:, None, :])
     cov = half @ half.mT
     sharp_a, b, sharp_c = cov[:, 0, 0], cov[:, 0, 1], cov[:, 1, 1]
     a, c = sharp_a + blur, sharp_c + blur
     det = a * c - b * b
 
-    opacities = logit_opacities[which].sigmoid()
+    opacities = logit_opacities[indices].sigmoid()
     if antialiased:
         ratio = (sharp_a * sharp_c - b * b) / det
         visible = ratio > 0  # a gaussian seen edge-on has no area; the square root has no slope there
@@ -139,9 +139,9 @@ def project(
 
     directions = means + rotate.T @ translate
     directions = directions / directions.norm(dim=-1, keepdim=True)
-    colours = (sh_basis(directions, degree)[..., None] * sh[which]).sum(1) + 0.5
+    colours = (sh_basis(directions, degree)[..., None] * sh[indices]).sum(1) + 0.5
     return Projected(
-        which=which,
+        indices=indices,
         means=torch.stack([fx * x / z + centre[0], fy * y / z + centre[1]], -1),
         conics=torch.stack([c / det, -b / det, a / det], -1),
         depths=z,
@@ -161,7 +161,8 @@ def composite(projected: Projected, size: tuple[int, int], background: Tensor) -
     For the gaussians of a pixel in order of depth (equal depths in order of index), with d = pixel centre - mean:
 
       alpha = min(ALPHA_MAX, opacity exp(-(a dx^2 + c dy^2) / 2 - b dx dy))    [Kerbl 2023]; below ALPHA_MIN: skipped
-      rgb += T alpha colour,  depth += T alpha z,  T *= 1 - alpha              until T <= STOP, asked before each one
+      rgb += T alpha colour,  depth += T alpha z,  T *= 1 - alpha              until T <= MIN_TRANSMITTANCE, asked
+      before each one
       rgb += T background
 
     Depth is the weighted sum; it is not divided by 1 - T. background (3,) is differentiable.
@@ -184,7 +185,7 @@ def composite(projected: Projected, size: tuple[int, int], background: Tensor) -
 
 
 def median_depth(projected: Projected, size: tuple[int, int]) -> Tensor:
-    """(H, W): the z of the gaussian at which a pixel's transmittance falls to a half; 0 where it stays above."""
+    """(H, W): the z of the gaussian at indices a pixel's transmittance falls to a half; 0 where it stays above."""
     front = torch.argsort(projected.depths, stable=True)
     kind = projected.means
     ys, xs = (torch.arange(n, dtype=kind.dtype, device=kind.device) + 0.5 for n in (size[1], size[0]))
@@ -201,9 +202,9 @@ def _alpha(pixels: Tensor, means: Tensor, conics: Tensor, opacities: Tensor) -> 
     a, b, c = conics.unbind(-1)
     alpha = (opacities * torch.exp(-0.5 * (a * dx * dx + c * dy * dy) - b * dx * dy)).clamp_max(ALPHA_MAX)
     alpha = torch.where(alpha >= ALPHA_MIN, alpha, 0)
-    # Transmittance only falls, so where it first reaches STOP does not depend on what would have come after.
+    # Transmittance only falls, so where it first reaches MIN_TRANSMITTANCE does not depend on later gaussians.
     unstopped = _before(torch.cumprod(1 - alpha, 1))
-    return torch.where(unstopped > STOP, alpha, 0)
+    return torch.where(unstopped > MIN_TRANSMITTANCE, alpha, 0)
 
 
 def _composite_pixels(

@@ -39,11 +39,11 @@ def fuse(
     views: Tensor,
     points: Tensor,
     *,
-    voxel: float,
+    voxel_size: float,
     truncation: float,
-    least: float,
-    carve: int,
-    inside: bool,
+    min_weight: float,
+    carving_views: int,
+    unseen_is_inside: bool,
 ) -> Tensor:
     """depth, weight (N, H, W), the centres of voxels `points` (P, 3) -> values (P,), NaN where nothing is known."""
     height, width = depth.shape[1:]
@@ -65,7 +65,7 @@ def fuse(
         told = (d > 0) & (d < torch.inf) & (s > -truncation) & past
         which, s, p = which[told], s[told], p[told].long()
         w = weight[i, p[:, 1], p[:, 0]]
-        w = torch.where(s < -voxel, w * (s + truncation) / (truncation - voxel), w)
+        w = torch.where(s < -voxel_size, w * (s + truncation) / (truncation - voxel_size), w)
         w = torch.where(s >= truncation, w * FREE, w)
         hits[which] += (s < truncation).long()
         value = (s / truncation).clamp(max=1)
@@ -76,12 +76,12 @@ def fuse(
     median = (weights.cumsum(1) < total[:, None] / 2).sum(1).clamp(max=BINS - 1)
     near = (torch.arange(BINS) - median[:, None]).abs() <= AROUND
     values = (sums * near).sum(1) / (weights * near).sum(1)
-    values = torch.where(total > least, values, -1.0 if inside else torch.nan)
-    return torch.where((empty >= carve) & (empty > hits), 1.0, values)
+    values = torch.where(total > min_weight, values, -1.0 if unseen_is_inside else torch.nan)
+    return torch.where((empty >= carving_views) & (empty > hits), 1.0, values)
 
 
-def support(depth: Tensor, views: Tensor, beside: Tensor, tolerance: Tensor) -> tuple[Tensor, Tensor]:
-    """How many of the views `beside` (N, K) see the same at each pixel, and how many see through it."""
+def count_agreeing_views(depth: Tensor, views: Tensor, neighbours: Tensor, tolerance: Tensor) -> tuple[Tensor, Tensor]:
+    """How many of the views `neighbours` (N, K) see the same at each pixel, and how many see through it."""
     count, height, width = depth.shape
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     grid = torch.stack([x, y], -1).view(-1, 2) + 0.5
@@ -92,7 +92,7 @@ def support(depth: Tensor, views: Tensor, beside: Tensor, tolerance: Tensor) -> 
         in_cam = torch.cat([(grid - views[i, 14:16]) / views[i, 12:14], torch.ones(len(grid), 1)], 1) * d[:, None]
         pose = views[i, :12].view(3, 4)
         points = (in_cam[known] - pose[:, 3]) @ pose[:, :3]
-        for j in beside[i].tolist():
+        for j in neighbours[i].tolist():
             if j < 0:
                 continue
             pixels, far = project(views[j : j + 1], points)

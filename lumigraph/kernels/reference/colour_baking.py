@@ -10,7 +10,7 @@ from lumigraph.kernels.reference.tsdf import project
 STEEPEST, SPREAD, SLANT = math.cos(math.radians(75)), 0.06, 1.5
 
 
-def bake(
+def bake_colours(
     rgb: Tensor, depth: Tensor, weights: Tensor, views: Tensor, xyz: Tensor, normals: Tensor, tolerance: float
 ) -> tuple[Tensor, Tensor]:
     """As kernels/bake.py -> rgb (P, 3), weight (P,)."""

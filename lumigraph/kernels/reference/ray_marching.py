@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def occupied(cells: Tensor, centre: Tensor, half: float, points: Tensor) -> Tensor:
+def is_occupied(cells: Tensor, centre: Tensor, half: float, points: Tensor) -> Tensor:
     """(...,) bool: whether `points` (..., 3) lie in occupied cells (L, G, G, G) [z, y, x]; outside, nothing is."""
     levels, side = cells.shape[:2]
     p = points - centre
@@ -21,7 +21,7 @@ def occupied(cells: Tensor, centre: Tensor, half: float, points: Tensor) -> Tens
     return cells[level, z, y, x].bool() & within
 
 
-def march(
+def march_rays(
     cells: Tensor,
     centre: Tensor,
     half: float,
@@ -31,28 +31,29 @@ def march(
     *,
     near: float,
     far: float,
-    shortest: float,
-    growth: float = 0.0,
-    most: int = 1024,
+    min_step: float,
+    cone_angle: float = 0.0,
+    max_samples: int = 1024,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Rays (R, 3) -> first (R + 1,), distance (S,) of each step's middle, length (S,).
 
-    Steps are max(shortest, growth x distance) long and lie on a lattice that begins where the ray enters the outermost
+    Steps are max(min_step, cone_angle x distance) long and lie on a lattice that begins where the ray enters the
+    outermost
     cube, at `near` at least, shifted by `jitter` (R,) of a step.
     """
     outermost = half * 2.0 ** (len(cells) - 1)
     faces = torch.stack([centre - outermost - origin, centre + outermost - origin]) / direction  # (2, R, 3)
     enter = faces.amin(0).nan_to_num(-torch.inf).amax(1).clamp(min=near)
     leave = faces.amax(0).nan_to_num(torch.inf).amin(1).clamp(max=far)
-    t = enter + jitter * (growth * enter).clamp(min=shortest)
-    room = torch.full_like(t, most, dtype=torch.int64)
+    t = enter + jitter * (cone_angle * enter).clamp(min=min_step)
+    room = torch.full_like(t, max_samples, dtype=torch.int64)
     rays, distances, lengths = [], [], []
     inside = (enter < leave) & (t < leave) & (origin.isfinite() & direction.isfinite()).all(1)
     origin = torch.where(inside[:, None], origin, 0.0)
     while inside.any():
-        length = (growth * t).clamp(min=shortest)
+        length = (cone_angle * t).clamp(min=min_step)
         middle = t + 0.5 * length
-        hit = inside & occupied(cells, centre, half, origin + middle[:, None] * direction) & (room > 0)
+        hit = inside & is_occupied(cells, centre, half, origin + middle[:, None] * direction) & (room > 0)
         room -= hit.long()
         rays.append(hit.nonzero()[:, 0])
         distances.append(middle[hit])

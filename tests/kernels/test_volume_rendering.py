@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lumigraph.kernels import march as marching
-from lumigraph.kernels import volume
+from lumigraph.kernels import ray_marching, volume_rendering
 from lumigraph.kernels.adam import Adam
-from lumigraph.kernels.reference import march as march_twin
-from lumigraph.kernels.reference import volume as volume_twin
+from lumigraph.kernels.reference import ray_marching as marching_reference
+from lumigraph.kernels.reference import volume_rendering as volume_reference
 
 CPU = torch.device("cpu")
 ON_DEVICES = pytest.mark.parametrize("device", ["cpu", "played", "cuda"], indirect=True)
@@ -26,7 +25,7 @@ def packed(counts: list[int], dense: float = 3.0) -> tuple[Tensor, Tensor, Tenso
 
 def test_the_twin_is_the_sum_along_each_ray() -> None:
     density_rgb, distance, length, first = (x.double() if x.is_floating_point() else x for x in packed([3, 0, 5, 1]))
-    rgb, transmittance, depth, weight = volume_twin.light(density_rgb, distance, length, first)
+    rgb, transmittance, depth, weight = volume_reference.composite_rays(density_rgb, distance, length, first)
     for r in range(len(first) - 1):
         through, colour, z = 1.0, [0.0, 0.0, 0.0], 0.0
         for i in range(int(first[r]), int(first[r + 1])):
@@ -47,8 +46,8 @@ def test_light_and_its_gradients_are_those_of_the_twin(counts: list[int], dense:
     density_rgb, distance, length, first = (x.to(device) for x in packed(counts, dense))
     fast = density_rgb.clone().requires_grad_()
     true = density_rgb.double().requires_grad_()
-    out = volume.light(fast, distance, length, first)
-    truth = volume_twin.light(true, distance.double(), length.double(), first)
+    out = volume_rendering.composite_rays(fast, distance, length, first)
+    truth = volume_reference.composite_rays(true, distance.double(), length.double(), first)
     g = torch.Generator().manual_seed(3)
     ups = [torch.randn(x.shape, generator=g).to(device) for x in out]
     for a, b in zip(out, truth, strict=True):
@@ -63,7 +62,7 @@ def test_light_and_its_gradients_are_those_of_the_twin(counts: list[int], dense:
 def test_a_gpu_reads_no_samples_that_are_not_there(device: torch.device) -> None:
     density_rgb, distance, length, _ = (x.to(device) for x in packed([3, 4]))
     for first in ([0, 3, 8], [3, 7, 1 << 40], [5, 4, 4], [-1, -1, -1], [-1, 3, 3]):
-        out = volume.light(density_rgb, distance, length, torch.tensor(first, device=device))
+        out = volume_rendering.composite_rays(density_rgb, distance, length, torch.tensor(first, device=device))
         assert out.transmittance.isfinite().all() and out.rgb.isfinite().all()
         assert out.transmittance[1] == 1 or first == [0, 3, 3]
 
@@ -72,16 +71,16 @@ def test_samples_that_do_not_add_up_are_refused() -> None:
     density_rgb, distance, length, _ = packed([3, 4])
     for first in ([0, 3, 8], [0, 5, 4], [-1, 3, 7]):
         with pytest.raises(ValueError, match="first"):
-            volume.light(density_rgb, distance, length, torch.tensor(first))
+            volume_rendering.composite_rays(density_rgb, distance, length, torch.tensor(first))
 
 
 # ---- marching
 
 
-def scene(levels: int, side: int, share: float, device: torch.device = CPU) -> marching.Occupancy:
+def scene(levels: int, side: int, share: float, device: torch.device = CPU) -> ray_marching.OccupancyGrid:
     g = torch.Generator().manual_seed(side)
     cells = (torch.rand(levels, side, side, side, generator=g) < share).to(torch.uint8)
-    return marching.Occupancy(cells.to(device), torch.tensor([0.1, -0.2, 0.3], device=device), 0.9)
+    return ray_marching.OccupancyGrid(cells.to(device), torch.tensor([0.1, -0.2, 0.3], device=device), 0.9)
 
 
 def some_rays(n: int, device: torch.device = CPU) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,63 +97,73 @@ def test_the_march_takes_the_steps_of_the_twin(
     levels: int, side: int, share: float, growth: float, device: torch.device
 ) -> None:
     grid, rays = scene(levels, side, share, device), some_rays(500, device)
-    steps = marching.Steps(0.05, 100.0, 0.01, growth)
-    got = marching.march(grid, steps, *rays)
-    options = {"near": 0.05, "far": 100.0, "shortest": 0.01, "growth": growth}
-    first, distance, _ = march_twin.march(grid.cells, grid.centre, grid.half, *rays, **options)
+    steps = ray_marching.MarchSettings(0.05, 100.0, 0.01, growth)
+    got = ray_marching.march_rays(grid, steps, *rays)
+    options = {"near": 0.05, "far": 100.0, "min_step": 0.01, "cone_angle": growth}
+    first, distance, _ = marching_reference.march_rays(grid.cells, grid.centre, grid.half_extent, *rays, **options)
     # rounding may decide otherwise about a step whose middle lies on a face
-    close = got.first.diff() == first.diff()
+    close = got.ray_offsets.diff() == first.diff()
     assert close.float().mean() > 0.98
-    assert (got.first.diff() - first.diff()).abs().max() <= 3
+    assert (got.ray_offsets.diff() - first.diff()).abs().max() <= 3
     for r in close.nonzero()[:, 0].tolist():
-        a, b = slice(int(got.first[r]), int(got.first[r + 1])), slice(int(first[r]), int(first[r + 1]))
-        torch.testing.assert_close(got.distance[a], distance[b], rtol=0, atol=0.011 + growth * 10)
-    assert (got.length >= 0.01).all()
+        a, b = slice(int(got.ray_offsets[r]), int(got.ray_offsets[r + 1])), slice(int(first[r]), int(first[r + 1]))
+        torch.testing.assert_close(got.t[a], distance[b], rtol=0, atol=0.011 + growth * 10)
+    assert (got.delta >= 0.01).all()
 
 
 @ON_DEVICES
 def test_every_sample_lies_in_an_occupied_cell_and_every_cell_on_the_way_is_sampled(device: torch.device) -> None:
     grid, (origin, direction, jitter) = scene(2, 16, 0.1, device), some_rays(300, device)
-    samples = marching.march(grid, marching.Steps(0.0, 50.0, 0.02), origin, direction, jitter)
-    at = origin[samples.ray] + samples.distance[:, None] * direction[samples.ray]
-    inside = march_twin.occupied(grid.cells, grid.centre, grid.half, at)
+    samples = ray_marching.march_rays(grid, ray_marching.MarchSettings(0.0, 50.0, 0.02), origin, direction, jitter)
+    at = origin[samples.ray_indices] + samples.t[:, None] * direction[samples.ray_indices]
+    inside = marching_reference.is_occupied(grid.cells, grid.centre, grid.half_extent, at)
     assert inside.float().mean() > 0.999
-    total = march_twin.march(
-        torch.ones_like(grid.cells), grid.centre, grid.half, origin, direction, jitter, near=0, far=50, shortest=0.02
+    total = marching_reference.march_rays(
+        torch.ones_like(grid.cells),
+        grid.centre,
+        grid.half_extent,
+        origin,
+        direction,
+        jitter,
+        near=0,
+        far=50,
+        min_step=0.02,
     )
     ray = torch.repeat_interleave(total[0].diff())
     points = origin[ray] + total[1][:, None] * direction[ray]
-    expected = int(march_twin.occupied(grid.cells, grid.centre, grid.half, points).sum())
-    assert len(samples.distance) == pytest.approx(expected, rel=2e-3)
+    expected = int(marching_reference.is_occupied(grid.cells, grid.centre, grid.half_extent, points).sum())
+    assert len(samples.t) == pytest.approx(expected, rel=2e-3)
 
 
 @ON_DEVICES
 def test_a_ray_beside_the_cube_and_one_that_starts_within(device: torch.device) -> None:
     cells = torch.ones(1, 4, 4, 4, dtype=torch.uint8, device=device)
-    grid = marching.Occupancy(cells, torch.zeros(3, device=device), 1.0)
+    grid = ray_marching.OccupancyGrid(cells, torch.zeros(3, device=device), 1.0)
     origin = torch.tensor([[0.0, 5, -3], [0, 0, 0], [0, 0, -3], [torch.nan, 0, 0]], device=device)
     direction = torch.tensor([[0.0, 0, 1]], device=device).expand(4, 3).contiguous()
     jitter = torch.zeros(4, device=device)
-    samples = marching.march(grid, marching.Steps(0.0, 10.0, 0.1), origin, direction, jitter)
-    assert samples.first.tolist()[:2] == [0, 0]
-    assert samples.first.diff()[1:3].tolist() == pytest.approx([10, 20], abs=1)
-    assert samples.first.diff()[3] == 0
-    assert float(samples.distance[0]) == pytest.approx(0.05)
+    samples = ray_marching.march_rays(grid, ray_marching.MarchSettings(0.0, 10.0, 0.1), origin, direction, jitter)
+    assert samples.ray_offsets.tolist()[:2] == [0, 0]
+    assert samples.ray_offsets.diff()[1:3].tolist() == pytest.approx([10, 20], abs=1)
+    assert samples.ray_offsets.diff()[3] == 0
+    assert float(samples.t[0]) == pytest.approx(0.05)
 
 
 @ON_DEVICES
 def test_most_samples_and_endless_steps(device: torch.device) -> None:
     cells = torch.ones(1, 4, 4, 4, dtype=torch.uint8, device=device)
-    grid = marching.Occupancy(cells, torch.zeros(3, device=device), 1.0)
+    grid = ray_marching.OccupancyGrid(cells, torch.zeros(3, device=device), 1.0)
     one = tuple(torch.tensor(x, device=device) for x in ([[0.0, 0, -3]], [[0.0, 0, 1]], [0.0]))
-    assert len(marching.march(grid, marching.Steps(0.0, 10.0, 1e-3, most=7), *one).distance) == 7
+    assert len(ray_marching.march_rays(grid, ray_marching.MarchSettings(0.0, 10.0, 1e-3, max_samples=7), *one).t) == 7
     with pytest.raises(ValueError, match="steps"):
-        marching.march(grid, marching.Steps(0.0, 1e9, 1e-3), *one)
+        ray_marching.march_rays(grid, ray_marching.MarchSettings(0.0, 1e9, 1e-3), *one)
     with pytest.raises(ValueError, match="multiple of 4"):
-        marching.Occupancy(torch.ones(2, 6, 6, 6, dtype=torch.uint8), torch.zeros(3), 1.0)
+        ray_marching.OccupancyGrid(torch.ones(2, 6, 6, 6, dtype=torch.uint8), torch.zeros(3), 1.0)
     for wrong in ((17, 4), (1, 2048)):
         with pytest.raises(ValueError, match="cubes"):
-            marching.Occupancy(torch.zeros(1, dtype=torch.uint8).expand(wrong[0], *[wrong[1]] * 3), torch.zeros(3), 1.0)
+            ray_marching.OccupancyGrid(
+                torch.zeros(1, dtype=torch.uint8).expand(wrong[0], *[wrong[1]] * 3), torch.zeros(3), 1.0
+            )
 
 
 # ---- Adam

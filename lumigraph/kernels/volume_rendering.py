@@ -12,26 +12,26 @@ import torch
 from torch import Tensor
 
 from lumigraph.kernels.native import native
-from lumigraph.kernels.operations import check, compiled, launch, operation
-from lumigraph.kernels.reference import volume as twin
+from lumigraph.kernels.operations import check_tensor, has_compiled_kernel, launch, register_operation
+from lumigraph.kernels.reference import volume_rendering as reference
 
 
-class Light(NamedTuple):
+class CompositedRays(NamedTuple):
     """What arrives along R rays. rgb is over black; `transmittance` of whatever is behind is to be added."""
 
     rgb: Tensor  # (R, 3)
     transmittance: Tensor  # (R,)
     depth: Tensor  # (R,) sum of weight x distance
-    weight: Tensor  # (S,) of each sample
+    weights: Tensor  # (S,) of each sample
 
 
-def light(density_rgb: Tensor, distance: Tensor, length: Tensor, first: Tensor) -> Light:
+def composite_rays(density_rgb: Tensor, distance: Tensor, length: Tensor, first: Tensor) -> CompositedRays:
     """density_rgb (S, 4), distance and length (S,) of samples along rays; those of ray r are first[r] .. first[r + 1],
     first (R + 1,) int64. Differentiable in density_rgb.
     """
-    if not compiled(density_rgb, distance, length):
-        return Light(*twin.light(density_rgb, distance, length, first))
-    return Light(*cast(Any, _Light).apply(density_rgb.contiguous(), distance, length, first))
+    if not has_compiled_kernel(density_rgb, distance, length):
+        return CompositedRays(*reference.composite_rays(density_rgb, distance, length, first))
+    return CompositedRays(*cast(Any, _Light).apply(density_rgb.contiguous(), distance, length, first))
 
 
 class _Light(torch.autograd.Function):
@@ -75,10 +75,10 @@ RAYS = 8  # of a block, one a warp
 
 def _light_cuda(density_rgb: Tensor, distance: Tensor, length: Tensor, first: Tensor) -> tuple[Tensor, ...]:
     samples, rays = len(distance), len(first) - 1
-    check("density_rgb", density_rgb, (samples, 4), density_rgb)
-    check("distance", distance, (samples,), density_rgb)
-    check("length", length, (samples,), density_rgb)
-    check("first", first, (rays + 1,), density_rgb, torch.int64)
+    check_tensor("density_rgb", density_rgb, (samples, 4), density_rgb)
+    check_tensor("distance", distance, (samples,), density_rgb)
+    check_tensor("length", length, (samples,), density_rgb)
+    check_tensor("first", first, (rays + 1,), density_rgb, torch.int64)
     out = _arriving(density_rgb, distance, first)
     if rays > 0:
         blocks, packed = -(-rays // RAYS), (density_rgb, distance, length, first)
@@ -94,12 +94,12 @@ def _light_backward_cuda(density_rgb: Tensor, distance: Tensor, length: Tensor, 
     return out
 
 
-_forward = operation(
+_forward = register_operation(
     "light(Tensor density_rgb, Tensor distance, Tensor length, Tensor first) -> (Tensor, Tensor, Tensor, Tensor)",
     _light_cpu,
     _light_cuda,
 )
-_backward = operation(
+_backward = register_operation(
     "light_backward(Tensor density_rgb, Tensor distance, Tensor length, Tensor first, Tensor transmittance, "
     "Tensor weight, Tensor g_rgb, Tensor g_transmittance, Tensor g_depth, Tensor g_weight) -> Tensor",
     _light_backward_cpu,

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def raster(corners: Tensor, faces: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+def rasterize(corners: Tensor, faces: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """corners (V, 3) x, y, z -> face (H, W) int32, depth (H, W), weights (H, W, 3)."""
     width, height = size
     face = torch.full((height, width), -1, dtype=torch.int32)

@@ -13,7 +13,7 @@ from torch import Tensor
 from lumigraph.kernels.native import native
 
 
-def bake(
+def bake_colours(
     rgb: Tensor, depth: Tensor, weights: Tensor, views: Tensor, xyz: Tensor, normals: Tensor, tolerance: float
 ) -> tuple[Tensor, Tensor]:
     """Pictures rgb (N, H, W, 3) uint8, depth (N, H, W) of the surface itself, infinite where there is none, weights
