@@ -20,7 +20,7 @@ from benchmarks.cli import lumigraph, sample
 from lumigraph.captures import undistort
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.capture import Capture
-from lumigraph.scene.images import photo_over, write_png
+from lumigraph.scene.images import composite_over, write_png
 from lumigraph.scene.metrics import ssim
 from lumigraph.studio.run import CACHE, Run
 from lumigraph.studio.training import LONGEST_SIDE, load_field, read_capture
@@ -121,7 +121,7 @@ def background_of(capture: Capture) -> tuple[float, float, float]:
 
 def judge(picture: independent.Floats, capture: Capture, i: int) -> tuple[float, float]:
     """PSNR in dB and SSIM of a picture (H, W, 3) of view i against its photo."""
-    photo = photo_over(capture.photo(i), torch.ones(3))
+    photo = composite_over(capture.photo(i), torch.ones(3))
     return independent.psnr(picture, photo.double().numpy()), ssim(torch.from_numpy(picture), photo)
 
 
@@ -131,7 +131,7 @@ def save_looks(folder: Path, run: Path, capture: Capture, pictures: Sequence[ind
     folder.mkdir(parents=True, exist_ok=True)
     for i, (name, picture) in enumerate(zip(capture.names, pictures, strict=True)):
         white = torch.ones(3)
-        photo = photo_over(capture.photo(i), white)
+        photo = composite_over(capture.photo(i), white)
         own = field.render(capture.cameras[i], white if card.over_white else None).rgb[0].clamp(0, 1)
         side_by_side = torch.cat([photo, own, torch.from_numpy(picture).float()], dim=1)
         write_png(folder / f"{Path(name).stem}.png", side_by_side)

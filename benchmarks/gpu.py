@@ -324,7 +324,7 @@ def training(args: argparse.Namespace) -> Iterator[Row]:
     capture = blender.read(args.lego)
     if args.quick:
         capture = capture.select(range(0, len(capture), 40))
-        capture = replace(capture, photos=Smaller(capture.photos), cameras=capture.cameras.resized(torch.tensor(SMALL)))
+        capture = replace(capture, photos=Smaller(capture.photos), cameras=capture.cameras.resize(torch.tensor(SMALL)))
     learned, held_out = capture.split()
     for method, seconds in ((gaussians, 3.0 if args.quick else args.seconds), (ngp, 3.0 if args.quick else 30.0)):
         yield from train_and_judge(args, method, seconds, learned, held_out)

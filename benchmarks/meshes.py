@@ -32,7 +32,7 @@ from lumigraph.kernels.rasterize import rasterize
 from lumigraph.scene.assets import Mesh, Splats
 from lumigraph.scene.cameras import Cameras, project
 from lumigraph.scene.field import Field
-from lumigraph.scene.surface import points_of
+from lumigraph.scene.surface import unproject_depth
 from lumigraph.studio.run import Run
 from lumigraph.studio.training import load_field
 from lumigraph.wire.events import Progress
@@ -129,7 +129,7 @@ def extent(field: Field, cameras: Cameras) -> float:
     for i in range(len(cameras)):
         depth = seen(field, cameras[i])[1]
         solid = depth < torch.inf
-        points.append(points_of(torch.where(solid, depth, 1.0)[None, ..., None], cameras[i])[0][solid][::10])
+        points.append(unproject_depth(torch.where(solid, depth, 1.0)[None, ..., None], cameras[i])[0][solid][::10])
     seen_points = torch.cat(points)[::10]
     low, high = (torch.quantile(seen_points, q, dim=0) for q in (0.02, 0.98))
     spare = 0.3 * (high - low).amax()  # as `box_of` chooses it

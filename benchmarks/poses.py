@@ -101,7 +101,7 @@ def pose_errors(found: Capture, known: Capture) -> Row:
     shared = [(i, place[Path(name).stem]) for i, name in enumerate(found.names) if Path(name).stem in place]
     ours = found.cameras[[i for i, _ in shared]].world_from_cam.double()
     truth = known.cameras[[i for _, i in shared]].world_from_cam.double()
-    moved = align_similarity(ours[:, :, 3], truth[:, :, 3]).poses(ours)
+    moved = align_similarity(ours[:, :, 3], truth[:, :, 3]).transform_poses(ours)
     angles = rotation_error_degrees(moved[..., :3], truth[..., :3])
     distances = (moved[:, :, 3] - truth[:, :, 3]).norm(dim=1)
     diagonal = torch.linalg.norm(truth[:, :, 3].amax(0) - truth[:, :, 3].amin(0))

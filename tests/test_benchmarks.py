@@ -51,7 +51,7 @@ def test_poses_are_compared_up_to_a_similarity() -> None:
     """The same cameras in another world agree, all of them or some; where tilted by 0.1 they are off by that."""
     truth = inwards(torch.randn(9, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3)
     turn = matrix_from_quaternion(torch.tensor([0.3, -0.5, 0.2, 0.8], dtype=torch.float64))
-    moved = Similarity(2.5, turn, torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)).poses(truth)
+    moved = Similarity(2.5, turn, torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)).transform_poses(truth)
     for found in (moved, moved[:7]):
         same = poses.pose_errors(capture(found), capture(truth))
         assert same == {"rotation_degrees": 0.0, "rotation_degrees_max": 0.0, "position_percent": 0.0}

@@ -25,7 +25,7 @@ from lumigraph.captures.sfm import image_pairs as pairing
 from lumigraph.captures.sfm.image_pairs import Matching
 from lumigraph.captures.sfm.pose_report import PoseReport, doubts, stops
 from lumigraph.captures.sfm.request import Mapper, Request
-from lumigraph.scene.atomic_files import written_beside
+from lumigraph.scene.atomic_files import atomic_write
 from lumigraph.scene.errors import CaptureError
 from lumigraph.wire.events import Event, Note, from_line
 
@@ -246,7 +246,7 @@ def _refusal(report: PoseReport) -> str:
 def _write_report(report: PoseReport, path: Path) -> None:
     verdict = "failed" if stops(report) else "doubtful" if report.warnings else "good"
     content = {"verdict": verdict, **dataclasses.asdict(report)}
-    with written_beside(path) as file:
+    with atomic_write(path) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
 
 

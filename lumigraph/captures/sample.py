@@ -26,7 +26,7 @@ from lumigraph.captures.synthetic.raytracer import BakedScene, Scene, bake, refl
 from lumigraph.captures.synthetic.still_life import still_life
 from lumigraph.captures.synthetic.vectors import Floats
 from lumigraph.captures.thread_map import ordered_map
-from lumigraph.scene.atomic_files import written_beside
+from lumigraph.scene.atomic_files import atomic_write
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import CaptureError
 from lumigraph.scene.poses import look_at
@@ -62,7 +62,7 @@ def render_sample(
         baked = yield from _bake(still_life(seed), detail=min(max(size) / 640, FINEST))
         cameras = handheld_orbit(views, size, seed)
         yield from _render_photos(baked, cameras, beside, seed)
-        with written_beside(out / "transforms.json") as file:
+        with atomic_write(out / "transforms.json") as file:
             file.write(json.dumps(transforms_json(cameras), indent=1).encode())
         if images.exists():
             images.rmdir()

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from lumigraph.captures.image_file import MaskFiles, PhotoFiles
 from lumigraph.captures.thread_map import ordered_map, threads
-from lumigraph.scene.atomic_files import written_beside
+from lumigraph.scene.atomic_files import atomic_write
 from lumigraph.scene.cameras import Cameras, Lens, distort_fisheye, distort_opencv, lens_limit
 from lumigraph.scene.capture import Capture, LazyPhotos, Photos
 from lumigraph.scene.errors import CaptureError
@@ -101,7 +101,7 @@ def prepare(capture: Capture, cache: Path, downscale: float = 1) -> Generator[Ev
         return capture
     cache.mkdir(parents=True, exist_ok=True)
     zooms = [1.0] * len(capture) if plain else _zooms(capture)
-    cameras = _pinholes(capture.cameras, zooms).downscaled(downscale)
+    cameras = _pinholes(capture.cameras, zooms).downscale(downscale)
     plans = [_plan(capture.cameras, i, zooms[i], cameras.size(i)) for i in range(len(capture))]
     channels = 4 if capture.has_alpha else 3
     photos = yield from _cached(capture.photos, plans, channels, cache, capture.names)
@@ -328,7 +328,7 @@ _HEADER = 128  # bytes before the pixels in a .npy file of up to four dimensions
 
 
 def _save(path: Path, pixels: Tensor) -> None:
-    with written_beside(path) as file:
+    with atomic_write(path) as file:
         np.save(file, pixels.contiguous().numpy(), allow_pickle=False)
 
 

@@ -22,7 +22,7 @@ from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.field import Field
 from lumigraph.scene.images import to_uint8
-from lumigraph.scene.surface import points_of
+from lumigraph.scene.surface import unproject_depth
 from lumigraph.wire.events import Event, Progress
 
 SOLID, CLEAR = 0.5, 0.1  # alpha from which a pixel shows a surface, and below which it shows that there is none
@@ -145,7 +145,7 @@ def _samples(maps: Maps) -> tuple[Tensor, Tensor]:
     """(P, 3) points of the surface, of pixels spread over all views, and (P,) world units that each spans there."""
     views, surface, points, pixels = maps.views, maps.surface, [], []
     for i in range(len(views)):
-        found = points_of(maps.depth[i : i + 1, ..., None], views.cameras[i])[0][surface[i]]
+        found = unproject_depth(maps.depth[i : i + 1, ..., None], views.cameras[i])[0][surface[i]]
         step = max(1, len(found) // 5000)
         points.append(found[::step])
         pixels.append((maps.depth[i][surface[i]] / views.cameras.focal[i].amin())[::step])

@@ -19,7 +19,7 @@ from lumigraph.kernels import marching_cubes, tsdf
 from lumigraph.scene.assets import Mesh
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import FormatError
-from lumigraph.scene.field import Field, Within
+from lumigraph.scene.field import Bounds, Field
 from lumigraph.scene.images import to_uint8
 from lumigraph.wire.events import Event, Note, Progress
 
@@ -50,15 +50,15 @@ class MeshConfig:
     size: pixels of the longer side of what they see
     """
 
-    resolution: Annotated[int, Within(16, 1024)] = 256
-    faces: Annotated[int, Within(0, 10_000_000)] = 30_000
-    texture: Annotated[int, Within(0, 8192)] = 1024
+    resolution: Annotated[int, Bounds(16, 1024)] = 256
+    faces: Annotated[int, Bounds(0, 10_000_000)] = 30_000
+    texture: Annotated[int, Bounds(0, 8192)] = 1024
     unseen: Literal["open", "inside"] = "open"
     watertight: bool = False
-    smooth: Annotated[int, Within(0, 50)] = 3
-    part: Annotated[float, Within(0, 1)] = 0.02
-    views: Annotated[int, Within(1, 200)] = 60
-    size: Annotated[int, Within(64, 2048)] = 512
+    smooth: Annotated[int, Bounds(0, 50)] = 3
+    part: Annotated[float, Bounds(0, 1)] = 0.02
+    views: Annotated[int, Bounds(1, 200)] = 60
+    size: Annotated[int, Bounds(64, 2048)] = 512
 
 
 def mesh(field: Field, cameras: Cameras, config: MeshConfig = MeshConfig()) -> Generator[Event, None, Mesh]:

@@ -19,8 +19,8 @@ from lumigraph.extract.view_selection import choose
 from lumigraph.scene.assets import Points
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import FormatError
-from lumigraph.scene.field import Field, Within
-from lumigraph.scene.surface import normals_of, points_of
+from lumigraph.scene.field import Bounds, Field
+from lumigraph.scene.surface import normals_from_depth, unproject_depth
 from lumigraph.wire.events import Event, Progress
 
 CLOSE = 200  # parts of the scene's longest side within which views must agree
@@ -38,11 +38,11 @@ class PointsConfig:
     levels: counts of coarser clouds, each the first points of the whole, in a file of its own beside
     """
 
-    count: Annotated[int, Within(1, 20_000_000)] = 200_000
-    agree: Annotated[float, Within(0, 1)] = 0.2
-    views: Annotated[int, Within(1, 200)] = 60
-    size: Annotated[int, Within(64, 2048)] = 512
-    levels: tuple[Annotated[int, Within(1, 20_000_000)], ...] = ()
+    count: Annotated[int, Bounds(1, 20_000_000)] = 200_000
+    agree: Annotated[float, Bounds(0, 1)] = 0.2
+    views: Annotated[int, Bounds(1, 200)] = 60
+    size: Annotated[int, Bounds(64, 2048)] = 512
+    levels: tuple[Annotated[int, Bounds(1, 20_000_000)], ...] = ()
 
     def __post_init__(self) -> None:
         if any(level >= self.count for level in self.levels):
@@ -76,7 +76,7 @@ def samples_of(maps: Maps, box: Tensor, least: float) -> Tensor:
     for i in range(len(maps.views)):
         depth, camera = maps.depth[i : i + 1, ..., None], maps.views.cameras[i]
         shown = torch.where(maps.surface[i : i + 1, ..., None], depth, 1.0)
-        xyz, normals, weight = points_of(shown, camera)[0], normals_of(shown, camera)[0], maps.weight[i]
+        xyz, normals, weight = unproject_depth(shown, camera)[0], normals_from_depth(shown, camera)[0], maps.weight[i]
         good = maps.surface[i] & (weight > least) & normals.isfinite().all(-1)
         good &= ((xyz >= box[0]) & (xyz <= box[1])).all(-1)
         columns = [xyz[good], normals[good], maps.rgb[i][good].float(), weight[good][:, None]]

@@ -67,7 +67,7 @@ def choose(cameras: Cameras, most: int, side: int) -> Views:
     cameras = cameras[spread(cameras, most)].to("cpu", torch.float32)
     pinhole = Cameras(cameras.world_from_cam, cameras.focal, cameras.centre, cameras.sizes)
     shrink = (pinhole.sizes.amax(1, keepdim=True) / side).clamp(min=1)
-    pinhole = pinhole.resized((pinhole.sizes / shrink).round().long().clamp(min=1))
+    pinhole = pinhole.resize((pinhole.sizes / shrink).round().long().clamp(min=1))
     common = pinhole.sizes.amax(0).expand_as(pinhole.sizes).clone()
     return Views(dataclasses.replace(pinhole, sizes=common), pinhole.sizes)
 

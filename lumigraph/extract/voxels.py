@@ -19,10 +19,10 @@ from lumigraph.extract.mesh import CARVED, TRUNCATION, lattice_of
 from lumigraph.extract.points import samples_of
 from lumigraph.extract.view_selection import choose
 from lumigraph.kernels import tsdf
-from lumigraph.scene.assets import Grid, Voxels
+from lumigraph.scene.assets import VoxelGrid, Voxels
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import FormatError
-from lumigraph.scene.field import Field, Within
+from lumigraph.scene.field import Field, Bounds
 from lumigraph.scene.poses import Similarity
 from lumigraph.wire.events import Event, Progress
 
@@ -39,10 +39,10 @@ class VoxelsConfig:
     size: pixels of the longer side of what they see
     """
 
-    resolution: Annotated[int, Within(16, 1024)] = 128
+    resolution: Annotated[int, Bounds(16, 1024)] = 128
     unseen: Literal["open", "inside"] = "open"
-    views: Annotated[int, Within(1, 200)] = 60
-    size: Annotated[int, Within(64, 2048)] = 512
+    views: Annotated[int, Bounds(1, 200)] = 60
+    size: Annotated[int, Bounds(64, 2048)] = 512
 
 
 def voxels(
@@ -72,7 +72,7 @@ def voxels(
     if not len(index):
         raise FormatError("what the cameras see of this field does not make a surface; train it longer")
     bx, by, bz = (tsdf.BLOCK_SIDE * count for count in lattice.blocks)
-    grid = Grid(
+    grid = VoxelGrid(
         torch.tensor(lattice.origin, dtype=torch.float64),
         torch.eye(3).double(),
         lattice.voxel_size,
@@ -85,8 +85,8 @@ def voxels(
     at = ((samples[:, :3].double() - grid.origin) / grid.voxel).round().long()
     rgb = _colours(feet, at, samples[:, 6:9], samples[:, 9])
     yield Progress(stage="fuse", done=1, total=1)
-    made = Voxels(grid.places(index), rgb, distance=distance * truncation, grid=grid)
-    return made.transformed(Similarity(1.0, turn.T.contiguous(), torch.zeros(3, dtype=torch.float64)))
+    made = Voxels(grid.centres(index), rgb, distance=distance * truncation, grid=grid)
+    return made.transform(Similarity(1.0, turn.T.contiguous(), torch.zeros(3, dtype=torch.float64)))
 
 
 def _turned(maps: Maps, turn: Tensor) -> Maps:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lumigraph.scene.atomic_files import written_beside
+from lumigraph.scene.atomic_files import atomic_write
 from lumigraph.scene.errors import FormatError
 
 Array = npt.NDArray[Any]
@@ -40,7 +40,7 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
     """A file that becomes `path` when the block ends well. Raises FormatError where the disk refuses."""
     new = not path.exists()
     try:
-        with written_beside(path) as stream:
+        with atomic_write(path) as stream:
             yield stream
         if new:
             _written.get([]).append(path)

@@ -33,7 +33,7 @@ from lumigraph.formats.io import Array, open_atomic, open_for_read, to_numpy, to
 from lumigraph.formats.xyz import check_single
 from lumigraph.scene.assets import Asset, Points
 from lumigraph.scene.errors import FormatError
-from lumigraph.scene.field import Within
+from lumigraph.scene.field import Bounds
 
 NAME = "LAS point cloud"
 SUFFIXES = (".las",)
@@ -76,7 +76,7 @@ class Options:
     resolution: the step between two coordinates, in metres; as fine as 32-bit floats where none is given
     """
 
-    resolution: Annotated[float, Within(1e-9, 1e3)] | None = None
+    resolution: Annotated[float, Bounds(1e-9, 1e3)] | None = None
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from lumigraph.formats.io import Array, check_finite, open_atomic, open_for_read, to_numpy, to_tensor
-from lumigraph.scene.assets import Grid, Voxels
+from lumigraph.scene.assets import VoxelGrid, Voxels
 from lumigraph.scene.errors import FormatError
 
 NAME = "NumPy voxels"
@@ -89,7 +89,7 @@ def write(asset: Voxels, path: Path, options: Options = Options()) -> None:
                 np.lib.format.write_array(entry, np.asarray(values, order="C"), allow_pickle=False)
 
 
-def _dense(index: Array, distance: Array, color: Array, grid: Grid) -> dict[str, Array]:
+def _dense(index: Array, distance: Array, color: Array, grid: VoxelGrid) -> dict[str, Array]:
     where = tuple(index.T)
     values: dict[str, Array] = {
         "distance": np.full(grid.shape, grid.truncation, np.float32),
@@ -138,8 +138,8 @@ def _voxels(arrays: _Arrays) -> Voxels:
         distance, color = arrays.of("distance", size)[known], arrays.of("color", (*size, 3))[known]
     if not (np.abs(distance) <= truncation * 1.001).all():
         raise arrays.wrong("distances beyond its truncation")
-    grid = Grid(to_tensor(origin, np.float64), to_tensor(axes, np.float64), voxel, size, truncation)
-    xyz = grid.places(torch.from_numpy(index.astype(np.int64)))
+    grid = VoxelGrid(to_tensor(origin, np.float64), to_tensor(axes, np.float64), voxel, size, truncation)
+    xyz = grid.centres(torch.from_numpy(index.astype(np.int64)))
     return Voxels(xyz, to_tensor(color, np.uint8), distance=to_tensor(distance), grid=grid)
 
 

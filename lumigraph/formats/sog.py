@@ -52,7 +52,7 @@ from lumigraph.formats.quantization import (
 )
 from lumigraph.scene.assets import Splats
 from lumigraph.scene.errors import FormatError
-from lumigraph.scene.field import Within
+from lumigraph.scene.field import Bounds
 
 NAME = "SOG"
 SUFFIXES = (".sog",)
@@ -83,7 +83,7 @@ class Options:
     rounds: of learning the palette of harmonics; more take longer and come closer to the scene.
     """
 
-    rounds: Annotated[int, Within(1, 50)] = 6
+    rounds: Annotated[int, Bounds(1, 50)] = 6
 
 
 def write(asset: Splats, path: Path, options: Options = Options()) -> None:

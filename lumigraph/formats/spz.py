@@ -54,7 +54,7 @@ from lumigraph.formats.quantization import (
 )
 from lumigraph.scene.assets import Splats
 from lumigraph.scene.errors import FormatError
-from lumigraph.scene.field import Within
+from lumigraph.scene.field import Bounds
 
 NAME = "SPZ"
 SUFFIXES = (".spz",)
@@ -99,7 +99,7 @@ class Options:
     """
 
     version: Literal[2, 3, 4] = 2
-    sh_degree: Annotated[int, Within(0, 3)] | None = None
+    sh_degree: Annotated[int, Bounds(0, 3)] | None = None
 
 
 def write(asset: Splats, path: Path, options: Options = Options()) -> None:

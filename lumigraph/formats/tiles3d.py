@@ -30,7 +30,7 @@ from lumigraph.formats.quantization import MORTON_BITS, morton_codes
 from lumigraph.formats.texture_images import beside
 from lumigraph.scene.assets import Points
 from lumigraph.scene.errors import FormatError
-from lumigraph.scene.field import Within
+from lumigraph.scene.field import Bounds
 
 NAME = "3D Tiles"
 SUFFIXES = ("tileset.json",)  # of a name such as town-tileset.json too; its tiles lie in a folder beside
@@ -58,9 +58,9 @@ class Options:
     position_bits: bits per coordinate where tiles are compressed; 14 are a 16000th of a tile's extent
     """
 
-    tile: Annotated[int, Within(1000, 1_000_000)] = 50_000
+    tile: Annotated[int, Bounds(1000, 1_000_000)] = 50_000
     compression: Literal["none", "meshopt"] = "none"
-    position_bits: Annotated[int, Within(8, 16)] = 14
+    position_bits: Annotated[int, Bounds(8, 16)] = 14
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from lumigraph.scene import poses
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import RunError
 from lumigraph.scene.field import Field
-from lumigraph.scene.visualize import Output, Showing
+from lumigraph.scene.visualize import Output, OutputVisualizer
 from lumigraph.wire.live import Camera
 
 SHARP, COARSE = 90, 75  # quality of JPEG, of 100
@@ -22,7 +22,7 @@ class FrameRenderer:
     """Pictures of one field. The scale of depth is that of the first picture of depth, and stays."""
 
     def __init__(self, field: Field, over_white: bool = False) -> None:
-        self.showing = Showing()
+        self.showing = OutputVisualizer()
         self.over_white = over_white
         self.replace(field)
 

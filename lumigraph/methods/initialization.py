@@ -126,7 +126,7 @@ def swept_points(capture: Capture, wanted: int, generator: torch.Generator) -> t
     """Points at the depths where small patches of neighbouring photos agree (plane sweep, Collins 1996, at random
     textured pixels; agreement is normalised cross-correlation)."""
     longest = int(capture.cameras.sizes.max())
-    cameras = capture.cameras.downscaled(max(1.0, longest / SWEEP_SIDE))
+    cameras = capture.cameras.downscale(max(1.0, longest / SWEEP_SIDE))
     photos = [from_uint8(area_downscale(capture.photo(i), cameras.size(i))) for i in range(len(capture))]
     greys = [photo.mean(2) for photo in photos]
     focus, extent = focus_of(cameras), extent_of(cameras)

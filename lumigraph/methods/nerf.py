@@ -34,10 +34,10 @@ from lumigraph.methods.initialization import begin, extent_of, focus_of, free_de
 from lumigraph.methods.memory import fitting
 from lumigraph.methods.ray_sampler import Pixels
 from lumigraph.methods.train import Budget
-from lumigraph.scene.cameras import Cameras, Rays, pixel_grid, rays
+from lumigraph.scene.cameras import Cameras, Rays, generate_rays, pixel_grid
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import RunError
-from lumigraph.scene.field import Within
+from lumigraph.scene.field import Bounds
 from lumigraph.scene.images import Image
 
 NAME = "nerf"
@@ -66,19 +66,19 @@ class Config:
     seed: of all that is drawn at random
     """
 
-    frequencies: Annotated[int, Within(0, 32)] = 10
-    view_frequencies: Annotated[int, Within(0, 16)] = 4
-    width: Annotated[int, Within(0, 4096)] = 0
-    depth: Annotated[int, Within(1, 64)] = 8
-    coarse: Annotated[int, Within(0, 4096)] = 0
-    fine: Annotated[int, Within(0, 4096)] = 0
-    rays: Annotated[int, Within(0, 1048576)] = 0
-    lr: Annotated[float, Within(0, 1)] = 0.0
-    lr_end: Annotated[float, Within(0, 1)] = 0.1
+    frequencies: Annotated[int, Bounds(0, 32)] = 10
+    view_frequencies: Annotated[int, Bounds(0, 16)] = 4
+    width: Annotated[int, Bounds(0, 4096)] = 0
+    depth: Annotated[int, Bounds(1, 64)] = 8
+    coarse: Annotated[int, Bounds(0, 4096)] = 0
+    fine: Annotated[int, Bounds(0, 4096)] = 0
+    rays: Annotated[int, Bounds(0, 1048576)] = 0
+    lr: Annotated[float, Bounds(0, 1)] = 0.0
+    lr_end: Annotated[float, Bounds(0, 1)] = 0.1
     space: Literal["auto", "box", "ndc", "contracted"] = "auto"
     background: Literal["auto", "white", "black", "learned"] = "auto"
     checkpoint: bool = False
-    piece: Annotated[int, Within(1, 16777216)] = 1 << 13
+    piece: Annotated[int, Bounds(1, 16777216)] = 1 << 13
     seed: int = 0
 
 
@@ -315,7 +315,7 @@ class NerfField:
         parts = []
         for i in range(len(cameras)):
             for piece in torch.split(pixels, RENDERED):
-                beams = rays(cameras, torch.full((len(piece),), i, device=device), piece)
+                beams = generate_rays(cameras, torch.full((len(piece),), i, device=device), piece)
                 _, seen, _ = self.along(beams)
                 z = self.space.distance(beams, seen.t / seen.alpha.clamp(min=1e-6)) * (
                     beams.directions @ cameras.forwards[i]
@@ -401,7 +401,7 @@ class NerfTraining:
             group["lr"] = self.lr * self.config.lr_end**progress
         batch = self.pixels.draw(self.rays)
         behind = self.behind if self.field.background is None else torch.sigmoid(self.field.background)
-        target = batch.over(behind.detach())
+        target = batch.composite_over(behind.detach())
         coarse, fine, _ = self.field.along(batch.rays, self.generator)
         losses = [(seen.rgb + (1 - seen.alpha)[:, None] * behind - target).square().mean() for seen in (coarse, fine)]
         self.adam.zero_grad()

@@ -25,10 +25,10 @@ from lumigraph.methods.initialization import Beginning, begin, extent_of, focus_
 from lumigraph.methods.memory import fitting
 from lumigraph.methods.ray_sampler import Anchors, Batch, Pixels
 from lumigraph.methods.train import Budget
-from lumigraph.scene.cameras import Cameras, Rays, pixel_grid, project, rays
+from lumigraph.scene.cameras import Cameras, Rays, generate_rays, pixel_grid, project
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import RunError
-from lumigraph.scene.field import Within
+from lumigraph.scene.field import Bounds
 from lumigraph.scene.images import Image
 
 NAME = "ngp"
@@ -63,20 +63,20 @@ class Config:
     seed: of all that is drawn at random
     """
 
-    log2_entries: Annotated[int, Within(4, 24)] = 17
-    coarsest: Annotated[int, Within(2, 1024)] = 16
-    finest: Annotated[int, Within(2, 65536)] = 1024
-    samples: Annotated[int, Within(256, 4194304)] = 1 << 15
-    lr: Annotated[float, Within(0, 1)] = 1e-2
-    lr_end: Annotated[float, Within(0, 1)] = 0.03
-    lr_decay_from: Annotated[float, Within(0, 1)] = 0.3
-    decay: Annotated[float, Within(0)] = 0.0
-    cells: Annotated[int, Within(4, 512)] = 64
-    cubes: Annotated[int, Within(0, 12)] = 0
-    fineness: Annotated[int, Within(0, 65536)] = 0
-    sparse: Annotated[float, Within(0)] = 0.01
-    distortion: Annotated[float, Within(0)] = 0.0
-    depth: Annotated[float, Within(0)] = 0.0
+    log2_entries: Annotated[int, Bounds(4, 24)] = 17
+    coarsest: Annotated[int, Bounds(2, 1024)] = 16
+    finest: Annotated[int, Bounds(2, 65536)] = 1024
+    samples: Annotated[int, Bounds(256, 4194304)] = 1 << 15
+    lr: Annotated[float, Bounds(0, 1)] = 1e-2
+    lr_end: Annotated[float, Bounds(0, 1)] = 0.03
+    lr_decay_from: Annotated[float, Bounds(0, 1)] = 0.3
+    decay: Annotated[float, Bounds(0)] = 0.0
+    cells: Annotated[int, Bounds(4, 512)] = 64
+    cubes: Annotated[int, Bounds(0, 12)] = 0
+    fineness: Annotated[int, Bounds(0, 65536)] = 0
+    sparse: Annotated[float, Bounds(0)] = 0.01
+    distortion: Annotated[float, Bounds(0)] = 0.0
+    depth: Annotated[float, Bounds(0)] = 0.0
     exposure: bool = False
     background: Literal["random", "white"] = "random"
     seed: int = 0
@@ -178,7 +178,7 @@ class NgpField:
         parts = []
         for i in range(len(cameras)):
             for piece in torch.split(pixels, RENDERED):
-                beams = rays(cameras, torch.full((len(piece),), i, device=piece.device), piece)
+                beams = generate_rays(cameras, torch.full((len(piece),), i, device=piece.device), piece)
                 seen = self.seen(beams)
                 seen[:, 4] *= beams.directions @ cameras.forwards[i]
                 parts.append(seen)
@@ -351,7 +351,7 @@ class NgpTraining:
             behind = torch.ones_like(rgb)
         else:  # what is see-through anywhere is wrong before a colour that nobody knows, so no haze is left
             behind = torch.rand(rgb.shape, generator=self.generator).to(rgb)
-        error = rgb + light.transmittance[:, None] * behind - batch.over(behind)
+        error = rgb + light.transmittance[:, None] * behind - batch.composite_over(behind)
         loss = error.square().mean()
         if c.distortion:
             loss = loss + c.distortion * distortion(light.weights, samples, self.field.reach)

@@ -23,10 +23,10 @@ def log_gains(capture: Capture) -> Tensor | None:
     Tukey 1977), so that highlights and points that are hidden in some photo do not count.
     """
     points = capture.points
-    if points is None or points.seen_offsets is None or points.seen_images is None:
+    if points is None or points.view_offsets is None or points.view_indices is None:
         return None
-    point = torch.repeat_interleave(torch.arange(len(points)), points.seen_offsets.diff())
-    image = points.seen_images.long()
+    point = torch.repeat_interleave(torch.arange(len(points)), points.view_offsets.diff())
+    image = points.view_indices.long()
     colours = torch.full((len(point), 3), torch.nan)
     for i in range(len(capture)):
         rows = (image == i).nonzero()[:, 0]

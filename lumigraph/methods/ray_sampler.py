@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lumigraph.scene.cameras import Cameras, Rays, rays
+from lumigraph.scene.cameras import Cameras, Rays, generate_rays
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import RunError
 
@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     photo: Tensor  # (R,) int64
     forward: Tensor  # (R,) cosine between the ray and its camera's axis: depth along z per distance
 
-    def over(self, background: Tensor) -> Tensor:
+    def composite_over(self, background: Tensor) -> Tensor:
         """(R, 3): what should be seen before `background` (3,) or (R, 3)."""
         return self.rgb * self.alpha + (1 - self.alpha) * background
 
@@ -62,7 +62,7 @@ class Pixels:
 
     def through(self, photo: Tensor, pixels: Tensor, rgba: Tensor) -> Batch:
         """The rays through `pixels` (R, 2) of the photos (R,)."""
-        beams = rays(self.cameras, photo, pixels)
+        beams = generate_rays(self.cameras, photo, pixels)
         forward = (beams.directions * self.cameras.forwards[photo]).sum(1)
         to = self._device
         return Batch(
@@ -100,11 +100,11 @@ class Anchors:
 
     def __init__(self, capture: Capture, generator: torch.Generator) -> None:
         points = capture.points
-        if points is None or points.seen_offsets is None or points.seen_images is None or not len(points.seen_images):
+        if points is None or points.view_offsets is None or points.view_indices is None or not len(points.view_indices):
             raise RunError("this capture does not say which photos saw which points; leave depth at 0")
         self._generator = generator
-        point = torch.repeat_interleave(points.seen_offsets.diff())
-        self.photo = points.seen_images.long()
+        point = torch.repeat_interleave(points.view_offsets.diff())
+        self.photo = points.view_indices.long()
         xyz = points.xyz[point]
         cameras = capture.cameras.to(dtype=torch.float32)
         pose = cameras.cam_from_world[self.photo]

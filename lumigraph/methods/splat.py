@@ -32,9 +32,9 @@ from lumigraph.scene.assets import Splats
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import RunError
-from lumigraph.scene.field import Within
+from lumigraph.scene.field import Bounds
 from lumigraph.scene.harmonics import C0
-from lumigraph.scene.images import Image, area_downscale, photo_over
+from lumigraph.scene.images import Image, area_downscale, composite_over
 from lumigraph.scene.poses import matrix_from_quaternion
 
 NAME = "splat"
@@ -76,26 +76,26 @@ class Config:
     seed: of all that is drawn at random
     """
 
-    cap: Annotated[int, Within(0, 50000000)] = 0
-    sh_degree: Annotated[int, Within(0, 3)] = 3
-    start_points: Annotated[int, Within(1, 10000000)] = 10_000
-    lr_mean: Annotated[float, Within(0, 1)] = 5e-4
-    lr_mean_end: Annotated[float, Within(0, 1)] = 0.01
-    lr_scale: Annotated[float, Within(0, 1)] = 2.5e-2
-    lr_quat: Annotated[float, Within(0, 1)] = 4e-3
-    lr_opacity: Annotated[float, Within(0, 1)] = 5e-2
-    lr_colour: Annotated[float, Within(0, 1)] = 8e-3
-    lr_sh: Annotated[float, Within(0, 1)] = 0.25
-    lr_end: Annotated[float, Within(0, 1)] = 0.3
-    lr_decay_from: Annotated[float, Within(0, 1)] = 0.5
-    ssim: Annotated[float, Within(0, 1)] = 0.2
-    square: Annotated[float, Within(0, 1)] = 0.4
+    cap: Annotated[int, Bounds(0, 50000000)] = 0
+    sh_degree: Annotated[int, Bounds(0, 3)] = 3
+    start_points: Annotated[int, Bounds(1, 10000000)] = 10_000
+    lr_mean: Annotated[float, Bounds(0, 1)] = 5e-4
+    lr_mean_end: Annotated[float, Bounds(0, 1)] = 0.01
+    lr_scale: Annotated[float, Bounds(0, 1)] = 2.5e-2
+    lr_quat: Annotated[float, Bounds(0, 1)] = 4e-3
+    lr_opacity: Annotated[float, Bounds(0, 1)] = 5e-2
+    lr_colour: Annotated[float, Bounds(0, 1)] = 8e-3
+    lr_sh: Annotated[float, Bounds(0, 1)] = 0.25
+    lr_end: Annotated[float, Bounds(0, 1)] = 0.3
+    lr_decay_from: Annotated[float, Bounds(0, 1)] = 0.5
+    ssim: Annotated[float, Bounds(0, 1)] = 0.2
+    square: Annotated[float, Bounds(0, 1)] = 0.4
     densify: Literal["error", "gradient", "mixed"] = "error"
-    densify_every: Annotated[int, Within(1, 1000000)] = 50
-    densify_until: Annotated[float, Within(0, 1)] = 0.7
-    prune_opacity: Annotated[float, Within(0, 1)] = 0.01
-    fade: Annotated[float, Within(0, 1)] = 0.002
-    coarse: Annotated[float, Within(0, 1)] = 0.25
+    densify_every: Annotated[int, Bounds(1, 1000000)] = 50
+    densify_until: Annotated[float, Bounds(0, 1)] = 0.7
+    prune_opacity: Annotated[float, Bounds(0, 1)] = 0.01
+    fade: Annotated[float, Bounds(0, 1)] = 0.002
+    coarse: Annotated[float, Bounds(0, 1)] = 0.25
     background: Literal["random", "white", "black"] = "random"
     backdrop: bool = True
     exposure: bool = False
@@ -211,7 +211,7 @@ class Pictures:
     def __init__(self, capture: Capture, coarser: int, device: str = "cpu", limit: int = 1 << 30) -> None:
         self._capture, self._device = capture, device
         sizes = capture.cameras.sizes
-        self.cameras = [capture.cameras.resized((sizes >> k).clamp(min=1)) for k in range(coarser, -1, -1)]
+        self.cameras = [capture.cameras.resize((sizes >> k).clamp(min=1)) for k in range(coarser, -1, -1)]
         whole = int(sizes.prod(1).sum()) * (6 if capture.has_alpha else 3) <= limit
         self._levels: list[list[Tensor] | None] = []
         self._masks: list[list[Tensor] | None] = []
@@ -242,7 +242,7 @@ class Pictures:
         photo = self._capture.photo(i)
         if photo.shape[-1] == 3:
             return area_downscale(photo, size).permute(2, 0, 1).contiguous().to(self._device)
-        over = [photo_over(photo, torch.full((3,), value)) for value in (0.0, 1.0)]  # before pixels are averaged
+        over = [composite_over(photo, torch.full((3,), value)) for value in (0.0, 1.0)]  # before pixels are averaged
         small = [(area_downscale(one, size) * 255 + 0.5).to(torch.uint8).permute(2, 0, 1) for one in over]
         return torch.stack(small).to(self._device)
 

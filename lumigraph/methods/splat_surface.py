@@ -18,7 +18,7 @@ from lumigraph.kernels import splatting as kernel
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.harmonics import C0
 from lumigraph.scene.poses import matrix_from_quaternion
-from lumigraph.scene.surface import normals_of
+from lumigraph.scene.surface import normals_from_depth
 
 START = 0.5  # progress
 INTERVAL = 2  # training steps from one surface step to the next
@@ -57,7 +57,7 @@ def surface_loss(params: Tensor, camera: kernel.Camera, cameras: Cameras, photo:
     depth = depth / alpha.clamp(min=1e-3)
     with torch.no_grad():
         weight = torch.exp(-EDGE * _contrast(photo.float().mean(0) / 255)) * (alpha > SOLID)
-    of_depth = normals_of(depth[None, ..., None], cameras)[0]
+    of_depth = normals_from_depth(depth[None, ..., None], cameras)[0]
     return (weight * (alpha - (normals * of_depth).sum(-1))).mean()
 
 

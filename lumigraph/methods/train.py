@@ -16,7 +16,7 @@ from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import RunError
 from lumigraph.scene.field import Field, Training
-from lumigraph.scene.images import from_uint8, photo_over
+from lumigraph.scene.images import composite_over, from_uint8
 from lumigraph.scene.metrics import psnr, ssim
 from lumigraph.wire.events import Event, Metrics, Note, Progress, Snapshot
 
@@ -148,7 +148,7 @@ def _judge(
             raise RunError(
                 f"{capture.names[i]} is rendered to what are no numbers; the field is damaged, train it again"
             )
-        return rgb, photo_over(photo, background), image.alpha
+        return rgb, composite_over(photo, background), image.alpha
 
     rgb, target, alpha = over(1.0)
     metrics = {"psnr": psnr(rgb, target)}
@@ -169,7 +169,7 @@ def _with_own_pose(field: Field, capture: Capture, i: int) -> Cameras:
     """Camera i (one), moved until the render lies on its photo."""
     device = field.box.device
     camera = capture.cameras[i].to(device, torch.float32)
-    grey = photo_over(capture.photo(i), torch.zeros(3)).mean(-1).to(device)
+    grey = composite_over(capture.photo(i), torch.zeros(3)).mean(-1).to(device)
     mask = None if capture.masks is None else capture.masks[i][..., 0].to(device)
     pose = capture.cameras[i].to(dtype=torch.float64).cam_from_world[0]
     aligned, _ = pose_refinement.align_camera(field, camera, pose, grey, mask, OWN_POSE_ITERATIONS)

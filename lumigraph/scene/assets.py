@@ -59,11 +59,11 @@ class Splats:
     def to(self, device: torch.device | str) -> Splats:
         return self._each(lambda tensor: tensor.to(device))
 
-    def transformed(self, similarity: Similarity) -> Splats:
+    def transform(self, similarity: Similarity) -> Splats:
         """The scene moved, turned and scaled: means, scales, quaternions and the view-dependent colours."""
         turn = quaternion_from_matrix(similarity.rotation.double()).to(self.quats)
         return Splats(
-            similarity.points(self.means),
+            similarity.transform_points(self.means),
             self.log_scales + math.log(similarity.scale),
             quaternion_product(turn.expand_as(self.quats), self.quats),
             self.logit_opacities,
@@ -84,14 +84,14 @@ class Splats:
 class Points:
     """N points, with what is known about them. Raises ValueError on wrong shapes or a broken `seen_*` table.
 
-    Point i was seen by the images seen_images[seen_offsets[i] : seen_offsets[i + 1]] (rows compressed, as in CSR).
+    Point i was seen by the images view_indices[view_offsets[i] : view_offsets[i + 1]] (rows compressed, as in CSR).
     """
 
     xyz: Tensor  # (N, 3) float32 world units
     rgb: Tensor | None = None  # (N, 3) uint8
     normals: Tensor | None = None  # (N, 3) float32
-    seen_offsets: Tensor | None = None  # (N + 1,) int64
-    seen_images: Tensor | None = None  # (sum,) int32 indices into the capture's images
+    view_offsets: Tensor | None = None  # (N + 1,) int64
+    view_indices: Tensor | None = None  # (sum,) int32 indices into the capture's images
 
     def __post_init__(self) -> None:
         n = self.xyz.shape[0] if self.xyz.ndim else 0
@@ -100,25 +100,25 @@ class Points:
             tensor: Tensor | None = getattr(self, name)
             if tensor is not None and (tuple(tensor.shape) != (n, 3) or tensor.dtype != dtype):
                 raise ValueError(f"{name} must be ({n}, 3) {dtype}, not {tuple(tensor.shape)} {tensor.dtype}")
-        if (self.seen_offsets is None) != (self.seen_images is None):
-            raise ValueError("seen_offsets and seen_images come together")
-        if self.seen_offsets is not None and self.seen_images is not None:
-            _check_table(self.seen_offsets, self.seen_images, n)
+        if (self.view_offsets is None) != (self.view_indices is None):
+            raise ValueError("view_offsets and view_indices come together")
+        if self.view_offsets is not None and self.view_indices is not None:
+            _check_table(self.view_offsets, self.view_indices, n)
 
     def __len__(self) -> int:
         return self.xyz.shape[0]
 
     @property
-    def views(self) -> Tensor | None:
+    def view_counts(self) -> Tensor | None:
         """(N,) int64: how many images saw each point, None where nobody knows."""
-        return None if self.seen_offsets is None else self.seen_offsets.diff()
+        return None if self.view_offsets is None else self.view_offsets.diff()
 
-    def transformed(self, similarity: Similarity) -> Points:
+    def transform(self, similarity: Similarity) -> Points:
         """The points moved, turned and scaled."""
         normals = self.normals
         if normals is not None:
             normals = normals @ similarity.rotation.to(normals).T
-        return replace(self, xyz=similarity.points(self.xyz), normals=normals)
+        return replace(self, xyz=similarity.transform_points(self.xyz), normals=normals)
 
     def bounds(self) -> Tensor:
         """(2, 3) smallest and largest coordinates. Raises ValueError where there are none."""
@@ -130,25 +130,25 @@ class Points:
         """Those of `which`: int64 indices (M,) or a bool mask (N,)."""
         which = which.nonzero()[:, 0] if which.dtype == torch.bool else which
         offsets, images = None, None
-        if self.seen_offsets is not None and self.seen_images is not None:
-            counts = self.seen_offsets.diff()[which]
+        if self.view_offsets is not None and self.view_indices is not None:
+            counts = self.view_offsets.diff()[which]
             offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
             # Entry j of a row stands j places after the row's start, in the old table as in the new one.
-            shift = torch.repeat_interleave(self.seen_offsets[which] - offsets[:-1], counts)
-            images = self.seen_images[torch.arange(len(shift)) + shift]
+            shift = torch.repeat_interleave(self.view_offsets[which] - offsets[:-1], counts)
+            images = self.view_indices[torch.arange(len(shift)) + shift]
         rgb = None if self.rgb is None else self.rgb[which]
         normals = None if self.normals is None else self.normals[which]
         return Points(self.xyz[which], rgb, normals, offsets, images)
 
-    def seen_in(self, images: Tensor, total: int) -> Points:
+    def remap_images(self, images: Tensor, total: int) -> Points:
         """The same points as `images` (M,) of `total` know them; those get the numbers 0..M-1, others are forgotten."""
-        if self.seen_offsets is None or self.seen_images is None:
+        if self.view_offsets is None or self.view_indices is None:
             return self
         number = torch.full((total,), -1, dtype=torch.int32)
         number[images] = torch.arange(len(images), dtype=torch.int32)
-        renamed = number[self.seen_images.long()]
+        renamed = number[self.view_indices.long()]
         kept = torch.cat([torch.zeros(1, dtype=torch.int64), (renamed >= 0).cumsum(0)])
-        return Points(self.xyz, self.rgb, self.normals, kept[self.seen_offsets], renamed[renamed >= 0])
+        return Points(self.xyz, self.rgb, self.normals, kept[self.view_offsets], renamed[renamed >= 0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,16 +198,16 @@ class Mesh:
             raise ValueError("no vertices have no bounds")
         return torch.stack([self.vertices.amin(dim=0), self.vertices.amax(dim=0)])
 
-    def transformed(self, similarity: Similarity) -> Mesh:
+    def transform(self, similarity: Similarity) -> Mesh:
         """The mesh moved, turned and scaled."""
         normals = self.normals
         if normals is not None:
             normals = normals @ similarity.rotation.to(normals).T
-        return replace(self, vertices=similarity.points(self.vertices), normals=normals)
+        return replace(self, vertices=similarity.transform_points(self.vertices), normals=normals)
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class VoxelGrid:
     """Where voxels are: that of (i, j, k) has its centre at origin + voxel * axes @ (i, j, k). Tensors are float64."""
 
     origin: Tensor  # (3,) the centre of voxel (0, 0, 0)
@@ -216,12 +216,12 @@ class Grid:
     shape: tuple[int, int, int]  # voxels along each axis
     truncation: float  # no distance is larger
 
-    def places(self, index: Tensor) -> Tensor:
+    def centres(self, index: Tensor) -> Tensor:
         """(N, 3) float32: the centres of the voxels (N, 3)."""
         return (self.origin + self.voxel * index.double() @ self.axes.T).float()
 
-    def transformed(self, similarity: Similarity) -> Grid:
-        origin = similarity.points(self.origin[None])[0]
+    def transform(self, similarity: Similarity) -> VoxelGrid:
+        origin = similarity.transform_points(self.origin[None])[0]
         axes = similarity.rotation.double() @ self.axes
         scale = similarity.scale
         return replace(self, origin=origin, axes=axes, voxel=self.voxel * scale, truncation=self.truncation * scale)
@@ -232,7 +232,7 @@ class Voxels(Points):
     """Of a grid, the N voxels near a surface: points at their centres, with the distance to the surface at each."""
 
     distance: Tensor = field(kw_only=True)  # (N,) float32 world units, positive outside
-    grid: Grid = field(kw_only=True)
+    grid: VoxelGrid = field(kw_only=True)
 
     @property
     def index(self) -> Tensor:
@@ -240,15 +240,15 @@ class Voxels(Points):
         away = (self.xyz.double() - self.grid.origin) @ self.grid.axes
         return (away / self.grid.voxel).round().long()
 
-    def transformed(self, similarity: Similarity) -> Voxels:
+    def transform(self, similarity: Similarity) -> Voxels:
         """The voxels with their grid moved, turned and scaled."""
-        moved = super().transformed(similarity)
+        moved = super().transform(similarity)
         return Voxels(
             moved.xyz,
             moved.rgb,
             moved.normals,
             distance=self.distance * similarity.scale,
-            grid=self.grid.transformed(similarity),
+            grid=self.grid.transform(similarity),
         )
 
 
@@ -257,10 +257,10 @@ Asset = Splats | Points | Mesh
 
 def _check_table(offsets: Tensor, images: Tensor, n: int) -> None:
     if offsets.dtype != torch.int64 or tuple(offsets.shape) != (n + 1,):
-        raise ValueError(f"seen_offsets must be ({n + 1},) int64, not {tuple(offsets.shape)} {offsets.dtype}")
+        raise ValueError(f"view_offsets must be ({n + 1},) int64, not {tuple(offsets.shape)} {offsets.dtype}")
     if images.dtype != torch.int32 or images.ndim != 1:
-        raise ValueError(f"seen_images must be (sum,) int32, not {tuple(images.shape)} {images.dtype}")
+        raise ValueError(f"view_indices must be (sum,) int32, not {tuple(images.shape)} {images.dtype}")
     if offsets[0] != 0 or offsets[-1] != len(images) or (offsets.diff() < 0).any():
-        raise ValueError(f"seen_offsets must grow from 0 to the {len(images)} entries of seen_images")
+        raise ValueError(f"view_offsets must grow from 0 to the {len(images)} entries of view_indices")
     if len(images) and images.min() < 0:
-        raise ValueError("seen_images must not be negative")
+        raise ValueError("view_indices must not be negative")

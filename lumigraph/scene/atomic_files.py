@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 
 @contextmanager
-def written_beside(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A file to write that becomes `path` in one step when the block ends well, and vanishes when it does not.
 
     It lies beside as `name.tmp-PID` (the same file system, so the rename is atomic) and is synced before the rename,

@@ -103,18 +103,18 @@ class Cameras:
         width, height = self.sizes[i].tolist()
         return width, height
 
-    def resized(self, sizes: Tensor) -> Cameras:
+    def resize(self, sizes: Tensor) -> Cameras:
         """The same views with `sizes` (N, 2) or (2,) pixels: intrinsics scale per axis, as area resampling does."""
         sizes = sizes.to(self.sizes).expand_as(self.sizes)
         scale = (sizes.double() / self.sizes.double()).to(self.focal)
         return dataclasses.replace(self, focal=self.focal * scale, centre=self.centre * scale, sizes=sizes)
 
-    def downscaled(self, k: float) -> Cameras:
+    def downscale(self, k: float) -> Cameras:
         """Sizes floor(size / k), at least one pixel. `k` >= 1."""
         if not (math.isfinite(k) and k >= 1):
             raise ValueError(f"downscale must be a number of at least 1, not {k}")
         # The small addend keeps 1080 / (1080 / 333) at 333.
-        return self.resized((self.sizes.double() / k + 1e-9).floor().long().clamp(min=1))
+        return self.resize((self.sizes.double() / k + 1e-9).floor().long().clamp(min=1))
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Cameras:
         """On another device or in another float type; `sizes` stay int64."""
@@ -155,7 +155,7 @@ def pixel_grid(size: tuple[int, int], dtype: torch.dtype = torch.float32) -> Ten
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
-def rays(cameras: Cameras, which: Tensor, pixels: Tensor) -> Rays:
+def generate_rays(cameras: Cameras, which: Tensor, pixels: Tensor) -> Rays:
     """The rays through `pixels` (R, 2) of the cameras numbered `which` (R,): the inverse of `project`.
 
     Differentiable in pose, intrinsics, distortion and pixels. Directions are NaN where no ray reaches the pixel.

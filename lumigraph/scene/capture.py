@@ -112,7 +112,7 @@ class Capture:
                 raise CaptureError(f"this capture has {n} cameras but {count} {name}; each image needs one of each")
         if tuple(self.held_out.shape) != (n,) or self.held_out.dtype != torch.bool:
             raise CaptureError(f"held_out must be a bool for each of the {n} images")
-        seen = None if self.points is None else self.points.seen_images
+        seen = None if self.points is None else self.points.view_indices
         if seen is not None and len(seen) and int(seen.max()) >= n:
             raise CaptureError(f"a point says that image {int(seen.max())} saw it, but there are only {n} images")
 
@@ -146,20 +146,20 @@ class Capture:
             names=tuple(self.names[i] for i in which),
             held_out=self.held_out[chosen],
             masks=None if self.masks is None else SelectedPhotos(self.masks, which),
-            points=None if self.points is None else self.points.seen_in(chosen, len(self)),
+            points=None if self.points is None else self.points.remap_images(chosen, len(self)),
         )
 
     def split(self) -> tuple[Capture, Capture]:
         """(train, held out). Training keeps only points that at least two of its own images saw: a point that owes
         its place to held-out images would carry their pixels' colours and geometry into training."""
         train, held_out = self.select(~self.held_out), self.select(self.held_out)
-        views = None if train.points is None else train.points.views
+        views = None if train.points is None else train.points.view_counts
         if train.points is not None and views is not None:
             train = dataclasses.replace(train, points=train.points.select(views >= 2))
         return train, held_out
 
 
-def every_eighth(names: Sequence[str]) -> Tensor:
+def hold_out_every_eighth(names: Sequence[str]) -> Tensor:
     """(N,) bool: images 0, 8, 16 .. in name order, held out by LLFF (Mildenhall et al. 2019) and Mip-NeRF 360."""
     held_out = torch.zeros(len(names), dtype=torch.bool)
     in_order = sorted(range(len(names)), key=lambda i: names[i])

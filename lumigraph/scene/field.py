@@ -14,8 +14,8 @@ from lumigraph.scene.images import Image
 
 
 @dataclass(frozen=True)
-class Within:
-    """The bounds of a number in a method's Config: `Annotated[int, Within(1, 8)]`."""
+class Bounds:
+    """The bounds of a number in a method's Config: `Annotated[int, Bounds(1, 8)]`."""
 
     low: float = -math.inf
     high: float = math.inf

@@ -14,7 +14,7 @@ import cv2
 import torch
 from torch import Tensor
 
-from lumigraph.scene.atomic_files import written_beside
+from lumigraph.scene.atomic_files import atomic_write
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Image:
             None if self.depth is None else self.depth[index],
         )
 
-    def over(self, background: Tensor) -> Tensor:
+    def composite_over(self, background: Tensor) -> Tensor:
         """(..., H, W, 3): the picture over `background` (3,) or (..., H, W, 3)."""
         return self.rgb if self.alpha is None else self.rgb + (1 - self.alpha) * background
 
@@ -63,7 +63,7 @@ def from_uint8(pixels: Tensor) -> Tensor:
     return pixels.to(torch.float32) / 255
 
 
-def photo_over(photo: Tensor, background: Tensor) -> Tensor:
+def composite_over(photo: Tensor, background: Tensor) -> Tensor:
     """A photo uint8 (H, W, 3) or straight (H, W, 4) over `background` (3,) -> (H, W, 3) float32 0..1."""
     values = from_uint8(photo)
     if values.shape[-1] == 3:
@@ -105,5 +105,5 @@ def write_png(path: Path, pixels: Tensor) -> None:
     ok, encoded = cv2.imencode(".png", array if swap is None else cv2.cvtColor(array, swap))
     if not ok:
         raise ValueError(f"a picture of the shape {array.shape} does not encode as PNG")
-    with written_beside(path) as file:
+    with atomic_write(path) as file:
         file.write(encoded.tobytes())

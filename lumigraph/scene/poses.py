@@ -100,18 +100,18 @@ class Similarity:
     rotation: Tensor  # (3, 3) proper
     translation: Tensor  # (3,)
 
-    def points(self, points: Tensor) -> Tensor:
+    def transform_points(self, points: Tensor) -> Tensor:
         """(..., 3) -> (..., 3), in the dtype of `points`."""
         return self.scale * points @ self.rotation.to(points).T + self.translation.to(points)
 
-    def poses(self, world_from_cam: Tensor) -> Tensor:
+    def transform_poses(self, world_from_cam: Tensor) -> Tensor:
         """(..., 3, 4) -> (..., 3, 4), rigid again: the axes turn, the positions move."""
         axes = self.rotation.to(world_from_cam) @ world_from_cam[..., :3]
-        return torch.cat([axes, self.points(world_from_cam[..., 3])[..., None]], dim=-1)
+        return torch.cat([axes, self.transform_points(world_from_cam[..., 3])[..., None]], dim=-1)
 
-    def cameras(self, cameras: Cameras) -> Cameras:
+    def transform_cameras(self, cameras: Cameras) -> Cameras:
         """The same photos' cameras in the new world."""
-        return dataclasses.replace(cameras, world_from_cam=self.poses(cameras.world_from_cam))
+        return dataclasses.replace(cameras, world_from_cam=self.transform_poses(cameras.world_from_cam))
 
     def inverse(self) -> Similarity:
         back = self.rotation.T / self.scale
@@ -184,7 +184,7 @@ def focus_point(cameras: Cameras, depth: float | None = None) -> Tensor:
 # -- paths -----------------------------------------------------------------------------------------------------------
 
 
-def along(like: Cameras, poses: Tensor) -> Cameras:
+def path_cameras(like: Cameras, poses: Tensor) -> Cameras:
     """A pinhole camera such as those of `like`, at each of `poses` (F, 3, 4).
 
     Size: the most common of `like`; focal length: the median of those of that size; centre: the middle.
@@ -234,7 +234,7 @@ def spiral(like: Cameras, frames: int, *, depth: float | None = None, turns: flo
     angle = torch.arange(frames, dtype=torch.float64) * (2 * math.pi * turns / frames)
     offsets = torch.stack([angle.cos(), angle.sin(), (angle * wobble).sin()], dim=1) * reach
     eyes = mean + offsets @ pose[:, :3].T
-    return along(like, look_at(eyes, focus, -pose[:, 1]))
+    return path_cameras(like, look_at(eyes, focus, -pose[:, 1]))
 
 
 def spline_path(key_cameras: Cameras, frames: int, closed: bool = False) -> Cameras:
@@ -330,14 +330,14 @@ def _circle(
     east = normalize(start - (start @ up) * up, dim=0)
     north = torch.linalg.cross(up, east)
     ring = angles.cos()[:, None] * east + angles.sin()[:, None] * north
-    return along(like, look_at(centre + radius * ring + height * up, centre, up))
+    return path_cameras(like, look_at(centre + radius * ring + height * up, centre, up))
 
 
 def _there_and_back(cameras: Cameras, frames: int) -> Cameras:
     """Along the cameras' own way in their order and back, smoothed by taking only a few of them as key_cameras."""
     keys = torch.linspace(0, len(cameras) - 1, min(len(cameras), 8)).round().long()
     poses = cameras.world_from_cam[torch.cat([keys, keys[1:-1].flip(0)])]
-    return spline_path(along(cameras, poses), frames, closed=True)
+    return spline_path(path_cameras(cameras, poses), frames, closed=True)
 
 
 def _squad(rotations: Tensor, here: Tensor, there: Tensor, f: Tensor, closed: bool) -> Tensor:

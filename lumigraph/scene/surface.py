@@ -8,7 +8,7 @@ from torch import Tensor
 from lumigraph.scene.cameras import Cameras, pixel_grid
 
 
-def points_of(depth: Tensor, cameras: Cameras) -> Tensor:
+def unproject_depth(depth: Tensor, cameras: Cameras) -> Tensor:
     """(N, H, W, 1) depth along z of pinhole cameras of one size -> (N, H, W, 3) points in the world."""
     grid = pixel_grid(cameras.size(0), depth.dtype).to(depth.device)
     flat = (grid - cameras.centre[:, None, None].to(depth)) / cameras.focal[:, None, None].to(depth)
@@ -17,13 +17,13 @@ def points_of(depth: Tensor, cameras: Cameras) -> Tensor:
     return in_cam @ pose[:, None, :, :3].transpose(-1, -2) + pose[:, None, None, :, 3]
 
 
-def normals_of(depth: Tensor, cameras: Cameras) -> Tensor:
+def normals_from_depth(depth: Tensor, cameras: Cameras) -> Tensor:
     """(N, H, W, 1) depth -> (N, H, W, 3) unit normals in the world, towards the camera.
 
     From the differences of neighbouring points; along each axis of the picture the smaller of the two, so that edges
     of depth stay sharp.
     """
-    points = points_of(depth, cameras)
+    points = unproject_depth(depth, cameras)
     normals = torch.linalg.cross(_difference(points, 1), _difference(points, 2), dim=-1)
     normals = torch.nn.functional.normalize(normals, dim=-1)
     towards = cameras.positions.to(depth)[:, None, None] - points

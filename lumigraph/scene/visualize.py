@@ -11,14 +11,14 @@ from torch import Tensor
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import RunError
 from lumigraph.scene.images import Image, to_uint8
-from lumigraph.scene.surface import normals_of
+from lumigraph.scene.surface import normals_from_depth
 
 SOLID = 0.5  # coverage from which on a pixel has a depth
 
 Output = Literal["rgb", "depth", "normal", "alpha"]
 
 
-class Showing:
+class OutputVisualizer:
     """Pictures of one scene, one after another.
 
     Depth is bright where it is near, on a scale that the first picture of it sets: a scale of each picture's own would
@@ -42,7 +42,7 @@ class Showing:
             return to_uint8(plane[0].expand(-1, -1, 3)).cpu()
         solid = (torch.ones_like(plane) if image.alpha is None else image.alpha)[0] > SOLID
         if output == "normal":
-            return to_uint8((normals_of(plane, camera)[0] + 1) / 2 * solid).cpu()
+            return to_uint8((normals_from_depth(plane, camera)[0] + 1) / 2 * solid).cpu()
         nearness = 1 / plane[0].clamp(min=1e-6)
         low, high = self.nearness = self.nearness or _range(nearness[solid])
         shown = ((nearness - low) / (high - low)).clamp(0, 1) * solid

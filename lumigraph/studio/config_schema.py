@@ -1,7 +1,7 @@
 """A method's settings: the fields of its Config dataclass, read from text by their types.
 
 Understood types: bool, int, float, str, Literal[...], tuples of these, and each of them `| None`; a number may be
-bounded, `Annotated[int, Within(1, 8)]`. The documentation of a field is `field(metadata={"doc": ...})`, or a line
+bounded, `Annotated[int, Bounds(1, 8)]`. The documentation of a field is `field(metadata={"doc": ...})`, or a line
 `name: text` in the docstring of the class.
 """
 
@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from lumigraph.scene.errors import RunError
-from lumigraph.scene.field import Within
+from lumigraph.scene.field import Bounds
 
 NONE = type(None)
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -74,9 +74,9 @@ def form(hint: Any) -> dict[str, Any]:
 
 
 def range_of(hint: Any) -> tuple[float, float]:
-    """Of an annotated number, `Annotated[int, Within(1, 8)]`."""
+    """Of an annotated number, `Annotated[int, Bounds(1, 8)]`."""
     for mark in hint.__metadata__:
-        if isinstance(mark, Within):
+        if isinstance(mark, Bounds):
             return mark.low, mark.high
     return -math.inf, math.inf
 

@@ -77,8 +77,8 @@ def _moved(scene: Scene, placed: Placement) -> Scene:
     if moved.scale == 1 and moved.rotation.equal(torch.eye(3, dtype=torch.float64)):
         return scene  # bit for bit
     if isinstance(scene, Stream):
-        return scene.map_batches(lambda batch: batch.transformed(moved))
-    return scene.transformed(moved)
+        return scene.map_batches(lambda batch: batch.transform(moved))
+    return scene.transform(moved)
 
 
 def _writer(kind: type, request: ConvertRequest) -> Format:

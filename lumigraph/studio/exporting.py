@@ -77,7 +77,7 @@ def export(request: ExportRequest) -> Generator[Event, None, ExportReport]:
     placed = placement(asset, world, file_format, of_format, request)
     if placed.metres_per_unit is None and (file_format.METRES is not None or hasattr(of_format, "unit")):
         yield Note(text="nobody said how large this place is, so a unit counts as a metre; `lumigraph scale` says it")
-    asset = asset.transformed(placed.file_from_capture)
+    asset = asset.transform(placed.file_from_capture)
     for count in getattr(of_asset, "levels", ()):
         yield from _coarser(cast(Points, asset), count, request.out, file_format, of_format, placed)
     return (yield from written(asset, request.out, file_format, of_format, placed))

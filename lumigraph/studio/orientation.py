@@ -104,7 +104,7 @@ def _scale(world: World, file_format: Format, options: Any) -> tuple[float, floa
 
 def _centred(similarity: Similarity, asset: Asset, origin: str, up: Tensor) -> Similarity:
     """Moved so that the middle of the asset, or what lies below it on its ground, is the origin."""
-    xyz = similarity.points(places(asset).detach().cpu().double())
+    xyz = similarity.transform_points(places(asset).detach().cpu().double())
     if origin == "capture" or not len(xyz):
         return similarity
     low, high = (_quantile(xyz, share) for share in (MIDDLE, 1 - MIDDLE))

@@ -25,12 +25,12 @@ from lumigraph.captures.thread_map import ordered_map
 from lumigraph.formats import ply, spz
 from lumigraph.live.encoders import encode_jpeg, initial_camera
 from lumigraph.scene.assets import Points, Splats
-from lumigraph.scene.atomic_files import written_beside
+from lumigraph.scene.atomic_files import atomic_write
 from lumigraph.scene.cameras import Cameras, project
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import CaptureError
 from lumigraph.scene.field import Field
-from lumigraph.scene.images import area_downscale, photo_over, to_uint8
+from lumigraph.scene.images import area_downscale, composite_over, to_uint8
 from lumigraph.scene.metrics import psnr
 from lumigraph.scene.poses import focus_point, up_direction
 from lumigraph.studio import registry
@@ -148,7 +148,7 @@ def _thumbnail(capture: Capture, i: int) -> Tensor:
             pixels = torch.from_numpy(decode_pixels(picture, capture.names[i]))
     else:
         pixels = capture.photo(i)
-    white = photo_over(pixels, torch.ones(3)) if pixels.shape[-1] == 4 else pixels
+    white = composite_over(pixels, torch.ones(3)) if pixels.shape[-1] == 4 else pixels
     small = area_downscale(white, _within((white.shape[1], white.shape[0]), THUMB_SIDE))
     return small if small.dtype == torch.uint8 else to_uint8(small)
 
@@ -244,11 +244,11 @@ class RunShow:
             side = self._side or (SIDE if fast else FIRST_SIDE)
             width, height = _within(camera.size(0), side)
             with torch.no_grad():
-                seen = camera.resized(torch.tensor([width, height])).to(device)
+                seen = camera.resize(torch.tensor([width, height])).to(device)
                 rgb = field.render(seen, white.to(device) if over_white else None).rgb[0].clamp(0, 1).cpu()
             render = f"render-{k}-{step:06d}.jpg"
             _put(self.folder / render, encode_jpeg(to_uint8(rgb), QUALITY))
-            value = psnr(rgb, photo_over(area_downscale(photo, (width, height)), white))
+            value = psnr(rgb, composite_over(area_downscale(photo, (width, height)), white))
             views.append(
                 ShownView(
                     name=name, photo=f"photo-{k}.jpg", render=render, psnr=value if math.isfinite(value) else None
@@ -272,9 +272,9 @@ class RunShow:
             for k, i in enumerate(range(0, len(held_out), max(1, len(held_out) // MOST_VIEWS))[:MOST_VIEWS]):
                 size = _within(held_out.cameras.size(i), SIDE)
                 photo = area_downscale(held_out.photo(i), size)
-                shown = to_uint8(photo_over(photo, torch.ones(3)))
+                shown = to_uint8(composite_over(photo, torch.ones(3)))
                 _put(self.folder / f"photo-{k}.jpg", encode_jpeg(shown, QUALITY))
-                self._photos.append((held_out.names[i], held_out.cameras[i].resized(torch.tensor(size)), photo))
+                self._photos.append((held_out.names[i], held_out.cameras[i].resize(torch.tensor(size)), photo))
         return self._photos
 
 
@@ -299,7 +299,7 @@ def show_evaluation(path: Path, device: str = "auto") -> Generator[Event, None, 
     views = []
     for done, i in enumerate(worst[:JUDGED], start=1):
         photo, render = f"{VIEWS}/{i}-photo.jpg", f"{VIEWS}/{i}-render.jpg"
-        _put(folder / photo, encode_jpeg(to_uint8(photo_over(held_out.photo(i), torch.ones(3))), SHARP))
+        _put(folder / photo, encode_jpeg(to_uint8(composite_over(held_out.photo(i), torch.ones(3))), SHARP))
         _put(folder / render, encode_jpeg(_rendered(run, field, held_out, i), SHARP))
         view = per_view[i]
         views.append(EvaluatedView(name=view["name"], psnr=view["psnr"], ssim=view["ssim"], photo=photo, render=render))
@@ -377,7 +377,7 @@ def _step_of(path: Path) -> str:
 
 
 def _put(path: Path, data: bytes) -> None:
-    with written_beside(path) as file:
+    with atomic_write(path) as file:
         file.write(data)
 
 

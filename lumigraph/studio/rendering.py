@@ -17,7 +17,7 @@ from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import RunError
 from lumigraph.scene.field import Field
 from lumigraph.scene.images import write_png
-from lumigraph.scene.visualize import Showing
+from lumigraph.scene.visualize import OutputVisualizer
 from lumigraph.studio.run import Run
 from lumigraph.studio.training import load_field
 from lumigraph.studio.video_encoder import mp4_writer
@@ -68,7 +68,7 @@ def render(request: RenderRequest) -> Generator[Event, None, None]:
     if suffix == ".mp4" and (size[0] % 2 or size[1] % 2):
         size = (size[0] // 2 * 2, size[1] // 2 * 2)
         yield Note(text=f"the film is {size[0]}x{size[1]} pixels: H.264 wants even numbers")
-    cameras = resized(cameras, size)
+    cameras = resize(cameras, size)
     pictures = frames(field, cameras, card.over_white, request.output)
     request.out.parent.mkdir(parents=True, exist_ok=True)
     if suffix == ".png":
@@ -96,7 +96,7 @@ def camera_path(name: str, like: Cameras, count: int) -> Cameras:
         raise RunError(f"{path}: {error}") from error
 
 
-def resized(cameras: Cameras, size: tuple[int, int]) -> Cameras:
+def resize(cameras: Cameras, size: tuple[int, int]) -> Cameras:
     """The same views as pictures of `size`, with square pixels: of another shape, they show less and never more, since
     nothing is known beyond what photos showed."""
     width, height = size
@@ -114,11 +114,11 @@ def resized(cameras: Cameras, size: tuple[int, int]) -> Cameras:
 def frames(field: Field, cameras: Cameras, over_white: bool, output: Output = "rgb") -> Iterator[Tensor]:
     """uint8 (H, W, 3) pictures, one after another: a film need not fit into memory.
 
-    As `Showing` shows them. Raises RunError where the method does not render what is asked for.
+    As `OutputVisualizer` shows them. Raises RunError where the method does not render what is asked for.
     """
     device = field.box.device
     background = torch.ones(3, device=device) if over_white else None
-    showing = Showing()
+    showing = OutputVisualizer()
     for camera in cameras:
         camera = camera.to(device)
         with torch.no_grad():
@@ -173,7 +173,7 @@ def _key_cameras(keys: PathFile, like: Cameras) -> Cameras:
             for key in keys.keyframes
         ]
     )
-    cameras = poses.along(like, world_from_cam)
+    cameras = poses.path_cameras(like, world_from_cam)
     for i, key in enumerate(keys.keyframes):
         if key.fov is not None:
             cameras.focal[i] = cameras.size(i)[1] / (2 * math.tan(math.radians(key.fov) / 2))

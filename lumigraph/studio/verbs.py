@@ -23,7 +23,7 @@ from lumigraph.scene.assets import Splats
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import CaptureError, FormatError, RunError
 from lumigraph.scene.field import Field, HasSplats
-from lumigraph.scene.images import photo_over, write_png
+from lumigraph.scene.images import composite_over, write_png
 from lumigraph.studio import registry
 from lumigraph.studio.converting import convert
 from lumigraph.studio.exporting import export, scale
@@ -216,7 +216,7 @@ def seen(field: Field, held_out: Capture, i: int) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         camera = held_out.cameras[i].to(device)
         render = field.render(camera, white.to(device) if held_out.has_alpha else None).rgb[0]
-    return render.clamp(0, 1).cpu(), photo_over(held_out.photo(i), white)
+    return render.clamp(0, 1).cpu(), composite_over(held_out.photo(i), white)
 
 
 def _size(field: Field) -> tuple[int, str]:

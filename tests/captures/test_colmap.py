@@ -65,9 +65,9 @@ def test_points_land_where_colmap_itself_puts_them(written: Path, model: str, fo
     expected = torch.tensor([truth["pixels"][name] for name in capture.names])
     assert (pixels - expected).abs().max() < 2e-3
     seen = points.select(order)
-    assert seen.seen_offsets is not None and seen.seen_images is not None
+    assert seen.view_offsets is not None and seen.view_indices is not None
     for i, names in enumerate(truth["seen"]):
-        row = seen.seen_images[seen.seen_offsets[i] : seen.seen_offsets[i + 1]].tolist()
+        row = seen.view_indices[seen.view_offsets[i] : seen.view_offsets[i + 1]].tolist()
         assert [capture.names[j] for j in row] == names
     assert capture.photo(0).shape == (48, 64, 3)
 
@@ -118,8 +118,8 @@ def test_missing_photos_are_noted_and_forgotten_by_the_points(written: Path, tmp
     assert capture.names == ("a.png", "d.png", "e.png", "sub/b.png")
     assert len(capture.notes) == 1 and "c.png" in capture.notes[0]
     truth = json.loads((written / "OPENCV" / "truth.json").read_text())
-    assert capture.points is not None and capture.points.seen_images is not None
-    assert len(capture.points.seen_images) == sum(name != "c.png" for names in truth["seen"] for name in names)
+    assert capture.points is not None and capture.points.view_indices is not None
+    assert len(capture.points.view_indices) == sum(name != "c.png" for names in truth["seen"] for name in names)
     shutil.rmtree(path / "images")
     with pytest.raises(CaptureError, match="none of the 5 photos"):
         colmap.read(path)
@@ -202,7 +202,7 @@ def test_points_at_infinity_are_left_out_and_counted(written: Path, tmp_path: Pa
     whole, capture = colmap.read(written / "OPENCV" / "txt"), colmap.read(path)
     assert whole.points is not None and capture.points is not None
     assert len(capture.points) == len(whole.points)
-    assert torch.equal(torch.as_tensor(capture.points.views), torch.as_tensor(whole.points.views))
+    assert torch.equal(torch.as_tensor(capture.points.view_counts), torch.as_tensor(whole.points.view_counts))
     assert "3 points" in capture.notes[0]
 
 

@@ -117,7 +117,7 @@ def room(tmp_path_factory: pytest.TempPathFactory, poses: Tensor) -> PhotoSet:
 def errors(found: Cameras, truth: Tensor) -> tuple[float, float]:
     """(mean degrees, mean distance over the diagonal of the camera box) after the best similarity."""
     ours, truth = found.world_from_cam.double(), truth.double()
-    moved = align_similarity(ours[:, :, 3], truth[:, :, 3]).poses(ours)
+    moved = align_similarity(ours[:, :, 3], truth[:, :, 3]).transform_poses(ours)
     diagonal = (truth[:, :, 3].amax(0) - truth[:, :, 3].amin(0)).norm()
     angles = rotation_error_degrees(moved[..., :3], truth[..., :3])
     return angles.mean().item(), ((moved[..., 3] - truth[..., 3]).norm(dim=1).mean() / diagonal).item()

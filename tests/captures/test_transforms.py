@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from plyfile import PlyData, PlyElement
 
 from lumigraph.captures.readers import blender, checked_json, points_ply, transforms
-from lumigraph.scene.cameras import project, rays
+from lumigraph.scene.cameras import generate_rays, project
 from lumigraph.scene.errors import CaptureError
 
 from .common import DATA, pose, save_picture, values
@@ -372,7 +372,7 @@ def test_fox() -> None:
     assert capture.held_out.nonzero().flatten().tolist() == [0, 8, 16, 24, 32, 40, 48]
     # A phone walked around a fox: the optical axes meet in front of every camera.
     centres = torch.arange(50)
-    axes = rays(capture.cameras, centres, capture.cameras.centre)
+    axes = generate_rays(capture.cameras, centres, capture.cameras.centre)
     a = torch.eye(3) - axes.directions[:, :, None] * axes.directions[:, None, :]
     focus = torch.linalg.solve(a.sum(dim=0), (a @ axes.origins[:, :, None]).sum(dim=0))[:, 0]
     _, depth = project(capture.cameras, focus[None])

@@ -24,7 +24,7 @@ from lumigraph.captures.image_file import MaskFiles, PhotoFiles
 from lumigraph.captures.readers import transforms
 from lumigraph.captures.thread_map import ordered_map
 from lumigraph.captures.undistort import largest_zooms, prepare
-from lumigraph.scene.cameras import Cameras, Lens, pixel_grid, project, rays
+from lumigraph.scene.cameras import Cameras, Lens, generate_rays, pixel_grid, project
 from lumigraph.scene.capture import ArrayPhotos, Capture, Photos
 from lumigraph.scene.errors import CaptureError
 from lumigraph.wire.events import Progress
@@ -61,7 +61,7 @@ def seen(camera: Cameras) -> Tensor:
     """(H, W, 3) float 0..255: smooth colours that depend on the direction of sight alone."""
     width, height = camera.size(0)
     pixels = pixel_grid((width, height)).reshape(-1, 2)
-    d = rays(camera, torch.zeros(len(pixels), dtype=torch.int64), pixels).directions
+    d = generate_rays(camera, torch.zeros(len(pixels), dtype=torch.int64), pixels).directions
     waves = torch.stack(
         [torch.sin(9 * d[:, 0] + 2 * d[:, 1]), torch.cos(8 * d[:, 1]), torch.sin(7 * d[:, 0] - d[:, 1])]
     )
@@ -153,7 +153,7 @@ def test_a_wide_fisheye_stops_at_its_angle(tmp_path: Path) -> None:
     lens = camera((0.0, 0.0, 0.0, 0.0), (120, 120), focal=120 / math.pi)
     made, _ = finish(prepare(capture(lens, ArrayPhotos([photo(lens)])), tmp_path))
     corners = torch.tensor([[0.0, 0.0], [120.0, 0.0], [0.0, 120.0], [120.0, 120.0]])
-    directions = rays(made.cameras, torch.zeros(4, dtype=torch.int64), corners).directions
+    directions = generate_rays(made.cameras, torch.zeros(4, dtype=torch.int64), corners).directions
     assert float(directions[:, 2].acos().max()) == pytest.approx(math.radians(60), abs=1e-4)
     assert (made.photo(0).float() - seen(made.cameras)).abs().mean() < 1.5
 

@@ -19,7 +19,7 @@ from lumigraph.captures.readers import colmap
 from lumigraph.captures.writers import write_colmap
 from lumigraph.scene.assets import Points
 from lumigraph.scene.cameras import Cameras, Lens, project
-from lumigraph.scene.capture import ArrayPhotos, Capture, every_eighth
+from lumigraph.scene.capture import ArrayPhotos, Capture, hold_out_every_eighth
 from lumigraph.scene.errors import CaptureError
 from lumigraph.scene.poses import look_at
 from lumigraph.wire.events import Note, Progress
@@ -57,11 +57,11 @@ def some_capture(folder: Path, model: str = "OPENCV", count: int = 9, kinds: int
     points = Points(
         xyz=torch.randn(30, 3, generator=draw) / 2,
         rgb=torch.randint(0, 256, (30, 3), generator=draw, dtype=torch.uint8),
-        seen_offsets=offsets,
-        seen_images=images,
+        view_offsets=offsets,
+        view_indices=images,
     )
     photos = PhotoFiles([folder / "in" / name for name in names], alpha=False)
-    return Capture(cameras, photos, tuple(names), every_eighth(names), points=points)
+    return Capture(cameras, photos, tuple(names), hold_out_every_eighth(names), points=points)
 
 
 def judged(model: Path) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def test_pycolmap_sees_the_same_capture(tmp_path: Path, model: str, text: bool) 
     capture = plainly_named(capture) if text else capture
     points = capture.points
     assert points is not None and points.rgb is not None
-    assert points.seen_offsets is not None and points.seen_images is not None
+    assert points.view_offsets is not None and points.view_indices is not None
     finish(write_colmap.write(capture, tmp_path / "out", text=text))
     found = judged(tmp_path / "out" / "sparse" / "0")
     assert found["cameras"] == 2 and sorted(found["images"]) == sorted(capture.names)
@@ -101,7 +101,7 @@ def test_pycolmap_sees_the_same_capture(tmp_path: Path, model: str, text: bool) 
         for pixel, keypoint in zip(image["pixels"], image["keypoints"], strict=True):
             assert keypoint is None or np.abs(np.array(pixel) - keypoint).max() < 2e-3
     for i, names in enumerate(found["seen"]):
-        row = points.seen_images[points.seen_offsets[i] : points.seen_offsets[i + 1]].tolist()
+        row = points.view_indices[points.view_offsets[i] : points.view_offsets[i + 1]].tolist()
         assert names == sorted(capture.names[j] for j in row)
         assert [n for n in sorted(found["images"]) if found["images"][n]["keypoints"][i] is not None] == names
 
@@ -134,8 +134,8 @@ def assert_same(back: Capture, capture: Capture, order: list[int], exact_tracks:
         return
     assert back.points is not None and meant.points is not None
     assert torch.equal(back.points.xyz, meant.points.xyz)
-    assert back.points.views is not None and meant.points.views is not None
-    assert torch.equal(back.points.views, meant.points.views)
+    assert back.points.view_counts is not None and meant.points.view_counts is not None
+    assert torch.equal(back.points.view_counts, meant.points.view_counts)
 
 
 def test_points_without_colours_or_views_and_none_at_all(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lumigraph.scene.cameras import Cameras, pixel_grid, rays
+from lumigraph.scene.cameras import Cameras, generate_rays, pixel_grid
 from lumigraph.scene.images import Image
 from lumigraph.scene.poses import look_at
 
@@ -59,7 +59,7 @@ class Solid:
         camera = camera.to(dtype=torch.float64)
         width, height = camera.size(0)
         pixels = pixel_grid((width, height), torch.float64).flatten(0, 1)
-        beams = rays(camera, torch.zeros(len(pixels), dtype=torch.int64), pixels)
+        beams = generate_rays(camera, torch.zeros(len(pixels), dtype=torch.int64), pixels)
         middle = -(beams.origins * beams.directions).sum(1)  # all shapes lie in the unit ball
         across = beams.origins.square().sum(1) - middle.square()
         t = torch.where(across < 1, middle - (1 - across).clamp(min=0).sqrt(), 9.0)

@@ -54,11 +54,11 @@ def test_a_grid_that_is_turned_holds_the_same() -> None:
     true = box(made.xyz.double())
     close = true.abs() < made.grid.voxel
     assert float((made.distance - true).abs()[close].mean()) < 0.25 * made.grid.voxel
-    assert torch.allclose(made.grid.places(made.index), made.xyz, atol=1e-5)
+    assert torch.allclose(made.grid.centres(made.index), made.xyz, atol=1e-5)
 
-    moved = made.transformed(Similarity(2.0, tilted, torch.tensor([1.0, 2, 3]).double()))
+    moved = made.transform(Similarity(2.0, tilted, torch.tensor([1.0, 2, 3]).double()))
     assert torch.equal(moved.index, made.index)
-    assert torch.allclose(moved.grid.places(made.index), moved.xyz, atol=1e-5)
+    assert torch.allclose(moved.grid.centres(made.index), moved.xyz, atol=1e-5)
     assert moved.grid.voxel == 2 * made.grid.voxel and torch.allclose(moved.distance, 2 * made.distance)
     assert torch.allclose(moved.grid.axes, torch.eye(3).double(), atol=1e-6)
 

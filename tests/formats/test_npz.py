@@ -15,7 +15,7 @@ import torch
 
 from lumigraph.formats import npz
 from lumigraph.formats.npz import Options
-from lumigraph.scene.assets import Grid, Points, Voxels
+from lumigraph.scene.assets import Points, VoxelGrid, Voxels
 from lumigraph.scene.errors import FormatError
 from tests.formats.corrupted_files import assert_survives, damaged
 
@@ -30,9 +30,9 @@ def some_voxels(count: int = 100) -> Voxels:
     angle = torch.tensor(0.3, dtype=torch.float64)
     axes = torch.tensor([[angle.cos(), -angle.sin(), 0], [angle.sin(), angle.cos(), 0], [0, 0, 1]]).double()
     axes = torch.linalg.qr(axes).Q * torch.tensor([-1.0, -1.0, 1.0]).double()
-    grid = Grid(torch.tensor([1.0, -2.0, 3.0]).double(), axes, 0.25, SHAPE, 1.0)
+    grid = VoxelGrid(torch.tensor([1.0, -2.0, 3.0]).double(), axes, 0.25, SHAPE, 1.0)
     rgb = torch.randint(256, (count, 3), generator=draw, dtype=torch.uint8)
-    return Voxels(grid.places(index), rgb, distance=torch.rand(count, generator=draw) * 2 - 1, grid=grid)
+    return Voxels(grid.centres(index), rgb, distance=torch.rand(count, generator=draw) * 2 - 1, grid=grid)
 
 
 @pytest.mark.parametrize("layout", ["dense", "sparse"])

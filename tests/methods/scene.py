@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lumigraph.scene.cameras import Cameras, pixel_grid, rays
+from lumigraph.scene.cameras import Cameras, generate_rays, pixel_grid
 from lumigraph.scene.capture import ArrayPhotos, Capture
 from lumigraph.scene.poses import look_at
 
@@ -38,7 +38,7 @@ def ball(
 def picture(cameras: Cameras, i: int, middle: Tensor, alpha: bool) -> Tensor:
     """uint8 (H, W, 4 | 3); without alpha, before a grey wall."""
     width, height = cameras.size(i)
-    beams = rays(cameras, torch.full((width * height,), i), pixel_grid((width, height)).flatten(0, 1))
+    beams = generate_rays(cameras, torch.full((width * height,), i), pixel_grid((width, height)).flatten(0, 1))
     o = beams.origins - middle
     along = -(o * beams.directions).sum(1)
     off = (o + along[:, None] * beams.directions).square().sum(1)

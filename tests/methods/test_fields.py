@@ -11,7 +11,7 @@ from lumigraph.methods import nerf, ngp, splat
 from lumigraph.methods.train import Budget, evaluate, train
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import RunError
-from lumigraph.scene.surface import normals_of
+from lumigraph.scene.surface import normals_from_depth
 from lumigraph.wire.events import Metrics
 from tests.methods.scene import ball
 
@@ -64,7 +64,7 @@ def test_depth_alpha_and_normals_are_those_of_the_ball(name: str, capture: Captu
     assert image.alpha[0, 0, 0] < 0.15
     distance = camera.positions[0].norm()
     assert image.depth[0, *middle].mean() == pytest.approx(float(distance) - 1, abs=0.4)
-    normal = normals_of(image.depth, camera)[0, *middle].mean((0, 1))
+    normal = normals_from_depth(image.depth, camera)[0, *middle].mean((0, 1))
     assert torch.dot(normal, camera.positions[0] / distance) > 0.8
 
 

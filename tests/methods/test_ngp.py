@@ -15,7 +15,7 @@ from lumigraph.methods.initialization import Beginning
 from lumigraph.methods.ray_sampler import Anchors, Pixels
 from lumigraph.methods.train import Budget
 from lumigraph.scene.assets import Points
-from lumigraph.scene.cameras import Cameras, Rays, pixel_grid, rays
+from lumigraph.scene.cameras import Cameras, Rays, generate_rays, pixel_grid
 from lumigraph.scene.capture import ArrayPhotos
 from lumigraph.scene.errors import RunError
 from tests.methods.scene import ball
@@ -101,7 +101,7 @@ def test_visible_cells_are_in_a_view_and_in_no_free_space() -> None:
     )
     cells = ngp.visible(cameras, free, occupancy)
     which = torch.arange(2).repeat_interleave(400)
-    beams = rays(cameras, which, pixel_grid((20, 20)).flatten(0, 1).repeat(2, 1))
+    beams = generate_rays(cameras, which, pixel_grid((20, 20)).flatten(0, 1).repeat(2, 1))
 
     def cells_at(depth: Tensor) -> Tensor:
         points = beams.origins + (depth / beams.directions[:, 2])[:, None] * beams.directions
@@ -138,7 +138,7 @@ def test_options_that_change_the_loss_learn_too() -> None:
     seen_by = torch.stack([(points @ torch.nn.functional.normalize(p, dim=0)) > 0.4 for p in capture.cameras.positions])
     rows = [torch.nonzero(seen_by[:, i])[:, 0].to(torch.int32) for i in range(200)]
     offsets = torch.tensor([0, *(len(row) for row in rows)]).cumsum(0)
-    capture = dataclasses.replace(capture, points=Points(points, seen_offsets=offsets, seen_images=torch.cat(rows)))
+    capture = dataclasses.replace(capture, points=Points(points, view_offsets=offsets, view_indices=torch.cat(rows)))
     config = dataclasses.replace(SMALL, depth=0.1, distortion=0.01, exposure=True)
     training = ngp.start(capture, config, Budget(steps=150))
     losses = [training.step(i, i / 150)["loss"] for i in range(150)]
@@ -149,7 +149,7 @@ def test_options_that_change_the_loss_learn_too() -> None:
 def test_anchors_are_rays_to_the_points() -> None:
     capture = ball(4)
     points = Points(
-        torch.tensor([[0.3, 0.2, 0.1]]), seen_offsets=torch.tensor([0, 2]), seen_images=torch.tensor([1, 3]).int()
+        torch.tensor([[0.3, 0.2, 0.1]]), view_offsets=torch.tensor([0, 2]), view_indices=torch.tensor([1, 3]).int()
     )
     generator = torch.Generator().manual_seed(0)
     photo, pixel, distance = Anchors(dataclasses.replace(capture, points=points), generator).draw(10)

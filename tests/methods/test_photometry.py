@@ -25,8 +25,8 @@ def tracked(gains: torch.Tensor) -> Capture:
         offsets.append(len(images))
     points = Points(
         xyz,
-        seen_offsets=torch.tensor(offsets),
-        seen_images=torch.tensor(images, dtype=torch.int32),
+        view_offsets=torch.tensor(offsets),
+        view_indices=torch.tensor(images, dtype=torch.int32),
     )
     photos = [(capture.photo(i) * gains[i]).clamp(0, 255).to(torch.uint8) for i in range(VIEWS)]
     return dataclasses.replace(capture, photos=ArrayPhotos(photos), points=points)

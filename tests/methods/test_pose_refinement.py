@@ -47,7 +47,13 @@ def in_world(field: splat.SplatField, world: Similarity) -> splat.SplatField:
     s = field.splats()
     turned = quaternion_from_matrix(world.rotation.float())[None].expand(len(s), 4)  # they are round
     return splat.from_splats(
-        Splats(world.points(s.means), s.log_scales + math.log(world.scale), turned.clone(), s.logit_opacities, s.sh)
+        Splats(
+            world.transform_points(s.means),
+            s.log_scales + math.log(world.scale),
+            turned.clone(),
+            s.logit_opacities,
+            s.sh,
+        )
     )
 
 
@@ -111,12 +117,12 @@ def test_alignment_does_not_depend_on_the_world() -> None:
     turn = torch.linalg.matrix_exp(torch.tensor([[0, -1.0, 0.5], [1, 0, -0.3], [-0.5, 0.3, 0]], dtype=torch.float64))
     world = Similarity(7.0, turn, torch.tensor([3.0, -2.0, 5.0], dtype=torch.float64))
     pose, flow = align_camera(field, camera_at(wrong), wrong, photo, None, 3)
-    moved_wrong = inverse(world.poses(inverse(wrong[None])))[0]
+    moved_wrong = inverse(world.transform_poses(inverse(wrong[None])))[0]
     other, other_flow = align_camera(in_world(field, world), camera_at(moved_wrong), moved_wrong, photo, None, 3)
-    expected = inverse(world.poses(inverse(pose[None])))[0]
+    expected = inverse(world.transform_poses(inverse(pose[None])))[0]
     assert other_flow == pytest.approx(flow, rel=1e-2)
     assert flow_between(pose, wrong) > 0.7
-    back = inverse(world.inverse().poses(inverse(other[None])))[0]
+    back = inverse(world.inverse().transform_poses(inverse(other[None])))[0]
     assert flow_between(back, pose) < 0.02
     torch.testing.assert_close(other[:, :3], expected[:, :3], rtol=0, atol=1e-3)
 
@@ -154,7 +160,7 @@ def test_common_motion_is_removed() -> None:
     noisy = torch.stack([moved(pose, twist) for pose, twist in zip(given, noise, strict=True)])
     turn = torch.linalg.matrix_exp(torch.tensor([[0, -0.2, 0.1], [0.2, 0, -0.3], [-0.1, 0.3, 0]], dtype=torch.float64))
     world = Similarity(1.3, turn, torch.tensor([1.0, 2.0, -1.0], dtype=torch.float64))
-    drifted = inverse(world.poses(inverse(noisy)))
+    drifted = inverse(world.transform_poses(inverse(noisy)))
     expected = without_common_motion(noisy, given)
     torch.testing.assert_close(without_common_motion(drifted, given), expected, rtol=0, atol=1e-12)
     assert float((expected - given).abs().max()) < 0.02
@@ -265,7 +271,7 @@ def test_common_motion_agrees_with_similarity_of_positions() -> None:
     """Cameras that only moved together are laid on the given ones exactly."""
     given = torch.stack([pose_from(0.4 * k - 1, 0.2 * (k % 3)) for k in range(6)])
     world = Similarity(0.8, torch.eye(3, dtype=torch.float64), torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64))
-    drifted = inverse(world.poses(inverse(given)))
+    drifted = inverse(world.transform_poses(inverse(given)))
     fitted = align_similarity(inverse(drifted)[..., 3], inverse(given)[..., 3])
     assert fitted.scale == pytest.approx(1 / 0.8)
     placed = without_common_motion(drifted, given)

@@ -10,7 +10,7 @@ from lumigraph.kernels import splatting as kernel
 from lumigraph.methods import splat, splat_surface
 from lumigraph.methods.train import Budget
 from lumigraph.scene.cameras import Cameras
-from lumigraph.scene.surface import normals_of
+from lumigraph.scene.surface import normals_from_depth
 from tests.methods.test_splat import coloured
 
 SIZE, DEPTH = 48, 4.0
@@ -95,7 +95,7 @@ def test_steps_smooth_a_rough_plane() -> None:
     def slant() -> float:
         """Degrees between the normals of the depth and the plane's."""
         _, depth, alpha = kernel.render(trainer.params, torch.zeros(len(rough), kernel.SH_COLUMNS), view(), 0)
-        normals = normals_of((depth / alpha)[None, ..., None], camera())[0][4:-4, 4:-4]
+        normals = normals_from_depth((depth / alpha)[None, ..., None], camera())[0][4:-4, 4:-4]
         expected = torch.nn.functional.normalize(torch.tensor([0.5, 0.0, -1.0]), dim=0)
         return float(torch.rad2deg(torch.acos((normals @ expected).clamp(-1, 1))).median())
 

@@ -77,8 +77,8 @@ def test_moved_gaussians(seed: int, degree: int) -> None:
     turn = matrix_from_quaternion(torch.randn(4, generator=generator, dtype=torch.float64))
     similarity = Similarity(2.5, turn, torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64))
     before = splats(6, degree, seed)
-    after = before.transformed(similarity)
-    assert torch.allclose(after.means, similarity.points(before.means))
+    after = before.transform(similarity)
+    assert torch.allclose(after.means, similarity.transform_points(before.means))
     expected = 2.5**2 * turn @ covariances(before) @ turn.T
     assert torch.allclose(covariances(after), expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
     assert torch.equal(after.logit_opacities, before.logit_opacities)
@@ -87,7 +87,7 @@ def test_moved_gaussians(seed: int, degree: int) -> None:
     seen_before = torch.einsum("k,nkc->nc", sh_basis(direction, degree), before.sh)
     seen_after = torch.einsum("k,nkc->nc", sh_basis(turn.float() @ direction, degree), after.sh)
     assert torch.allclose(seen_after, seen_before, atol=1e-4)
-    back = after.transformed(similarity.inverse())
+    back = after.transform(similarity.inverse())
     assert torch.allclose(back.means, before.means, atol=1e-5)
     assert torch.allclose(back.sh, before.sh, atol=1e-5)
 
@@ -131,9 +131,9 @@ def seen_points(rows: list[list[int]]) -> Points:
 
 
 def rows_of(points: Points) -> list[list[int]]:
-    assert points.seen_offsets is not None and points.seen_images is not None
-    ends = points.seen_offsets.tolist()
-    return [points.seen_images[a:b].tolist() for a, b in itertools.pairwise(ends)]
+    assert points.view_offsets is not None and points.view_indices is not None
+    ends = points.view_offsets.tolist()
+    return [points.view_indices[a:b].tolist() for a, b in itertools.pairwise(ends)]
 
 
 tables = st.lists(st.lists(st.integers(0, 9), max_size=5), max_size=8)
@@ -144,7 +144,7 @@ tables = st.lists(st.lists(st.integers(0, 9), max_size=5), max_size=8)
 def test_selected_points_keep_their_rows(rows: list[list[int]], data: st.DataObject) -> None:
     points = seen_points(rows)
     assert rows_of(points) == rows
-    assert points.views is not None and points.views.tolist() == [len(row) for row in rows]
+    assert points.view_counts is not None and points.view_counts.tolist() == [len(row) for row in rows]
     chosen = data.draw(st.lists(st.integers(0, len(rows) - 1))) if rows else []
     few = points.select(torch.tensor(chosen, dtype=torch.int64))
     assert rows_of(few) == [rows[i] for i in chosen]
@@ -157,30 +157,30 @@ def test_selected_points_keep_their_rows(rows: list[list[int]], data: st.DataObj
 @given(tables, st.lists(st.integers(0, 9), unique=True))
 @settings(max_examples=25, deadline=None)
 def test_points_forget_images_that_were_not_chosen(rows: list[list[int]], images: list[int]) -> None:
-    known = seen_points(rows).seen_in(torch.tensor(images, dtype=torch.int64), 10)
+    known = seen_points(rows).remap_images(torch.tensor(images, dtype=torch.int64), 10)
     assert rows_of(known) == [[images.index(image) for image in row if image in images] for row in rows]
 
 
 def test_points_of_which_little_is_known() -> None:
     points = Points(torch.rand(4, 3))
-    assert points.views is None
+    assert points.view_counts is None
     assert len(points.select(torch.tensor([1, 2]))) == 2
-    assert points.seen_in(torch.tensor([0]), 3) is points
+    assert points.remap_images(torch.tensor([0]), 3) is points
 
 
 def test_wrong_points_are_refused() -> None:
     xyz = torch.rand(2, 3)
     offsets, images = torch.tensor([0, 1, 3]), torch.zeros(3, dtype=torch.int32)
-    Points(xyz, seen_offsets=offsets, seen_images=images)
+    Points(xyz, view_offsets=offsets, view_indices=images)
     wrong: list[tuple[dict[str, Tensor], str]] = [
         ({"rgb": torch.rand(2, 3)}, "rgb must be"),
         ({"normals": torch.rand(3, 3)}, "normals must be"),
-        ({"seen_offsets": offsets}, "come together"),
-        ({"seen_offsets": offsets[:2], "seen_images": images}, "seen_offsets must be"),
-        ({"seen_offsets": offsets, "seen_images": images.long()}, "seen_images must be"),
-        ({"seen_offsets": offsets, "seen_images": images[:2]}, "must grow from 0"),
-        ({"seen_offsets": torch.tensor([0, 4, 3]), "seen_images": images}, "must grow from 0"),
-        ({"seen_offsets": offsets, "seen_images": images - 1}, "not be negative"),
+        ({"view_offsets": offsets}, "come together"),
+        ({"view_offsets": offsets[:2], "view_indices": images}, "view_offsets must be"),
+        ({"view_offsets": offsets, "view_indices": images.long()}, "view_indices must be"),
+        ({"view_offsets": offsets, "view_indices": images[:2]}, "must grow from 0"),
+        ({"view_offsets": torch.tensor([0, 4, 3]), "view_indices": images}, "must grow from 0"),
+        ({"view_offsets": offsets, "view_indices": images - 1}, "not be negative"),
     ]
     for change, message in wrong:
         with pytest.raises(ValueError, match=message):

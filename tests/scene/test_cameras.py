@@ -13,11 +13,11 @@ from torch import Tensor
 from lumigraph.scene.cameras import (
     Cameras,
     Lens,
+    generate_rays,
     lens_limit,
     pinhole_matrix,
     pixel_grid,
     project,
-    rays,
 )
 from lumigraph.scene.poses import matrix_from_quaternion
 
@@ -56,7 +56,7 @@ def round_trip(cameras: Cameras, seed: int) -> Tensor:
     n, dtype = 200, cameras.focal.dtype
     which = torch.arange(len(cameras)).repeat_interleave(n)
     pixels = torch.rand(len(which), 2, generator=generator, dtype=dtype) * cameras.sizes[which]
-    found = rays(cameras, which, pixels)
+    found = generate_rays(cameras, which, pixels)
     distances = 1 + 4 * torch.rand(len(which), 1, generator=generator, dtype=dtype)
     seen, _ = project(cameras, found.origins + distances * found.directions)
     return (seen[which, torch.arange(len(which))] - pixels).abs().amax(dim=1)
@@ -75,7 +75,7 @@ def test_rays_are_the_inverse_of_project(lens: Lens, seed: int) -> None:
 def test_directions_are_unit_and_depth_is_along_z(lens: Lens) -> None:
     cameras = make(lens)
     pixels = torch.rand(4, 2, dtype=torch.float64) * 200
-    found = rays(cameras, torch.arange(4), pixels)
+    found = generate_rays(cameras, torch.arange(4), pixels)
     assert torch.allclose(found.directions.norm(dim=1), torch.ones(4, dtype=torch.float64), atol=1e-14)
     assert torch.equal(found.origins, cameras.positions)
     _, depth = project(cameras, found.origins + 3 * found.directions)
@@ -116,7 +116,7 @@ def test_axes_and_pixel_centres() -> None:
     assert pixels[0].tolist() == [[2, 1], [3, 1], [2, 2]]
     assert depth[0].tolist() == [5, 2, 2]
     assert pixel_grid((4, 2))[1, 3].tolist() == [3.5, 1.5]
-    middle = rays(camera, torch.tensor([0]), torch.tensor([[2.0, 1.0]]))
+    middle = generate_rays(camera, torch.tensor([0]), torch.tensor([[2.0, 1.0]]))
     assert middle.directions.tolist() == [[0, 0, 1]]
 
 
@@ -156,7 +156,7 @@ def test_a_fisheye_sees_past_its_side_and_along_its_axis() -> None:
     assert depth[0, 3] < 0
     (slope,) = torch.autograd.grad(pixels.sum(), points)
     assert slope.isfinite().all()
-    back = rays(camera, torch.zeros(4, dtype=torch.int64), pixels[0].detach())
+    back = generate_rays(camera, torch.zeros(4, dtype=torch.int64), pixels[0].detach())
     assert torch.allclose(back.directions, points.detach(), atol=1e-14)
 
 
@@ -172,7 +172,9 @@ def test_beyond_the_fold_there_is_no_answer() -> None:
     pixels, _ = project(camera, points)
     assert pixels[0].isnan().any(dim=1).tolist() == [False, True, True]
     highest = fold * (1 - 0.3 * fold**2)
-    found = rays(camera, torch.tensor([0, 0]), torch.tensor([[highest - 1e-6, 0], [highest + 1e-6, 0]]).double())
+    found = generate_rays(
+        camera, torch.tensor([0, 0]), torch.tensor([[highest - 1e-6, 0], [highest + 1e-6, 0]]).double()
+    )
     assert found.directions.isnan().any(dim=1).tolist() == [False, True]
 
 
@@ -218,7 +220,7 @@ def test_gradients(lens: Lens) -> None:
     assert base.distortion is not None
 
     def through_rays(pose: Tensor, focal: Tensor, centre: Tensor, k: Tensor, at: Tensor) -> Tensor:
-        return rays(Cameras(pose, focal, centre, base.sizes, lens, k), torch.arange(4), at).directions
+        return generate_rays(Cameras(pose, focal, centre, base.sizes, lens, k), torch.arange(4), at).directions
 
     points = base.positions + 2 * base.forwards + 0.1
 
@@ -251,16 +253,16 @@ def test_indexing() -> None:
 def test_a_smaller_picture_shows_the_same() -> None:
     cameras = make("opencv")
     points = cameras.positions + 2 * cameras.forwards + 0.1
-    small = cameras.downscaled(3)
+    small = cameras.downscale(3)
     assert small.size(0) == (106, 80)
     before, _ = project(cameras, points)
     after, _ = project(small, points)
     assert torch.allclose(after.diagonal().T, before.diagonal().T * torch.tensor([106 / 320, 80 / 240]).double())
-    assert cameras.downscaled(1000).size(0) == (1, 1)
-    assert cameras.resized(torch.tensor([160, 120])).size(3) == (160, 120)
+    assert cameras.downscale(1000).size(0) == (1, 1)
+    assert cameras.resize(torch.tensor([160, 120])).size(3) == (160, 120)
     for k in (0.5, math.nan, math.inf):
         with pytest.raises(ValueError, match="downscale"):
-            cameras.downscaled(k)
+            cameras.downscale(k)
 
 
 @given(st.integers(1, 4000), st.integers(1, 4000))
@@ -269,7 +271,7 @@ def test_a_downscale_that_names_a_width_gives_it(width: int, wanted: int) -> Non
     wanted = min(width, wanted)
     one = torch.ones(1, 2)
     camera = Cameras(torch.eye(4)[None, :3], one, one, torch.tensor([[width, width]]))
-    assert camera.downscaled(width / wanted).size(0) == (wanted, wanted)
+    assert camera.downscale(width / wanted).size(0) == (wanted, wanted)
 
 
 def test_wrong_parts_are_refused() -> None:

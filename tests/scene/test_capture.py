@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lumigraph.scene.assets import Points
 from lumigraph.scene.cameras import Cameras
-from lumigraph.scene.capture import ArrayPhotos, Capture, LazyPhotos, every_eighth
+from lumigraph.scene.capture import ArrayPhotos, Capture, LazyPhotos, hold_out_every_eighth
 from lumigraph.scene.errors import CaptureError
 
 
@@ -37,7 +37,7 @@ def make(**parts: object) -> Capture:
 def points(rows: list[list[int]]) -> Points:
     offsets = torch.tensor([0, *(len(row) for row in rows)]).cumsum(0)
     images = torch.tensor([image for row in rows for image in row], dtype=torch.int32)
-    return Points(torch.arange(3 * len(rows)).view(-1, 3).float(), seen_offsets=offsets, seen_images=images)
+    return Points(torch.arange(3 * len(rows)).view(-1, 3).float(), view_offsets=offsets, view_indices=images)
 
 
 class Decoder:
@@ -91,8 +91,8 @@ def test_selecting_keeps_parts_together() -> None:
     assert some.cameras.positions[:, 0].tolist() == [4, 1]
     assert [int(some.photo(i)[0, 0, 0]) for i in range(2)] == [4, 1]
     assert some.masks is not None and int(some.masks[0][0, 0, 0]) == 104
-    assert some.points is not None and some.points.seen_images is not None
-    assert some.points.seen_images.tolist() == [1, 1, 0]
+    assert some.points is not None and some.points.view_indices is not None
+    assert some.points.view_indices.tolist() == [1, 1, 0]
     assert some.held_out.tolist() == [False, False]
     assert some.metres_per_unit == 2 and some.source == "colmap"
     again = some.select(torch.tensor([True, False]))
@@ -109,9 +109,9 @@ def test_training_never_sees_what_is_held_out() -> None:
     train, held_out = capture.split()
     assert train.names == ("1.png", "2.png", "4.png") and not train.held_out.any()
     assert held_out.names == ("0.png", "3.png") and held_out.held_out.all()
-    assert train.points is not None and train.points.seen_images is not None
+    assert train.points is not None and train.points.view_indices is not None
     assert train.points.xyz[:, 0].tolist() == [6, 9, 12]
-    assert train.points.seen_images.tolist() == [0, 1, 0, 1, 2, 0]
+    assert train.points.view_indices.tolist() == [0, 1, 0, 1, 2, 0]
 
 
 def test_points_of_unknown_views_stay() -> None:
@@ -145,6 +145,6 @@ def test_parts_that_do_not_fit_are_refused() -> None:
 
 def test_every_eighth_goes_by_name() -> None:
     names = [f"{i:02}.jpg" for i in range(20)]
-    assert every_eighth(names).nonzero()[:, 0].tolist() == [0, 8, 16]
-    assert every_eighth(names[::-1]).nonzero()[:, 0].tolist() == [3, 11, 19]
-    assert every_eighth([]).tolist() == []
+    assert hold_out_every_eighth(names).nonzero()[:, 0].tolist() == [0, 8, 16]
+    assert hold_out_every_eighth(names[::-1]).nonzero()[:, 0].tolist() == [3, 11, 19]
+    assert hold_out_every_eighth([]).tolist() == []

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lumigraph.scene.images import Image, area_downscale, from_uint8, photo_over, to_uint8, write_png
+from lumigraph.scene.images import Image, area_downscale, composite_over, from_uint8, to_uint8, write_png
 
 
 def test_every_byte_comes_back() -> None:
@@ -22,13 +22,13 @@ def test_over_a_background() -> None:
     straight = torch.tensor([[[0.8, 0.4, 0.2, 0.25]]])
     rgb, alpha = straight[..., :3], straight[..., 3:]
     image = Image(rgb * alpha, alpha)
-    assert torch.allclose(image.over(torch.ones(3)), rgb * 0.25 + 0.75)
+    assert torch.allclose(image.composite_over(torch.ones(3)), rgb * 0.25 + 0.75)
     assert torch.allclose(image.straight(), straight)
-    assert torch.equal(Image(rgb).over(torch.ones(3)), rgb)
+    assert torch.equal(Image(rgb).composite_over(torch.ones(3)), rgb)
     assert torch.equal(Image(rgb).straight(), rgb)
     photo = to_uint8(straight)
-    assert torch.allclose(photo_over(photo, torch.ones(3)), image.over(torch.ones(3)), atol=0.003)
-    assert torch.equal(photo_over(photo[..., :3], torch.ones(3)), from_uint8(photo[..., :3]))
+    assert torch.allclose(composite_over(photo, torch.ones(3)), image.composite_over(torch.ones(3)), atol=0.003)
+    assert torch.equal(composite_over(photo[..., :3], torch.ones(3)), from_uint8(photo[..., :3]))
 
 
 def test_an_image_and_its_parts() -> None:

@@ -13,12 +13,12 @@ from lumigraph.scene.cameras import Cameras, project
 from lumigraph.scene.poses import (
     Similarity,
     align_similarity,
-    along,
     capture_orbit,
     focus_point,
     look_at,
     matrix_from_quaternion,
     orbit,
+    path_cameras,
     quaternion_from_matrix,
     quaternion_product,
     rotation_error_degrees,
@@ -129,17 +129,17 @@ def random_similarity(seed: int) -> Similarity:
 @quick
 def test_alignment_finds_the_truth(seed: int, n: int) -> None:
     truth, source = random_similarity(seed), randn(n, 3, seed=seed + 3)
-    found = align_similarity(source, truth.points(source))
+    found = align_similarity(source, truth.transform_points(source))
     assert found.scale == pytest.approx(truth.scale, rel=1e-6)
     assert rotation_error_degrees(found.rotation, truth.rotation) < 1e-5
-    assert torch.allclose(found.points(source), truth.points(source), atol=1e-6)
+    assert torch.allclose(found.transform_points(source), truth.transform_points(source), atol=1e-6)
 
 
 def test_alignment_of_flat_points_is_no_reflection() -> None:
     source = randn(10, 3)
     source[:, 2] = 0
     truth = random_similarity(4)
-    found = align_similarity(source, truth.points(source))
+    found = align_similarity(source, truth.transform_points(source))
     assert torch.linalg.det(found.rotation) == pytest.approx(1)
     assert rotation_error_degrees(found.rotation, truth.rotation) < 1e-5
 
@@ -147,11 +147,11 @@ def test_alignment_of_flat_points_is_no_reflection() -> None:
 def test_no_small_change_of_a_noisy_alignment_is_better() -> None:
     """The least-squares property itself: nudging scale, turn or shift raises the error."""
     source = randn(30, 3)
-    target = random_similarity(5).points(source) + 0.3 * randn(30, 3, seed=9)
+    target = random_similarity(5).transform_points(source) + 0.3 * randn(30, 3, seed=9)
     found = align_similarity(source, target)
 
     def error(similarity: Similarity) -> float:
-        return (similarity.points(source) - target).square().sum().item()
+        return (similarity.transform_points(source) - target).square().sum().item()
 
     best = error(found)
     for axis in range(3):
@@ -182,12 +182,12 @@ def test_a_similarity_moves_cameras_and_points_alike(seed: int) -> None:
     similarity, cameras = random_similarity(seed), ring(torch.arange(0, 360, 60))
     points = 0.5 * randn(6, 3, seed=seed).clamp(-3, 3)
     before, depth = project(cameras, points)
-    moved = similarity.cameras(cameras)
+    moved = similarity.transform_cameras(cameras)
     assert_rigid(moved)
-    after, new_depth = project(moved, similarity.points(points))
+    after, new_depth = project(moved, similarity.transform_points(points))
     assert torch.allclose(after, before, atol=1e-6)
     assert torch.allclose(new_depth, similarity.scale * depth)
-    assert torch.allclose(similarity.inverse().points(similarity.points(points)), points)
+    assert torch.allclose(similarity.inverse().transform_points(similarity.transform_points(points)), points)
 
 
 # -- what a capture looks at ------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def test_a_similarity_moves_cameras_and_points_alike(seed: int) -> None:
 )
 def test_up_of_photos_held_by_hand(azimuths: Tensor, elevation: float, tolerance: float) -> None:
     similarity = random_similarity(2)
-    found = up_direction(similarity.cameras(ring(azimuths, elevation)))
+    found = up_direction(similarity.transform_cameras(ring(azimuths, elevation)))
     assert degrees_between(found, similarity.rotation @ UP) < tolerance
 
 
@@ -236,7 +236,7 @@ def test_along_takes_the_common_size_and_focal_length() -> None:
     poses = torch.eye(4)[None, :3].repeat(3, 1, 1)
     focal = torch.tensor([[500.0, 510.0], [100.0, 100.0], [500.0, 510.0]])
     sizes = torch.tensor([[640, 480], [480, 640], [640, 480]])
-    path = along(Cameras(poses, focal, focal, sizes, "fisheye", torch.zeros(3, 4)), poses[:2])
+    path = path_cameras(Cameras(poses, focal, focal, sizes, "fisheye", torch.zeros(3, 4)), poses[:2])
     assert len(path) == 2 and path.lens == "pinhole"
     assert path.size(1) == (640, 480)
     assert path.focal[0].tolist() == [500, 510]
@@ -334,10 +334,10 @@ def assert_smooth_and_closed(path: Cameras) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_photos_all_around_give_a_whole_turn(seed: int) -> None:
     similarity = random_similarity(seed)
-    photos = similarity.cameras(ring(torch.arange(0, 360, 12)))
+    photos = similarity.transform_cameras(ring(torch.arange(0, 360, 12)))
     path = capture_orbit(photos, 90)
     assert_smooth_and_closed(path)
-    inside = similarity.inverse().cameras(path)
+    inside = similarity.inverse().transform_cameras(path)
     azimuths = torch.rad2deg(torch.atan2(inside.positions[:, 1], inside.positions[:, 0])).sort().values
     assert azimuths.diff().max() < 8
     assert inside.positions.norm(dim=1).sub(4).abs().max() < 0.3
@@ -348,7 +348,7 @@ def test_photos_all_around_give_a_whole_turn(seed: int) -> None:
 def test_photos_from_one_side_give_a_swing_within_their_arc(first: float, last: float, elevation: float) -> None:
     similarity = random_similarity(3)
     photos = ring(torch.linspace(first, last, 25), elevation, shake=0.005)
-    path = similarity.inverse().cameras(capture_orbit(similarity.cameras(photos), 120))
+    path = similarity.inverse().transform_cameras(capture_orbit(similarity.transform_cameras(photos), 120))
     assert_smooth_and_closed(path)
     distance, angle = nearest_photo(path, photos)
     assert distance < 0.5 and angle < 7

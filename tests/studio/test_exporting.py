@@ -18,7 +18,7 @@ from torch import Tensor
 from lumigraph.formats import mesh_ply, stl
 from lumigraph.formats.chunked import Stream
 from lumigraph.scene.assets import Mesh, Splats
-from lumigraph.scene.cameras import Cameras, pixel_grid, rays
+from lumigraph.scene.cameras import Cameras, generate_rays, pixel_grid
 from lumigraph.scene.errors import FormatError, RunError
 from lumigraph.scene.images import Image
 from lumigraph.scene.poses import look_at
@@ -51,7 +51,7 @@ class Snowman:
 
     def _picture(self, camera: Cameras, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
         pixels = pixel_grid(size).reshape(-1, 2)
-        seen = rays(camera, torch.zeros(len(pixels), dtype=torch.int64), pixels)
+        seen = generate_rays(camera, torch.zeros(len(pixels), dtype=torch.int64), pixels)
         forward = camera.world_from_cam[0, :, 2].double()
         best = torch.full((len(pixels),), math.inf, dtype=torch.float64)
         rgb = torch.zeros(len(pixels), 3)

@@ -407,7 +407,7 @@ def test_another_shape_shows_less_and_keeps_the_middle() -> None:
     from lumigraph.scene.cameras import Cameras
 
     square = Cameras(poses, torch.tensor([[50.0, 50.0]]), torch.tensor([[26.0, 24.0]]), torch.tensor([[48, 48]]))
-    wide = rendering.resized(square, (96, 48))
+    wide = rendering.resize(square, (96, 48))
     assert wide.focal.tolist() == [[100.0, 100.0]]
     assert wide.centre.tolist() == [[48.0 + 2 * 2, 24.0]]
     assert wide.size(0) == (96, 48)

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from lumigraph.methods.train import Budget
 from lumigraph.scene.assets import Splats
-from lumigraph.scene.cameras import Cameras, pixel_grid, rays
+from lumigraph.scene.cameras import Cameras, generate_rays, pixel_grid
 from lumigraph.scene.capture import Capture
-from lumigraph.scene.images import Image, photo_over
+from lumigraph.scene.images import Image, composite_over
 
 NAME = "tiny"
 
@@ -54,7 +54,7 @@ class TinyField:
         width, height = cameras.size(0)
         pixels = pixel_grid((width, height)).reshape(-1, 2)
         pictures = [
-            self.colours(rays(camera, torch.zeros(len(pixels), dtype=torch.int64), pixels).directions)
+            self.colours(generate_rays(camera, torch.zeros(len(pixels), dtype=torch.int64), pixels).directions)
             for camera in cameras
         ]
         return Image(torch.stack(pictures).reshape(len(cameras), height, width, 3))
@@ -77,7 +77,7 @@ class TinyTraining:
     def step(self, i: int, progress: float) -> dict[str, float]:
         which = i % len(self._capture)
         camera = self._capture.cameras[which]
-        photo = photo_over(self._capture.photo(which), torch.ones(3))
+        photo = composite_over(self._capture.photo(which), torch.ones(3))
         weights = self.field.weights.requires_grad_()
         with torch.enable_grad():
             loss = (self.field.render(camera).rgb[0] - photo).square().mean()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lumigraph.captures.image_file import MaskFiles, PhotoFiles, read_header
 from lumigraph.scene.assets import Points
 from lumigraph.scene.cameras import COEFFICIENTS, Cameras, Lens
-from lumigraph.scene.capture import Capture, every_eighth
+from lumigraph.scene.capture import Capture, hold_out_every_eighth
 from lumigraph.scene.errors import CaptureError
 
 OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0])  # right-multiplies world_from_cam's rotation: y and z change sign
@@ -67,7 +67,7 @@ def inside(root: Path, relative: str) -> Path:
 def assemble(
     views: Sequence[View], where: Path, source: str, points: Points | None = None, notes: Sequence[str] = ()
 ) -> Capture:
-    """A Capture of `views`, which must come in name order, so that `points.seen_images` may count them.
+    """A Capture of `views`, which must come in name order, so that `points.view_indices` may count them.
 
     Raises CaptureError naming the photo when a pose is not rigid, when a photo's shape does not fit its intrinsics,
     when a mask is missing or of another size, or when views mix lenses that no single model covers.
@@ -180,7 +180,7 @@ def _held_out(views: Sequence[View], names: Sequence[str], where: Path) -> torch
     if any(view.held_out is not None for view in views):
         held_out = torch.tensor([bool(view.held_out) for view in views])
     else:
-        held_out = every_eighth(names)
+        held_out = hold_out_every_eighth(names)
     if bool(held_out.all()):
         raise CaptureError(f"{where} leaves no photo to learn from ({len(views)} found, all of them held out)")
     return held_out

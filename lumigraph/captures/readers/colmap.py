@@ -236,8 +236,8 @@ def _points(track: _Track, numbers: dict[int, int]) -> tuple[Points | None, int]
         Points(
             xyz=torch.from_numpy(track.xyz[good].astype(np.float32)),
             rgb=torch.from_numpy(track.rgb[good]),
-            seen_offsets=torch.from_numpy(offsets[np.append(good, True)]),
-            seen_images=torch.from_numpy(pairs[1].astype(np.int32)),
+            view_offsets=torch.from_numpy(offsets[np.append(good, True)]),
+            view_indices=torch.from_numpy(pairs[1].astype(np.int32)),
         ),
         int((~good).sum()),
     )

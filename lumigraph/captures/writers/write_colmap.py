@@ -30,7 +30,7 @@ from lumigraph.captures.writers.dataset_folder import (
 )
 from lumigraph.scene.assets import Points
 from lumigraph.scene.cameras import Cameras, project
-from lumigraph.scene.capture import Capture, every_eighth
+from lumigraph.scene.capture import Capture, hold_out_every_eighth
 from lumigraph.scene.errors import CaptureError
 from lumigraph.scene.poses import matrix_from_quaternion, quaternion_from_matrix
 from lumigraph.wire.events import Event, Note
@@ -77,7 +77,7 @@ def write(capture: Capture, out: Path, text: bool = False) -> Generator[Event, N
         model = _model(capture, names)
         (_write_text if text else _write_binary)(model, folder / "sparse" / "0")
         yield from write_photos(capture, names, folder)
-    if not torch.equal(capture.held_out, every_eighth(capture.names)):
+    if not torch.equal(capture.held_out, hold_out_every_eighth(capture.names)):
         yield Note(text="COLMAP cannot say which photos are held out; trainers will choose their own.")
     if not len(model.xyz):
         yield Note(text="This capture has no points; trainers that start from points need some.", level="warning")
@@ -111,10 +111,10 @@ def _observations(
     cameras: Cameras, points: Points
 ) -> tuple[list[NDArray[np.void]], NDArray[np.void], NDArray[np.int64]]:
     """(keypoints of each image; tracks of all points and where each begins), without points behind their camera."""
-    if points.seen_offsets is None or points.seen_images is None:
+    if points.view_offsets is None or points.view_indices is None:
         return [np.zeros(0, KEYPOINT)] * len(cameras), np.zeros(0, TRACK), np.zeros(len(points) + 1, np.int64)
-    images = points.seen_images.long().numpy()
-    owners = np.repeat(np.arange(len(points)), points.seen_offsets.diff().numpy())
+    images = points.view_indices.long().numpy()
+    owners = np.repeat(np.arange(len(points)), points.view_offsets.diff().numpy())
     by_image = np.argsort(images, kind="stable")
     ends = np.cumsum(np.bincount(images, minlength=len(cameras)))
     keypoints, tracks = [], [np.zeros(0, TRACK)]

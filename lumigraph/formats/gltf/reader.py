@@ -280,7 +280,7 @@ def _colours(parts: list[Part], plain: bool) -> torch.Tensor | None:
 
 
 def _splats(file: File, items: list[tuple[Item, Array]]) -> Splats:
-    parts = [_gaussians(file, primitive).transformed(_similarity(primitive, world)) for primitive, world in items]
+    parts = [_gaussians(file, primitive).transform(_similarity(primitive, world)) for primitive, world in items]
     width = max(part.sh.shape[1] for part in parts)
     wide = [torch.nn.functional.pad(part.sh, (0, 0, 0, width - part.sh.shape[1])) for part in parts]
     made = Splats(

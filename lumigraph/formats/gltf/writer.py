@@ -16,7 +16,7 @@ from lumigraph.formats.io import check_finite, to_numpy
 from lumigraph.formats.texture_images import encoded, linear_from_srgb
 from lumigraph.scene.assets import Mesh, Points, Splats
 from lumigraph.scene.errors import FormatError
-from lumigraph.scene.field import Within
+from lumigraph.scene.field import Bounds
 
 Array = npt.NDArray[Any]
 Tables = dict[str, Array]  # one row per vertex, by the name of the attribute
@@ -38,9 +38,9 @@ class Options:
     """
 
     compression: Literal["none", "draco", "meshopt"] = "none"
-    position_bits: Annotated[int, Within(8, 16)] = 14
+    position_bits: Annotated[int, Bounds(8, 16)] = 14
     texture_format: Literal["png", "jpeg"] = "png"
-    jpeg_quality: Annotated[int, Within(1, 100)] = 90
+    jpeg_quality: Annotated[int, Bounds(1, 100)] = 90
     unlit: bool = True
 
 

@@ -66,7 +66,7 @@ def stage(folder: Path, cache: Path) -> Stage:
     field, _ = load_field(run, "cpu")
     cameras, held_out = run.cameras()
     assert held_out[VIEW], "the gallery looks from a photo that was not learned from"
-    seen_from = cameras[VIEW].resized(torch.tensor([SIZE]))
+    seen_from = cameras[VIEW].resize(torch.tensor([SIZE]))
     if cache.exists():
         assets = torch.load(cache, weights_only=False)
     else:
@@ -87,7 +87,7 @@ def write(stage: Stage, case: Case, folder: Path) -> tuple[ExportReport, View, A
     options, _ = settings_of(file_format, case.kind, None, case.settings)  # type: ignore[arg-type]
     request = ExportRequest(run=stage.run.path, out=out, kind=case.kind, frame="upright")  # type: ignore[arg-type]
     placed = placement(asset, stage.world, file_format, options, request)
-    laid = asset.transformed(placed.file_from_capture)
+    laid = asset.transform(placed.file_from_capture)
     report = last(written(laid, out, file_format, options, placed))
     return report, _view(stage, placed), laid
 
