@@ -22,7 +22,7 @@ from lumigraph.kernels import tsdf
 from lumigraph.scene.assets import VoxelGrid, Voxels
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import FormatError
-from lumigraph.scene.field import Field, Bounds
+from lumigraph.scene.field import Bounds, Field
 from lumigraph.scene.poses import Similarity
 from lumigraph.wire.events import Event, Progress
 
