@@ -60,7 +60,7 @@ def watched(studio: Studio, project: str, chromium: Path) -> dict[str, list[floa
         assert measuring.stdout is not None
         told: dict[str, list[float]] = json.loads(measuring.stdout.readline())
         with studio.client() as client:
-            job = client.projects.get(project).ask(wire.CheckJob(steps=40, pause=0.5, save_every=1))
+            job = client.projects.get(project).ask(wire.NoopJob(steps=40, pause=0.5, save_every=1))
             steps = _steps(studio.data / "jobs" / job.id / "count.json", 40)
         seen = {int(step): at for step, at in json.loads(measuring.stdout.readline())}
     told["late_ms"] = [1e3 * (seen[step] / 1e3 - at) for step, at in steps.items() if step in seen]

@@ -40,7 +40,7 @@ def rows() -> Iterator[dict[str, object]]:
                 yield {"case": "a job's step to its listener", **news(studio, project.id)}
                 yield {"case": "cancel until the job has stopped", **cancels(studio, project)}
                 start = time.perf_counter()
-                for job in [project.ask(wire.CheckJob()) for _ in range(EMPTY)]:
+                for job in [project.ask(wire.NoopJob()) for _ in range(EMPTY)]:
                     job.wait()
                 yield {"case": "jobs that do nothing", "per_minute": round(60 * EMPTY / (time.perf_counter() - start))}
         finally:
@@ -79,14 +79,14 @@ def news(studio: Studio, project: str) -> dict[str, object]:
         websockets.sync.client.connect(url, additional_headers=headers, max_size=None) as socket,
     ):
         socket.recv()  # all that was before
-        job = client.projects.get(project).ask(wire.CheckJob(steps=LISTENED, pause=0.5, save_every=1))
+        job = client.projects.get(project).ask(wire.NoopJob(steps=LISTENED, pause=0.5, save_every=1))
         file = studio.data / "jobs" / job.id / "count.json"
         while True:
             change = wire.Change.model_validate_json(socket.recv())
             told = next((one for one in change.jobs if one.id == job.id), None)
             if told is not None and told.done:
                 late.append(time.time() - file.stat().st_mtime)
-            if told is not None and told.state in wire.ENDED:
+            if told is not None and told.state in wire.FINAL_STATES:
                 return spread(late[:-1])
 
 
@@ -95,7 +95,7 @@ def cancels(studio: Studio, project: Project) -> dict[str, object]:
     late = []
     with studio.client() as client:
         for _ in range(CANCELLED):
-            job = client.projects.get(project.id).ask(wire.CheckJob(steps=10_000, pause=0.01))
+            job = client.projects.get(project.id).ask(wire.NoopJob(steps=10_000, pause=0.01))
             while not job.refresh().done:
                 time.sleep(0.02)
             start = time.perf_counter()

@@ -55,7 +55,9 @@ class JobError(Exception):
     """A job ended without success."""
 
     def __init__(self, job: wire.Job) -> None:
-        super().__init__(f"the job {job.id} ({job.asked.verb}) has {job.state}: {job.error or 'it was asked to stop'}")
+        super().__init__(
+            f"the job {job.id} ({job.request.verb}) has {job.state}: {job.error or 'it was asked to stop'}"
+        )
         self.job = job
 
 
@@ -206,7 +208,7 @@ class Project:
 
     # ---- jobs
 
-    def ask(self, asked: wire.Asked, needs: Sequence[str] = ()) -> Job:
+    def ask(self, asked: wire.JobRequest, needs: Sequence[str] = ()) -> Job:
         """Any job. Asked again after a broken connection, it is the same one."""
         headers = {"idempotency-key": str(uuid.uuid4()), "content-type": "application/json"}
         where, body = f"{API}/projects/{self.id}/jobs", asked.model_dump_json()
@@ -320,12 +322,12 @@ class Job:
         """The job whenever it changed, its end last."""
         patience = Patience(self._client.patience)
         yield self.refresh()
-        while self.state.state not in wire.ENDED:
+        while self.state.state not in wire.FINAL_STATES:
             try:
                 for message in self._changes(self.state.seq):
                     patience.went_on()
                     yield from (job for job in message.jobs if job.id == self.id)
-                    if self.state.state in wire.ENDED:
+                    if self.state.state in wire.FINAL_STATES:
                         return
             except (OSError, WebSocketException):
                 if patience.spent():
@@ -423,7 +425,7 @@ class AsyncProject:
     async def upload(self, *paths: str | Path) -> list[str]:
         return await asyncio.to_thread(self._project.upload, *paths)
 
-    async def ask(self, asked: wire.Asked, needs: Sequence[str] = ()) -> AsyncJob:
+    async def ask(self, asked: wire.JobRequest, needs: Sequence[str] = ()) -> AsyncJob:
         return AsyncJob(await asyncio.to_thread(self._project.ask, asked, needs))
 
     async def pose(self, **asked: Any) -> AsyncJob:

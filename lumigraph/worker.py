@@ -32,7 +32,7 @@ from lumigraph.jobs.store import Heartbeat, OutputFile, Signal, Store
 from lumigraph.scene.errors import LumigraphError
 from lumigraph.studio import job_runner, registry
 from lumigraph.studio.files import sweep
-from lumigraph.wire.events import Event, Made, Note, Progress, Snapshot, to_line
+from lumigraph.wire.events import ArtifactWritten, CheckpointWritten, Event, Note, Progress, to_line
 from lumigraph.wire.resources import Job
 
 LOOK = 0.2  # seconds between looks at what is to be done
@@ -65,7 +65,7 @@ class Teller:
             self._beat = Heartbeat(*now, message=b.message, saves=b.saves)
         elif isinstance(event, Note):
             self._beat = Heartbeat(b.stage, b.done, b.total, b.unit, b.seconds_left, event.text, b.saves)
-        elif isinstance(event, Snapshot):
+        elif isinstance(event, CheckpointWritten):
             self._beat = Heartbeat(b.stage, b.done, b.total, b.unit, b.seconds_left, b.message, b.saves + 1)
         self._news.set()
 
@@ -122,10 +122,10 @@ def pull(job: Job, place: job_runner.Place, store: Store, folder: DataFolder) ->
     teller = Teller(store, job)
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
-    made: list[Made] = []
+    made: list[ArtifactWritten] = []
     result: Any = None
     try:
-        verb = job_runner.verb_of(job.asked, place)
+        verb = job_runner.verb_of(job.request, place)
         with contextlib.closing(verb), (place.job / "events.jsonl").open("a", buffering=1) as events:
             while teller.word == "go" and not stopped:
                 try:
@@ -134,7 +134,7 @@ def pull(job: Job, place: job_runner.Place, store: Store, folder: DataFolder) ->
                     result = end.value
                     break
                 teller.tell(event)
-                if isinstance(event, Made):
+                if isinstance(event, ArtifactWritten):
                     made.append(event)
                 if not isinstance(event, Progress):
                     events.write(to_line(event) + "\n")
@@ -177,7 +177,7 @@ def until_told(write: Callable[[], bool]) -> int:
             time.sleep(1.0)
 
 
-def kept(folder: DataFolder, place: job_runner.Place, made: Made) -> OutputFile:
+def kept(folder: DataFolder, place: job_runner.Place, made: ArtifactWritten) -> OutputFile:
     """The file as this attempt made it. One that lies elsewhere, where later jobs may replace it, is linked."""
     path = Path(made.path)
     if not path.resolve().is_relative_to(place.made.resolve()):

@@ -18,10 +18,10 @@ with Client(url, token) as client:
     for job in jobs:
         for event in job.follow():
             if isinstance(event, Progress):
-                print(f"{job.state.asked.verb}: {event.stage} {event.done:g}/{event.total}", flush=True)
+                print(f"{job.state.request.verb}: {event.stage} {event.done:g}/{event.total}", flush=True)
             elif isinstance(event, Metrics) and "psnr" in event.values:
                 print(f"after {event.seconds:.0f} s: {event.values['psnr']:.2f} dB", flush=True)
         for path in job.download(out):
             print("made", path, flush=True)
-        if job.state.asked.verb == "evaluate":
+        if job.state.request.verb == "evaluate":
             print(f"held-out views: {job.state.result['psnr']:.2f} dB", flush=True)

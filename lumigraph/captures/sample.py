@@ -30,7 +30,7 @@ from lumigraph.scene.atomic_files import atomic_write
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import CaptureError
 from lumigraph.scene.poses import look_at
-from lumigraph.wire.events import Event, Made, Note, Progress
+from lumigraph.wire.events import ArtifactWritten, Event, Note, Progress
 
 EQUIVALENT = 33  # millimetres on 35 mm film: 55 degrees across a 4:3 picture
 QUALITY = 95
@@ -72,7 +72,7 @@ def render_sample(
         raise CaptureError(f"{out}: cannot be written ({reason}); free some space or choose another folder") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    yield Made(path=str(images), what=f"{views} photos")
+    yield ArtifactWritten(path=str(images), what=f"{views} photos")
     yield Note(text=f"The true cameras lie in {out / 'transforms.json'}, to compare with or to train from.")
     return images
 

@@ -16,7 +16,7 @@ from websockets.exceptions import WebSocketException
 
 from lumigraph.client import Client, ClientError, Job, JobError
 from lumigraph.scene.errors import LumigraphError, RunError
-from lumigraph.wire.events import Event, Made, Note
+from lumigraph.wire.events import ArtifactWritten, Event, Note
 from lumigraph.wire.resources import PoseJob, TrainJob
 
 MEMORY = "remote.json"
@@ -66,10 +66,10 @@ def _followed(jobs: list[Job], out: Path) -> Generator[Event, None, Any]:
     evaluation = None
     for job in jobs:
         for event in job.follow():
-            if not isinstance(event, Made):  # paths of the server's disk
+            if not isinstance(event, ArtifactWritten):  # paths of the server's disk
                 yield event
         for artifact, path in zip(job.artifacts(), job.download(out), strict=True):
-            yield Made(path=str(path), what=artifact.what, sha256=artifact.sha256)
-        if job.state.asked.verb == "evaluate":
+            yield ArtifactWritten(path=str(path), what=artifact.what, sha256=artifact.sha256)
+        if job.state.request.verb == "evaluate":
             evaluation = job.state.result
     return evaluation

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from lumigraph.wire.events import Event, Made, Metrics, Note, Progress
+from lumigraph.wire.events import ArtifactWritten, Event, Metrics, Note, Progress
 
 PLAIN_EVERY = 5.0  # seconds between plain lines of one stage
 STEPS_MEMORY = 10.0  # seconds over which steps a second are averaged
@@ -25,7 +25,7 @@ class Terminal:
     """Shows events as they come and remembers what was made. `quiet` leaves only warnings."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self.made: list[Made] = []
+        self.made: list[ArtifactWritten] = []
         self._quiet = quiet
         self._console = Console(stderr=True, soft_wrap=True, highlight=False)
         self._bars: Bars | None = None
@@ -56,7 +56,7 @@ class Terminal:
             self._pace.metrics(event)
         elif isinstance(event, Progress):
             self._progress(event)
-        elif isinstance(event, Made):
+        elif isinstance(event, ArtifactWritten):
             self.made.append(event)
 
     def _progress(self, event: Progress) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Row, Select, and_, delete, exists, func, inse
 
 from lumigraph.jobs.database import Database
 from lumigraph.jobs.tables import artifact, job, need, project
-from lumigraph.wire.resources import ENDED, Artifact, Asked, Job, Project, State, request_of
+from lumigraph.wire.resources import FINAL_STATES, Artifact, Job, JobRequest, JobState, Project, parse_job_request
 
 LETTERS = string.ascii_lowercase + string.digits
 MAX_CRASHES = 3  # in a row, without anything saved in between; one more, and the job has failed
@@ -41,7 +41,7 @@ class ConflictError(ValueError):
 class JobSpec:
     """A job to be made. `needs`: ids of jobs that must succeed first, of this order's chain or older ones."""
 
-    asked: Asked
+    asked: JobRequest
     needs: tuple[str, ...] = ()
     key: str | None = None
     priority: int = 0
@@ -189,7 +189,7 @@ class Store:
     def jobs(
         self,
         project_id: str | None = None,
-        states: Collection[State] = (),
+        states: Collection[JobState] = (),
         limit: int = 1000,
         before: int | None = None,
     ) -> list[Job]:
@@ -237,7 +237,7 @@ class Store:
     def _change(self, job_id: str, **values: Any) -> Job:
         with self.database.write() as (connection, seq):
             row = _one(connection, select(job.c.state).where(job.c.id == job_id), "job")
-            if row.state in ENDED:
+            if row.state in FINAL_STATES:
                 raise ConflictError(f"this job has {row.state} already")
             connection.execute(update(job).where(job.c.id == job_id).values(**values, seq=seq))
             return _job(connection, job_id)
@@ -272,7 +272,7 @@ class Store:
         with self.database.write() as (connection, seq):
             connection.execute(update(job).where(_runs(claim.job, claim.attempt)).values(handle=handle, seq=seq))
 
-    def mark_lost(self, job_id: str, attempt: int, why: str, blame: bool = True) -> State | None:
+    def mark_lost(self, job_id: str, attempt: int, why: str, blame: bool = True) -> JobState | None:
         """The worker of this attempt is known to be gone: back into the queue, unless it was to stop, or has crashed
         too often without saving anything in between. None where the attempt had ended by itself."""
         with self.database.write() as (connection, seq):
@@ -363,7 +363,9 @@ class Store:
 
     def pending_webhooks(self) -> list[tuple[str, Job]]:
         """(URL, job) of ended jobs whose hook was not told yet."""
-        which = select(job.c.id, job.c.hook).where(job.c.hook.is_not(None), job.c.told == 0, job.c.state.in_(ENDED))
+        which = select(job.c.id, job.c.hook).where(
+            job.c.hook.is_not(None), job.c.told == 0, job.c.state.in_(FINAL_STATES)
+        )
         with self.database.read() as connection:
             return [(row.hook, _job(connection, row.id)) for row in connection.execute(which).all()]
 
@@ -371,7 +373,7 @@ class Store:
         with self.database.write() as (connection, _):
             connection.execute(update(job).where(job.c.id == job_id).values(told=1))
 
-    def _end(self, connection: Connection, seq: int, job_id: str, state: State, **values: Any) -> None:
+    def _end(self, connection: Connection, seq: int, job_id: str, state: JobState, **values: Any) -> None:
         """Ends a job, and those that needed one which did not succeed."""
         now = {"state": state, "handle": None, "cancel": 0, "paused": 0, "finished": time.time(), "seq": seq}
         connection.execute(update(job).where(job.c.id == job_id).values(**now, **values))
@@ -419,11 +421,11 @@ def _jobs(connection: Connection, which: Select[Any]) -> list[Job]:
     for k in range(0, len(ids), 500):  # SQLite takes so many at once, and few more
         for row in connection.execute(select(need).where(need.c.job.in_(ids[k : k + 500]))):
             needs[row.job].append(row.needs)
-    same = [name for name in Job.model_fields if name in job.c and name not in ("asked", "paused", "result")]
+    same = [name for name in Job.model_fields if name in job.c and name not in ("request", "paused", "result")]
     return [
         Job(
             **{name: getattr(row, name) for name in same},
-            asked=request_of(json.loads(row.asked)),
+            asked=parse_job_request(json.loads(row.asked)),
             paused=bool(row.paused),
             cancelling=bool(row.cancel),
             needs=sorted(needs[row.id]),

@@ -20,8 +20,18 @@ from lumigraph.live.encoders import COARSE, SHARP, FrameRenderer, encode_jpeg
 from lumigraph.live.session import Session, Work
 from lumigraph.scene.errors import LumigraphError
 from lumigraph.scene.field import Field
-from lumigraph.wire.live import Ack, Error, ErrorCode, Frame, Reply, pack_frame
-from lumigraph.wire.pipe import DESCRIPTOR, LENGTH, Joined, Left, Said, Up, length_of, read_down, up
+from lumigraph.wire.live import Ack, CommandError, ErrorCode, FrameHeader, Reply, pack_frame
+from lumigraph.wire.pipe import (
+    LENGTH_PREFIX_BYTES,
+    LIVE_FD_VARIABLE,
+    Envelope,
+    ViewerCommand,
+    ViewerJoined,
+    ViewerLeft,
+    decode_renderer_message,
+    encode_viewer_message,
+    parse_length,
+)
 
 LOOK_EVERY = 1.0  # seconds between two looks whether the scene was replaced
 FAREWELL = 2.0  # seconds for the picture that is being rendered when the socket closes
@@ -30,9 +40,9 @@ FAREWELL = 2.0  # seconds for the picture that is being rendered when the socket
 def inherited_socket() -> socket.socket:
     """The socket whose descriptor the environment names. Raises RuntimeError where there is none."""
     try:
-        return socket.socket(fileno=int(os.environ[DESCRIPTOR]))
+        return socket.socket(fileno=int(os.environ[LIVE_FD_VARIABLE]))
     except (KeyError, ValueError, OSError) as error:
-        raise RuntimeError(f"{DESCRIPTOR} must name the descriptor of a connected socket") from error
+        raise RuntimeError(f"{LIVE_FD_VARIABLE} must name the descriptor of a connected socket") from error
 
 
 def run_renderer(
@@ -86,15 +96,15 @@ class _Loop:
         self.painter: FrameRenderer | None = None
         self.looked: float | None = None  # when it was last asked whether the scene was replaced
         self.number = 0  # of the last frame for all
-        self.trouble: Error | None = None  # of the newest picture for all; said once and not at each frame
+        self.trouble: CommandError | None = None  # of the newest picture for all; said once and not at each frame
 
     # -- the thread that reads
 
     def read(self) -> None:
         """Take messages until the socket closes."""
         while True:
-            prefix = self._exactly(LENGTH)
-            message = None if prefix is None else self._exactly(length_of(prefix))
+            prefix = self._exactly(LENGTH_PREFIX_BYTES)
+            message = None if prefix is None else self._exactly(parse_length(prefix))
             if message is None:
                 return
             try:
@@ -103,15 +113,15 @@ class _Loop:
                 self._to_all("bad_message", str(error))
 
     def _take(self, message: bytes) -> None:
-        said = read_down(message)
+        said = decode_renderer_message(message)
         with self.changed_state:
-            if isinstance(said, Joined):
+            if isinstance(said, ViewerJoined):
                 self.session.joined(said.viewer)
                 if self.trouble is not None:
                     self.session.replies.append((said.viewer, self.trouble))
-            elif isinstance(said, Left):
+            elif isinstance(said, ViewerLeft):
                 self.session.left(said.viewer)
-            elif isinstance(said, Said):
+            elif isinstance(said, ViewerCommand):
                 if not isinstance(said.command, Ack):
                     self.session.take(said.viewer, said.command, self.clock())
             else:
@@ -214,7 +224,7 @@ class _Loop:
         if work.asker is None:
             self.number += 1
         number = self.number if work.asker is None else 0
-        header = Frame(
+        header = FrameHeader(
             frame=number,
             id=work.id,
             width=work.size[0],
@@ -226,18 +236,18 @@ class _Loop:
             by=work.by,
             render_ms=round(1e3 * seconds, 2),
         )
-        self._send(Up(viewer=work.asker, frame=number or None), pack_frame(header, encoded))
+        self._send(Envelope(viewer=work.asker, frame=number or None), pack_frame(header, encoded))
 
     def _failed(self, work: Work, code: ErrorCode, message: str) -> None:
         if work.asker is None:
             self._to_all(code, message)
         else:
-            self._reply(work.asker, Error(id=work.id, code=code, message=message))
+            self._reply(work.asker, CommandError(id=work.id, code=code, message=message))
 
     # -- both
 
     def _to_all(self, code: ErrorCode, message: str) -> None:
-        error = Error(code=code, message=message)
+        error = CommandError(code=code, message=message)
         if error != self.trouble:
             self.trouble = error
             self._reply(None, error)
@@ -247,18 +257,18 @@ class _Loop:
             with self.changed_state:
                 replies, self.session.replies = self.session.replies, []
             for viewer, reply in replies:
-                self._write(Up(viewer=viewer, text=True), reply.model_dump_json(exclude_none=True).encode())
+                self._write(Envelope(viewer=viewer, text=True), reply.model_dump_json(exclude_none=True).encode())
 
     def _reply(self, viewer: int | None, reply: Reply) -> None:
-        self._send(Up(viewer=viewer, text=True), reply.model_dump_json(exclude_none=True).encode())
+        self._send(Envelope(viewer=viewer, text=True), reply.model_dump_json(exclude_none=True).encode())
 
-    def _send(self, envelope: Up, body: bytes) -> None:
+    def _send(self, envelope: Envelope, body: bytes) -> None:
         with self.writing:
             self._write(envelope, body)
 
-    def _write(self, envelope: Up, body: bytes) -> None:
+    def _write(self, envelope: Envelope, body: bytes) -> None:
         with contextlib.suppress(OSError):  # that it closed is noticed by the thread that reads
-            self.connection.sendall(up(envelope, body))
+            self.connection.sendall(encode_viewer_message(envelope, body))
 
 
 def _sentence(error: Exception, otherwise: str) -> str:

@@ -15,7 +15,18 @@ from dataclasses import dataclass, field
 
 from lumigraph.live.camera_animation import Flight
 from lumigraph.live.resolution import Pace, scaled
-from lumigraph.wire.live import Camera, Done, Error, FlyTo, Hello, Move, Output, RenderFrame, Reply, Set
+from lumigraph.wire.live import (
+    Camera,
+    CommandDone,
+    CommandError,
+    FlyTo,
+    Hello,
+    Move,
+    Output,
+    RenderFrame,
+    Reply,
+    SetOutput,
+)
 
 REST = 0.15  # seconds without a new camera
 FRAME = 1 / 30  # seconds between two frames for all, at least
@@ -78,7 +89,7 @@ class Session:
         """Somebody can take another frame. At the start that is so."""
         self._ready = True
 
-    def take(self, viewer: int, command: Move | FlyTo | RenderFrame | Set, now: float) -> None:
+    def take(self, viewer: int, command: Move | FlyTo | RenderFrame | SetOutput, now: float) -> None:
         """A command of a viewer. The newest wins: what it makes pointless is answered with an error."""
         self._advance(now)
         if isinstance(command, RenderFrame):
@@ -185,7 +196,7 @@ class Session:
         seconds = self.pace.expected(size)
         if seconds > LONGEST:
             said = f"{size[0]}x{size[1]} pixels would take about {seconds:.0f} s of everybody; ask for fewer"
-            self._say(viewer, Error(id=asked.id, code="render_failed", message=said))
+            self._say(viewer, CommandError(id=asked.id, code="render_failed", message=said))
             return None
         return Work(camera, size, output, sharp=True, begun=now, asker=viewer, id=asked.id)
 
@@ -197,7 +208,7 @@ class Session:
         self._look(flight.at(now), min(now, flight.lands))
         if now >= flight.lands:
             self._flight = None
-            self._say(viewer, Done(id=its_id, command="fly_to"))
+            self._say(viewer, CommandDone(id=its_id, command="fly_to"))
 
     def _end_flight(self) -> None:
         if self._flight is not None:
@@ -226,12 +237,12 @@ class Session:
         )
         self.replies.append((viewer, hello))
 
-    def _done(self, viewer: int, command: Move | Set) -> None:
+    def _done(self, viewer: int, command: Move | SetOutput) -> None:
         if command.id is not None:
-            self._say(viewer, Done(id=command.id, command=command.kind))
+            self._say(viewer, CommandDone(id=command.id, command=command.kind))
 
     def _supersede(self, viewer: int, its_id: str | None, why: str) -> None:
-        self._say(viewer, Error(id=its_id, code="superseded", message=why))
+        self._say(viewer, CommandError(id=its_id, code="superseded", message=why))
 
     def _say(self, viewer: int, reply: Reply) -> None:
         if viewer in self.watchers:

@@ -18,7 +18,7 @@ from lumigraph.scene.errors import RunError
 from lumigraph.scene.field import Field, Training
 from lumigraph.scene.images import composite_over, from_uint8
 from lumigraph.scene.metrics import psnr, ssim
-from lumigraph.wire.events import Event, Metrics, Note, Progress, Snapshot
+from lumigraph.wire.events import CheckpointWritten, Event, Metrics, Note, Progress
 
 OWN_POSE_ITERATIONS = 5
 LOOK_VIEWS = 4  # held-out views that a look during training renders
@@ -99,7 +99,7 @@ def train(
                 path = save(training, step, seconds)
                 save_pause = min(save_every, max(2 * save_pause, (time.perf_counter() - began) / SAVE_SHARE))
                 if path is not None:
-                    yield Snapshot(step=step, path=path)
+                    yield CheckpointWritten(step=step, path=path)
         yield _progress(budget, step, seconds)
         yield from (Note(text=text, level="warning") for text in getattr(training, "closing_notes", list)())
         seen = _look(training.field, glance)
@@ -108,7 +108,7 @@ def train(
         if unsaved:
             path = save(training, step, seconds)
     if unsaved and path is not None:
-        yield Snapshot(step=step, path=path)
+        yield CheckpointWritten(step=step, path=path)
 
 
 def evaluate(

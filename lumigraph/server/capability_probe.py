@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import BaseModel, Field, JsonValue
 
 from lumigraph.server.problems import Problem
-from lumigraph.wire.requests import Kind
-from lumigraph.wire.resources import Asked, ExportJob, TrainJob
+from lumigraph.wire.requests import AssetKind
+from lumigraph.wire.resources import ExportJob, JobRequest, TrainJob
 
 PATIENCE = 120.0  # seconds that a worker may take to tell; importing everything takes some
 
@@ -32,7 +32,7 @@ class Setting(BaseModel):
 class KindOffer(BaseModel):
     """What a form of file can hold. `presets` are values of the settings for a purpose."""
 
-    kind: Kind
+    kind: AssetKind
     settings: list[Setting]
     presets: dict[str, dict[str, JsonValue]]
 
@@ -77,7 +77,7 @@ class CapabilityProbe:
         thread.start()
         return thread
 
-    def check(self, asked: Asked) -> None:
+    def check(self, asked: JobRequest) -> None:
         """Raises Problem 422 naming the field that no method or format knows, or that is out of its range."""
         if isinstance(asked, ExportJob):
             self._check_export(asked)

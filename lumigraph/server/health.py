@@ -55,7 +55,7 @@ class Jobs(Collector):
         self._store = store
 
     def collect(self) -> Iterator[Metric]:
-        found = Counter((job.state, job.asked.verb) for job in self._store.jobs(limit=1_000_000))
+        found = Counter((job.state, job.request.verb) for job in self._store.jobs(limit=1_000_000))
         family = GaugeMetricFamily("lumigraph_jobs", "Jobs by state and verb", labels=["state", "verb"])
         for (state, verb), count in sorted(found.items()):
             family.add_metric([state, verb], count)

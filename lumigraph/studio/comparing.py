@@ -19,7 +19,7 @@ from lumigraph.studio.report import picture, sheet
 from lumigraph.studio.run import EVALUATION, FIELD, Run, write_text
 from lumigraph.studio.training import load_field, prepared, read_capture
 from lumigraph.studio.verbs import evaluate, seen
-from lumigraph.wire.events import Event, Made, Progress
+from lumigraph.wire.events import ArtifactWritten, Event, Progress
 from lumigraph.wire.requests import CompareRequest, Device, EvaluateRequest
 
 SHOWN = 8  # views on the page
@@ -63,7 +63,7 @@ def compare(request: CompareRequest) -> Generator[Event, None, list[dict[str, An
         rows.append(_row(path, evaluation, _frames_per_second(field, held_out)))
     request.out.parent.mkdir(parents=True, exist_ok=True)
     write_text(request.out, _page(rows, names[:SHOWN], photos, strips, evaluations))
-    yield Made(path=str(request.out), what=f"{len(rows)} runs on {len(names)} held-out views")
+    yield ArtifactWritten(path=str(request.out), what=f"{len(rows)} runs on {len(names)} held-out views")
     return rows
 
 

@@ -17,7 +17,7 @@ from lumigraph.studio.inspecting import Scene, kind_of, opened
 from lumigraph.studio.orientation import UNITS, Placement, direction, turn
 from lumigraph.studio.progress import paced
 from lumigraph.studio.registry import Format
-from lumigraph.wire.events import Event, ExportReport, Made, Note
+from lumigraph.wire.events import ArtifactWritten, Event, ExportReport, Note
 from lumigraph.wire.requests import ConvertRequest
 
 
@@ -51,7 +51,7 @@ def _dataset(request: ConvertRequest) -> Generator[Event, None, None]:
         yield from write_colmap.write(capture, request.out)
     else:
         yield from write_transforms.write(capture, request.out)
-    yield Made(path=str(request.out), what=f"{len(capture)} photos with their poses")
+    yield ArtifactWritten(path=str(request.out), what=f"{len(capture)} photos with their poses")
 
 
 def _centres(splats: Stream) -> Generator[Event, None, Stream]:

@@ -28,13 +28,13 @@ from lumigraph.studio.progress import paced
 from lumigraph.studio.registry import Format
 from lumigraph.studio.run import Run, write_text
 from lumigraph.studio.training import load_field
-from lumigraph.wire.events import Event, ExportReport, Made, Note
-from lumigraph.wire.requests import ExportRequest, Kind, Scalar, ScaleRequest
+from lumigraph.wire.events import ArtifactWritten, Event, ExportReport, Note
+from lumigraph.wire.requests import AssetKind, ExportRequest, Scalar, ScaleRequest
 
 SCALE = "scale.json"
 FAINTEST_POINT = 0.1  # opacity; below it a gaussian is haze, and its centre no point of anything
-TYPES: dict[Kind, type] = {"splats": Splats, "mesh": Mesh, "points": Points, "centres": Points, "voxels": Voxels}
-CONFIGS: dict[Kind, type] = {
+TYPES: dict[AssetKind, type] = {"splats": Splats, "mesh": Mesh, "points": Points, "centres": Points, "voxels": Voxels}
+CONFIGS: dict[AssetKind, type] = {
     "mesh": MeshConfig,
     "points": PointsConfig,
     "voxels": VoxelsConfig,
@@ -43,7 +43,7 @@ UNITS = ((10**6, "M"), (10**3, "k"), (1, ""))  # of a number in the name of a fi
 NOUNS = {Splats: "gaussians", Mesh: "triangles", Points: "points", Voxels: "voxels"}
 # Bounds of what was read back may differ by this share of the extent: the coarsest format has 12 bits a chunk.
 TOLERANCE = 0.005
-PRESETS: dict[str, dict[Kind, dict[str, Scalar]]] = {
+PRESETS: dict[str, dict[AssetKind, dict[str, Scalar]]] = {
     "web": {
         "mesh": {"faces": 30_000, "texture": 1024, "texture_format": "jpeg", "compression": "draco"},
         "points": {"count": 500_000, "compression": "meshopt"},
@@ -83,7 +83,9 @@ def export(request: ExportRequest) -> Generator[Event, None, ExportReport]:
     return (yield from written(asset, request.out, file_format, of_format, placed))
 
 
-def settings_of(file_format: Format, kind: Kind, preset: str | None, given: Mapping[str, object]) -> tuple[Any, Any]:
+def settings_of(
+    file_format: Format, kind: AssetKind, preset: str | None, given: Mapping[str, object]
+) -> tuple[Any, Any]:
     """(Options of the format, settings of what is made for it or None). Raises RunError naming a setting that neither
     has; what a preset says of others is passed over."""
     config = CONFIGS.get(kind)
@@ -108,9 +110,9 @@ def offered(out: Path, kind: str | None, of_run: bool) -> list[tuple[str, type]]
     file_format = registry.format_for(out)
     if kind is None:
         kind = next(name for name, made in TYPES.items() if made is file_format.HOLDS[0])
-    file_format = registry.format_for(out, TYPES[cast(Kind, kind)])
+    file_format = registry.format_for(out, TYPES[cast(AssetKind, kind)])
     groups = [(f"settings of {file_format.NAME}", file_format.Options)]
-    config = CONFIGS.get(cast(Kind, kind)) if of_run else None
+    config = CONFIGS.get(cast(AssetKind, kind)) if of_run else None
     return [*groups, (f"settings of the {kind}", config)] if config else groups
 
 
@@ -122,7 +124,7 @@ def forms() -> list[dict[str, Any]]:
     found = []
     for suffix in registry.suffixes():
         writers = registry.writers(suffix)
-        kinds: list[tuple[Kind, dict[str, Any]]] = []
+        kinds: list[tuple[AssetKind, dict[str, Any]]] = []
         for kind, made in TYPES.items():
             writer = next((one for one in writers if made in one.HOLDS), None)
             if writer is None:
@@ -188,7 +190,7 @@ def written(
         file_from_capture=tuple(map(tuple, matrix.tolist())),
     )
     yield report
-    yield Made(path=str(out), what=_told(scene))
+    yield ArtifactWritten(path=str(out), what=_told(scene))
     return report
 
 
@@ -224,7 +226,7 @@ def metres_per_unit(run: Run) -> float | None:
 # ---- parts of them
 
 
-def _kind(file_format: Format, field: Field) -> Kind:
+def _kind(file_format: Format, field: Field) -> AssetKind:
     """What people most often want of this format, and the method can give."""
     for held in file_format.HOLDS:
         if held is not Splats or hasattr(field, "splats"):
@@ -233,7 +235,7 @@ def _kind(file_format: Format, field: Field) -> Kind:
 
 
 def _made(
-    kind: Kind, field: Field, cameras: Cameras, config: Any, method: str, out: Path
+    kind: AssetKind, field: Field, cameras: Cameras, config: Any, method: str, out: Path
 ) -> Generator[Event, None, Asset]:
     if kind == "mesh":
         return (yield from mesh(field, cameras, config))
@@ -260,7 +262,7 @@ def _coarser(
         yield Note(text=f"{beside.name} is not written: there are no more than {len(points):,} points")
         return
     for event in written(points.select(torch.arange(count)), beside, file_format, chosen, placed):
-        if not isinstance(event, Made | ExportReport):  # those are of the whole
+        if not isinstance(event, ArtifactWritten | ExportReport):  # those are of the whole
             yield event
     yield Note(text=f"{beside.name}: {count:,} points")
 

@@ -22,9 +22,8 @@ from typing import Any
 
 from lumigraph.scene.errors import CaptureError, LumigraphError, RunError
 from lumigraph.studio import registry
-from lumigraph.wire import requests
-from lumigraph.wire import resources as ask
-from lumigraph.wire.events import Event, Made, Note, Snapshot
+from lumigraph.wire import requests, resources
+from lumigraph.wire.events import ArtifactWritten, CheckpointWritten, Event, Note
 
 SHOWN = "shown"
 Verb = Generator[Event, None, Any]
@@ -45,9 +44,9 @@ class Place:
         return self.job.name
 
 
-def verb_of(asked: ask.Asked, place: Place) -> Verb:
+def verb_of(asked: resources.JobRequest, place: Place) -> Verb:
     """Raises LumigraphError where the project has not got what the job needs."""
-    if isinstance(asked, ask.CheckJob):
+    if isinstance(asked, resources.NoopJob):
         from lumigraph.studio.noop import check
 
         return check(place.job, asked.steps, asked.pause, asked.save_every)
@@ -55,32 +54,32 @@ def verb_of(asked: ask.Asked, place: Place) -> Verb:
     from lumigraph.studio import comparing, verbs  # torch comes with them
 
     match asked:
-        case ask.SampleJob():
+        case resources.SampleJob():
             out = place.project / "files"
             return verbs.sample(requests.SampleRequest(out=out, views=asked.views, size=asked.size, seed=asked.seed))
-        case ask.PoseJob():
+        case resources.PoseJob():
             given = asked.model_dump(exclude={"verb"})
             out = place.project / "captures" / place.id
             if out.exists():  # a lost attempt had finished it: captures take their place whole
                 return _posed(_nothing(), place)
             out.parent.mkdir(exist_ok=True)
             return _posed(verbs.pose(requests.PoseRequest(source=source_of(place.project), out=out, **given)), place)
-        case ask.TrainJob():
+        case resources.TrainJob():
             training = _training(asked, place)
             return _trained(verbs.train(training), place, training)
-        case ask.EvaluateJob():
+        case resources.EvaluateJob():
             judging = requests.EvaluateRequest(run=run_of(place, asked.run), device=asked.device)
             return _evaluated(verbs.evaluate(judging), judging)
-        case ask.RenderJob():
+        case resources.RenderJob():
             return verbs.render(_rendering(asked, place))
-        case ask.ExportJob():
+        case resources.ExportJob():
             given = asked.model_dump(exclude={"verb", "run", "form"})
             out, run = place.made / f"scene.{asked.form}", run_of(place, asked.run)
             return _exported(verbs.export(requests.ExportRequest(run=run, out=out, **given)), out)
-        case ask.ScaleJob():
+        case resources.ScaleJob():
             given = asked.model_dump(exclude={"verb", "run"})
             return verbs.scale(requests.ScaleRequest(run=run_of(place, asked.run), **given))
-        case ask.CompareJob():
+        case resources.CompareJob():
             runs = [run_of(place, run) for run in asked.runs]
             out = place.made / "compare.html"
             return comparing.compare(requests.CompareRequest(runs=runs, out=out, device=asked.device))
@@ -123,7 +122,7 @@ def run_of(place: Place, run: str | None) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime_ns)
 
 
-def _training(asked: ask.TrainJob, place: Place) -> requests.TrainRequest:
+def _training(asked: resources.TrainJob, place: Place) -> requests.TrainRequest:
     from lumigraph.studio.run import Run, is_run
 
     out = place.project / "runs" / (asked.run or place.id)
@@ -135,7 +134,7 @@ def _training(asked: ask.TrainJob, place: Place) -> requests.TrainRequest:
     return requests.TrainRequest(capture=capture, out=out, resume=True, **given)
 
 
-def _rendering(asked: ask.RenderJob, place: Place) -> requests.RenderRequest:
+def _rendering(asked: resources.RenderJob, place: Place) -> requests.RenderRequest:
     path: str | None = None
     if isinstance(asked.path, list):
         file = place.job / "path.json"
@@ -166,7 +165,7 @@ def _trained(verb: Verb, place: Place, asked: requests.TrainRequest) -> Verb:
             except StopIteration as end:
                 run = end.value
                 break
-            if isinstance(event, Snapshot):
+            if isinstance(event, CheckpointWritten):
                 yield from previews.show()
             yield event
     except GeneratorExit:  # stopped by a person, who wants to see how far it came
@@ -189,7 +188,7 @@ def _exported(verb: Verb, out: Path) -> Verb:
         except StopIteration as end:
             report = end.value
             break
-        if not isinstance(event, Made):
+        if not isinstance(event, ArtifactWritten):
             yield event
             continue
         files = sorted(path for path in out.parent.rglob("*") if path.is_file())

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from lumigraph.studio.files import beside
-from lumigraph.wire.events import Event, Progress, Snapshot
+from lumigraph.wire.events import CheckpointWritten, Event, Progress
 
 
 def check(place: Path, steps: int, pause: float, save_every: int) -> Generator[Event, None, dict[str, int]]:
@@ -23,7 +23,7 @@ def check(place: Path, steps: int, pause: float, save_every: int) -> Generator[E
             if done % save_every == 0:
                 with beside(file) as temporary:
                     temporary.write_text(json.dumps([done, total]))
-                yield Snapshot(step=done, path=str(file))
+                yield CheckpointWritten(step=done, path=str(file))
             yield Progress(stage="count", done=done, total=steps, unit="steps")
     finally:
         with beside(file) as temporary:

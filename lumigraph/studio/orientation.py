@@ -11,7 +11,7 @@ from torch import Tensor
 from lumigraph.scene.assets import Asset, Mesh, Points, Splats
 from lumigraph.scene.poses import Similarity
 from lumigraph.studio.registry import Format
-from lumigraph.wire.requests import Placing
+from lumigraph.wire.requests import OrientationOptions
 
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}  # metres
 SPLATS_UP = "-y"  # what trainers leave in their files: roughly, since nobody has laid these scenes upright
@@ -37,7 +37,7 @@ class Placement:
     metres_per_unit: float | None  # of the file; None where nobody knows
 
 
-def placement(asset: Asset, world: World, file_format: Format, options: Any, asked: Placing) -> Placement:
+def placement(asset: Asset, world: World, file_format: Format, options: Any, asked: OrientationOptions) -> Placement:
     """What `asked` and the conventions of the format come to for this asset."""
     trained = isinstance(asset, Splats) and of_splats(file_format)
     up = _up(file_format, options, trained)

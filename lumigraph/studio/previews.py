@@ -40,15 +40,15 @@ from lumigraph.studio.training import load_field, prepared, read_capture
 from lumigraph.wire.events import Event, Progress
 from lumigraph.wire.previews import (
     Box,
+    CapturePreview,
     EvaluatedView,
+    EvaluationPreview,
     PosedImage,
-    Rejected,
-    ShownCapture,
-    ShownEvaluation,
-    ShownRun,
-    ShownView,
-    Start,
+    RejectedImage,
+    RunPreview,
+    StartCamera,
     Vector,
+    ViewPreview,
 )
 
 CAPTURE, INDEX, THUMBS, POINTS, VIEWS = "capture.json", "index.json", "thumbs", "points.ply", "views"
@@ -109,7 +109,7 @@ def show_capture(source: Path, folder: Path, job: str | None = None) -> Generato
     points = capture.points if capture.points is not None and len(capture.points) else None
     if points is not None:
         _write_points(points, folder / POINTS)
-    shown = ShownCapture(
+    shown = CapturePreview(
         job=job,
         box=_around(cameras) if points is None else _box(points.xyz),
         up=_vector(up_direction(cameras)),
@@ -160,12 +160,12 @@ def _write_points(points: Points, path: Path) -> None:
     ply.write(Points(points.xyz, points.rgb), path)
 
 
-def _rejected(source: Path) -> list[Rejected]:
+def _rejected(source: Path) -> list[RejectedImage]:
     try:
         names = json.loads((source / POSES).read_bytes())["not_registered"]
     except (OSError, ValueError, KeyError):
         return []  # poses that came with the photos
-    return [Rejected(name=str(name), reason=NOT_JOINED) for name in names]
+    return [RejectedImage(name=str(name), reason=NOT_JOINED) for name in names]
 
 
 def _around(cameras: Cameras) -> Box:
@@ -208,7 +208,7 @@ class RunShow:
         splats: Splats | None = field.splats() if hasattr(field, "splats") else None
         parts = [] if splats is None else self._parts(splats, card.step)
         solid = _solid(splats)
-        index = ShownRun(
+        index = RunPreview(
             method=card.method,
             step=card.step,
             seconds=card.seconds,
@@ -235,9 +235,9 @@ class RunShow:
 
         return list(ordered_map(write, range(len(chosen))))
 
-    def _views(self, field: Field, step: int, over_white: bool, fast: bool) -> list[ShownView]:
+    def _views(self, field: Field, step: int, over_white: bool, fast: bool) -> list[ViewPreview]:
         device, white = field.box.device, torch.ones(3)
-        views: list[ShownView] = []
+        views: list[ViewPreview] = []
         begun = time.monotonic()
         for k, (name, camera, photo) in enumerate(self._compared()):
             started = time.monotonic()
@@ -250,7 +250,7 @@ class RunShow:
             _put(self.folder / render, encode_jpeg(to_uint8(rgb), QUALITY))
             value = psnr(rgb, composite_over(area_downscale(photo, (width, height)), white))
             views.append(
-                ShownView(
+                ViewPreview(
                     name=name, photo=f"photo-{k}.jpg", render=render, psnr=value if math.isfinite(value) else None
                 )
             )
@@ -304,7 +304,7 @@ def show_evaluation(path: Path, device: str = "auto") -> Generator[Event, None, 
         view = per_view[i]
         views.append(EvaluatedView(name=view["name"], psnr=view["psnr"], ssim=view["ssim"], photo=photo, render=render))
         yield Progress(stage="pictures", done=done, total=min(len(worst), JUDGED), unit="views")
-    shown = ShownEvaluation(
+    shown = EvaluationPreview(
         step=said["steps"],
         seconds=said["train_seconds"],
         psnr=said["psnr"],
@@ -335,7 +335,7 @@ def _solid(splats: Splats | None) -> Tensor:
     return means[:: max(1, len(means) // SAMPLED)]
 
 
-def _start(cameras: Cameras, held_out: Tensor, solid: Tensor) -> Start:
+def _start(cameras: Cameras, held_out: Tensor, solid: Tensor) -> StartCamera:
     """From where most of the scene is seen, of the held-out cameras or, where there are none, of all. A method without
     gaussians begins as the live view does, with the first held out."""
     candidates = held_out.nonzero()[:, 0].tolist() or list(range(len(cameras)))
@@ -345,7 +345,7 @@ def _start(cameras: Cameras, held_out: Tensor, solid: Tensor) -> Start:
         sizes = cameras.sizes[candidates][:, None]
         inside = ((pixels >= 0) & (pixels < sizes)).all(dim=-1) & (depth > 0)
         best = candidates[int(inside.sum(dim=1).argmax())]
-    return Start(**initial_camera(cameras, best).model_dump())
+    return StartCamera(**initial_camera(cameras, best).model_dump())
 
 
 def _foremost(splats: Splats) -> list[Tensor]:

@@ -21,7 +21,7 @@ from lumigraph.scene.visualize import OutputVisualizer
 from lumigraph.studio.run import Run
 from lumigraph.studio.training import load_field
 from lumigraph.studio.video_encoder import mp4_writer
-from lumigraph.wire.events import Event, Made, Note, Progress
+from lumigraph.wire.events import ArtifactWritten, Event, Note, Progress
 from lumigraph.wire.requests import Output, RenderRequest
 
 FRAMES = 180  # six seconds at 30 frames a second
@@ -73,7 +73,7 @@ def render(request: RenderRequest) -> Generator[Event, None, None]:
     request.out.parent.mkdir(parents=True, exist_ok=True)
     if suffix == ".png":
         write_png(request.out, next(pictures))
-        yield Made(path=str(request.out), what="picture")
+        yield ArtifactWritten(path=str(request.out), what="picture")
     elif suffix == ".mp4":
         yield from _film(pictures, len(cameras), size, request.out, request.fps)
     else:
@@ -133,7 +133,7 @@ def _film(
         for done, frame in enumerate(pictures, start=1):
             write(frame)
             yield Progress(stage="render", done=done, total=count, unit="frames")
-    yield Made(path=str(out), what=f"film of {count} frames, {size[0]}x{size[1]}")
+    yield ArtifactWritten(path=str(out), what=f"film of {count} frames, {size[0]}x{size[1]}")
 
 
 def _folder(pictures: Iterator[Tensor], count: int, out: Path) -> Generator[Event, None, None]:
@@ -141,7 +141,7 @@ def _folder(pictures: Iterator[Tensor], count: int, out: Path) -> Generator[Even
     for done, frame in enumerate(pictures, start=1):
         write_png(out / f"{done:05d}.png", frame)
         yield Progress(stage="render", done=done, total=count, unit="frames")
-    yield Made(path=str(out), what=f"{count} pictures")
+    yield ArtifactWritten(path=str(out), what=f"{count} pictures")
 
 
 def _read_path(path: Path) -> PathFile:

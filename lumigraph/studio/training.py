@@ -21,8 +21,8 @@ from lumigraph.scene.field import Field, Training
 from lumigraph.studio import config_schema, registry
 from lumigraph.studio.files import sweep
 from lumigraph.studio.run import CACHE, CHECKPOINTS, FIELD, FieldCard, Run, RunConfig, is_run
-from lumigraph.wire.events import Event, Made, Note
-from lumigraph.wire.requests import Learning, TrainRequest
+from lumigraph.wire.events import ArtifactWritten, Event, Note
+from lumigraph.wire.requests import TrainingOptions, TrainRequest
 
 LONGEST_SIDE = 1000  # pixels, to which photos are reduced by default: in the same time, more steps beat more pixels
 FEWEST_PHOTOS = 3  # to train with
@@ -196,7 +196,7 @@ def _spent(config: RunConfig, card: FieldCard) -> bool:
     return not (in_time and (config.steps is None or card.step < config.steps))
 
 
-def _with_seed(method: registry.Method, request: Learning) -> dict[str, object]:
+def _with_seed(method: registry.Method, request: TrainingOptions) -> dict[str, object]:
     """A method that draws its own random numbers has a setting `seed`; it takes the run's."""
     given: dict[str, object] = dict(request.settings)
     if any(setting.name == "seed" for setting in config_schema.settings(method.Config)):
@@ -263,7 +263,7 @@ def _learn(run: Run, capture: Capture) -> Generator[Event, None, None]:
         training, held_out, budget, look_every=look_every, save=save, save_every=SAVE_EVERY, done=done
     )
     run.save_field(training.field.state(), card(finished=True))
-    yield Made(path=str(run.path / FIELD), what=f"field after {done[0]} steps in {done[1]:.0f} s")
+    yield ArtifactWritten(path=str(run.path / FIELD), what=f"field after {done[0]} steps in {done[1]:.0f} s")
 
 
 def _save_cameras(run: Run, ready: Capture, training: Training) -> bool:

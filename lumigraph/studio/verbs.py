@@ -32,7 +32,7 @@ from lumigraph.studio.rendering import render
 from lumigraph.studio.report import MOST_VIEWS, Comparison, Page
 from lumigraph.studio.run import CAPTURE, EVALUATION, FIELD, RENDERS, REPORT, SCAN, SCENE, TURNTABLE, Run, write_text
 from lumigraph.studio.training import load_field, prepared, read_capture, train
-from lumigraph.wire.events import Event, Made, Note, Progress
+from lumigraph.wire.events import ArtifactWritten, Event, Note, Progress
 from lumigraph.wire.requests import (
     EvaluateRequest,
     ExportRequest,
@@ -66,7 +66,7 @@ def pose(request: PoseRequest) -> Generator[Event, None, None]:
         report = yield from motion.estimate(found, out, allow_partial=request.allow_partial, matching=request.matching)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    yield Made(path=str(out), what=f"capture of {report.registered} posed photos")
+    yield ArtifactWritten(path=str(out), what=f"capture of {report.registered} posed photos")
 
 
 def sample(request: SampleRequest) -> Generator[Event, None, None]:
@@ -112,7 +112,7 @@ def evaluate(request: EvaluateRequest) -> Generator[Event, None, dict[str, Any]]
     # Last: whoever finds an evaluation finds the whole of it.
     write_text(run.path / EVALUATION, json.dumps(evaluation, indent=2, allow_nan=False) + "\n")
     for file, what in ((EVALUATION, "evaluation"), (REPORT, "report")):
-        yield Made(path=str(run.path / file), what=what)
+        yield ArtifactWritten(path=str(run.path / file), what=what)
     return evaluation
 
 

@@ -1,7 +1,8 @@
-"""What a long task says while it runs: six kinds of events, plain data that crosses processes and sockets.
+"""Events that a long task yields: six kinds of plain data that cross processes and sockets.
 
-A long task is a generator of events, ``Iterator[Event]``. Not pulling is pause, ``close()`` is cancel, ``finally``
-cleans up; a result, where there is one, is the generator's return value (``result = yield from task(...)``).
+A long task is a generator of events, ``Iterator[Event]``. A consumer that stops pulling pauses it, ``close()`` cancels
+it, and its ``finally`` blocks clean up. The generator's return value is the task's result
+(``result = yield from task(...)``).
 One event is one line of JSON: ``to_line(event)`` and ``from_line(line)`` are inverse to each other.
 """
 
@@ -13,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeFloat
 
 
 class _Event(BaseModel):
-    # JSON has no NaN: a loss that diverged must still arrive, so it travels as the string "NaN".
+    # JSON has no NaN: a diverged loss must still arrive, so it is serialized as the string "NaN".
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class Progress(_Event):
-    """How far a stage has come. `done` and `total` count `unit`s; `total` is None while nobody knows it."""
+    """Progress of one stage. `done` and `total` count `unit`s; `total` is None while it is unknown."""
 
     kind: Literal["progress"] = "progress"
     stage: str
@@ -29,7 +30,7 @@ class Progress(_Event):
 
 
 class Metrics(_Event):
-    """Named numbers measured at a training step. `seconds` is training time, without evaluation or pauses."""
+    """Named values measured at a training step. `seconds` is training time, without evaluation or pauses."""
 
     kind: Literal["metrics"] = "metrics"
     step: NonNegativeInt
@@ -37,8 +38,8 @@ class Metrics(_Event):
     values: dict[str, float]
 
 
-class Snapshot(_Event):
-    """A checkpoint or a preview now lies at `path`, complete."""
+class CheckpointWritten(_Event):
+    """A complete checkpoint or preview at `path`."""
 
     kind: Literal["snapshot"] = "snapshot"
     step: NonNegativeInt
@@ -46,15 +47,15 @@ class Snapshot(_Event):
 
 
 class Note(_Event):
-    """A sentence for the person who waits."""
+    """A message for the user."""
 
     kind: Literal["note"] = "note"
     text: str
     level: Literal["info", "warning"] = "info"
 
 
-class Made(_Event):
-    """A finished artefact: `what` it is in a word or two, and the hex SHA-256 of its bytes where it was computed."""
+class ArtifactWritten(_Event):
+    """A finished artifact. `what` describes it in a few words; `sha256` is the hex digest of its bytes, if computed."""
 
     kind: Literal["made"] = "made"
     path: str
@@ -63,7 +64,7 @@ class Made(_Event):
 
 
 class ExportReport(_Event):
-    """A written file, read back and compared with what was to be in it."""
+    """Properties of an exported file, read back and compared with the source asset."""
 
     kind: Literal["export"] = "export"
     path: str
@@ -71,25 +72,27 @@ class ExportReport(_Event):
     holds: str  # gaussians, triangles or points
     count: NonNegativeInt
     bytes: NonNegativeInt
-    read_back: bool  # False where this program writes the format and cannot read it
+    read_back: bool  # False if this program can write the format but not read it
     bounds: tuple[tuple[FiniteFloat, FiniteFloat, FiniteFloat], tuple[FiniteFloat, FiniteFloat, FiniteFloat]]
-    watertight: bool | None = None  # of a mesh
+    watertight: bool | None = None  # meshes only
     textured: bool | None = None
-    up: str  # the direction in the file that points up
+    up: str  # up axis of the file
     metres_per_unit: Annotated[FiniteFloat, Field(gt=0)] | None = None
     file_from_capture: tuple[tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat], ...]  # three rows
 
 
-Event = Annotated[Progress | Metrics | Snapshot | Note | Made | ExportReport, Field(discriminator="kind")]
+Event = Annotated[
+    Progress | Metrics | CheckpointWritten | Note | ArtifactWritten | ExportReport, Field(discriminator="kind")
+]
 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 def to_line(event: Event) -> str:
-    """One event as one line of JSON, without the newline."""
+    """Serialize an event to one line of JSON, without the newline."""
     return event.model_dump_json()
 
 
 def from_line(line: str | bytes) -> Event:
-    """The event that `to_line` wrote. Raises pydantic.ValidationError (a ValueError) on anything else."""
+    """Parse an event written by `to_line`. Raises pydantic.ValidationError (a ValueError) on anything else."""
     return _EVENT.validate_json(line)

@@ -1,4 +1,4 @@
-"""A file that somebody put into a project, as plain data."""
+"""A project file as plain data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class StoredFile(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    name: str  # parts separated by /
+    name: str  # path components separated by /
     bytes: int = Field(ge=0)
     etag: str
     modified: datetime

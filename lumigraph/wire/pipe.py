@@ -1,8 +1,9 @@
-"""What the web process and the process that renders say to each other, over one socket between them.
+"""Protocol between the web process and a renderer process, over one socket.
 
-Each message has its length in front, 4 bytes little-endian, at most LARGEST of them. Down goes a `Down` as JSON; up
-comes an `Up` as JSON packed with what a viewer shall get, byte for byte: the web process need not look into it.
-The number of the descriptor that the process that renders inherits stands in its environment as DESCRIPTOR.
+Each message has a length prefix, 4 bytes little-endian, at most MAX_PIPE_MESSAGE_BYTES. The web process sends a
+`RendererMessage` as JSON. The renderer answers with an `Envelope` as JSON, packed with the bytes for a viewer, so that
+the web process forwards them without parsing.
+The environment variable LIVE_FD_VARIABLE holds the number of the descriptor that the renderer inherits.
 """
 
 from __future__ import annotations
@@ -14,79 +15,80 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from lumigraph.wire.live import Command, pack, unpack
 
-DESCRIPTOR = "LUMIGRAPH_LIVE_FD"
-LARGEST = 64 << 20  # bytes of one message: a JPEG of 4096 x 4096 pixels has less
-LENGTH = 4  # bytes in front of each message
+LIVE_FD_VARIABLE = "LUMIGRAPH_LIVE_FD"
+MAX_PIPE_MESSAGE_BYTES = 64 << 20  # a JPEG of 4096 x 4096 pixels is smaller
+LENGTH_PREFIX_BYTES = 4
 
 
 class _Plain(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Joined(_Plain):
+class ViewerJoined(_Plain):
     kind: Literal["joined"] = "joined"
     viewer: int
 
 
-class Left(_Plain):
+class ViewerLeft(_Plain):
     kind: Literal["left"] = "left"
     viewer: int
 
 
-class Said(_Plain):
+class ViewerCommand(_Plain):
     kind: Literal["said"] = "said"
     viewer: int
     command: Command
 
 
-class Ready(_Plain):
-    """Somebody can take another frame. One is sent for each that came; at the start one may come unasked."""
+class FrameCredit(_Plain):
+    """Permission to send one more shared frame. The web process sends one for each frame it received; the renderer
+    starts with a credit of one."""
 
     kind: Literal["ready"] = "ready"
 
 
-Down = Annotated[Joined | Left | Said | Ready, Field(discriminator="kind")]
+RendererMessage = Annotated[ViewerJoined | ViewerLeft | ViewerCommand | FrameCredit, Field(discriminator="kind")]
 
 
-class Up(_Plain):
-    """For whom the body is: a `viewer`, or all of them. With a number in `frame` it is a picture for all."""
+class Envelope(_Plain):
+    """The recipient of a body: one `viewer`, or all if None. A number in `frame` marks a shared frame."""
 
     viewer: int | None = None
     frame: int | None = None
-    text: bool = False  # the body is text, else binary
+    text: bool = False  # a text body; binary if False
 
 
-_DOWN: TypeAdapter[Down] = TypeAdapter(Down)
+_RENDERER_MESSAGE: TypeAdapter[RendererMessage] = TypeAdapter(RendererMessage)
 
 
-def down(message: Down) -> bytes:
-    """A message to the process that renders, with its length."""
-    return framed(message.model_dump_json().encode())
+def encode_renderer_message(message: RendererMessage) -> bytes:
+    """Encode a message to the renderer, with its length prefix."""
+    return add_length_prefix(message.model_dump_json().encode())
 
 
-def read_down(message: bytes) -> Down:
-    """Raises ValueError on anything else."""
-    return _DOWN.validate_json(message)
+def decode_renderer_message(message: bytes) -> RendererMessage:
+    """Parse a message to the renderer. Raises ValueError on anything else."""
+    return _RENDERER_MESSAGE.validate_json(message)
 
 
-def up(envelope: Up, body: bytes) -> bytes:
-    """A message to the web process, with its length."""
-    return framed(pack(envelope.model_dump_json().encode(), body))
+def encode_viewer_message(envelope: Envelope, body: bytes) -> bytes:
+    """Encode a message to the web process, with its length prefix."""
+    return add_length_prefix(pack(envelope.model_dump_json().encode(), body))
 
 
-def read_up(message: bytes) -> tuple[Up, bytes]:
-    """Raises ValueError on anything else."""
+def decode_viewer_message(message: bytes) -> tuple[Envelope, bytes]:
+    """Parse a message to the web process. Raises ValueError on anything else."""
     envelope, body = unpack(message)
-    return Up.model_validate_json(envelope), body
+    return Envelope.model_validate_json(envelope), body
 
 
-def framed(message: bytes) -> bytes:
+def add_length_prefix(message: bytes) -> bytes:
     return struct.pack("<I", len(message)) + message
 
 
-def length_of(prefix: bytes) -> int:
-    """The length that stands in front of a message. Raises ValueError where it is more than LARGEST."""
+def parse_length(prefix: bytes) -> int:
+    """Parse the length prefix of a message. Raises ValueError if it exceeds MAX_PIPE_MESSAGE_BYTES."""
     (length,) = struct.unpack("<I", prefix)
-    if length > LARGEST:
-        raise ValueError(f"a message of {length} bytes; the largest has {LARGEST}")
+    if length > MAX_PIPE_MESSAGE_BYTES:
+        raise ValueError(f"a message of {length} bytes; the limit is {MAX_PIPE_MESSAGE_BYTES}")
     return int(length)

@@ -1,8 +1,8 @@
-"""What a browser is given to look at: a posed capture, a run as it grows, its evaluation.
+"""Previews for the browser: a posed capture, a run in training, an evaluation.
 
-Workers write these as JSON beside the pictures and files that they name; the server hands both out. All positions and
-directions are in the world of the capture, cameras have OpenCV's axes (x right, y down, z forward). Names of files are
-relative to the folder in which the JSON lies.
+Workers write these as JSON next to the image and asset files that they name; the server serves both. All positions and
+directions are in world coordinates of the capture. Cameras have OpenCV's axes (x right, y down, z forward). File names
+are relative to the folder of the JSON file.
 """
 
 from __future__ import annotations
@@ -15,48 +15,48 @@ from lumigraph.wire.requests import Scalar
 
 Vector = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
 Row = tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
-Box = Annotated[tuple[Vector, Vector], Field(description="smallest and largest corner of what is worth seeing")]
+Box = Annotated[tuple[Vector, Vector], Field(description="smallest and largest corner of the relevant volume")]
 Count = Annotated[int, Field(ge=0)]
 
 
-class _Shown(BaseModel):
+class _Preview(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class PosedImage(_Shown):
-    """A photo and the camera that took it."""
+class PosedImage(_Preview):
+    """A photo and its camera."""
 
     name: str
-    thumb: str = Field(description="its picture, reduced; of the same shape")
-    width: int = Field(description="pixels of the photo itself, as the next two are")
+    thumb: str = Field(description="thumbnail file; same aspect ratio as the photo")
+    width: int = Field(description="in pixels of the full-size photo, as are focal and centre")
     height: int
     focal: tuple[FiniteFloat, FiniteFloat]
     centre: tuple[FiniteFloat, FiniteFloat]
     world_from_cam: tuple[Row, Row, Row]
-    held_out: bool = Field(description="kept for judging, never trained with")
+    held_out: bool = Field(description="used for evaluation only, never for training")
 
 
-class Rejected(_Shown):
-    """A photo without a camera, and why it has none."""
+class RejectedImage(_Preview):
+    """A photo without a camera, and the reason."""
 
     name: str
     reason: str
 
 
-class ShownCapture(_Shown):
-    """Where the photos were taken."""
+class CapturePreview(_Preview):
+    """The cameras of a capture."""
 
     version: Literal[1] = 1
-    job: str | None = Field(description="that found the poses; null where they came with the photos")
+    job: str | None = Field(description="id of the pose job; null if the poses came with the photos")
     box: Box
     up: Vector
     images: list[PosedImage]
-    rejected: list[Rejected]
-    points: str | None = Field(description="a PLY of the points that the poses were found with")
+    rejected: list[RejectedImage]
+    points: str | None = Field(description="PLY file of the sparse points from pose estimation")
 
 
-class ShownView(_Shown):
-    """A held-out photo and what the run makes of it. `psnr` in dB is null where both are equal."""
+class ViewPreview(_Preview):
+    """A held-out photo and its render. `psnr` in dB is null if both are equal."""
 
     name: str
     photo: str
@@ -64,8 +64,8 @@ class ShownView(_Shown):
     psnr: FiniteFloat | None
 
 
-class Start(_Shown):
-    """A camera to begin looking with; `fov` is vertical, in degrees."""
+class StartCamera(_Preview):
+    """Initial camera of the viewer; `fov` is vertical, in degrees."""
 
     position: Vector
     look_at: Vector
@@ -73,27 +73,25 @@ class Start(_Shown):
     fov: FiniteFloat
 
 
-class ShownRun(_Shown):
-    """A run as last saved: its scene for a viewer of gaussians, and renders of views that it never saw."""
+class RunPreview(_Preview):
+    """The last saved state of a run: gaussians for the splat viewer, and renders of held-out views."""
 
     version: Literal[2] = 2
     method: str
     step: Count
-    seconds: FiniteFloat = Field(description="of training")
+    seconds: FiniteFloat = Field(description="training time")
     finished: bool
-    count: Count | None = Field(description="of gaussians; null where the method has none")
-    parts: list[str] = Field(
-        description="SPZs of them; of a large scene several, each a part of it, and what covers most of it first"
-    )
-    bytes: Count | None = Field(description="of these files")
+    count: Count | None = Field(description="number of gaussians; null if the method has none")
+    parts: list[str] = Field(description="SPZ files; a large scene has several, the one that covers most of it first")
+    bytes: Count | None = Field(description="total size of these files")
     box: Box
     up: Vector
-    views: list[ShownView]
-    start: Start
+    views: list[ViewPreview]
+    start: StartCamera
 
 
-class EvaluatedView(_Shown):
-    """A held-out photo at the size trained with."""
+class EvaluatedView(_Preview):
+    """A held-out photo at training resolution."""
 
     name: str
     psnr: FiniteFloat | None
@@ -102,38 +100,38 @@ class EvaluatedView(_Shown):
     render: str
 
 
-class ShownEvaluation(_Shown):
-    """How good a run is on views that it never saw; the worst come first, and not all of many."""
+class EvaluationPreview(_Preview):
+    """Metrics of a run on held-out views. `views` is sorted worst first and truncated if there are many."""
 
     version: Literal[1] = 1
     step: Count
     seconds: FiniteFloat
     psnr: FiniteFloat | None
     ssim: FiniteFloat | None
-    total: Count = Field(description="of the views judged")
+    total: Count = Field(description="number of evaluated views")
     views: list[EvaluatedView]
 
 
-class RunSummary(_Shown):
-    """A run in a list. What nobody knows yet is null."""
+class RunSummary(_Preview):
+    """An entry of the list of runs. Unknown values are null."""
 
     id: str
     method: str
     settings: dict[str, Scalar | list[Scalar]]
-    seconds: FiniteFloat | None = Field(description="the budget")
-    steps: int | None = Field(description="the budget")
+    seconds: FiniteFloat | None = Field(description="training budget")
+    steps: int | None = Field(description="training budget")
     step: Count | None
     trained_seconds: FiniteFloat | None
     finished: bool
-    count: Count | None = Field(description="of gaussians")
-    psnr: FiniteFloat | None = Field(description="of its evaluation")
+    count: Count | None = Field(description="number of gaussians")
+    psnr: FiniteFloat | None = Field(description="from the evaluation")
     ssim: FiniteFloat | None
     created: float = Field(description="seconds since 1970")
 
 
-class Usage(_Shown):
-    """What a project takes on the disk."""
+class DiskUsage(_Preview):
+    """Disk usage of a project."""
 
-    files: Count = Field(description="that were uploaded, or made by `sample`")
-    photos: Count = Field(description="of them")
-    bytes: Count = Field(description="of all that the project holds, runs and what jobs made included")
+    files: Count = Field(description="files uploaded, or written by `sample`")
+    photos: Count = Field(description="photos among them")
+    bytes: Count = Field(description="total size of the project, including runs and artifacts of jobs")

@@ -1,6 +1,6 @@
-"""What is asked of each verb, as plain data: the same words on a command line, in an HTTP body and in a job's row.
+"""Requests, one model per verb: plain data shared by the command line, HTTP bodies and job rows.
 
-Paths are the paths of the machine that does the work. `None` always means "choose for me, and say what was chosen".
+Paths are paths of the machine that runs the verb. `None` always means "choose a default and report the choice".
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Matching = Literal["auto", "exhaustive", "sequential", "spatial"]
 Pixels = Annotated[int, Field(ge=16, le=16384)]
 Renderer = Literal["kernels", "reference"]
 Output = Literal["rgb", "depth", "normal", "alpha"]
-Triple = tuple[float, float, float]
+Vector = tuple[float, float, float]
 Scalar = str | int | float | bool | None
 
 
@@ -23,15 +23,15 @@ class Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Learning(Request):
-    """What `train` and `scan` have in common: how long, how large, with what."""
+class TrainingOptions(Request):
+    """Options common to `train` and `scan`: method, budget, resolution, device."""
 
     method: str | None = None
     settings: dict[str, Scalar | list[Scalar]] = {}  # fields of the method's Config; text is parsed by their types
     seconds: Annotated[float, Field(gt=0)] | None = None
     steps: Annotated[int, Field(gt=0)] | None = None
     downscale: Annotated[float, Field(ge=1)] | None = None
-    holdout: Annotated[int, Field(ge=0)] | None = None  # every N-th photo; 0 none; None as the capture says
+    holdout: Annotated[int, Field(ge=0)] | None = None  # every N-th photo; 0 none; None: default of the capture
     device: Device = "auto"
     seed: int | None = None
     overwrite: bool = False
@@ -42,7 +42,7 @@ class PoseRequest(Request):
     out: Path
     allow_partial: bool = False
     matching: Matching = "auto"
-    frames: Annotated[int, Field(ge=3)] = 80  # taken from a video
+    frames: Annotated[int, Field(ge=3)] = 80  # extracted from a video
 
 
 class SampleRequest(Request):
@@ -52,16 +52,16 @@ class SampleRequest(Request):
     seed: int = 0
 
 
-class TrainRequest(Learning):
+class TrainRequest(TrainingOptions):
     capture: Path
     out: Path
     resume: bool = False
 
 
-class ScanRequest(Learning):
+class ScanRequest(TrainingOptions):
     source: Path
     out: Path
-    frames: Annotated[int, Field(ge=3)] = 80  # taken from a video
+    frames: Annotated[int, Field(ge=3)] = 80  # extracted from a video
     allow_partial: bool = False
 
 
@@ -74,7 +74,7 @@ class EvaluateRequest(Request):
 class RenderRequest(Request):
     run: Path
     out: Path
-    path: str | None = None  # orbit, spiral or the name of a JSON file of key frames
+    path: str | None = None  # orbit, spiral or the name of a JSON file of keyframes
     size: tuple[Pixels, Pixels] | None = None  # width, height
     frames: Annotated[int, Field(ge=1, le=100_000)] | None = None
     fps: Annotated[int, Field(ge=1, le=240)] = 30
@@ -88,37 +88,38 @@ class CompareRequest(Request):
     device: Device = "auto"
 
 
-class Placing(Request):
-    """Where a scene comes to lie in a file. `auto` keeps splat files in the frame of the capture and lays all else
-    upright, on its ground."""
+class OrientationOptions(Request):
+    """Axes and origin of an exported file. `auto` keeps splat files in capture coordinates; any other format is
+    rotated upright with its origin on the ground."""
 
     frame: Literal["auto", "capture", "upright"] = "auto"
     origin: Literal["auto", "capture", "centre", "ground"] = "auto"
 
 
 Preset = Literal["web", "game", "print", "archive"]
-Kind = Literal["splats", "mesh", "points", "centres", "voxels"]  # points: on the surface; centres: of the gaussians
+# points: sampled on the surface; centres: positions of the gaussians
+AssetKind = Literal["splats", "mesh", "points", "centres", "voxels"]
 
 
-class ExportRequest(Placing):
+class ExportRequest(OrientationOptions):
     run: Path
-    out: Path  # the suffix chooses the format
-    kind: Kind | None = None
+    out: Path  # the suffix selects the format
+    kind: AssetKind | None = None
     preset: Preset | None = None
     settings: dict[str, Scalar | list[Scalar]] = Field(
         default_factory=dict
-    )  # of the format, and of what is made for it; over the preset
+    )  # of the format and of the extraction; they override the preset
 
 
 class ConvertRequest(Request):
-    source: Path  # a file of a scene, or a capture
-    out: Path  # the suffix chooses the format; of a capture, a folder to make
-    dataset: Literal["colmap", "transforms"] = "colmap"  # the form of that folder
-    keep_axes: bool = False  # do not turn what is up in the one format to what is up in the other
+    source: Path  # a scene file, or a capture
+    out: Path  # the suffix selects the format; for a capture, a new folder
+    dataset: Literal["colmap", "transforms"] = "colmap"  # format of that folder
+    keep_axes: bool = False  # keep coordinates instead of rotating one format's up axis to the other's
     settings: dict[str, Scalar | list[Scalar]] = {}
 
 
 class ScaleRequest(Request):
     run: Path
-    points: tuple[Triple, Triple] | None = None  # of the capture's world
-    metres: Annotated[float, Field(gt=0)]  # between them; of one unit where no points are given
+    points: tuple[Vector, Vector] | None = None  # in world coordinates of the capture
+    metres: Annotated[float, Field(gt=0)]  # distance between them; length of one unit if points is None

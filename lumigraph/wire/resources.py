@@ -1,8 +1,7 @@
-"""A job over the wire: what is asked of it, spoken in ids instead of paths, and what can be seen of it.
+"""Jobs, projects and artifacts as the API serves them: requests refer to ids instead of paths.
 
-A job belongs to a project. `train` makes a run, whose id is the job's; `evaluate`, `render` and `export` name the run
-they mean, or None for the project's newest. The same words stand in an HTTP body, in a job's row and in what the
-client sends.
+A job belongs to a project. `train` creates a run whose id is the job's. `evaluate`, `render` and `export` refer to a
+run by id; None selects the project's newest. HTTP bodies, job rows and the client share these models.
 """
 
 from __future__ import annotations
@@ -11,19 +10,29 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
-from lumigraph.wire.requests import Device, Kind, Matching, Output, Pixels, Placing, Preset, Request, Scalar
+from lumigraph.wire.requests import (
+    AssetKind,
+    Device,
+    Matching,
+    OrientationOptions,
+    Output,
+    Pixels,
+    Preset,
+    Request,
+    Scalar,
+    Vector,
+)
 
-State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-ENDED: tuple[State, ...] = ("succeeded", "failed", "cancelled")
-Id = Annotated[str, Field(pattern=r"^[a-z0-9]{16}$", description="16 letters and digits, made by the server")]
-Vector = tuple[float, float, float]
+JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+FINAL_STATES: tuple[JobState, ...] = ("succeeded", "failed", "cancelled")
+Id = Annotated[str, Field(pattern=r"^[a-z0-9]{16}$", description="16 letters and digits, assigned by the server")]
 
 
-# ---- what is asked
+# ---- requests
 
 
 class SampleJob(Request):
-    """Photos of a made-up scene become the project's files."""
+    """Render photos of a synthetic scene into the project's files."""
 
     verb: Literal["sample"] = "sample"
     views: Annotated[int, Field(ge=3, le=2000)] = 60
@@ -32,7 +41,7 @@ class SampleJob(Request):
 
 
 class PoseJob(Request):
-    """The project's photos or video become a capture: photos with known cameras."""
+    """Estimate camera poses for the project's photos or video. The result is a capture."""
 
     verb: Literal["pose"] = "pose"
     frames: Annotated[int, Field(ge=3, le=10_000)] = 80
@@ -41,7 +50,7 @@ class PoseJob(Request):
 
 
 class TrainJob(Request):
-    """The capture becomes a run. With `run`, that run goes on until its new budget is spent."""
+    """Train a run on the newest capture. If `run` is given, that run continues until its new budget is spent."""
 
     verb: Literal["train"] = "train"
     method: Annotated[str, Field(max_length=100)] | None = None
@@ -56,7 +65,7 @@ class TrainJob(Request):
 
 
 class EvaluateJob(Request):
-    """How good a run is on the views it never saw."""
+    """Evaluate a run on its held-out views."""
 
     verb: Literal["evaluate"] = "evaluate"
     run: Id | None = None
@@ -67,11 +76,13 @@ class KeyFrame(Request):
     position: Vector
     look_at: Vector
     up: Vector | None = None
-    fov: Annotated[float, Field(ge=1, le=170, description="vertical, degrees; that of the photos")] | None = None
+    fov: Annotated[float, Field(ge=1, le=170, description="vertical, degrees; default: that of the photos")] | None = (
+        None
+    )
 
 
 class RenderJob(Request):
-    """A film (mp4) or the first held-out view (png)."""
+    """Render a video along a camera path (mp4), or the first held-out view (png)."""
 
     verb: Literal["render"] = "render"
     run: Id | None = None
@@ -84,19 +95,19 @@ class RenderJob(Request):
     device: Device = "auto"
 
 
-class ExportJob(Placing):
-    """A run as a file of another program. What each form can hold, and its settings, are in /formats."""
+class ExportJob(OrientationOptions):
+    """Export a run to a file format. /formats lists the asset kinds and settings of each format."""
 
     verb: Literal["export"] = "export"
     run: Id | None = None
     form: Annotated[str, Field(pattern=r"^[a-z0-9]{1,12}(\.[a-z0-9]{1,8})?$")] = "ply"
-    kind: Kind | None = None
+    kind: AssetKind | None = None
     preset: Preset | None = None
     settings: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
 
 
 class ScaleJob(Request):
-    """How large the place of a run is: `metres` between two points of the capture's world, or of one unit."""
+    """Set the metric scale of a run: `metres` between two points in world coordinates of the capture, or per unit."""
 
     verb: Literal["scale"] = "scale"
     run: Id | None = None
@@ -105,55 +116,56 @@ class ScaleJob(Request):
 
 
 class CompareJob(Request):
-    """Runs of this project side by side, on one page."""
+    """Compare runs of this project side by side, on one page."""
 
     verb: Literal["compare"] = "compare"
     runs: Annotated[list[Id], Field(min_length=1, max_length=20)]
     device: Device = "auto"
 
 
-class CheckJob(Request):
-    """Counts, saving as it goes: whether workers start, go on after a crash and stop when asked."""
+class NoopJob(Request):
+    """Count steps and save in between, to test that workers start, resume after a crash, and stop on request."""
 
     verb: Literal["check"] = "check"
     steps: Annotated[int, Field(ge=0, le=10**6)] = 0
-    pause: Annotated[float, Field(ge=0, le=60)] = 0.0  # seconds a step
+    pause: Annotated[float, Field(ge=0, le=60)] = 0.0  # seconds per step
     save_every: Annotated[int, Field(ge=1)] = 5  # steps
 
 
-Asked = Annotated[
-    SampleJob | PoseJob | TrainJob | EvaluateJob | RenderJob | ExportJob | ScaleJob | CompareJob | CheckJob,
+JobRequest = Annotated[
+    SampleJob | PoseJob | TrainJob | EvaluateJob | RenderJob | ExportJob | ScaleJob | CompareJob | NoopJob,
     Field(discriminator="verb"),
 ]
-ASKED: TypeAdapter[Asked] = TypeAdapter(Asked)
+JOB_REQUEST: TypeAdapter[JobRequest] = TypeAdapter(JobRequest)
 
 
-# ---- what can be seen
+# ---- resources
 
 
-class Seen(BaseModel):
-    model_config = ConfigDict(frozen=True)
+class Resource(BaseModel):
+    model_config = ConfigDict(frozen=True, serialize_by_alias=True)
 
 
-class Job(Seen):
-    """One job as it stands. `seq` grows with each change of anything: who has seen `seq` asks for what came after."""
+class Job(Resource):
+    """The state of one job. `seq` increases with every change on the server: a client that has seen `seq` asks for
+    later changes."""
 
     id: Id
     project: Id
-    asked: Asked
-    state: State
-    paused: bool = Field(description="set aside until resumed; a running job saves and stops first")
-    cancelling: bool = Field(description="asked to stop, and stopping")
+    request: JobRequest = Field(alias="asked")
+    state: JobState
+    paused: bool = Field(description="not scheduled until resumed; a running job saves and stops first")
+    cancelling: bool = Field(description="cancellation was requested and is under way")
     priority: int
     needs: list[Id] = Field(description="jobs that must succeed before")
-    attempt: int = Field(description="times it was started")
-    crashes: int = Field(description="in a row, without anything saved in between")
-    stage: str | None = Field(description="what it is doing")
+    attempt: int = Field(description="number of starts")
+    crashes: int = Field(description="consecutive crashes without a checkpoint in between")
+    stage: str | None = Field(description="current stage of the work")
     done: float
     total: float | None
     unit: str
     seconds_left: float | None
-    message: str | None = Field(description="the last thing it said")
+    message: str | None = Field(description="latest message")
     error: str | None
     result: JsonValue
     created: float = Field(description="seconds since 1970")
@@ -162,8 +174,8 @@ class Job(Seen):
     seq: int
 
 
-class Artifact(Seen):
-    """A file that a job made."""
+class Artifact(Resource):
+    """An output file of a job."""
 
     id: Id
     project: Id
@@ -175,16 +187,16 @@ class Artifact(Seen):
     created: float
 
 
-class Project(Seen):
+class Project(Resource):
     id: Id
     name: str
     created: float
-    deleted: float | None = Field(description="when it was put into the bin, from where it can be restored")
+    deleted: float | None = Field(description="time of deletion; a deleted project stays in the bin until purged")
     seq: int
 
 
-class Snapshot(Seen):
-    """The first message of the socket of events: all that is, as of `seq`."""
+class Snapshot(Resource):
+    """The first message of the event socket: the complete state as of `seq`."""
 
     kind: Literal["snapshot"] = "snapshot"
     seq: int
@@ -192,8 +204,8 @@ class Snapshot(Seen):
     jobs: list[Job]
 
 
-class Change(Seen):
-    """What changed since: the newest state of each, never those between."""
+class Change(Resource):
+    """Resources that changed since the last message: the newest state of each, without intermediate states."""
 
     kind: Literal["change"] = "change"
     seq: int
@@ -201,6 +213,6 @@ class Change(Seen):
     jobs: list[Job]
 
 
-def request_of(asked: Any) -> Asked:
-    """Raises pydantic.ValidationError."""
-    return ASKED.validate_python(asked)
+def parse_job_request(data: Any) -> JobRequest:
+    """Parse a job request. Raises pydantic.ValidationError."""
+    return JOB_REQUEST.validate_python(data)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lumigraph.captures import exif, sample
 from lumigraph.scene.cameras import Cameras, project
-from lumigraph.wire.events import Event, Made, Progress
+from lumigraph.wire.events import ArtifactWritten, Event, Progress
 
 SIZE = (96, 72)
 VIEWS = 6
@@ -79,7 +79,7 @@ def test_photos_like_anyones(made: tuple[Path, list[Event]]) -> None:
         assert (out / frame["file_path"]).resolve() == (out / "images" / name).resolve()
     photographed = [event.done for event in events if isinstance(event, Progress) and event.stage == "render"]
     assert photographed == list(range(VIEWS + 1))
-    assert [event.path for event in events if isinstance(event, Made)] == [str(out / "images")]
+    assert [event.path for event in events if isinstance(event, ArtifactWritten)] == [str(out / "images")]
 
 
 def test_pictures_are_bright_and_nowhere_plain(made: tuple[Path, list[Event]]) -> None:

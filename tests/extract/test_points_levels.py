@@ -14,7 +14,7 @@ from torch import Tensor
 from lumigraph.extract.levels import spread_order
 from lumigraph.extract.points import PointsConfig, points
 from lumigraph.scene.errors import RunError
-from lumigraph.wire.events import ExportReport, Made, Note
+from lumigraph.wire.events import ArtifactWritten, ExportReport, Note
 from lumigraph.wire.requests import ExportRequest
 from tests.extract.shapes import Solid, around, torus
 from tests.extract.test_mesh import result
@@ -93,7 +93,7 @@ def test_coarser_clouds_lie_beside(snowman: Path, tmp_path: Path) -> None:
         assert any(isinstance(event, Note) and f"{name}: {count:,} points" in event.text for event in events)
     assert any(isinstance(event, Note) and "cloud-4999.PLY is not written" in event.text for event in events)
     assert not (tmp_path / "cloud-4999.PLY").exists()
-    assert [event.path for event in events if isinstance(event, Made)] == [str(out)]
+    assert [event.path for event in events if isinstance(event, ArtifactWritten)] == [str(out)]
 
 
 def test_levels_that_make_no_sense_are_refused(snowman: Path, tmp_path: Path) -> None:

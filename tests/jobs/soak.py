@@ -23,7 +23,7 @@ from sqlalchemy import text
 from lumigraph.jobs.database import Database
 from lumigraph.jobs.migrate import migrate
 from lumigraph.jobs.store import MAX_CRASHES, JobSpec, Store
-from lumigraph.wire.resources import CheckJob, Job
+from lumigraph.wire.resources import Job, NoopJob
 from tests.jobs.workers import at_work, nurseries
 
 STEPS, PAUSE, SAVE_EVERY = 60, 0.02, 5
@@ -101,7 +101,7 @@ class Soak:
 
     def _ask(self) -> None:
         for _ in range(ALIVE - len(self._jobs())):
-            order = JobSpec(CheckJob(steps=STEPS, pause=PAUSE, save_every=SAVE_EVERY))
+            order = JobSpec(NoopJob(steps=STEPS, pause=PAUSE, save_every=SAVE_EVERY))
             self._acknowledged += [job.id for job in self._store.submit(self._project, [order])]
 
     def _kill_worker(self) -> None:

@@ -21,8 +21,8 @@ from lumigraph.jobs.dispatcher import Dispatcher
 from lumigraph.jobs.executors.prefork import WORKER, PreforkExecutor
 from lumigraph.jobs.migrate import migrate
 from lumigraph.jobs.store import JobSpec, Store
-from lumigraph.wire.events import Snapshot, from_line
-from lumigraph.wire.resources import CheckJob, Job
+from lumigraph.wire.events import CheckpointWritten, from_line
+from lumigraph.wire.resources import Job, NoopJob
 from tests.jobs.workers import at_work, nurseries
 
 PATIENCE = 240.0  # seconds that a busy machine may take over what takes one
@@ -83,17 +83,17 @@ def state(engine: Engine, job: Job) -> str:
 
 
 def test_a_job_is_done_and_tells_what_happened(engine: Engine) -> None:
-    [job] = engine.ask(JobSpec(CheckJob(steps=12, save_every=5)))
+    [job] = engine.ask(JobSpec(NoopJob(steps=12, save_every=5)))
     engine.until(lambda: state(engine, job) == "succeeded")
     seen = engine.store.job(job.id)
     assert seen.result == {"sum": 78}
     assert (seen.stage, seen.done, seen.total, seen.unit) == ("count", 12, 12, "steps")
     lines = (engine.folder.job(job.id) / "events.jsonl").read_bytes().splitlines()
-    assert [event.step for line in lines if isinstance(event := from_line(line), Snapshot)] == [5, 10]
+    assert [event.step for line in lines if isinstance(event := from_line(line), CheckpointWritten)] == [5, 10]
 
 
 def test_a_killed_worker_goes_on_from_what_it_saved(engine: Engine) -> None:
-    [job] = engine.ask(JobSpec(CheckJob(steps=60, pause=0.02, save_every=5)))
+    [job] = engine.ask(JobSpec(NoopJob(steps=60, pause=0.02, save_every=5)))
     engine.until(lambda: engine.store.job(job.id).done >= 10)
     engine.worker(job).kill()
     engine.until(lambda: state(engine, job) == "succeeded")
@@ -112,7 +112,7 @@ def test_what_fails_says_why(engine: Engine) -> None:
 def test_a_poisonous_job_fails_after_four_crashes(tmp_path: Path) -> None:
     engine = Engine(tmp_path, "tests.jobs.workers:poisonous")
     engine.dispatcher.start()
-    [job] = engine.ask(JobSpec(CheckJob()))
+    [job] = engine.ask(JobSpec(NoopJob()))
     engine.until(lambda: state(engine, job) == "failed")
     seen = engine.store.job(job.id)
     assert (seen.attempt, seen.crashes) == (4, 4)
@@ -121,7 +121,7 @@ def test_a_poisonous_job_fails_after_four_crashes(tmp_path: Path) -> None:
 
 
 def test_cancel_is_seen_soon_and_what_was_done_is_kept(engine: Engine) -> None:
-    [job] = engine.ask(JobSpec(CheckJob(steps=10_000, pause=0.01, save_every=10_000)))
+    [job] = engine.ask(JobSpec(NoopJob(steps=10_000, pause=0.01, save_every=10_000)))
     engine.until(lambda: engine.store.job(job.id).done >= 1)
     engine.store.cancel(job.id)
     asked = time.monotonic()
@@ -132,7 +132,7 @@ def test_cancel_is_seen_soon_and_what_was_done_is_kept(engine: Engine) -> None:
 
 
 def test_pause_and_resume(engine: Engine) -> None:
-    [job] = engine.ask(JobSpec(CheckJob(steps=100, pause=0.01, save_every=10_000)))
+    [job] = engine.ask(JobSpec(NoopJob(steps=100, pause=0.01, save_every=10_000)))
     engine.until(lambda: engine.store.job(job.id).done >= 5)
     engine.store.pause(job.id)
     engine.until(lambda: state(engine, job) == "queued")
@@ -150,7 +150,7 @@ def test_a_worker_that_does_not_listen_is_ended_with_its_children(
     monkeypatch.setattr(dispatching, "GRACE", 0.3)
     engine = Engine(tmp_path, "tests.jobs.workers:deaf")
     engine.dispatcher.start()
-    [job] = engine.ask(JobSpec(CheckJob()))
+    [job] = engine.ask(JobSpec(NoopJob()))
     note = tmp_path / "child"
     engine.until(lambda: note.exists() and note.read_text() != "")
     child = psutil.Process(int(note.read_text()))
@@ -163,7 +163,7 @@ def test_a_worker_that_does_not_listen_is_ended_with_its_children(
 def test_what_a_worker_leaves_behind_ends_with_it(tmp_path: Path) -> None:
     engine = Engine(tmp_path, "tests.jobs.workers:leaky")
     engine.dispatcher.start()
-    [job] = engine.ask(JobSpec(CheckJob()))
+    [job] = engine.ask(JobSpec(NoopJob()))
     engine.until(lambda: state(engine, job) == "failed")  # it said nothing, four times
     child = int((tmp_path / "child").read_text())
     engine.until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
@@ -200,7 +200,7 @@ def test_a_worker_and_what_it_started_end_with_the_server(engine: Engine) -> Non
 
 
 def test_a_killed_nursery_takes_its_workers_along_and_their_jobs_go_on(engine: Engine) -> None:
-    jobs = engine.ask(*(JobSpec(CheckJob(steps=100, pause=0.02, save_every=5)) for _ in range(2)))
+    jobs = engine.ask(*(JobSpec(NoopJob(steps=100, pause=0.02, save_every=5)) for _ in range(2)))
     engine.until(lambda: all(engine.store.job(job.id).done >= 10 for job in jobs))
     workers = [engine.worker(job) for job in jobs]
     [nursery] = nurseries(os.getpid())
@@ -214,15 +214,15 @@ def test_a_killed_nursery_takes_its_workers_along_and_their_jobs_go_on(engine: E
 def test_the_nursery_ends_when_nothing_is_to_be_done(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lumigraph.jobs.executors.prefork.UNUSED", 0.3)
     for _ in range(2):
-        [job] = engine.ask(JobSpec(CheckJob()))
+        [job] = engine.ask(JobSpec(NoopJob()))
         engine.until(lambda: state(engine, job) == "succeeded")  # noqa: B023
         engine.until(lambda: not nurseries(os.getpid()))
 
 
 def test_a_log_that_cannot_be_written_is_that_jobs_fault_alone(engine: Engine) -> None:
-    [running] = engine.ask(JobSpec(CheckJob(steps=100, pause=0.02, save_every=5)))
+    [running] = engine.ask(JobSpec(NoopJob(steps=100, pause=0.02, save_every=5)))
     engine.until(lambda: engine.store.job(running.id).done >= 5)
-    order = JobSpec(CheckJob())
+    order = JobSpec(NoopJob())
     (engine.folder.job(order.id) / "log.txt").mkdir(parents=True)
     engine.ask(order)
     engine.until(lambda: "no worker could be started" in str(engine.store.job(order.id).error))
@@ -233,7 +233,7 @@ def test_a_log_that_cannot_be_written_is_that_jobs_fault_alone(engine: Engine) -
 def test_stopping_saves_and_the_next_start_goes_on(tmp_path: Path) -> None:
     engine = Engine(tmp_path)
     engine.dispatcher.start()
-    [job] = engine.ask(JobSpec(CheckJob(steps=200, pause=0.01, save_every=10_000)))
+    [job] = engine.ask(JobSpec(NoopJob(steps=200, pause=0.01, save_every=10_000)))
     engine.until(lambda: engine.store.job(job.id).done >= 20)
     engine.close()
     again = Engine(tmp_path)
@@ -248,7 +248,7 @@ def test_stopping_saves_and_the_next_start_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_stopped_zombie_that_wakes_up_changes_nothing(engine: Engine) -> None:
-    [job] = engine.ask(JobSpec(CheckJob(steps=150, pause=0.01, save_every=5)))
+    [job] = engine.ask(JobSpec(NoopJob(steps=150, pause=0.01, save_every=5)))
     engine.until(lambda: engine.store.job(job.id).done >= 5)
     zombie = engine.worker(job)
     zombie.suspend()
@@ -263,12 +263,12 @@ def test_a_stopped_zombie_that_wakes_up_changes_nothing(engine: Engine) -> None:
 def test_a_clock_that_jumps_a_day_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(tmp_path)
     engine.dispatcher.start()
-    [job] = engine.ask(JobSpec(CheckJob(steps=40, pause=0.02, save_every=5)))
+    [job] = engine.ask(JobSpec(NoopJob(steps=40, pause=0.02, save_every=5)))
     engine.until(lambda: engine.store.job(job.id).done >= 5)
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() - 86_400)
     engine.worker(job).kill()
-    [second] = engine.ask(JobSpec(CheckJob()))
+    [second] = engine.ask(JobSpec(NoopJob()))
     engine.until(lambda: state(engine, job) == state(engine, second) == "succeeded")
     engine.close()
 
@@ -293,7 +293,7 @@ def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_signals_have_their_names(engine: Engine) -> None:
-    [job] = engine.ask(JobSpec(CheckJob(steps=100, pause=0.02)))
+    [job] = engine.ask(JobSpec(NoopJob(steps=100, pause=0.02)))
     os.kill(engine.worker(job).pid, signal.SIGKILL)
     engine.until(lambda: engine.store.job(job.id).attempt >= 2)
     engine.store.cancel(job.id)

@@ -21,11 +21,11 @@ from lumigraph.jobs.store import (
     new_id,
 )
 from lumigraph.jobs.tables import artifact, metadata
-from lumigraph.wire.resources import CheckJob, Job
+from lumigraph.wire.resources import Job, NoopJob
 
 
 def ask(store: Store, *orders: JobSpec, project: str | None = None) -> list[Job]:
-    return store.submit(project or store.create_project("p").id, orders or [JobSpec(CheckJob())])
+    return store.submit(project or store.create_project("p").id, orders or [JobSpec(NoopJob())])
 
 
 def claim(store: Store, cpus: int = 2, waiting: set[str] | None = None) -> Lease | None:
@@ -132,12 +132,12 @@ def test_a_restart_is_nobodys_fault(store: Store) -> None:
 
 def test_the_same_key_is_the_same_job(store: Store) -> None:
     project = store.create_project("p").id
-    [one] = ask(store, JobSpec(CheckJob(steps=3), key="k"), project=project)
-    [two] = ask(store, JobSpec(CheckJob(steps=3), key="k"), project=project)
+    [one] = ask(store, JobSpec(NoopJob(steps=3), key="k"), project=project)
+    [two] = ask(store, JobSpec(NoopJob(steps=3), key="k"), project=project)
     assert one.id == two.id
     with pytest.raises(ConflictError, match="used for another request"):
-        ask(store, JobSpec(CheckJob(steps=4), key="k"), project=project)
-    [other] = ask(store, JobSpec(CheckJob(steps=4), key="k"))  # of another project
+        ask(store, JobSpec(NoopJob(steps=4), key="k"), project=project)
+    [other] = ask(store, JobSpec(NoopJob(steps=4), key="k"))  # of another project
     assert other.id != one.id
     assert len(store.jobs()) == 2
 
@@ -145,12 +145,12 @@ def test_the_same_key_is_the_same_job(store: Store) -> None:
 def test_all_orders_or_none(store: Store) -> None:
     project = store.create_project("p").id
     with pytest.raises(NotFoundError):
-        ask(store, JobSpec(CheckJob()), JobSpec(CheckJob(), needs=(new_id(),)), project=project)
+        ask(store, JobSpec(NoopJob()), JobSpec(NoopJob(), needs=(new_id(),)), project=project)
     assert store.jobs() == []
 
 
 def test_the_queue_goes_by_priority_then_age(store: Store) -> None:
-    first, second, urgent = ask(store, JobSpec(CheckJob()), JobSpec(CheckJob()), JobSpec(CheckJob(), priority=5))
+    first, second, urgent = ask(store, JobSpec(NoopJob()), JobSpec(NoopJob()), JobSpec(NoopJob(), priority=5))
     second = store.set_priority(second.id, 1)
     order = [claimed(store).job for _ in range(3)]
     assert order == [urgent.id, second.id, first.id]
@@ -158,9 +158,9 @@ def test_the_queue_goes_by_priority_then_age(store: Store) -> None:
 
 
 def test_a_job_waits_for_what_it_needs(store: Store) -> None:
-    pose = JobSpec(CheckJob())
-    train = JobSpec(CheckJob(), needs=(pose.id,))
-    ask(store, pose, train, JobSpec(CheckJob(), needs=(pose.id, train.id)))
+    pose = JobSpec(NoopJob())
+    train = JobSpec(NoopJob(), needs=(pose.id,))
+    ask(store, pose, train, JobSpec(NoopJob(), needs=(pose.id, train.id)))
     assert claimed(store).job == pose.id
     assert claim(store) is None
     store.finish(pose.id, 1, "succeeded")
@@ -168,27 +168,27 @@ def test_a_job_waits_for_what_it_needs(store: Store) -> None:
 
 
 def test_what_needs_a_failed_job_is_cancelled(store: Store) -> None:
-    pose = JobSpec(CheckJob())
-    train = JobSpec(CheckJob(), needs=(pose.id,))
-    export = JobSpec(CheckJob(), needs=(train.id,))
+    pose = JobSpec(NoopJob())
+    train = JobSpec(NoopJob(), needs=(pose.id,))
+    export = JobSpec(NoopJob(), needs=(train.id,))
     project = ask(store, pose, train, export)[0].project
     claimed(store)
     store.finish(pose.id, 1, "failed", error="blurred")
     assert [store.job(order.id).state for order in (train, export)] == ["cancelled", "cancelled"]
     assert pose.id in str(store.job(train.id).error)
     with pytest.raises(ConflictError, match="which this one needs, has failed"):
-        ask(store, JobSpec(CheckJob(), needs=(pose.id,)), project=project)
+        ask(store, JobSpec(NoopJob(), needs=(pose.id,)), project=project)
 
 
 def test_a_job_for_all_cores_waits_until_they_are_free(store: Store) -> None:
-    big, small = ask(store, JobSpec(CheckJob(), cpus=64), JobSpec(CheckJob(), cpus=1))
+    big, small = ask(store, JobSpec(NoopJob(), cpus=64), JobSpec(NoopJob(), cpus=1))
     assert store.lease(1, 0, 4) == Lease(small.id, small.project, 1, 1, 0)
     assert store.lease(3, 0, 4) is None
     assert store.lease(4, 0, 4) == Lease(big.id, big.project, 1, 4, 0)
 
 
 def test_of_the_jobs_in_a_lane_one_runs(store: Store) -> None:
-    one, two, other = ask(store, *(JobSpec(CheckJob(), lane=lane) for lane in ("run:1", "run:1", "run:2")))
+    one, two, other = ask(store, *(JobSpec(NoopJob(), lane=lane) for lane in ("run:1", "run:1", "run:2")))
     assert [claimed(store).job, claimed(store).job] == [one.id, other.id]
     assert claim(store) is None
     store.finish(one.id, 1, "succeeded")
@@ -196,20 +196,20 @@ def test_of_the_jobs_in_a_lane_one_runs(store: Store) -> None:
 
 
 def test_jobs_without_a_gpu_for_them_wait(store: Store) -> None:
-    [job] = ask(store, JobSpec(CheckJob(), gpus=1))
+    [job] = ask(store, JobSpec(NoopJob(), gpus=1))
     assert store.lease(2, 0, 2) is None
     assert store.lease(2, 1, 2) == Lease(job.id, job.project, 1, 1, 1)
 
 
 def test_those_that_wait_after_a_crash_are_passed_over(store: Store) -> None:
-    first, second = ask(store, JobSpec(CheckJob()), JobSpec(CheckJob()))
+    first, second = ask(store, JobSpec(NoopJob()), JobSpec(NoopJob()))
     found = claim(store, waiting={first.id})
     assert found is not None
     assert found.job == second.id
 
 
 def test_cancelling(store: Store) -> None:
-    waiting, running = ask(store, JobSpec(CheckJob()), JobSpec(CheckJob(), priority=1))
+    waiting, running = ask(store, JobSpec(NoopJob()), JobSpec(NoopJob(), priority=1))
     claimed(store)
     assert store.cancel(waiting.id).state == "cancelled"
     asked = store.cancel(running.id)
@@ -257,7 +257,7 @@ def test_ten_writers_and_a_reader_who_follows(store: Store) -> None:
 
     def write() -> None:
         for _ in range(5):
-            [job] = store.submit(project, [JobSpec(CheckJob())])
+            [job] = store.submit(project, [JobSpec(NoopJob())])
             store.set_priority(job.id, 1)
 
     writers = [threading.Thread(target=write) for _ in range(10)]
@@ -276,7 +276,7 @@ def test_ten_writers_and_a_reader_who_follows(store: Store) -> None:
 
 
 def test_four_dispatchers_never_claim_the_same(store: Store) -> None:
-    ask(store, *(JobSpec(CheckJob()) for _ in range(40)))
+    ask(store, *(JobSpec(NoopJob()) for _ in range(40)))
     found: list[str] = []
 
     def work() -> None:
@@ -307,7 +307,7 @@ def test_projects(store: Store) -> None:
 
 
 def test_who_wants_to_be_told_is_told_once(store: Store) -> None:
-    [job] = ask(store, JobSpec(CheckJob(), hook="http://example.com/"))
+    [job] = ask(store, JobSpec(NoopJob(), hook="http://example.com/"))
     assert store.pending_webhooks() == []
     claimed(store)
     store.finish(job.id, 1, "succeeded")

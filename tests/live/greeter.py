@@ -4,17 +4,26 @@ import os
 import socket
 
 from lumigraph.wire.live import Hello
-from lumigraph.wire.pipe import DESCRIPTOR, Joined, Up, length_of, read_down, up
+from lumigraph.wire.pipe import (
+    LIVE_FD_VARIABLE,
+    Envelope,
+    ViewerJoined,
+    decode_renderer_message,
+    encode_viewer_message,
+    parse_length,
+)
 from tests.live.camera import CAMERA
 
 
 def main() -> None:
-    connection = socket.socket(fileno=int(os.environ[DESCRIPTOR]))
+    connection = socket.socket(fileno=int(os.environ[LIVE_FD_VARIABLE]))
     while prefix := connection.recv(4, socket.MSG_WAITALL):
-        message = read_down(connection.recv(length_of(prefix), socket.MSG_WAITALL))
-        if isinstance(message, Joined):
+        message = decode_renderer_message(connection.recv(parse_length(prefix), socket.MSG_WAITALL))
+        if isinstance(message, ViewerJoined):
             hello = Hello(viewer=message.viewer, method="none", camera=CAMERA, size=(640, 480), output="rgb")
-            connection.sendall(up(Up(viewer=message.viewer, text=True), hello.model_dump_json().encode()))
+            connection.sendall(
+                encode_viewer_message(Envelope(viewer=message.viewer, text=True), hello.model_dump_json().encode())
+            )
 
 
 if __name__ == "__main__":

@@ -21,19 +21,19 @@ from websockets.exceptions import ConnectionClosed
 from lumigraph.live.encoders import FrameRenderer
 from lumigraph.server.live.hub import LiveSessions
 from lumigraph.wire.live import (
-    CLOSED_BUSY,
-    CLOSED_ENDED,
-    CLOSED_SLOW,
-    LARGEST_COMMAND,
-    UNACKNOWLEDGED,
+    CLOSE_CODE_BUSY,
+    CLOSE_CODE_ENDED,
+    CLOSE_CODE_SLOW,
+    MAX_COMMAND_BYTES,
+    MAX_UNACKNOWLEDGED_FRAMES,
     Ack,
-    Done,
-    Error,
-    Frame,
+    CommandDone,
+    CommandError,
+    FrameHeader,
     Hello,
     Move,
     RenderFrame,
-    Set,
+    SetOutput,
     read_reply,
     unpack_frame,
 )
@@ -42,7 +42,7 @@ from tests.live.test_encoders import decoded, psnr
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60.0  # after which a test that waits has failed: a process that renders needs a while to import torch
-Answer = Frame | Done | Error | Hello
+Answer = FrameHeader | CommandDone | CommandError | Hello
 
 
 def renderer(run_path: str) -> list[str]:
@@ -58,7 +58,7 @@ class Viewer:
         self.socket = socket
         self.picture = b""
 
-    async def say(self, command: Move | RenderFrame | Set | Ack) -> None:
+    async def say(self, command: Move | RenderFrame | SetOutput | Ack) -> None:
         await self.socket.send(command.model_dump_json(exclude_none=True))
 
     async def next(self, acknowledge: bool = True) -> Answer:
@@ -76,16 +76,16 @@ class Viewer:
             pass
         return found
 
-    async def sharp(self, seq: int | None = None) -> Frame:
+    async def sharp(self, seq: int | None = None) -> FrameHeader:
         found = await self.until(
-            lambda answer: isinstance(answer, Frame) and answer.sharp and (seq is None or answer.seq == seq)
+            lambda answer: isinstance(answer, FrameHeader) and answer.sharp and (seq is None or answer.seq == seq)
         )
-        assert isinstance(found, Frame)
+        assert isinstance(found, FrameHeader)
         return found
 
-    async def error(self) -> Error:
-        found = await self.until(lambda answer: isinstance(answer, Error))
-        assert isinstance(found, Error)
+    async def error(self) -> CommandError:
+        found = await self.until(lambda answer: isinstance(answer, CommandError))
+        assert isinstance(found, CommandError)
         return found
 
     async def closed(self) -> int | None:
@@ -194,7 +194,7 @@ async def whatever_is_said(viewer: Viewer) -> None:
     hostile: list[tuple[str | bytes, str, str | None]] = [
         ("not JSON", "bad_message", None),
         (b"\x00\x01", "bad_message", None),
-        ("x" * (LARGEST_COMMAND + 1), "too_large", None),
+        ("x" * (MAX_COMMAND_BYTES + 1), "too_large", None),
         ("x" * (1 << 19), "too_large", None),
         (json.dumps({**move, "fov": float("nan")}), "bad_message", None),
         (json.dumps({**move, "kind": "explode"}), "bad_message", "x"),
@@ -224,8 +224,8 @@ async def what_a_new_viewer_gets(studio: Studio, other: Viewer) -> None:
 
 async def what_is_asked_alone(viewer: Viewer) -> None:
     await viewer.say(RenderFrame(position=(0, 0, -9), look_at=(0, 0, 0), size=(64, 32), output="depth", id="q"))
-    header = await viewer.until(lambda answer: isinstance(answer, Frame) and answer.id == "q")
-    assert isinstance(header, Frame)
+    header = await viewer.until(lambda answer: isinstance(answer, FrameHeader) and answer.id == "q")
+    assert isinstance(header, FrameHeader)
     assert (header.width, header.height, header.output, header.frame) == (64, 32, "depth", 0)
     assert decoded(viewer.picture).shape == (32, 64, 3)
 
@@ -247,10 +247,10 @@ def test_who_acknowledges_nothing_is_cut_off_and_nobody_waits_for_it(runs: Path)
             while not owed.done():
                 seq += 1
                 await good.say(Move(position=(0, 0, -4 - seq % 9), look_at=(0, 0, 0), seq=seq))
-                await good.until(lambda answer, seq=seq: isinstance(answer, Frame) and answer.seq == seq)  # type: ignore[misc]
-            assert seq > UNACKNOWLEDGED
-            assert await owed == UNACKNOWLEDGED
-            assert silent.socket.close_code == CLOSED_SLOW
+                await good.until(lambda answer, seq=seq: isinstance(answer, FrameHeader) and answer.seq == seq)  # type: ignore[misc]
+            assert seq > MAX_UNACKNOWLEDGED_FRAMES
+            assert await owed == MAX_UNACKNOWLEDGED_FRAMES
+            assert silent.socket.close_code == CLOSE_CODE_SLOW
             await good.say(Move(position=(0, 0, -20), look_at=(0, 0, 0), seq=0))
             await good.sharp(0)
 
@@ -258,7 +258,7 @@ def test_who_acknowledges_nothing_is_cut_off_and_nobody_waits_for_it(runs: Path)
         count = 0
         with contextlib.suppress(ConnectionClosed):
             while True:
-                count += isinstance(await viewer.next(acknowledge=False), Frame)
+                count += isinstance(await viewer.next(acknowledge=False), FrameHeader)
         return count
 
     with_studio(runs, test, patience=0.5)
@@ -272,7 +272,7 @@ def test_a_process_that_is_killed_is_told_and_another_can_be_opened(runs: Path) 
             os.kill(pid, signal.SIGKILL)
             for viewer in (first, second):
                 assert (await viewer.error()).code == "ended"
-                assert await viewer.closed() == CLOSED_ENDED
+                assert await viewer.closed() == CLOSE_CODE_ENDED
         async with studio.viewer("b") as again:
             assert isinstance(await again.next(), Hello)
             await again.sharp()
@@ -293,9 +293,9 @@ def test_so_many_processes_and_no_more(runs: Path) -> None:
                 assert len(pids) == 2
                 async with studio.viewer("c") as third:
                     error = await third.next()
-                    assert isinstance(error, Error)
+                    assert isinstance(error, CommandError)
                     assert error.code == "busy"
-                    assert await third.closed() == CLOSED_BUSY
+                    assert await third.closed() == CLOSE_CODE_BUSY
             while all(not session.idle for session in studio.sessions._sessions.values()):
                 await asyncio.sleep(0.01)
             async with studio.viewer("c") as third:
@@ -341,6 +341,6 @@ def test_a_process_that_does_not_start_is_told(runs: Path, command: list[str]) -
     async def test(studio: Studio) -> None:
         async with studio.viewer() as viewer:
             assert (await viewer.error()).code == "ended"
-            assert await viewer.closed() == CLOSED_ENDED
+            assert await viewer.closed() == CLOSE_CODE_ENDED
 
     with_studio(runs, test, lambda run_path: command)

@@ -14,25 +14,34 @@ from lumigraph.live.session import Session
 from lumigraph.scene.errors import RunError
 from lumigraph.scene.field import Field
 from lumigraph.wire.live import (
-    Done,
-    Error,
+    CommandDone,
+    CommandError,
     FlyTo,
-    Frame,
+    FrameHeader,
     Hello,
     Move,
     RenderFrame,
     Reply,
-    Set,
+    SetOutput,
     read_reply,
     unpack_frame,
 )
-from lumigraph.wire.pipe import Down, Joined, Left, Ready, Said, down, length_of, read_up
+from lumigraph.wire.pipe import (
+    FrameCredit,
+    RendererMessage,
+    ViewerCommand,
+    ViewerJoined,
+    ViewerLeft,
+    decode_viewer_message,
+    encode_renderer_message,
+    parse_length,
+)
 from tests.live.camera import CAMERA
 from tests.live.scenes import Plain, splats
 from tests.live.test_encoders import decoded, psnr
 
 SECONDS = 20.0  # after which a test that waits has failed
-Answer = Frame | Done | Error | Hello
+Answer = FrameHeader | CommandDone | CommandError | Hello
 
 
 class Renderer:
@@ -41,24 +50,24 @@ class Renderer:
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
 
-    def tell(self, *messages: Down) -> None:
-        self.connection.sendall(b"".join(map(down, messages)))
+    def tell(self, *messages: RendererMessage) -> None:
+        self.connection.sendall(b"".join(map(encode_renderer_message, messages)))
 
-    def say(self, command: Move | FlyTo | RenderFrame | Set, viewer: int = 1) -> None:
-        self.tell(Said(viewer=viewer, command=command))
+    def say(self, command: Move | FlyTo | RenderFrame | SetOutput, viewer: int = 1) -> None:
+        self.tell(ViewerCommand(viewer=viewer, command=command))
 
     def next(self) -> tuple[int | None, Answer, bytes]:
         """For whom, what, and the picture where it is one. For each frame the next is asked for."""
         prefix = self.connection.recv(4, socket.MSG_WAITALL)
         assert prefix, "the renderer has gone"
-        envelope, body = read_up(self.connection.recv(length_of(prefix), socket.MSG_WAITALL))
+        envelope, body = decode_viewer_message(self.connection.recv(parse_length(prefix), socket.MSG_WAITALL))
         if envelope.text:
             reply: Reply = read_reply(body)
             return envelope.viewer, reply, b""
         header, picture = unpack_frame(body)
         if envelope.frame is not None:
             assert envelope.frame == header.frame
-            self.tell(Ready())
+            self.tell(FrameCredit())
         return envelope.viewer, header, picture
 
     def until(self, wanted: Callable[[Answer], bool]) -> tuple[int | None, Answer, bytes]:
@@ -67,9 +76,9 @@ class Renderer:
             if wanted(found[1]):
                 return found
 
-    def sharp(self) -> tuple[Frame, bytes]:
-        _, header, picture = self.until(lambda answer: isinstance(answer, Frame) and answer.sharp)
-        assert isinstance(header, Frame)
+    def sharp(self) -> tuple[FrameHeader, bytes]:
+        _, header, picture = self.until(lambda answer: isinstance(answer, FrameHeader) and answer.sharp)
+        assert isinstance(header, FrameHeader)
         return header, picture
 
 
@@ -97,7 +106,7 @@ def rendering(
 def test_a_viewer_is_greeted_and_sees_the_scene() -> None:
     field = splats()
     with rendering(lambda: field) as renderer:
-        renderer.tell(Joined(viewer=1))
+        renderer.tell(ViewerJoined(viewer=1))
         viewer, hello, _ = renderer.next()
         assert isinstance(hello, Hello)
         assert (viewer, hello.viewer, hello.camera, hello.size) == (1, 1, CAMERA, (64, 48))
@@ -109,12 +118,12 @@ def test_a_viewer_is_greeted_and_sees_the_scene() -> None:
 
 def test_frames_say_which_camera_they_show() -> None:
     with rendering(Plain) as renderer:
-        renderer.tell(Joined(viewer=1), Joined(viewer=2))
+        renderer.tell(ViewerJoined(viewer=1), ViewerJoined(viewer=2))
         renderer.sharp()
         for seq in range(50):
             renderer.say(Move(position=(0, 0, -1 - seq), look_at=(0, 0, 0), seq=seq), viewer=2)
-        viewer, header, _ = renderer.until(lambda answer: isinstance(answer, Frame) and answer.seq == 49)
-        assert isinstance(header, Frame)
+        viewer, header, _ = renderer.until(lambda answer: isinstance(answer, FrameHeader) and answer.seq == 49)
+        assert isinstance(header, FrameHeader)
         assert (viewer, header.by, header.camera.position) == (None, 2, (0, 0, -50))
         number = header.frame
         header, _ = renderer.sharp()
@@ -123,21 +132,21 @@ def test_frames_say_which_camera_they_show() -> None:
 
 def test_each_command_has_its_answer() -> None:
     with rendering(splats) as renderer:
-        renderer.tell(Joined(viewer=1), Joined(viewer=2))
+        renderer.tell(ViewerJoined(viewer=1), ViewerJoined(viewer=2))
         renderer.sharp()
         renderer.say(Move(position=(0, 0, -4), look_at=(0, 0, 0), id="m"), viewer=2)
-        viewer, reply, _ = renderer.until(lambda answer: isinstance(answer, Done))
-        assert (viewer, reply) == (2, Done(id="m", command="move"))
+        viewer, reply, _ = renderer.until(lambda answer: isinstance(answer, CommandDone))
+        assert (viewer, reply) == (2, CommandDone(id="m", command="move"))
         renderer.say(FlyTo(position=(0, 0, -5), look_at=(0, 0, 0), duration=0.1, id="f"))
-        viewer, reply, _ = renderer.until(lambda answer: isinstance(answer, Done))
-        assert (viewer, reply) == (1, Done(id="f", command="fly_to"))
-        renderer.say(Set(output="depth", id="s"))
-        viewer, reply, _ = renderer.until(lambda answer: isinstance(answer, Done))
-        assert (viewer, reply) == (1, Done(id="s", command="set"))
-        renderer.until(lambda answer: isinstance(answer, Frame) and answer.output == "depth")
+        viewer, reply, _ = renderer.until(lambda answer: isinstance(answer, CommandDone))
+        assert (viewer, reply) == (1, CommandDone(id="f", command="fly_to"))
+        renderer.say(SetOutput(output="depth", id="s"))
+        viewer, reply, _ = renderer.until(lambda answer: isinstance(answer, CommandDone))
+        assert (viewer, reply) == (1, CommandDone(id="s", command="set"))
+        renderer.until(lambda answer: isinstance(answer, FrameHeader) and answer.output == "depth")
         renderer.say(RenderFrame(position=(0, 1, -4), look_at=(0, 0, 0), size=(80, 16), output="normal", id="r"))
-        viewer, header, picture = renderer.until(lambda answer: isinstance(answer, Frame) and answer.id == "r")
-        assert isinstance(header, Frame)
+        viewer, header, picture = renderer.until(lambda answer: isinstance(answer, FrameHeader) and answer.id == "r")
+        assert isinstance(header, FrameHeader)
         assert (viewer, header.frame, header.width, header.height, header.output) == (1, 0, 80, 16, "normal")
         assert decoded(picture).shape == (16, 80, 3)
 
@@ -145,19 +154,19 @@ def test_each_command_has_its_answer() -> None:
 def test_what_fails_is_said_once_and_the_view_lives_on() -> None:
     field = Plain()
     with rendering(lambda: field) as renderer:
-        renderer.tell(Joined(viewer=1))
+        renderer.tell(ViewerJoined(viewer=1))
         renderer.sharp()
         field.trouble = "the memory is full"
         renderer.say(Move(position=(0, 0, -4), look_at=(0, 0, 0)))
-        viewer, error, _ = renderer.until(lambda answer: isinstance(answer, Error))
-        assert isinstance(error, Error)
+        viewer, error, _ = renderer.until(lambda answer: isinstance(answer, CommandError))
+        assert isinstance(error, CommandError)
         assert (viewer, error.id, error.code) == (None, None, "render_failed")
         assert "the memory is full" in error.message
         for z in range(5, 8):
             renderer.say(Move(position=(0, 0, -z), look_at=(0, 0, 0)))
             renderer.say(RenderFrame(position=(0, 0, -z), look_at=(0, 0, 0), id=str(z)))
             viewer, answer, _ = renderer.next()  # the one for all is not said again
-            assert isinstance(answer, Error)
+            assert isinstance(answer, CommandError)
             assert (viewer, answer.id, answer.code) == (1, str(z), "render_failed")
         field.trouble = ""
         renderer.say(Move(position=(0, 0, -9), look_at=(0, 0, 0)))
@@ -166,11 +175,11 @@ def test_what_fails_is_said_once_and_the_view_lives_on() -> None:
 
 def test_an_output_that_the_method_lacks_gives_way_to_colours() -> None:
     with rendering(Plain) as renderer:
-        renderer.tell(Joined(viewer=1))
+        renderer.tell(ViewerJoined(viewer=1))
         renderer.sharp()
-        renderer.say(Set(output="depth"))
-        _, error, _ = renderer.until(lambda answer: isinstance(answer, Error))
-        assert isinstance(error, Error)
+        renderer.say(SetOutput(output="depth"))
+        _, error, _ = renderer.until(lambda answer: isinstance(answer, CommandError))
+        assert isinstance(error, CommandError)
         assert error.message == "this run's method does not render depth"
         assert renderer.sharp()[0].output == "rgb"
 
@@ -185,10 +194,10 @@ def test_a_scene_that_is_not_there_yet_comes_when_it_is() -> None:
 
     with rendering(load) as renderer:
         for number in (1, 2):  # who comes later is told as well
-            renderer.tell(Joined(viewer=number))
+            renderer.tell(ViewerJoined(viewer=number))
             renderer.until(lambda answer: isinstance(answer, Hello))
-            _, error, _ = renderer.until(lambda answer: isinstance(answer, Error))
-            assert error == Error(code="no_scene", message="this run has learned nothing yet")
+            _, error, _ = renderer.until(lambda answer: isinstance(answer, CommandError))
+            assert error == CommandError(code="no_scene", message="this run has learned nothing yet")
         there.set()
         _, hello, _ = renderer.until(lambda answer: isinstance(answer, Hello))
         assert isinstance(hello, Hello)
@@ -207,7 +216,7 @@ def test_a_newer_scene_is_shown_from_where_the_camera_is() -> None:
         return Plain((1.0, 0.0, 0.0))
 
     with rendering(load, lambda: newer.is_set() and not taken.is_set()) as renderer:
-        renderer.tell(Joined(viewer=1))
+        renderer.tell(ViewerJoined(viewer=1))
         renderer.say(Move(position=(0, 0, -9), look_at=(0, 0, 0)))
         header, picture = renderer.sharp()
         while header.camera.position[2] != -9:
@@ -222,11 +231,11 @@ def test_a_newer_scene_is_shown_from_where_the_camera_is() -> None:
 def test_nobody_watches_nothing_is_rendered() -> None:
     field = Plain()
     with rendering(lambda: field) as renderer:
-        renderer.tell(Joined(viewer=1))
+        renderer.tell(ViewerJoined(viewer=1))
         renderer.sharp()
-        renderer.tell(Left(viewer=1))
+        renderer.tell(ViewerLeft(viewer=1))
         renderer.say(Move(position=(0, 0, -9), look_at=(0, 0, 0)))
-        renderer.tell(Joined(viewer=2))
+        renderer.tell(ViewerJoined(viewer=2))
         viewer, hello, _ = renderer.next()  # and no frame before it
         assert isinstance(hello, Hello)
         assert (viewer, hello.camera.position) == (2, (0.0, 0.0, -9.0))
@@ -235,11 +244,11 @@ def test_nobody_watches_nothing_is_rendered() -> None:
 
 def test_a_message_of_another_version_is_an_error() -> None:
     with rendering(Plain) as renderer:
-        renderer.tell(Joined(viewer=1))
+        renderer.tell(ViewerJoined(viewer=1))
         renderer.sharp()
         renderer.connection.sendall(b"\x02\0\0\0{}")
-        _, error, _ = renderer.until(lambda answer: isinstance(answer, Error))
-        assert isinstance(error, Error)
+        _, error, _ = renderer.until(lambda answer: isinstance(answer, CommandError))
+        assert isinstance(error, CommandError)
         assert error.code == "bad_message"
         renderer.say(Move(position=(0, 0, -9), look_at=(0, 0, 0)))
         renderer.sharp()

@@ -7,7 +7,7 @@ import pytest
 from lumigraph.live.camera_animation import between
 from lumigraph.live.resolution import SCALES, Pace, scaled
 from lumigraph.live.session import FRAME, REST, Session, Work
-from lumigraph.wire.live import Camera, Done, Error, FlyTo, Hello, Move, RenderFrame, Set
+from lumigraph.wire.live import Camera, CommandDone, CommandError, FlyTo, Hello, Move, RenderFrame, SetOutput
 from tests.live.camera import CAMERA
 
 FULL = (640, 480)
@@ -65,7 +65,7 @@ def test_nothing_is_rendered_where_nothing_changes() -> None:
         assert session.work(now) is None
         assert session.wake(now) is None
     session.take(1, Move(position=CAMERA.position, look_at=CAMERA.look_at), 1e6)
-    session.take(1, Set(size=FULL, output="rgb"), 1e6)
+    session.take(1, SetOutput(size=FULL, output="rgb"), 1e6)
     assert session.work(1e6) is None
 
 
@@ -132,7 +132,7 @@ def test_a_flight_passes_the_middle_and_ends_at_its_end() -> None:
     assert session.wake(2.6) is not None
     work = session.work(3.2)
     assert session.camera == Camera(position=end.position, look_at=end.look_at, up=(0, -1, 0), fov=60)
-    assert session.replies == [(1, Done(id="there", command="fly_to"))]
+    assert session.replies == [(1, CommandDone(id="there", command="fly_to"))]
     assert work is not None
     assert work.sharp
     assert work.begun == 3.2
@@ -161,9 +161,9 @@ def test_another_camera_takes_over_from_a_flight() -> None:
     assert session.camera.position == (3.0, 0.0, -5.0)
     (to_first, superseded), (to_second, done) = session.replies
     assert (to_first, to_second) == (1, 2)
-    assert isinstance(superseded, Error)
+    assert isinstance(superseded, CommandError)
     assert (superseded.code, superseded.id) == ("superseded", "f")
-    assert done == Done(id="m", command="move")
+    assert done == CommandDone(id="m", command="move")
     session.work(2.0)
     assert session.camera.position == (3.0, 0.0, -5.0)
 
@@ -172,7 +172,7 @@ def test_a_flight_of_no_time_has_arrived() -> None:
     session = resting()
     session.take(1, FlyTo(position=(9, 0, 0), look_at=(0, 0, 0), duration=0.0, id="f"), 0.0)
     assert session.camera.position == (9.0, 0.0, 0.0)
-    assert session.replies == [(1, Done(id="f", command="fly_to"))]
+    assert session.replies == [(1, CommandDone(id="f", command="fly_to"))]
 
 
 def test_one_frame_for_the_asker_alone() -> None:
@@ -192,7 +192,7 @@ def test_an_asker_has_one_request_at_a_time() -> None:
     session = resting()
     for number in range(3):
         session.take(1, RenderFrame(position=(9, 0, number), look_at=(0, 0, 9), id=str(number)), 0.0)
-    errors = [reply for _, reply in session.replies if isinstance(reply, Error)]
+    errors = [reply for _, reply in session.replies if isinstance(reply, CommandError)]
     assert [(error.id, error.code) for error in errors] == [("0", "superseded"), ("1", "superseded")]
     work = session.work(0.0)
     assert work is not None
@@ -209,7 +209,7 @@ def test_a_request_that_would_hold_up_everybody_is_refused() -> None:
     assert work is not None
     assert work.id == "fine"
     ((viewer, error),) = session.replies
-    assert isinstance(error, Error)
+    assert isinstance(error, CommandError)
     assert (viewer, error.id, error.code) == (1, "huge", "render_failed")
     assert "about 84 s" in error.message
 
@@ -229,8 +229,8 @@ def test_askers_and_the_others_take_turns() -> None:
 
 def test_another_output_or_size_at_rest_is_sharp_at_once() -> None:
     session = resting()
-    session.take(1, Set(output="depth", size=(320, 240), id="s"), 0.0)
-    assert session.replies == [(1, Done(id="s", command="set"))]
+    session.take(1, SetOutput(output="depth", size=(320, 240), id="s"), 0.0)
+    assert session.replies == [(1, CommandDone(id="s", command="set"))]
     work = session.work(0.0)
     assert work is not None
     assert (work.output, work.size, work.sharp) == ("depth", (320, 240), True)
@@ -254,7 +254,7 @@ def test_what_failed_is_not_tried_again_until_something_changes() -> None:
 
 def test_an_output_that_fails_gives_way_to_colours() -> None:
     session = resting()
-    session.take(1, Set(output="depth"), 0.0)
+    session.take(1, SetOutput(output="depth"), 0.0)
     work = session.work(0.0)
     assert work is not None
     session.finished(work, None)

@@ -15,7 +15,7 @@ from PIL import Image
 from lumigraph.client import Client, Project
 from lumigraph.formats import spz
 from lumigraph.wire import resources as wire
-from lumigraph.wire.previews import RunSummary, ShownCapture, ShownEvaluation, ShownRun, Usage
+from lumigraph.wire.previews import CapturePreview, DiskUsage, EvaluationPreview, RunPreview, RunSummary
 from tests.server.studio_process import Studio
 from tests.studio.conftest import make_capture
 
@@ -65,7 +65,7 @@ def picture(answer: httpx.Response) -> Image.Image:
 
 def test_a_capture_can_be_seen(http: httpx.Client, trained: tuple[Project, str]) -> None:
     project, _ = trained
-    shown = ShownCapture.model_validate(http.get(at(project, "/capture")).raise_for_status().json())
+    shown = CapturePreview.model_validate(http.get(at(project, "/capture")).raise_for_status().json())
     assert len(shown.images) == 9
     assert shown.job is None
     for image in shown.images:
@@ -78,7 +78,7 @@ def test_a_capture_can_be_seen(http: httpx.Client, trained: tuple[Project, str])
 
 def test_a_run_can_be_seen(http: httpx.Client, trained: tuple[Project, str], tmp_path: Path) -> None:
     project, run = trained
-    shown = ShownRun.model_validate(http.get(at(project, f"/runs/{run}/shown")).raise_for_status().json())
+    shown = RunPreview.model_validate(http.get(at(project, f"/runs/{run}/shown")).raise_for_status().json())
     assert shown.finished
     (name,) = shown.parts
     scene = http.get(at(project, f"/runs/{run}/shown/{name}"))
@@ -100,7 +100,7 @@ def test_a_run_can_be_seen(http: httpx.Client, trained: tuple[Project, str], tmp
 
 def test_an_evaluation_can_be_seen(http: httpx.Client, trained: tuple[Project, str]) -> None:
     project, run = trained
-    shown = ShownEvaluation.model_validate(
+    shown = EvaluationPreview.model_validate(
         http.get(at(project, f"/runs/{run}/shown/evaluation")).raise_for_status().json()
     )
     assert len(shown.views) == shown.total == 2
@@ -126,7 +126,7 @@ def test_the_list_of_runs(http: httpx.Client, trained: tuple[Project, str]) -> N
 
 def test_a_project_says_what_it_holds(studio: Studio, http: httpx.Client, trained: tuple[Project, str]) -> None:
     project, _ = trained
-    said = Usage.model_validate(http.get(at(project, "/usage")).raise_for_status().json())
+    said = DiskUsage.model_validate(http.get(at(project, "/usage")).raise_for_status().json())
     files = http.get(at(project, "/files")).json()
     assert said.files == len(files)
     assert said.photos == sum(file["name"].endswith((".png", ".jpg")) for file in files)

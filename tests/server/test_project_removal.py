@@ -12,7 +12,7 @@ from lumigraph.jobs.database import Database
 from lumigraph.jobs.migrate import migrate
 from lumigraph.jobs.store import ConflictError, JobSpec, NotFoundError, Store
 from lumigraph.server.files import project_removal
-from lumigraph.wire.resources import CheckJob
+from lumigraph.wire.resources import NoopJob
 
 
 class Died(BaseException):
@@ -38,7 +38,7 @@ def store(folder: DataFolder) -> Iterator[Store]:
 def binned(folder: DataFolder, store: Store) -> tuple[str, str]:
     """(project, job) with a file each."""
     project = store.create_project("p").id
-    [job] = store.submit(project, [JobSpec(CheckJob())])
+    [job] = store.submit(project, [JobSpec(NoopJob())])
     for own in (folder.project(project) / "files", folder.job(job.id)):
         own.mkdir(parents=True)
         (own / "file").write_text("something")
@@ -89,7 +89,7 @@ def test_what_runs_or_is_not_in_the_bin_stays(folder: DataFolder, store: Store, 
     store.update_project(binned[0], deleted=False)
     with pytest.raises(ConflictError, match="only a project in the bin"):
         project_removal.purge(folder, store, binned[0])
-    store.submit(binned[0], [JobSpec(CheckJob())])
+    store.submit(binned[0], [JobSpec(NoopJob())])
     assert store.lease(1, 0, 1) is not None
     store.update_project(binned[0], deleted=True)
     with pytest.raises(ConflictError, match="still being stopped"):

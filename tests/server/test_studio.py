@@ -29,7 +29,7 @@ from lumigraph.cli.main import main
 from lumigraph.client import AsyncClient, Client, ClientError, JobError
 from lumigraph.studio import config_schema, registry
 from lumigraph.wire import resources as wire
-from lumigraph.wire.events import Made, Progress
+from lumigraph.wire.events import ArtifactWritten, Progress
 from tests.server.studio_process import ROOT, Studio, resident_megabytes
 from tests.studio.conftest import make_capture
 
@@ -115,7 +115,7 @@ def test_a_job_from_asked_to_downloaded(client: Client, tmp_path: Path) -> None:
     project = client.projects.create("made up")
     events = list(project.sample(views=3, size=(32, 32)).follow())
     assert any(isinstance(event, Progress) for event in events)
-    assert any(isinstance(event, Made) for event in events)
+    assert any(isinstance(event, ArtifactWritten) for event in events)
     names = [file["name"] for file in client._ask("GET", f"/api/v1/projects/{project.id}/files").json()]
     assert "transforms.json" in names
     assert len(names) >= 4
@@ -197,7 +197,7 @@ def test_the_socket_tells_everything_once_then_what_changes(studio: Studio, clie
     with websockets.sync.client.connect(url, additional_headers=headers, max_size=None) as socket:
         first = wire.Snapshot.model_validate_json(socket.recv())
         assert project.id in {one.id for one in first.projects}
-        job = project.ask(wire.CheckJob(steps=20, pause=0.02))
+        job = project.ask(wire.NoopJob(steps=20, pause=0.02))
         seen: list[wire.Job] = []
         while not seen or seen[-1].state != "succeeded":
             change = wire.Change.model_validate_json(socket.recv(timeout=120))
@@ -212,7 +212,7 @@ def test_the_socket_tells_everything_once_then_what_changes(studio: Studio, clie
 
 def test_cancel_pause_and_resume_over_http(client: Client) -> None:
     project = client.projects.create("hands on")
-    job = project.ask(wire.CheckJob(steps=400, pause=0.01))
+    job = project.ask(wire.NoopJob(steps=400, pause=0.01))
     while not job.refresh().done:
         time.sleep(0.02)
     job.pause()
@@ -232,17 +232,17 @@ def test_cancel_pause_and_resume_over_http(client: Client) -> None:
 
 def test_the_bin(studio: Studio, client: Client, tmp_path: Path) -> None:
     project = client.projects.create("to be deleted")
-    job = project.ask(wire.CheckJob(steps=10_000, pause=0.01))
+    job = project.ask(wire.NoopJob(steps=10_000, pause=0.01))
     project.delete()
     with pytest.raises(JobError):
         job.wait()
     assert project.id not in {one.id for one in client.projects.list()}
     with pytest.raises(ClientError, match="in the bin"):
-        project.ask(wire.CheckJob())
+        project.ask(wire.NoopJob())
     with pytest.raises(ClientError, match="only a project in the bin"):
         client.projects.create("kept").purge()
     project.restore()
-    again = project.ask(wire.CheckJob()).wait()
+    again = project.ask(wire.NoopJob()).wait()
     photo = tmp_path / "notes.txt"
     photo.write_text("of somebody")
     project.upload(photo)
@@ -346,7 +346,7 @@ def test_the_same_by_async(studio: Studio) -> None:
     async def story() -> list[str]:
         async with AsyncClient(studio.url, studio.token) as client:
             project = await client.projects.create("async")
-            job = await project.ask(wire.CheckJob(steps=5))
+            job = await project.ask(wire.NoopJob(steps=5))
             kinds = [event.kind async for event in job.follow()]
             return [job.state.state, *kinds]
 
@@ -384,7 +384,7 @@ def test_a_full_disk_is_said_and_passes(tmp_path: Path) -> None:
         studio = Studio(small / "data")
         with studio.client(patience=5) as client:
             project = client.projects.create("p")
-            job = project.ask(wire.CheckJob(steps=200, pause=0.02, save_every=5))
+            job = project.ask(wire.NoopJob(steps=200, pause=0.02, save_every=5))
             while not job.refresh().done:
                 time.sleep(0.02)
             ballast = small / "ballast"

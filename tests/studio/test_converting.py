@@ -18,7 +18,7 @@ from lumigraph.formats.gltf import gltf_format as gltf
 from lumigraph.scene.assets import Points
 from lumigraph.scene.errors import FormatError
 from lumigraph.studio import inspecting, progress, registry
-from lumigraph.wire.events import Event, ExportReport, Made, Note, Progress
+from lumigraph.wire.events import ArtifactWritten, Event, ExportReport, Note, Progress
 from tests.formats.sample_meshes import make_mesh
 from tests.formats.test_ply import make_points, make_splats
 from tests.studio.test_exporting import convert
@@ -74,7 +74,11 @@ def without_progress(events: list[Event]) -> list[Event]:
 
 def test_what_takes_long_says_how_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ply.write(make_splats(3 * BATCH_ROWS, 0), tmp_path / "a.ply")
-    assert [type(event) for event in convert(tmp_path / "a.ply", tmp_path / "a.spz")[0]] == [Note, ExportReport, Made]
+    assert [type(event) for event in convert(tmp_path / "a.ply", tmp_path / "a.spz")[0]] == [
+        Note,
+        ExportReport,
+        ArtifactWritten,
+    ]
     monkeypatch.setattr(progress, "EVERY", 0.0)
     events, _ = convert(tmp_path / "a.ply", tmp_path / "a.las")
     said = [event for event in events if isinstance(event, Progress)]

@@ -23,8 +23,8 @@ from lumigraph.scene.errors import FormatError, RunError
 from lumigraph.scene.images import Image
 from lumigraph.scene.poses import look_at
 from lumigraph.studio import converting, exporting, inspecting, orientation, registry
-from lumigraph.wire.events import Event, ExportReport, Made, Note
-from lumigraph.wire.requests import ConvertRequest, ExportRequest, Placing, ScaleRequest
+from lumigraph.wire.events import ArtifactWritten, Event, ExportReport, Note
+from lumigraph.wire.requests import ConvertRequest, ExportRequest, OrientationOptions, ScaleRequest
 from tests.formats.test_ply import make_splats
 
 UP = torch.nn.functional.normalize(torch.tensor([0.3, -0.8, 0.5], dtype=torch.float64), dim=0)
@@ -220,7 +220,7 @@ def test_without_a_known_scale_that_is_said(snowman: Path, tmp_path: Path) -> No
     events, report = done(exporting.export(ExportRequest(run=snowman, out=tmp_path / "a.glb", kind="splats")))
     assert report.metres_per_unit is None
     assert any(isinstance(event, Note) and "lumigraph scale" in event.text for event in events)
-    assert isinstance(events[-1], Made)
+    assert isinstance(events[-1], ArtifactWritten)
 
 
 def test_a_file_that_comes_back_different_is_taken_away(
@@ -258,7 +258,7 @@ def test_turning_is_the_smallest_rotation(up: str) -> None:
 def test_an_unknown_origin_needs_no_scene() -> None:
     nothing = make_splats(3, 0).select(torch.zeros(3, dtype=torch.bool))
     world = orientation.World(UP)
-    placed = orientation.placement(nothing, world, registry.format_for(Path("a.glb")), None, Placing())
+    placed = orientation.placement(nothing, world, registry.format_for(Path("a.glb")), None, OrientationOptions())
     assert placed.file_from_capture.translation.abs().max() == 0
 
 
@@ -325,7 +325,7 @@ def test_a_ply_is_what_it_declares(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dataset", ["colmap", "transforms"])
 def test_a_capture_for_other_trainers(capture: Path, tmp_path: Path, dataset: str) -> None:
     events, report = done(converting.convert(ConvertRequest(source=capture, out=tmp_path / "out", dataset=dataset)))  # type: ignore[arg-type]
-    assert report is None and isinstance(events[-1], Made)
+    assert report is None and isinstance(events[-1], ArtifactWritten)
     before, after = (registry.capture_reader(path).read(path) for path in (capture, tmp_path / "out"))
     assert len(after) == len(before)
     torch.testing.assert_close(after.cameras.world_from_cam, before.cameras.world_from_cam, atol=1e-5, rtol=1e-5)

@@ -26,9 +26,9 @@ from lumigraph.studio import job_runner, previews
 from lumigraph.studio.job_runner import Place
 from lumigraph.studio.run import Run
 from lumigraph.studio.training import load_field
-from lumigraph.wire import resources as ask
-from lumigraph.wire.events import Event, Note, Snapshot
-from lumigraph.wire.previews import ShownCapture, ShownEvaluation, ShownRun
+from lumigraph.wire import resources
+from lumigraph.wire.events import CheckpointWritten, Event, Note
+from lumigraph.wire.previews import CapturePreview, EvaluationPreview, RunPreview
 from tests.studio.conftest import PHOTOS, SIZE
 from tests.studio.tiny import TinyField
 
@@ -40,7 +40,7 @@ def place_of(folder: Path, job: str = "a" * 16) -> Place:
     return place
 
 
-def done(asked: ask.Asked, place: Place) -> tuple[list[Event], Any]:
+def done(asked: resources.JobRequest, place: Place) -> tuple[list[Event], Any]:
     verb, events = job_runner.verb_of(asked, place), []
     while True:
         try:
@@ -62,16 +62,16 @@ def posed(tmp_path: Path, capture: Path) -> Place:
 
 
 def test_a_training_is_shown_as_it_grows(posed: Place) -> None:
-    asked = ask.TrainJob(seconds=6, settings={"cap": 2000})
+    asked = resources.TrainJob(seconds=6, settings={"cap": 2000})
     verb = job_runner.verb_of(asked, posed)
     shown = posed.project / "runs" / posed.id / "shown"
     steps = []
     for event in verb:
-        if isinstance(event, Snapshot):
+        if isinstance(event, CheckpointWritten):
             steps.append((event.step, json.loads((shown / "index.json").read_bytes())["step"]))
     assert len(steps) >= 2
     assert steps[0][0] == steps[0][1], "the first snapshot is told of when it can be seen"
-    index = ShownRun.model_validate_json((shown / "index.json").read_bytes())
+    index = RunPreview.model_validate_json((shown / "index.json").read_bytes())
     card = Run(shown.parent).field_card()
     assert card is not None
     assert (index.step, index.finished, index.method) == (card.step, True, card.method)
@@ -79,7 +79,7 @@ def test_a_training_is_shown_as_it_grows(posed: Place) -> None:
     assert len(spz.read(shown / scene)) == index.count
     assert index.bytes == (shown / scene).stat().st_size
     assert [view.name for view in index.views] == ["000.png", "008.png"]
-    judged = {view["name"]: view["psnr"] for view in done(ask.EvaluateJob(), posed)[1]["per_view"]}
+    judged = {view["name"]: view["psnr"] for view in done(resources.EvaluateJob(), posed)[1]["per_view"]}
     for view in index.views:  # photos this small are shown in full size
         assert view.psnr == pytest.approx(judged[view.name], abs=0.01)
         for name in (view.photo, view.render):
@@ -92,9 +92,9 @@ def test_a_training_is_shown_as_it_grows(posed: Place) -> None:
 def test_a_large_scene_comes_in_parts(posed: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, count in (("LARGE", 50), ("FIRST", 20), ("PART", 100)):
         monkeypatch.setattr(previews, name, count)
-    done(ask.TrainJob(steps=2), posed)
+    done(resources.TrainJob(steps=2), posed)
     folder = posed.project / "runs" / posed.id / "shown"
-    index = ShownRun.model_validate_json((folder / "index.json").read_bytes())
+    index = RunPreview.model_validate_json((folder / "index.json").read_bytes())
     parts = [spz.read(folder / name) for name in index.parts]
     sizes = [len(part) for part in parts]
     assert sizes[0] == 20 and set(sizes[1:-1]) == {100} and 0 < sizes[-1] <= 100
@@ -117,12 +117,12 @@ def test_a_large_scene_comes_in_parts(posed: Place, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_capture_is_shown_before_the_training(posed: Place) -> None:
-    verb = job_runner.verb_of(ask.TrainJob(steps=5), posed)
-    while not isinstance(next(verb), Snapshot):
+    verb = job_runner.verb_of(resources.TrainJob(steps=5), posed)
+    while not isinstance(next(verb), CheckpointWritten):
         pass
     verb.close()
     folder = posed.project / "shown"
-    shown = ShownCapture.model_validate_json((folder / "capture.json").read_bytes())
+    shown = CapturePreview.model_validate_json((folder / "capture.json").read_bytes())
     assert (shown.job, shown.rejected, shown.points) == (None, [], None)
     assert [image.name for image in shown.images] == [f"{i:03d}.png" for i in range(PHOTOS)]
     assert [image.held_out for image in shown.images] == [i % 8 == 0 for i in range(PHOTOS)]
@@ -132,11 +132,11 @@ def test_the_capture_is_shown_before_the_training(posed: Place) -> None:
         with Image.open(folder / image.thumb) as picture:
             assert picture.size == SIZE
     stamp = (folder / "capture.json").stat().st_mtime_ns
-    done(ask.TrainJob(steps=5), posed)
+    done(resources.TrainJob(steps=5), posed)
     assert (folder / "capture.json").stat().st_mtime_ns == stamp, "it is not made again"
     time.sleep(0.01)
     (posed.project / "files" / "transforms.json").touch()
-    done(ask.TrainJob(steps=5), posed)
+    done(resources.TrainJob(steps=5), posed)
     assert (folder / "capture.json").stat().st_mtime_ns > stamp, "other poses are shown"
 
 
@@ -146,7 +146,7 @@ def test_thumbnails_points_and_cameras_belong_together(tmp_path: Path) -> None:
         pass
     for _ in previews.show_capture(source, tmp_path / "shown", "b" * 16):
         pass
-    shown = ShownCapture.model_validate_json((tmp_path / "shown" / "capture.json").read_bytes())
+    shown = CapturePreview.model_validate_json((tmp_path / "shown" / "capture.json").read_bytes())
     assert shown.job == "b" * 16
     with Image.open(tmp_path / "shown" / shown.images[0].thumb) as picture:
         assert picture.size == (320, 240)
@@ -161,14 +161,14 @@ def test_photos_that_found_no_place_are_named(tmp_path: Path, capture: Path) -> 
     (source / "pose.json").write_text(json.dumps({"not_registered": ["blurred.jpg"]}))
     for _ in previews.show_capture(source, tmp_path / "shown"):
         pass
-    shown = ShownCapture.model_validate_json((tmp_path / "shown" / "capture.json").read_bytes())
+    shown = CapturePreview.model_validate_json((tmp_path / "shown" / "capture.json").read_bytes())
     assert [(one.name, one.reason) for one in shown.rejected] == [("blurred.jpg", previews.NOT_JOINED)]
 
 
 def test_the_first_camera_sees_the_scene(posed: Place) -> None:
-    done(ask.TrainJob(steps=150, settings={"cap": 500}), posed)
+    done(resources.TrainJob(steps=150, settings={"cap": 500}), posed)
     run = Run(posed.project / "runs" / posed.id)
-    start = ShownRun.model_validate_json((run.path / "shown" / "index.json").read_bytes()).start
+    start = RunPreview.model_validate_json((run.path / "shown" / "index.json").read_bytes()).start
     cameras, held_out = run.cameras()
     off = (cameras.positions[held_out] - torch.tensor(start.position)).norm(dim=1)
     chosen = cameras[held_out][int(off.argmin())]
@@ -180,10 +180,10 @@ def test_the_first_camera_sees_the_scene(posed: Place) -> None:
 
 
 def test_an_evaluation_is_shown_worst_first(posed: Place) -> None:
-    done(ask.TrainJob(steps=100, settings={"cap": 500}), posed)
-    _, evaluation = done(ask.EvaluateJob(), posed)
+    done(resources.TrainJob(steps=100, settings={"cap": 500}), posed)
+    _, evaluation = done(resources.EvaluateJob(), posed)
     shown_in = posed.project / "runs" / posed.id / "shown"
-    shown = ShownEvaluation.model_validate_json((shown_in / "evaluation.json").read_bytes())
+    shown = EvaluationPreview.model_validate_json((shown_in / "evaluation.json").read_bytes())
     assert (shown.psnr, shown.ssim, shown.total) == (evaluation["psnr"], evaluation["ssim"], 2)
     values = [view.psnr for view in shown.views]
     assert values == sorted(values, key=lambda value: value or 0)
@@ -195,28 +195,28 @@ def test_an_evaluation_is_shown_worst_first(posed: Place) -> None:
 
 def test_a_method_without_gaussians_is_shown_by_its_renders(posed: Place, tiny: None) -> None:
     del tiny
-    done(ask.TrainJob(method="ngp", steps=20), posed)
-    index = ShownRun.model_validate_json((posed.project / "runs" / posed.id / "shown" / "index.json").read_bytes())
+    done(resources.TrainJob(method="ngp", steps=20), posed)
+    index = RunPreview.model_validate_json((posed.project / "runs" / posed.id / "shown" / "index.json").read_bytes())
     assert (index.parts, index.count, index.bytes) == ([], None, None)
     assert len(index.views) >= 1
 
 
 def test_what_cannot_be_shown_costs_no_job(posed: Place) -> None:
     (posed.project / "shown").write_text("in the way")
-    events, result = done(ask.TrainJob(steps=20, settings={"cap": 500}), posed)
+    events, result = done(resources.TrainJob(steps=20, settings={"cap": 500}), posed)
     assert result["steps"] == 20
     assert [text for text in warnings(events) if "for the browser" in text]
     shown = posed.project / "runs" / posed.id / "shown"
     shutil.rmtree(shown)
     shown.write_text("in the way")
-    events, result = done(ask.EvaluateJob(), posed)
+    events, result = done(resources.EvaluateJob(), posed)
     assert result["views"] == 2
     assert len([text for text in warnings(events) if "for the browser" in text]) == 1
 
 
 def test_a_stopped_training_shows_how_far_it_came(posed: Place, tiny: None) -> None:
     del tiny
-    verb = job_runner.verb_of(ask.TrainJob(method="tiny", seconds=60, settings={"pause": 0.01}), posed)
+    verb = job_runner.verb_of(resources.TrainJob(method="tiny", seconds=60, settings={"pause": 0.01}), posed)
     for _ in range(30):
         next(verb)
     verb.close()

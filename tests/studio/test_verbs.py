@@ -19,7 +19,7 @@ from lumigraph.scene.errors import CaptureError, FormatError, LumigraphError, Ru
 from lumigraph.scene.images import write_png
 from lumigraph.studio import rendering, training, verbs
 from lumigraph.studio.run import Run, read_events
-from lumigraph.wire.events import Event, Made, Metrics, Note, Progress, Snapshot
+from lumigraph.wire.events import ArtifactWritten, CheckpointWritten, Event, Metrics, Note, Progress
 from lumigraph.wire.requests import EvaluateRequest, ExportRequest, RenderRequest, ScanRequest, TrainRequest
 from tests.studio.conftest import PHOTOS, SIZE, make_capture
 from tests.studio.tiny import TinyField
@@ -269,7 +269,7 @@ def test_evaluation_is_written_returned_and_reported(run: Path) -> None:
     worst = min(evaluation["per_view"], key=lambda view: view["psnr"])["name"]
     assert report.count("<figure><img") == 6
     assert report.index(f"<h3>{worst}") == report.index("<h3>")
-    made = [event.path for event in events if isinstance(event, Made)]
+    made = [event.path for event in events if isinstance(event, ArtifactWritten)]
     assert made == [str(run / "evaluation.json"), str(run / "report.html")]
 
 
@@ -445,7 +445,7 @@ def test_scan_of_a_posed_capture_makes_everything_once(tmp_path: Path, capture: 
     assert evaluation["views"] == 2
     for name in ("evaluation.json", "report.html", "turntable.mp4", "scene.ply", "field.safetensors"):
         assert (out / name).stat().st_size > 0, name
-    assert any(isinstance(event, Snapshot | Made) for event in events)
+    assert any(isinstance(event, CheckpointWritten | ArtifactWritten) for event in events)
     times = {file.name: file.stat().st_mtime_ns for file in out.iterdir() if file.is_file()}
     _, again = done(verbs.scan(request))
     assert again == evaluation

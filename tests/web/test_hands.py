@@ -88,8 +88,8 @@ def test_the_keyboard_is_enough(studio: Studio, chromium: Path, tmp_path: Path) 
     project = told[0]["project"]
     moved = next(one for one in told if one["step"] == "moved")
     jobs = studio.client().projects.get(project).jobs()
-    assert {job.state.asked.verb for job in jobs} == {"train", "render"}
-    run = next(job.id for job in jobs if job.state.asked.verb == "train")
+    assert {job.state.request.verb for job in jobs} == {"train", "render"}
+    run = next(job.id for job in jobs if job.state.request.verb == "train")
     shown = json.loads((studio.data / "projects" / project / "runs" / run / "shown" / "index.json").read_text())
     check_moves(*(np.array(view) for view in moved["views"]), up=np.array(shown["up"]))
     check_pictures(moved["pictures"], moved["kept"])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lumigraph.wire.events import Event, Made, Metrics, Note, Progress, Snapshot, from_line, to_line
+from lumigraph.wire.events import ArtifactWritten, CheckpointWritten, Event, Metrics, Note, Progress, from_line, to_line
 
 count = st.floats(0, 1e12)
 events = st.one_of(
@@ -26,9 +26,9 @@ events = st.one_of(
         seconds=count,
         values=st.dictionaries(st.text(), st.floats(allow_nan=False)),
     ),
-    st.builds(Snapshot, step=st.integers(0, 2**53), path=st.text()),
+    st.builds(CheckpointWritten, step=st.integers(0, 2**53), path=st.text()),
     st.builds(Note, text=st.text(), level=st.sampled_from(["info", "warning"])),
-    st.builds(Made, path=st.text(), what=st.text(), sha256=st.none() | st.just("0f" * 32)),
+    st.builds(ArtifactWritten, path=st.text(), what=st.text(), sha256=st.none() | st.just("0f" * 32)),
 )
 
 

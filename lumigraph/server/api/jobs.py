@@ -18,15 +18,15 @@ from lumigraph.server.state import ServerState
 from lumigraph.wire.events import Event, from_line
 from lumigraph.wire.resources import (
     Artifact,
-    Asked,
     CompareJob,
     EvaluateJob,
     ExportJob,
     Job,
+    JobRequest,
+    JobState,
     PoseJob,
     RenderJob,
     SampleJob,
-    State,
     TrainJob,
 )
 
@@ -74,7 +74,7 @@ class Prioritised(BaseModel):
 @router.post("/projects/{project}/jobs", status_code=202, responses={**documented(404, 409, 503, 507), 202: ACCEPTED})
 def ask(
     project: ProjectId,
-    asked: Annotated[Asked, Body(openapi_examples=EXAMPLES)],
+    asked: Annotated[JobRequest, Body(openapi_examples=EXAMPLES)],
     service: Known,
     response: Response,
     key: Key = None,
@@ -94,7 +94,7 @@ def scan(project: ProjectId, scan: Scan, service: Known, key: Key = None, priori
     """All of it, as jobs that wait for each other."""
     chain: list[JobSpec] = []
 
-    def then(asked: Asked) -> str:
+    def then(asked: JobRequest) -> str:
         needs = (chain[-1].id,) if chain else ()
         named = None if key is None else f"{key}:{asked.verb}"
         chain.append(order_of(service, project, asked, key=named, priority=priority, needs=needs))
@@ -119,7 +119,7 @@ def of_project(project: ProjectId, service: Known, limit: Annotated[int, Query(g
 @router.get("/jobs", responses=documented())
 def all_jobs(
     service: Known,
-    state: Annotated[list[State] | None, Query(max_length=5)] = None,
+    state: Annotated[list[JobState] | None, Query(max_length=5)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[Job]:
     """The jobs of all projects, newest first."""
@@ -246,7 +246,7 @@ def evaluation(project: ProjectId, run: Annotated[str, Path(pattern=ID)], servic
 def order_of(
     service: ServerState,
     project: str,
-    asked: Asked,
+    asked: JobRequest,
     *,
     key: str | None = None,
     priority: int = 0,

@@ -19,7 +19,7 @@ from lumigraph.server.files import filenames, project_files, safe_open
 from lumigraph.server.files.downloads import send_file
 from lumigraph.server.problems import Problem, documented
 from lumigraph.server.state import ServerState
-from lumigraph.wire.previews import RunSummary, ShownCapture, ShownEvaluation, ShownRun, Usage
+from lumigraph.wire.previews import CapturePreview, DiskUsage, EvaluationPreview, RunPreview, RunSummary
 
 SHOWN, RUNS = "shown", "runs"
 RunId = Annotated[str, Path(pattern=ID, description="id of a run, which is that of the job that began it")]
@@ -50,11 +50,13 @@ router = APIRouter(tags=["shown"])
 
 
 @router.get("/projects/{project}/usage", responses=documented(404, 409))
-def usage(project: ProjectId, service: Known) -> Usage:
+def usage(project: ProjectId, service: Known) -> DiskUsage:
     """How much a project holds. Files that lie in it under two names count once."""
     folder = _folder(service, project)
     uploaded = [name.rpartition(".")[2].lower() for name, _ in _uploaded(folder)]
-    return Usage(files=len(uploaded), photos=sum(kind in filenames.IMAGES for kind in uploaded), bytes=_bytes(folder))
+    return DiskUsage(
+        files=len(uploaded), photos=sum(kind in filenames.IMAGES for kind in uploaded), bytes=_bytes(folder)
+    )
 
 
 @router.get("/projects/{project}/cover", response_class=Response, responses={**documented(404, 409, 416), **PICTURE})
@@ -71,9 +73,9 @@ def cover(project: ProjectId, service: Known, request: Request) -> Response:
 
 
 @router.get("/projects/{project}/capture", responses=documented(404, 409))
-def capture(project: ProjectId, service: Known) -> ShownCapture | None:
+def capture(project: ProjectId, service: Known) -> CapturePreview | None:
     """Where the photos were taken, and what they look like. Null until poses are known and shown."""
-    return _read(ShownCapture, _folder(service, project), SHOWN, "capture.json")
+    return _read(CapturePreview, _folder(service, project), SHOWN, "capture.json")
 
 
 @router.get(
@@ -91,15 +93,15 @@ def runs(project: ProjectId, service: Known) -> list[RunSummary]:
 
 
 @router.get("/projects/{project}/runs/{run}/shown", responses=documented(404, 409))
-def run_shown(project: ProjectId, run: RunId, service: Known) -> ShownRun | None:
+def run_shown(project: ProjectId, run: RunId, service: Known) -> RunPreview | None:
     """A run as last saved. Null before its first snapshot."""
-    return _read(ShownRun, _folder(service, project), RUNS, run, SHOWN, "index.json")
+    return _read(RunPreview, _folder(service, project), RUNS, run, SHOWN, "index.json")
 
 
 @router.get("/projects/{project}/runs/{run}/shown/evaluation", responses=documented(404, 409))
-def evaluation_shown(project: ProjectId, run: RunId, service: Known) -> ShownEvaluation | None:
+def evaluation_shown(project: ProjectId, run: RunId, service: Known) -> EvaluationPreview | None:
     """How good a run is on views that it never saw, with their pictures. Null before its evaluation."""
-    return _read(ShownEvaluation, _folder(service, project), RUNS, run, SHOWN, "evaluation.json")
+    return _read(EvaluationPreview, _folder(service, project), RUNS, run, SHOWN, "evaluation.json")
 
 
 @router.get(
@@ -134,7 +136,7 @@ def _covers(folder: FilePath, service: ServerState, project: str) -> Iterator[tu
     for summary, shown in _runs(folder, service, project):
         if shown is not None and shown.views:
             yield folder / RUNS / summary.id / SHOWN, shown.views[0].render
-    posed = _read(ShownCapture, folder, SHOWN, "capture.json")
+    posed = _read(CapturePreview, folder, SHOWN, "capture.json")
     if posed is not None and posed.images:
         yield folder / SHOWN, posed.images[0].thumb
     photos = (name for name, _ in _uploaded(folder) if name.rpartition(".")[2].lower() in PICTURES)
@@ -143,7 +145,7 @@ def _covers(folder: FilePath, service: ServerState, project: str) -> Iterator[tu
         yield folder / project_files.FILES, first
 
 
-def _runs(folder: FilePath, service: ServerState, project: str) -> list[tuple[RunSummary, ShownRun | None]]:
+def _runs(folder: FilePath, service: ServerState, project: str) -> list[tuple[RunSummary, RunPreview | None]]:
     """The runs of a project, newest first; those that cannot be read are passed over."""
     created = {job.id: job.created for job in service.store.jobs(project, limit=MOST_JOBS)}
     listed = []
@@ -153,7 +155,7 @@ def _runs(folder: FilePath, service: ServerState, project: str) -> list[tuple[Ru
             continue
         try:
             since = created.get(run.name) or (run / "config.json").stat().st_mtime
-            shown = _read(ShownRun, folder, RUNS, run.name, SHOWN, "index.json")
+            shown = _read(RunPreview, folder, RUNS, run.name, SHOWN, "index.json")
         except FileNotFoundError:
             continue
         except Problem:
@@ -167,7 +169,7 @@ def _runs(folder: FilePath, service: ServerState, project: str) -> list[tuple[Ru
 
 
 def _summary(
-    run: str, config: dict[str, Any], judged: dict[str, Any], shown: ShownRun | None, created: float
+    run: str, config: dict[str, Any], judged: dict[str, Any], shown: RunPreview | None, created: float
 ) -> RunSummary:
     if shown is not None and (judged.get("steps") or 0) < shown.step:  # it has been trained further since
         judged = {}

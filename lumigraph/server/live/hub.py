@@ -21,17 +21,28 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from lumigraph.wire.live import (
-    CLOSED_BUSY,
-    CLOSED_ENDED,
-    CLOSED_SLOW,
-    UNACKNOWLEDGED,
+    CLOSE_CODE_BUSY,
+    CLOSE_CODE_ENDED,
+    CLOSE_CODE_SLOW,
+    MAX_UNACKNOWLEDGED_FRAMES,
     Ack,
     Command,
-    Error,
+    CommandError,
     ErrorCode,
     read_command,
 )
-from lumigraph.wire.pipe import DESCRIPTOR, LENGTH, Down, Joined, Left, Ready, Said, down, length_of, read_up
+from lumigraph.wire.pipe import (
+    LENGTH_PREFIX_BYTES,
+    LIVE_FD_VARIABLE,
+    FrameCredit,
+    RendererMessage,
+    ViewerCommand,
+    ViewerJoined,
+    ViewerLeft,
+    decode_viewer_message,
+    encode_renderer_message,
+    parse_length,
+)
 
 MOST = 2  # processes that render
 LINGER = 30.0  # seconds that one stays after its last viewer left, with its camera
@@ -68,14 +79,14 @@ class LiveSessions:
         try:
             session = self._session(run_path)
         except _BusyError as error:
-            await _refuse(websocket, "busy", str(error), CLOSED_BUSY)
+            await _refuse(websocket, "busy", str(error), CLOSE_CODE_BUSY)
             return
         try:
             await session.start()
         except OSError as error:
             log.error("live view of %s: %s", run_path, error)
             self._forget(session)
-            await _refuse(websocket, "ended", "the process that renders could not be started", CLOSED_ENDED)
+            await _refuse(websocket, "ended", "the process that renders could not be started", CLOSE_CODE_ENDED)
             return
         viewer = session.join(websocket)
         try:
@@ -164,7 +175,7 @@ class _Session:
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # Ctrl-C is for the server, which then closes the socket
-                env={**os.environ, DESCRIPTOR: str(theirs.fileno())},
+                env={**os.environ, LIVE_FD_VARIABLE: str(theirs.fileno())},
             )
         except BaseException:
             ours.close()
@@ -178,7 +189,9 @@ class _Session:
         """Hand on what the renderer says until its socket closes; then it has ended for everybody."""
         try:
             while True:
-                envelope, body = read_up(await reader.readexactly(length_of(await reader.readexactly(LENGTH))))
+                envelope, body = decode_viewer_message(
+                    await reader.readexactly(parse_length(await reader.readexactly(LENGTH_PREFIX_BYTES)))
+                )
                 one = None if envelope.viewer is None else self.viewers.get(envelope.viewer)
                 if envelope.frame is not None:
                     self.newest, self.asking = (envelope.frame, body), True
@@ -202,26 +215,26 @@ class _Session:
 
     def _dismiss(self, viewer: _Viewer) -> None:
         text = "the process that renders this scene has ended; opening the view again starts another"
-        viewer.end(Error(code="ended", message=text), (CLOSED_ENDED, "the renderer has ended"))
+        viewer.end(CommandError(code="ended", message=text), (CLOSE_CODE_ENDED, "the renderer has ended"))
 
-    async def tell(self, message: Down) -> None:
+    async def tell(self, message: RendererMessage) -> None:
         """Say something to the renderer; waits while it does not read, which holds up whoever says too much."""
         assert self._writer is not None
         with contextlib.suppress(OSError):  # that it ended is noticed where it is read
-            self._writer.write(down(message))
+            self._writer.write(encode_renderer_message(message))
             await self._writer.drain()
 
     def ask(self) -> None:
         """Ask for another frame, once for each that came, when somebody could take it at once."""
         if self.asking and any(viewer.has_room for viewer in self.viewers.values()):
             self.asking = False
-            self._tell_soon(Ready())
+            self._tell_soon(FrameCredit())
 
-    def _tell_soon(self, message: Down) -> None:
+    def _tell_soon(self, message: RendererMessage) -> None:
         """Of the few small messages that are bounded by the number of frames and viewers."""
         assert self._writer is not None
         with contextlib.suppress(OSError):
-            self._writer.write(down(message))
+            self._writer.write(encode_renderer_message(message))
 
     async def end(self) -> None:
         """Close the socket, at which a healthy process ends; end it otherwise."""
@@ -251,7 +264,7 @@ class _Session:
         viewer = self.viewers[self._joined] = _Viewer(self._joined, websocket, self)
         if self.newest is not None:
             viewer.show(*self.newest)
-        self._tell_soon(Joined(viewer=viewer.number))
+        self._tell_soon(ViewerJoined(viewer=viewer.number))
         self.ask()
         if self.ended:  # while this viewer waited for its start
             self._dismiss(viewer)
@@ -259,7 +272,7 @@ class _Session:
 
     def leave(self, viewer: _Viewer) -> None:
         del self.viewers[viewer.number]
-        self._tell_soon(Left(viewer=viewer.number))
+        self._tell_soon(ViewerLeft(viewer=viewer.number))
         self.ask()
         self._leave_later()
 
@@ -290,7 +303,7 @@ class _Viewer:
     @property
     def has_room(self) -> bool:
         """Whether a frame that came now could be sent now."""
-        return self.newest is None and len(self.unacknowledged) < UNACKNOWLEDGED
+        return self.newest is None and len(self.unacknowledged) < MAX_UNACKNOWLEDGED_FRAMES
 
     def show(self, number: int, frame: bytes) -> None:
         self.newest = (number, frame)
@@ -302,7 +315,7 @@ class _Viewer:
             self.room.clear()
         self.changed.set()
 
-    def end(self, error: Error, close: Close) -> None:
+    def end(self, error: CommandError, close: Close) -> None:
         """Say why, and close."""
         self.closing = close
         self.say(error.model_dump_json(exclude_none=True))
@@ -337,7 +350,7 @@ class _Viewer:
                 return
             text = message.get("text")
             command = read_command(message.get("bytes") or b"" if text is None else text)
-            if isinstance(command, Error):
+            if isinstance(command, CommandError):
                 self.say(command.model_dump_json(exclude_none=True))
             elif isinstance(command, Ack):
                 self._acknowledge(command.frame)
@@ -361,19 +374,19 @@ class _Viewer:
                 reply = self.replies.popleft()
                 self.room.set()
                 if not await self._sent(reply):
-                    return CLOSED_SLOW, "messages were not read"
+                    return CLOSE_CODE_SLOW, "messages were not read"
             if self.closing is not None:
                 return self.closing
-            if self.greeted and self.newest is not None and len(self.unacknowledged) < UNACKNOWLEDGED:
+            if self.greeted and self.newest is not None and len(self.unacknowledged) < MAX_UNACKNOWLEDGED_FRAMES:
                 number, frame = self.newest
                 self.newest = None
                 self.unacknowledged.append((number, time.monotonic()))
                 self.session.ask()  # the next is rendered while this one leaves
                 if not await self._sent(frame):
-                    return CLOSED_SLOW, "frames were not read"
+                    return CLOSE_CODE_SLOW, "frames were not read"
                 continue
             if not await self._something_new():
-                return CLOSED_SLOW, "frames were not acknowledged"
+                return CLOSE_CODE_SLOW, "frames were not acknowledged"
 
     async def _sent(self, message: str | bytes) -> bool:
         """Whether it left in time."""
@@ -399,11 +412,11 @@ class _Viewer:
         return True
 
 
-def _said(viewer: int, command: Command) -> Down:
-    return Said(viewer=viewer, command=command)
+def _said(viewer: int, command: Command) -> RendererMessage:
+    return ViewerCommand(viewer=viewer, command=command)
 
 
 async def _refuse(websocket: WebSocket, code: ErrorCode, message: str, close: int) -> None:
     with contextlib.suppress(WebSocketDisconnect, OSError, RuntimeError):
-        await websocket.send_text(Error(code=code, message=message).model_dump_json(exclude_none=True))
+        await websocket.send_text(CommandError(code=code, message=message).model_dump_json(exclude_none=True))
         await websocket.close(close, message)

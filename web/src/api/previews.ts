@@ -7,16 +7,16 @@ import { atWork, useJobs } from '../state/store';
 import { API, http, type Job, type Schema, told } from './client';
 
 export type Vector = [number, number, number];
-export type Capture = Schema['ShownCapture'];
+export type Capture = Schema['CapturePreview'];
 export type CaptureImage = Schema['PosedImage']; // the camera looks along +z, +y is down
 export type RunSummary = Schema['RunSummary'];
-export type ShownRun = Schema['ShownRun'];
-export type ShownEvaluation = Schema['ShownEvaluation'];
+export type ShownRun = Schema['RunPreview'];
+export type ShownEvaluation = Schema['EvaluationPreview'];
 export type JobEvent =
   | Schema['Metrics']
   | Schema['Note']
-  | Schema['Made']
-  | Schema['Snapshot']
+  | Schema['ArtifactWritten']
+  | Schema['CheckpointWritten']
   | Schema['Progress']
   | Schema['ExportReport'];
 

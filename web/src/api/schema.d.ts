@@ -733,10 +733,10 @@ export interface components {
             what: string;
         };
         /**
-         * CheckJob
+         * NoopJob
          * @description Counts, saving as it goes: whether workers start, go on after a crash and stop when asked.
          */
-        CheckJob: {
+        NoopJob: {
             /**
              * Pause
              * @default 0
@@ -948,7 +948,7 @@ export interface components {
          */
         Job: {
             /** Asked */
-            asked: components["schemas"]["SampleJob"] | components["schemas"]["PoseJob"] | components["schemas"]["TrainJob"] | components["schemas"]["EvaluateJob"] | components["schemas"]["RenderJob"] | components["schemas"]["ExportJob"] | components["schemas"]["ScaleJob"] | components["schemas"]["CompareJob"] | components["schemas"]["CheckJob"];
+            asked: components["schemas"]["SampleJob"] | components["schemas"]["PoseJob"] | components["schemas"]["TrainJob"] | components["schemas"]["EvaluateJob"] | components["schemas"]["RenderJob"] | components["schemas"]["ExportJob"] | components["schemas"]["ScaleJob"] | components["schemas"]["CompareJob"] | components["schemas"]["NoopJob"];
             /**
              * Attempt
              * @description times it was started
@@ -1068,10 +1068,10 @@ export interface components {
             settings: components["schemas"]["Setting"][];
         };
         /**
-         * Made
+         * ArtifactWritten
          * @description A finished artefact: `what` it is in a word or two, and the hex SHA-256 of its bytes where it was computed.
          */
-        Made: {
+        ArtifactWritten: {
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -1312,10 +1312,10 @@ export interface components {
             seq: number;
         };
         /**
-         * Rejected
+         * RejectedImage
          * @description A photo without a camera, and why it has none.
          */
-        Rejected: {
+        RejectedImage: {
             /** Name */
             name: string;
             /** Reason */
@@ -1523,10 +1523,10 @@ export interface components {
             name: string;
         };
         /**
-         * ShownCapture
+         * CapturePreview
          * @description Where the photos were taken.
          */
-        ShownCapture: {
+        CapturePreview: {
             /**
              * Box
              * @description smallest and largest corner of what is worth seeing
@@ -1556,7 +1556,7 @@ export interface components {
              */
             points: string | null;
             /** Rejected */
-            rejected: components["schemas"]["Rejected"][];
+            rejected: components["schemas"]["RejectedImage"][];
             /** Up */
             up: [
                 number,
@@ -1571,10 +1571,10 @@ export interface components {
             version?: 1;
         };
         /**
-         * ShownEvaluation
+         * EvaluationPreview
          * @description How good a run is on views that it never saw; the worst come first, and not all of many.
          */
-        ShownEvaluation: {
+        EvaluationPreview: {
             /** Psnr */
             psnr: number | null;
             /** Seconds */
@@ -1598,10 +1598,10 @@ export interface components {
             views: components["schemas"]["EvaluatedView"][];
         };
         /**
-         * ShownRun
+         * RunPreview
          * @description A run as last saved: its scene for a viewer of gaussians, and renders of views that it never saw.
          */
-        ShownRun: {
+        RunPreview: {
             /**
              * Box
              * @description smallest and largest corner of what is worth seeing
@@ -1642,7 +1642,7 @@ export interface components {
              * @description of training
              */
             seconds: number;
-            start: components["schemas"]["Start"];
+            start: components["schemas"]["StartCamera"];
             /** Step */
             step: number;
             /** Up */
@@ -1658,13 +1658,13 @@ export interface components {
              */
             version?: 2;
             /** Views */
-            views: components["schemas"]["ShownView"][];
+            views: components["schemas"]["ViewPreview"][];
         };
         /**
-         * ShownView
+         * ViewPreview
          * @description A held-out photo and what the run makes of it. `psnr` in dB is null where both are equal.
          */
-        ShownView: {
+        ViewPreview: {
             /** Name */
             name: string;
             /** Photo */
@@ -1675,10 +1675,10 @@ export interface components {
             render: string;
         };
         /**
-         * Snapshot
+         * CheckpointWritten
          * @description A checkpoint or a preview now lies at `path`, complete.
          */
-        Snapshot: {
+        CheckpointWritten: {
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -1690,10 +1690,10 @@ export interface components {
             step: number;
         };
         /**
-         * Start
+         * StartCamera
          * @description A camera to begin looking with; `fov` is vertical, in degrees.
          */
-        Start: {
+        StartCamera: {
             /** Fov */
             fov: number;
             /** Look At */
@@ -1771,10 +1771,10 @@ export interface components {
             verb: "train";
         };
         /**
-         * Usage
+         * DiskUsage
          * @description What a project takes on the disk.
          */
-        Usage: {
+        DiskUsage: {
             /**
              * Bytes
              * @description of all that the project holds, runs and what jobs made included
@@ -2540,7 +2540,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": (components["schemas"]["Progress"] | components["schemas"]["Metrics"] | components["schemas"]["Snapshot"] | components["schemas"]["Note"] | components["schemas"]["Made"] | components["schemas"]["ExportReport"])[];
+                    "application/json": (components["schemas"]["Progress"] | components["schemas"]["Metrics"] | components["schemas"]["CheckpointWritten"] | components["schemas"]["Note"] | components["schemas"]["ArtifactWritten"] | components["schemas"]["ExportReport"])[];
                 };
             };
             /** @description Bad Request */
@@ -3632,7 +3632,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ShownCapture"] | null;
+                    "application/json": components["schemas"]["CapturePreview"] | null;
                 };
             };
             /** @description Bad Request */
@@ -4679,7 +4679,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["SampleJob"] | components["schemas"]["PoseJob"] | components["schemas"]["TrainJob"] | components["schemas"]["EvaluateJob"] | components["schemas"]["RenderJob"] | components["schemas"]["ExportJob"] | components["schemas"]["ScaleJob"] | components["schemas"]["CompareJob"] | components["schemas"]["CheckJob"];
+                "application/json": components["schemas"]["SampleJob"] | components["schemas"]["PoseJob"] | components["schemas"]["TrainJob"] | components["schemas"]["EvaluateJob"] | components["schemas"]["RenderJob"] | components["schemas"]["ExportJob"] | components["schemas"]["ScaleJob"] | components["schemas"]["CompareJob"] | components["schemas"]["NoopJob"];
             };
         };
         responses: {
@@ -5214,7 +5214,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ShownRun"] | null;
+                    "application/json": components["schemas"]["RunPreview"] | null;
                 };
             };
             /** @description Bad Request */
@@ -5320,7 +5320,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ShownEvaluation"] | null;
+                    "application/json": components["schemas"]["EvaluationPreview"] | null;
                 };
             };
             /** @description Bad Request */
@@ -6300,7 +6300,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Usage"];
+                    "application/json": components["schemas"]["DiskUsage"];
                 };
             };
             /** @description Bad Request */
