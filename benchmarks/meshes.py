@@ -24,7 +24,7 @@ from torch.nn.functional import grid_sample
 from benchmarks import scenes
 from benchmarks.cli import lumigraph, sample
 from lumigraph.extract import texture
-from lumigraph.extract.mesh import MeshConfig, mesh
+from lumigraph.extract.mesh import MeshConfig, extract_mesh
 from lumigraph.extract.view_selection import Views
 from lumigraph.formats import ply, sog, spz
 from lumigraph.formats.gltf import gltf_format as gltf
@@ -36,7 +36,7 @@ from lumigraph.scene.surface import unproject_depth
 from lumigraph.studio.run import Run
 from lumigraph.studio.training import load_field
 from lumigraph.wire.events import Progress
-from tests.extract.shapes import Solid, around, box, sphere, torus
+from tests.extract.shapes import Solid, box, orbit, sphere, torus
 
 Row = dict[str, object]
 
@@ -72,7 +72,7 @@ def of_run(case: str, run: Path, work: Path) -> Iterator[Row]:
     for kind in ("none", "draco", "meshopt"):
         out = work / f"{case}-{kind}.glb"
         began = time.perf_counter()
-        gltf.write(replace(made, texture=None, uv=None), out, gltf.Options(compression=kind))  # type: ignore[arg-type]
+        gltf.write(replace(made, texture=None, uv=None), out, gltf.Options(compression=kind))
         took = time.perf_counter() - began
         per = round(out.stat().st_size / len(made), 2)
         yield {"case": f"{case}, glb {kind}", "bytes_per_triangle": per, "write_seconds": round(took, 2)}
@@ -80,7 +80,7 @@ def of_run(case: str, run: Path, work: Path) -> Iterator[Row]:
 
 def timed(field: Field, cameras: Cameras, config: MeshConfig) -> tuple[Mesh, dict[str, Any]]:
     """The mesh, and the seconds of each stage, from the first that is said of it until the next."""
-    task, seconds, stage = mesh(field, cameras, config), {}, "look"
+    task, seconds, stage = extract_mesh(field, cameras, config), {}, "look"
     last = began = time.perf_counter()
     while True:
         try:
@@ -105,7 +105,7 @@ def likeness(made: Mesh, field: Field, cameras: Cameras) -> Row:
         camera = cameras[i]
         alpha, depth, rgb = seen(field, camera)
         moved = seen(field, Cameras(camera.world_from_cam, camera.focal, camera.centre + 0.5, camera.sizes))[1]
-        own = texture.drawn(made.vertices, made.faces, Views(camera, camera.sizes), 0)
+        own = texture.render_mesh_depth(made.vertices, made.faces, Views(camera, camera.sizes), 0)
         solid = depth < torch.inf
         same = solid & ((own - depth).abs() < close)
         total, agree = total + int(solid.sum()), agree + int(same.sum())
@@ -132,7 +132,7 @@ def extent(field: Field, cameras: Cameras) -> float:
         points.append(unproject_depth(torch.where(solid, depth, 1.0)[None, ..., None], cameras[i])[0][solid][::10])
     seen_points = torch.cat(points)[::10]
     low, high = (torch.quantile(seen_points, q, dim=0) for q in (0.02, 0.98))
-    spare = 0.3 * (high - low).amax()  # as `box_of` chooses it
+    spare = 0.3 * (high - low).amax()  # as `compute_bounds` chooses it
     first, last = torch.maximum(seen_points.amin(0), low - spare), torch.minimum(seen_points.amax(0), high + spare)
     return float((last - first).norm())
 
@@ -174,7 +174,7 @@ def pictured(made: Mesh, camera: Cameras) -> Tensor:
 def of_shapes() -> Iterator[Row]:
     for distance in (sphere, torus, box):
         config = MeshConfig(resolution=80, faces=4000, texture=512, watertight=True, views=28, size=200)
-        made, seconds = timed(Solid(distance), around(28, 200), config)
+        made, seconds = timed(Solid(distance), orbit(28, 200), config)
         low, high = made.bounds()
         error = distance(made.vertices.double()).abs() / (float((high - low).amax()) / 80)
         wrong = [float((pictured(made, c) - look(distance, c))[hit(distance, c)].square().mean()) for c in aside()]
@@ -188,7 +188,7 @@ def of_shapes() -> Iterator[Row]:
 
 
 def aside() -> list[Cameras]:
-    cameras = around(4, 150, seed=1)
+    cameras = orbit(4, 150, seed=1)
     return [cameras[i] for i in range(len(cameras))]
 
 

@@ -1,1 +1,1 @@
-"""Matter out of a field, through `Field.render` alone: meshes with a texture, and points."""
+"""Extracts meshes with textures, point clouds and voxel grids from a field, using `Field.render` alone."""

@@ -1,9 +1,9 @@
-"""Points in an order in which those that come first, however many they are, cover the whole.
+"""Order points so that every prefix covers the whole cloud.
 
-Radii shrink by the square root of two, which on a surface doubles the points. For each radius the points go into cells
-as wide as it is, or somewhat wider; the best of each cell is taken unless one that is taken already, or is found beside
-it, is nearer than the radius: dart throwing (Cook 1986), in all cells at once. Cells are runs of points along Morton's
-curve, so that finer ones need no sorting.
+The radius shrinks by the square root of two from level to level, which on a surface doubles the points. At each radius
+the points are binned into cells of the same width or slightly wider. The best point of each cell is added unless a
+point of this or a neighbouring cell, added before, is nearer than the radius. This is dart throwing (Cook 1986) in all
+cells at once. Cells are runs of points along the Morton curve, so finer cells need no sorting.
 """
 
 from __future__ import annotations
@@ -13,74 +13,99 @@ import itertools
 import torch
 from torch import Tensor
 
-BITS = 20  # halvings of the longest side
+MORTON_BITS = 20  # halvings of the longest side
 RADII = (1.0, 0.5**0.5)  # of a cell
-ROUNDS = 2  # of finding who may stay among neighbours
-ENOUGH = 0.6  # cells a point: nearly each has its own, and what is left may come in any order
-HALF_AROUND = [way for way in itertools.product((-1, 0, 1), repeat=3) if way > (0, 0, 0)]  # the others look back
+CONFLICT_ROUNDS = 2  # rounds of conflict resolution between neighbours
+MAX_CELLS_PER_POINT = 0.6  # above, nearly each point has its own cell and the remaining order hardly matters
+# The other half of the 26 neighbours sees the same pairs from the other cell.
+HALF_NEIGHBOURHOOD = [offset for offset in itertools.product((-1, 0, 1), repeat=3) if offset > (0, 0, 0)]
 
 
 def spread_order(xyz: Tensor, weight: Tensor) -> Tensor:
-    """xyz (N, 3), weight (N,) > 0, the larger the better -> (N,) int64: which point comes first, second, ..."""
+    """Order the points xyz (N, 3) by coverage: (N,) int64 indices.
+
+    Of points close together the one with the larger `weight` (N,) > 0 comes first.
+    """
     low = xyz.amin(0)
-    places = (xyz - low) / (xyz.amax(0) - low).amax().clamp(min=1e-30)
-    code, along = _interleaved((places.double() * 2**BITS).long().clamp(0, 2**BITS - 1)).sort()
-    places, weight = places[along], weight[along]
-    taken, found = torch.zeros(len(xyz), dtype=torch.bool), []
-    for level in range(BITS + 1):
-        keys, cell = torch.unique_consecutive(code >> 3 * (BITS - level), return_inverse=True)
-        if len(keys) > ENOUGH * len(xyz):
+    positions = (xyz - low) / (xyz.amax(0) - low).amax().clamp(min=1e-30)
+    code, curve_order = _encode_morton((positions.double() * 2**MORTON_BITS).long().clamp(0, 2**MORTON_BITS - 1)).sort()
+    positions, weight = positions[curve_order], weight[curve_order]
+    is_placed, batches = torch.zeros(len(xyz), dtype=torch.bool), []
+    for level in range(MORTON_BITS + 1):
+        keys, cell = torch.unique_consecutive(code >> 3 * (MORTON_BITS - level), return_inverse=True)
+        if len(keys) > MAX_CELLS_PER_POINT * len(xyz):
             break
-        beside = _beside(keys)
+        neighbours = _find_neighbours(keys)
         for radius in RADII:
-            new = _darts(places, cell, beside, len(keys), weight, taken, radius / 2**level)
-            taken[new] = True
-            found.append(new[_alternating(len(new))])
-    left = (~taken).nonzero()[:, 0]
-    return along[torch.cat([*found, left[_alternating(len(left))]])]
+            batch = _throw_darts(positions, cell, neighbours, len(keys), weight, is_placed, radius / 2**level)
+            is_placed[batch] = True
+            batches.append(batch[_bit_reversed_order(len(batch))])
+    remaining = (~is_placed).nonzero()[:, 0]
+    return curve_order[torch.cat([*batches, remaining[_bit_reversed_order(len(remaining))]])]
 
 
-def _darts(
-    places: Tensor, cell: Tensor, beside: Tensor, cells: int, weight: Tensor, taken: Tensor, radius: float
+def _throw_darts(
+    positions: Tensor,
+    cell: Tensor,
+    neighbours: Tensor,
+    cell_count: int,
+    weight: Tensor,
+    is_placed: Tensor,
+    radius: float,
 ) -> Tensor:
-    """Which points to take next. `cell` (N,) is that of each point, `beside` (2, P) are the pairs that touch."""
-    worth = torch.where(taken, torch.inf, weight)  # who is taken speaks for the cell, else the best of it
-    top = torch.full((cells,), -torch.inf).scatter_reduce_(0, cell, worth, "amax")
-    tops = (worth == top[cell]).nonzero()[:, 0]
-    who = torch.empty(cells, dtype=torch.int64)
-    who[cell[tops]] = tops
-    done = taken[who]
-    waiting = ~done
-    a, b = beside[:, waiting[beside].any(0)]
-    near = (places[who[a]] - places[who[b]]).square().sum(1) < radius * radius
-    a, b = a[near], b[near]
-    lot = torch.arange(cells) * 0x9E3779B1 % 0x7FFFFFFF  # decides between two: not by place, or rows would win
-    for _ in range(ROUNDS):
-        waiting[a[done[b]]] = False
-        waiting[b[done[a]]] = False
-        both = waiting[a] & waiting[b]
-        stays = waiting.clone()
-        stays[torch.where(lot[a] < lot[b], a, b)[both]] = False
-        done |= stays
-        waiting &= ~stays
-    return who[done & ~taken[who]]
+    """Choose the next points, at most one a cell and none closer than `radius` to another.
+
+    Args:
+        positions: (N, 3) of 0..1
+        cell: (N,) int64 cell of each point
+        neighbours: (2, P) int64 pairs of cells that touch
+        cell_count: number of cells
+        weight: (N,) larger is better
+        is_placed: (N,) bool, points of earlier batches
+        radius: in units of `positions`
+
+    Returns:
+        (M,) int64 indices of points
+    """
+    priority = torch.where(is_placed, torch.inf, weight)  # a placed point represents its cell, else the best one
+    top = torch.full((cell_count,), -torch.inf).scatter_reduce_(0, cell, priority, "amax")
+    candidates = (priority == top[cell]).nonzero()[:, 0]
+    representative = torch.empty(cell_count, dtype=torch.int64)
+    representative[cell[candidates]] = candidates
+    is_accepted = is_placed[representative]
+    is_pending = ~is_accepted
+    a, b = neighbours[:, is_pending[neighbours].any(0)]
+    distance2 = (positions[representative[a]] - positions[representative[b]]).square().sum(1)
+    close = distance2 < radius * radius
+    a, b = a[close], b[close]
+    # A hash breaks ties between two cells: their order along the curve would favour whole rows.
+    tie_break = torch.arange(cell_count) * 0x9E3779B1 % 0x7FFFFFFF
+    for _ in range(CONFLICT_ROUNDS):
+        is_pending[a[is_accepted[b]]] = False
+        is_pending[b[is_accepted[a]]] = False
+        conflict = is_pending[a] & is_pending[b]
+        is_winner = is_pending.clone()
+        is_winner[torch.where(tie_break[a] < tie_break[b], a, b)[conflict]] = False
+        is_accepted |= is_winner
+        is_pending &= ~is_winner
+    return representative[is_accepted & ~is_placed[representative]]
 
 
-def _beside(keys: Tensor) -> Tensor:
-    """(2, P) which of the cells `keys` (C,), that ascend along the curve, touch each other, each pair once."""
-    cells = _apart(keys)
-    found = []
-    for way in HALF_AROUND:
-        there = cells + torch.tensor(way)
-        key = torch.where((there >= 0).all(1), _interleaved(there.clamp(min=0)), -1)
+def _find_neighbours(keys: Tensor) -> Tensor:
+    """Find the pairs of touching cells among `keys` (C,), which ascend along the curve: (2, P), each pair once."""
+    cells = _decode_morton(keys)
+    pairs = []
+    for offset in HALF_NEIGHBOURHOOD:
+        neighbour = cells + torch.tensor(offset)
+        key = torch.where((neighbour >= 0).all(1), _encode_morton(neighbour.clamp(min=0)), -1)
         index = torch.searchsorted(keys, key).clamp(max=len(keys) - 1)
-        touch = (keys[index] == key).nonzero()[:, 0]
-        found.append(torch.stack([touch, index[touch]]))
-    return torch.cat(found, 1)
+        match = (keys[index] == key).nonzero()[:, 0]
+        pairs.append(torch.stack([match, index[match]]))
+    return torch.cat(pairs, 1)
 
 
-# Halves move apart, then quarters, ... until two empty places lie between all bits.
-_SPREAD = [
+# Shifts halves apart, then quarters, and so on, until two zero bits separate all bits.
+_MORTON_STEPS = [
     (32, 0x1F00000000FFFF),
     (16, 0x1F0000FF0000FF),
     (8, 0x100F00F00F00F00F),
@@ -89,25 +114,25 @@ _SPREAD = [
 ]
 
 
-def _interleaved(cells: Tensor) -> Tensor:
-    """(N, 3) int64 of at most 21 bits -> (N,): the bits of x, y and z in turn (Morton 1966)."""
-    for shift, mask in _SPREAD:
+def _encode_morton(cells: Tensor) -> Tensor:
+    """Interleave the bits of x, y and z (Morton 1966): (N, 3) int64 of at most 21 bits -> (N,)."""
+    for shift, mask in _MORTON_STEPS:
         cells = (cells | cells << shift) & mask
     return cells[:, 0] | cells[:, 1] << 1 | cells[:, 2] << 2
 
 
-def _apart(code: Tensor) -> Tensor:
-    """The inverse."""
-    cells = torch.stack([code, code >> 1, code >> 2], 1) & _SPREAD[-1][1]
-    masks = [mask for _, mask in _SPREAD][:-1]
-    for (shift, _), mask in zip(reversed(_SPREAD), [*reversed(masks), 0x1FFFFF], strict=True):
+def _decode_morton(code: Tensor) -> Tensor:
+    """Invert `_encode_morton`: (N,) -> (N, 3)."""
+    cells = torch.stack([code, code >> 1, code >> 2], 1) & _MORTON_STEPS[-1][1]
+    masks = [mask for _, mask in _MORTON_STEPS][:-1]
+    for (shift, _), mask in zip(reversed(_MORTON_STEPS), [*reversed(masks), 0x1FFFFF], strict=True):
         cells = (cells | cells >> shift) & mask
     return cells
 
 
-def _alternating(count: int) -> Tensor:
-    """(count,) 0, the middle, the quarters, the eighths...: numbers by their bits from the last to the first."""
-    number, turned = torch.arange(count), torch.zeros(count, dtype=torch.int64)
+def _bit_reversed_order(count: int) -> Tensor:
+    """Order 0..count-1 by reversed bits: (count,) the first, the middle, the quarters, the eighths, and so on."""
+    number, reversed_bits = torch.arange(count), torch.zeros(count, dtype=torch.int64)
     for bit in range(max(count - 1, 0).bit_length()):
-        turned = turned << 1 | number >> bit & 1
-    return turned.argsort(stable=True)
+        reversed_bits = reversed_bits << 1 | number >> bit & 1
+    return reversed_bits.argsort(stable=True)

@@ -1,7 +1,7 @@
-"""A field -> voxels near its surface: the signed distances of the mesh, before it is cut out of them, with colours.
+"""Extract voxels near the surface of a field: the signed distances behind a mesh, with colours.
 
-What the views say of a voxel is a distance along their axes, too large where they look along the surface: divided by
-its slope it is that to the surface, to first order. The grid stands upright where it is told which way that is.
+The TSDF measures distance along the axes of the views, which is too large where a view grazes the surface. Divided by
+its slope it is the distance to the surface, to first order. The grid is upright if the up direction is known.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lumigraph.extract.depth_maps import EDGE, Maps, agreed, box_of, look
-from lumigraph.extract.mesh import CARVED, TRUNCATION, lattice_of
-from lumigraph.extract.points import samples_of
-from lumigraph.extract.view_selection import choose
+from lumigraph.extract.depth_maps import EDGE_WEIGHT, DepthMaps, compute_bounds, drop_inconsistent, render_depth_maps
+from lumigraph.extract.mesh import MIN_CARVING_VIEWS, TRUNCATION_VOXELS, make_voxel_grid
+from lumigraph.extract.points import surface_samples
+from lumigraph.extract.view_selection import select_views
 from lumigraph.kernels import tsdf
 from lumigraph.scene.assets import VoxelGrid, Voxels
 from lumigraph.scene.cameras import Cameras
@@ -26,17 +26,17 @@ from lumigraph.scene.field import Bounds, Field
 from lumigraph.scene.poses import Similarity
 from lumigraph.wire.events import Event, Progress
 
-MOST = 1 << 27  # voxels: as many as fill a cube of 512
+MAX_VOXELS = 1 << 27  # as many as fill a cube of 512
 
 
 @dataclass(frozen=True)
 class VoxelsConfig:
     """Settings of voxels.
 
-    resolution: voxels along the longest side of what is seen
-    unseen: what no camera saw is open, which suits rooms, or inside, which fills objects
-    views: cameras that the field is looked at from, chosen to be far apart
-    size: pixels of the longer side of what they see
+    resolution: voxels along the longest side of the visible surface
+    unseen: space that no camera saw is open (for rooms) or inside (fills objects)
+    views: cameras that the field is rendered from, chosen to be far apart
+    size: pixels of the longer side of these renders
     """
 
     resolution: Annotated[int, Bounds(16, 1024)] = 128
@@ -45,99 +45,118 @@ class VoxelsConfig:
     size: Annotated[int, Bounds(64, 2048)] = 512
 
 
-def voxels(
+def extract_voxels(
     field: Field, cameras: Cameras, config: VoxelsConfig = VoxelsConfig(), upright: Tensor | None = None
 ) -> Generator[Event, None, Voxels]:
-    """What `cameras`, those of the photos, see of `field`, on a grid along the axes of the world as `upright` (3, 3)
-    turns it. Raises FormatError where they see no surface, or there are too many voxels."""
-    maps = yield from look(field, choose(cameras, config.views, config.size))
+    """Extract voxels at the surfaces of `field` that `cameras`, those of the photos, see.
+
+    The grid follows the axes of the world after the rotation `upright` (3, 3). Raises FormatError if the cameras see
+    no surface, or if there are too many voxels.
+    """
+    maps = yield from render_depth_maps(field, select_views(cameras, config.views, config.size))
     yield Progress(stage="fuse", done=0, total=1)
-    turn = torch.eye(3, dtype=torch.float64) if upright is None else upright.double()
-    maps = _turned(maps, turn)
-    box = box_of(maps)
-    lattice = lattice_of(box, config.resolution)
-    maps = agreed(maps, 2 * lattice.voxel_size)
-    truncation = TRUNCATION * lattice.voxel_size
+    rotation = torch.eye(3, dtype=torch.float64) if upright is None else upright.double()
+    maps = _rotate(maps, rotation)
+    box = compute_bounds(maps)
+    voxel_grid = make_voxel_grid(box, config.resolution)
+    maps = drop_inconsistent(maps, 2 * voxel_grid.voxel_size)
+    truncation = TRUNCATION_VOXELS * voxel_grid.voxel_size
     volume = tsdf.fuse(
         maps.depth,
         maps.weight,
         maps.views.rows(),
-        lattice,
+        voxel_grid,
         truncation=truncation,
         min_weight=1e-3,
-        carving_views=min(CARVED, len(maps.views)),
+        carving_views=min(MIN_CARVING_VIEWS, len(maps.views)),
         unseen_is_inside=config.unseen == "inside",
     )
-    index, distance, feet = _near(volume)
+    index, distance, surface_index = _find_near_voxels(volume)
     if not len(index):
-        raise FormatError("what the cameras see of this field does not make a surface; train it longer")
-    bx, by, bz = (tsdf.BLOCK_SIDE * count for count in lattice.blocks)
+        raise FormatError("the views of this field do not form a surface; train it longer")
+    bx, by, bz = (tsdf.BLOCK_SIDE * count for count in voxel_grid.blocks)
     grid = VoxelGrid(
-        torch.tensor(lattice.origin, dtype=torch.float64),
+        torch.tensor(voxel_grid.origin, dtype=torch.float64),
         torch.eye(3).double(),
-        lattice.voxel_size,
+        voxel_grid.voxel_size,
         (bx, by, bz),
         truncation,
     )
-    samples = samples_of(maps, box, EDGE)
+    samples = surface_samples(maps, box, EDGE_WEIGHT)
     if not len(samples):
-        raise FormatError("no surface that several cameras see the same is in this field; train it longer")
-    at = ((samples[:, :3].double() - grid.origin) / grid.voxel).round().long()
-    rgb = _colours(feet, at, samples[:, 6:9], samples[:, 9])
+        raise FormatError("no surface of this field looks the same to several cameras; train it longer")
+    sample_index = ((samples[:, :3].double() - grid.origin) / grid.voxel).round().long()
+    rgb = _average_colours(surface_index, sample_index, samples[:, 6:9], samples[:, 9])
     yield Progress(stage="fuse", done=1, total=1)
-    made = Voxels(grid.centres(index), rgb, distance=distance * truncation, grid=grid)
-    return made.transform(Similarity(1.0, turn.T.contiguous(), torch.zeros(3, dtype=torch.float64)))
+    voxels = Voxels(grid.centres(index), rgb, distance=distance * truncation, grid=grid)
+    return voxels.transform(Similarity(1.0, rotation.T.contiguous(), torch.zeros(3, dtype=torch.float64)))
 
 
-def _turned(maps: Maps, turn: Tensor) -> Maps:
-    """The same, seen in a world that is turned."""
+def _rotate(maps: DepthMaps, rotation: Tensor) -> DepthMaps:
+    """Rotate the world of the views by `rotation` (3, 3)."""
     cameras = maps.views.cameras
-    poses = (turn @ cameras.world_from_cam.double()).to(cameras.world_from_cam)
+    poses = (rotation @ cameras.world_from_cam.double()).to(cameras.world_from_cam)
     return replace(maps, views=replace(maps.views, cameras=replace(cameras, world_from_cam=poses)))
 
 
-def _near(volume: tsdf.TsdfVolume) -> tuple[Tensor, Tensor, Tensor]:
-    """index (N, 3) of x, y, z of the voxels whose distance is known, distance (N,) / truncation, and the index (N, 3)
-    of the voxel that holds the nearest of the surface."""
-    filled = (volume.blocks == tsdf.BLOCK_INSIDE).nonzero()
+def _find_near_voxels(volume: tsdf.TsdfVolume) -> tuple[Tensor, Tensor, Tensor]:
+    """Find the voxels with a known distance.
+
+    Returns:
+        index (N, 3) of x, y, z; distance (N,) / truncation; index (N, 3) of the voxel with the nearest surface point
+    """
+    inside_blocks = (volume.blocks == tsdf.BLOCK_INSIDE).nonzero()
     near = volume.values < 1  # so not NaN
-    count = int(near.sum()) + len(filled) * tsdf.BLOCK_SIDE**3
-    if count > MOST:
-        raise FormatError(f"{count:,} voxels are more than the {MOST:,} that can be held; ask for a lower resolution")
+    count = int(near.sum()) + len(inside_blocks) * tsdf.BLOCK_SIDE**3
+    if count > MAX_VOXELS:
+        raise FormatError(f"{count:,} voxels exceed the limit of {MAX_VOXELS:,}; use a lower resolution")
     corners = torch.empty(len(volume.values), 3, dtype=torch.int64)
-    known = (volume.blocks >= 0).nonzero()
-    corners[volume.blocks[volume.blocks >= 0].long()] = known * tsdf.BLOCK_SIDE  # z, y, x
+    known_blocks = (volume.blocks >= 0).nonzero()
+    corners[volume.blocks[volume.blocks >= 0].long()] = known_blocks * tsdf.BLOCK_SIDE  # z, y, x
     block, *inner = near.nonzero().T
     index = corners[block] + torch.stack(inner, 1)
-    slope = TRUNCATION * torch.stack(torch.gradient(volume.values, dim=(1, 2, 3)), -1)[near].nan_to_num(0.0)
+    gradient = torch.stack(torch.gradient(volume.values, dim=(1, 2, 3)), -1)
+    slope = TRUNCATION_VOXELS * gradient[near].nan_to_num(0.0)
     distance = volume.values[near] / slope.norm(dim=1).clamp(min=1)
-    feet = (index - normalize(slope, dim=1) * (distance * TRUNCATION)[:, None]).round().long()
+    steps = normalize(slope, dim=1) * (distance * TRUNCATION_VOXELS)[:, None]
+    surface_index = (index - steps).round().long()
     inner_cube = torch.cartesian_prod(*[torch.arange(tsdf.BLOCK_SIDE)] * 3)
-    deep = (filled[:, None] * tsdf.BLOCK_SIDE + inner_cube).reshape(-1, 3)
-    index, feet = torch.cat([index, deep]).flip(1), torch.cat([feet, deep]).flip(1)
-    return index, torch.cat([distance, torch.full((len(deep),), -1.0)]), feet
+    deep = (inside_blocks[:, None] * tsdf.BLOCK_SIDE + inner_cube).reshape(-1, 3)
+    index, surface_index = torch.cat([index, deep]).flip(1), torch.cat([surface_index, deep]).flip(1)
+    return index, torch.cat([distance, torch.full((len(deep),), -1.0)]), surface_index
 
 
-def _colours(index: Tensor, at: Tensor, rgb: Tensor, weight: Tensor) -> Tensor:
-    """(N, 3) uint8: the mean of what was seen in each voxel `index` (N, 3); where nothing was, in the cube around it of
-    2, 4, 8... voxels a side. Seen were `rgb` (S, 3) in the voxels `at` (S, 3)."""
-    found = torch.zeros(len(index), 3)
-    left = torch.arange(len(index))
-    low = torch.minimum(index.amin(0), at.amin(0))
-    index, at = index - low, at - low
-    side = int(torch.maximum(index.amax(), at.amax())).bit_length()
-    for level in range(side + 1):
-        keys, cell = torch.unique(_key(at >> level, side), return_inverse=True)
-        total = torch.zeros(len(keys), 4).index_add_(0, cell, torch.cat([rgb * weight[:, None], weight[:, None]], 1))
-        wanted = _key(index[left] >> level, side)
-        where = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
-        hit = keys[where] == wanted
-        found[left[hit]] = (total[:, :3] / total[:, 3:].clamp(min=1e-12))[where[hit]]
-        left = left[~hit]
-        if not len(left):
+def _average_colours(index: Tensor, sample_index: Tensor, rgb: Tensor, weight: Tensor) -> Tensor:
+    """Average the samples in each voxel, or in the smallest cube of 2, 4, 8, ... voxels a side that has any.
+
+    Args:
+        index: (N, 3) int64 voxels to colour
+        sample_index: (S, 3) int64 voxel of each sample
+        rgb: (S, 3) of 0..255
+        weight: (S,)
+
+    Returns:
+        (N, 3) uint8
+    """
+    colours = torch.zeros(len(index), 3)
+    pending = torch.arange(len(index))
+    low = torch.minimum(index.amin(0), sample_index.amin(0))
+    index, sample_index = index - low, sample_index - low
+    bits = int(torch.maximum(index.amax(), sample_index.amax())).bit_length()
+    weighted_rgb = torch.cat([rgb * weight[:, None], weight[:, None]], 1)
+    for level in range(bits + 1):
+        keys, cell = torch.unique(_pack_index(sample_index >> level, bits), return_inverse=True)
+        total = torch.zeros(len(keys), 4).index_add_(0, cell, weighted_rgb)
+        pending_keys = _pack_index(index[pending] >> level, bits)
+        position = torch.searchsorted(keys, pending_keys).clamp(max=len(keys) - 1)
+        hit = keys[position] == pending_keys
+        colours[pending[hit]] = (total[:, :3] / total[:, 3:].clamp(min=1e-12))[position[hit]]
+        pending = pending[~hit]
+        if not len(pending):
             break
-    return (found + 0.5).clamp(0, 255).to(torch.uint8)
+    return (colours + 0.5).clamp(0, 255).to(torch.uint8)
 
 
-def _key(cells: Tensor, bits: int) -> Tensor:
+def _pack_index(cells: Tensor, bits: int) -> Tensor:
+    """Pack cells (N, 3) into one key (N,) int64."""
     return (cells[:, 0] << bits | cells[:, 1]) << bits | cells[:, 2]

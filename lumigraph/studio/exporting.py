@@ -11,9 +11,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from lumigraph.extract.mesh import MeshConfig, mesh
-from lumigraph.extract.points import PointsConfig, points
-from lumigraph.extract.voxels import VoxelsConfig, voxels
+from lumigraph.extract.mesh import MeshConfig, extract_mesh
+from lumigraph.extract.points import PointsConfig, extract_points
+from lumigraph.extract.voxels import VoxelsConfig, extract_voxels
 from lumigraph.formats.chunked import Stream
 from lumigraph.formats.io import collect_new_files
 from lumigraph.scene.assets import Asset, Mesh, Points, Splats, Voxels
@@ -71,7 +71,7 @@ def export(request: ExportRequest) -> Generator[Event, None, ExportReport]:
     world = World(up_direction(cameras), metres_per_unit(run))
     if kind == "voxels":  # a grid is laid upright before it is filled
         upright = None if request.frame == "capture" else turn(world.up.double(), direction(file_format.UP))
-        asset: Asset = yield from voxels(field, cameras[~held_out], of_asset, upright)
+        asset: Asset = yield from extract_voxels(field, cameras[~held_out], of_asset, upright)
     else:
         asset = yield from _made(kind, field, cameras[~held_out], of_asset, card.method, request.out)
     placed = placement(asset, world, file_format, of_format, request)
@@ -238,9 +238,9 @@ def _made(
     kind: AssetKind, field: Field, cameras: Cameras, config: Any, method: str, out: Path
 ) -> Generator[Event, None, Asset]:
     if kind == "mesh":
-        return (yield from mesh(field, cameras, config))
+        return (yield from extract_mesh(field, cameras, config))
     if kind == "points":
-        return (yield from points(field, cameras, config))
+        return (yield from extract_points(field, cameras, config))
     if not hasattr(field, "splats"):
         raise FormatError(f"{out}: the method {method} has no gaussians; add --as mesh or --as points")
     splats: Splats = field.splats()

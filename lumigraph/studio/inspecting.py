@@ -102,4 +102,4 @@ def closed(mesh: Mesh) -> bool:
     if not len(mesh):
         return False
     _, same = torch.unique(mesh.vertices, dim=0, return_inverse=True)
-    return mesh_operations.watertight(same[mesh.faces.long()].to(torch.int32))
+    return mesh_operations.is_watertight(same[mesh.faces.long()].to(torch.int32))

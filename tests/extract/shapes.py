@@ -1,4 +1,4 @@
-"""Fields that are known exactly: surfaces given by a signed distance, traced in float64, painted by a formula."""
+"""Analytic fields: surfaces of a signed distance function, sphere-traced in float64, with colours by formula."""
 
 from __future__ import annotations
 
@@ -16,20 +16,24 @@ Distance = Callable[[Tensor], Tensor]
 
 
 def sphere(p: Tensor) -> Tensor:
-    return p.norm(dim=-1) - 0.8
+    distance: Tensor = p.norm(dim=-1) - 0.8
+    return distance
 
 
 def torus(p: Tensor) -> Tensor:
-    return torch.stack([p[..., :2].norm(dim=-1) - 0.7, p[..., 2]], -1).norm(dim=-1) - 0.28
+    ring: Tensor = torch.stack([p[..., :2].norm(dim=-1) - 0.7, p[..., 2]], -1)
+    distance: Tensor = ring.norm(dim=-1) - 0.28
+    return distance
 
 
 def box(p: Tensor) -> Tensor:
     q = p.abs() - torch.tensor([0.7, 0.5, 0.4], dtype=p.dtype)
-    return q.clamp(min=0).norm(dim=-1) + q.amax(-1).clamp(max=0)
+    distance: Tensor = q.clamp(min=0).norm(dim=-1) + q.amax(-1).clamp(max=0)
+    return distance
 
 
-def paint(p: Tensor) -> Tensor:
-    """(..., 3) -> (..., 3) colours 0..1, different everywhere."""
+def colour_at(p: Tensor) -> Tensor:
+    """Colours (..., 3) of 0..1 at points (..., 3), different everywhere."""
     x, y, z = p.unbind(-1)
     red = 0.5 + 0.35 * (7 * x).sin() * (6 * y + z).cos()
     green = 0.5 + 0.3 * (5 * z + 4 * y).sin()
@@ -39,7 +43,7 @@ def paint(p: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Solid:
-    """The field of a surface: alpha is 1 where a ray meets it, the depth exact."""
+    """Field of an opaque surface: alpha is 1 at a hit, and the depth is exact."""
 
     distance: Distance
     size: float = 1.0
@@ -59,19 +63,19 @@ class Solid:
         camera = camera.to(dtype=torch.float64)
         width, height = camera.size(0)
         pixels = pixel_grid((width, height), torch.float64).flatten(0, 1)
-        beams = generate_rays(camera, torch.zeros(len(pixels), dtype=torch.int64), pixels)
-        middle = -(beams.origins * beams.directions).sum(1)  # all shapes lie in the unit ball
-        across = beams.origins.square().sum(1) - middle.square()
+        ray_batch = generate_rays(camera, torch.zeros(len(pixels), dtype=torch.int64), pixels)
+        middle = -(ray_batch.origins * ray_batch.directions).sum(1)  # all shapes are inside the unit ball
+        across = ray_batch.origins.square().sum(1) - middle.square()
         t = torch.where(across < 1, middle - (1 - across).clamp(min=0).sqrt(), 9.0)
-        alive = (across < 1).nonzero()[:, 0]
-        while len(alive):
-            d = self.distance(beams.origins[alive] + t[alive, None] * beams.directions[alive])
-            t[alive] += d
-            alive = alive[(d > 1e-5) & (t[alive] < middle[alive] + 1)]
-        p = beams.origins + t[:, None] * beams.directions
+        active = (across < 1).nonzero()[:, 0]
+        while len(active):
+            d = self.distance(ray_batch.origins[active] + t[active, None] * ray_batch.directions[active])
+            t[active] += d
+            active = active[(d > 1e-5) & (t[active] < middle[active] + 1)]
+        p = ray_batch.origins + t[:, None] * ray_batch.directions
         hit = self.distance(p).abs() < 2e-5
-        z = t * (beams.directions @ camera.forwards[0])
-        rgb, depth = torch.where(hit[:, None], paint(p), 0.0), torch.where(hit, z, 0.0)
+        z = t * (ray_batch.directions @ camera.forwards[0])
+        rgb, depth = torch.where(hit[:, None], colour_at(p), 0.0), torch.where(hit, z, 0.0)
         shape = (height, width, -1)
         return rgb.float().view(shape), hit.float().view(shape), depth.float().view(shape)
 
@@ -79,8 +83,8 @@ class Solid:
         return {}
 
 
-def around(count: int, pixels: int, radius: float = 3.0, lowest: float = -0.9, seed: int = 0) -> Cameras:
-    """Cameras spread evenly on a ball, from `lowest` of its height up, all looking at its middle."""
+def orbit(count: int, pixels: int, radius: float = 3.0, lowest: float = -0.9, seed: int = 0) -> Cameras:
+    """Place cameras evenly on a sphere, from height `lowest` upwards, all facing its centre."""
     i = torch.arange(count, dtype=torch.float64)
     up = lowest + (0.9 - lowest) * (i + 0.5) / count
     angle = i * 2.399963 + seed

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lumigraph.extract.mesh import mesh
-from lumigraph.extract.points import points
+from lumigraph.extract.mesh import extract_mesh
+from lumigraph.extract.points import extract_points
 from lumigraph.scene.assets import Asset, Mesh, Points, Splats
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.poses import up_direction
@@ -71,7 +71,11 @@ def stage(folder: Path, cache: Path) -> Stage:
         assets = torch.load(cache, weights_only=False)
     else:
         seen_by = cameras[~held_out]
-        assets = {"splats": field.splats(), "mesh": last(mesh(field, seen_by)), "points": last(points(field, seen_by))}
+        assets = {
+            "splats": field.splats(),
+            "mesh": last(extract_mesh(field, seen_by)),
+            "points": last(extract_points(field, seen_by)),
+        }
         torch.save(assets, cache)
     with torch.no_grad():
         rgb = field.render(seen_from, None).rgb[0].clamp(0, 1)
