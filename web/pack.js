@@ -1,4 +1,4 @@
-// Packs what was built, once, so that the server never has to.
+// Compresses the built assets once, so that the server never has to.
 
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

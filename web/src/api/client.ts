@@ -69,5 +69,3 @@ export function ask(project: string, asked: Asked, needs: string[] = []): Promis
     }),
   ) as Promise<Job>;
 }
-
-export const sentence = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -4,7 +4,7 @@ import { X } from 'lucide-react';
 import { useEffect } from 'react';
 import { create } from 'zustand';
 
-import { sentence } from '../api/client';
+import { sentence } from '../lib/errors';
 import { IconButton } from './Button';
 
 interface Toast {

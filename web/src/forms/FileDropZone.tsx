@@ -5,7 +5,7 @@ import { type DragEvent, type ReactNode, useRef, useState } from 'react';
 
 import { Button } from '../design/Button';
 import { complain } from '../design/Toasts';
-import { dropped, type Found } from '../api/uploads';
+import { dropped, type Found } from '../lib/droppedFiles';
 
 const ACCEPT = 'image/*,video/*,.zip,.heic,.heif,.json,.bin,.txt,.npy,.ply';
 

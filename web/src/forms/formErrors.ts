@@ -1,6 +1,7 @@
 // What the server refused, at the field that it is about.
 
-import { Refusal, sentence } from '../api/client';
+import { Refusal } from '../api/client';
+import { sentence } from '../lib/errors';
 
 /** Which field of the form was refused, and why; a field of null where it is none of them. */
 export interface Refused {

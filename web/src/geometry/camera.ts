@@ -1,6 +1,6 @@
 // Where a camera stands and what it looks at: as a matrix, and as the end of an address.
 
-import type { Vector } from '../api/previews';
+import type { Vector } from './vector';
 import { cross, distance, dot, mix, sub, unit } from './vector';
 
 /** In the axes and units of the world; `fov` is the vertical angle in degrees. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import type { Vector } from '../api/previews';
+import type { Vector } from './vector';
 import { duration, frames, type KeyFrame, knots, moments, moved, spline, viewAt } from './cameraPath';
 import { distance } from './vector';
 

@@ -1,6 +1,6 @@
 // The way of a camera through key frames: Catmull-Rom (1974) in time, so that it neither jumps nor stops at one.
 
-import type { Vector } from '../api/previews';
+import type { Vector } from './vector';
 import type { View } from './camera';
 import { add, sub, times, unit } from './vector';
 

@@ -1,6 +1,6 @@
 // A box that splats outside of are hidden by.
 
-import type { Vector } from '../api/previews';
+import type { Vector } from './vector';
 
 export type Box = [Vector, Vector];
 

@@ -1,20 +1,7 @@
 // Lengths: in the units of the scene until somebody says how long something really is.
 
-import type { Vector } from '../api/previews';
+import type { Vector } from './vector';
 import { distance } from './vector';
-
-const KEY = (project: string) => `lumigraph.metres.${project}`;
-
-/** Metres in a unit of this project's scene; null while nobody has said. */
-export function readScale(project: string): number | null {
-  const kept = Number(localStorage.getItem(KEY(project)));
-  return Number.isFinite(kept) && kept > 0 ? kept : null;
-}
-
-export function keepScale(project: string, metres: number | null): void {
-  if (metres === null) localStorage.removeItem(KEY(project));
-  else localStorage.setItem(KEY(project), String(metres));
-}
 
 export const lengthOf = (ends: Vector[]): number | null =>
   ends[0] && ends[1] ? distance(ends[0], ends[1]) : null;

@@ -1,6 +1,6 @@
-// Vectors of three numbers, as the server writes them.
+// Vectors of three numbers, as in the JSON of the server.
 
-import type { Vector } from '../api/previews';
+export type Vector = [number, number, number];
 
 export const add = (a: Vector, b: Vector): Vector => [a[0] + b[0], a[1] + b[1], a[2] + b[2]];
 export const sub = (a: Vector, b: Vector): Vector => [a[0] - b[0], a[1] - b[1], a[2] - b[2]];

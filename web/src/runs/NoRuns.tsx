@@ -4,9 +4,8 @@ import { Sparkles } from 'lucide-react';
 import { Link } from 'wouter';
 
 import { Empty } from '../design/Card';
-import type { TabProps } from '../app/ProjectPage';
 
-export function NoRuns({ project }: TabProps) {
+export function NoRuns({ project }: { project: string }) {
   return (
     <Empty
       icon={<Sparkles />}

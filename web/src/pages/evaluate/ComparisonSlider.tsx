@@ -3,12 +3,17 @@
 import { ChevronsLeftRight } from 'lucide-react';
 import { type KeyboardEvent, type PointerEvent, useRef, useState } from 'react';
 
-import type { Pictures } from './ImageComparison';
+/** Addresses of two images of the same view. */
+export interface ImagePair {
+  photo: string;
+  render: string;
+  name: string;
+}
 
 const STEP = 2; // percent, of an arrow key
 const LEAP = 10; // with Shift, or by Page Up and Page Down
 
-export function Slider({ photo, render, name }: Pictures) {
+export function Slider({ photo, render, name }: ImagePair) {
   const [at, setAt] = useState(50);
   const box = useRef<HTMLDivElement>(null);
   const move = (percent: number) => setAt(Math.min(100, Math.max(0, percent)));

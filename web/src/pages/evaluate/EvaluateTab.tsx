@@ -4,7 +4,8 @@ import { useMutation } from '@tanstack/react-query';
 import { FileText, Gauge } from 'lucide-react';
 
 import { ask } from '../../api/client';
-import { artifactFile, type RunSummary, type ShownEvaluation, useEvaluation } from '../../api/previews';
+import { artifactFile, type RunSummary, type ShownEvaluation } from '../../api/previews';
+import { useEvaluation } from '../../state/queries';
 import { Button } from '../../design/Button';
 import { Card, Empty, Figure } from '../../design/Card';
 import { Meter } from '../../design/ProgressBar';
@@ -12,15 +13,14 @@ import { complain } from '../../design/Toasts';
 import { useArtifacts } from '../../jobs/artifacts';
 import { count, decibel, duration } from '../../lib/format';
 import { Controls } from '../../jobs/JobDialog';
-import type { TabProps } from '../../app/ProjectPage';
 import { doing } from '../../jobs/jobLabels';
 import { atWork, useJobs } from '../../state/store';
-import { useChosenRun } from '../train/trainingJobs';
+import { useChosenRun } from '../../runs/useChosenRun';
 import { RunSelect } from '../../runs/RunSelect';
 import { NoRuns } from '../../runs/NoRuns';
 import { Views } from './ViewBrowser';
 
-export function EvaluateTab({ project }: TabProps) {
+export function EvaluateTab({ project }: { project: string }) {
   const { runs, run, choose, isPending } = useChosenRun(project);
   const { data: evaluation } = useEvaluation(project, run?.id);
   if (isPending) return <p className="p-8 text-center text-sm text-soft">One moment …</p>;

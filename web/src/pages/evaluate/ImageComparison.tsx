@@ -3,19 +3,12 @@
 import { Tabs } from 'radix-ui';
 import { useState } from 'react';
 
-import { Slider } from './ComparisonSlider';
-
-/** Addresses of two pictures of the same view. */
-export interface Pictures {
-  photo: string;
-  render: string;
-  name: string;
-}
+import { type ImagePair, Slider } from './ComparisonSlider';
 
 const WAYS = ['Slider', 'Photo', 'Render', 'Error'] as const;
 const PICTURE = 'absolute inset-0 size-full object-contain';
 
-export function PictureTabs(pictures: Pictures) {
+export function PictureTabs(pictures: ImagePair) {
   const [bright, brighten] = useState(4);
   const [ratio, setRatio] = useState(4 / 3);
   const { photo, render, name } = pictures;
@@ -65,7 +58,7 @@ export function PictureTabs(pictures: Pictures) {
 }
 
 /** Black where both are equal. */
-function Difference({ photo, render, name, bright }: Pictures & { bright: number }) {
+function Difference({ photo, render, name, bright }: ImagePair & { bright: number }) {
   return (
     <div
       role="img"

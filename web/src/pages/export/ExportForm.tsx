@@ -5,7 +5,8 @@ import { FileOutput } from 'lucide-react';
 import { useState } from 'react';
 
 import { ask, type Job } from '../../api/client';
-import { type RunSummary, useFormats, useShownRun } from '../../api/previews';
+import { type RunSummary } from '../../api/previews';
+import { useFormats, useShownRun } from '../../state/queries';
 import { Button } from '../../design/Button';
 import { Panel } from '../../design/Card';
 import { refusedBy } from '../../forms/formErrors';

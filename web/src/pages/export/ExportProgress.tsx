@@ -10,7 +10,7 @@ import { bytes, duration } from '../../lib/format';
 import { Controls } from '../../jobs/JobDialog';
 import { doing } from '../../jobs/jobLabels';
 import { atWork, useJob } from '../../state/store';
-import { roomOf } from '../train/trainingJobs';
+import { roomOf } from '../../runs/useChosenRun';
 import { useJobArtifacts } from '../../jobs/artifacts';
 import { type Report, reportOf, sizeless, upwards, words } from './exportReport';
 

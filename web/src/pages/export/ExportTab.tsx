@@ -1,13 +1,12 @@
 // A scene for other programs, and films of it.
 
 import { NoRuns } from '../../runs/NoRuns';
-import type { TabProps } from '../../app/ProjectPage';
 import { RunSelect } from '../../runs/RunSelect';
-import { useChosenRun } from '../train/trainingJobs';
+import { useChosenRun } from '../../runs/useChosenRun';
 import { History } from './ExportHistory';
 import { Make } from './ExportForm';
 
-export function ExportTab({ project }: TabProps) {
+export function ExportTab({ project }: { project: string }) {
   const { runs, run, choose, isPending } = useChosenRun(project);
   if (isPending) return <p className="p-8 text-center text-sm text-soft">One moment …</p>;
   if (!run) return <NoRuns project={project} />;

@@ -1,6 +1,7 @@
 import { Link } from 'wouter';
 
-import { type Capture, captureFile, projectFile, useRuns } from '../../api/previews';
+import { type Capture, captureFile, projectFile } from '../../api/previews';
+import { useRuns } from '../../state/queries';
 import { Dialog } from '../../design/Dialog';
 import { toHash } from '../../geometry/camera';
 import { leaf } from './PhotoGrid';

@@ -4,13 +4,12 @@ import { useQuery } from '@tanstack/react-query';
 import { lazy, Suspense, useState } from 'react';
 
 import { http, told } from '../../api/client';
-import { useCapture } from '../../api/previews';
+import { useCapture } from '../../state/queries';
 import { Panel } from '../../design/Card';
 import { complain } from '../../design/Toasts';
 import { plural } from '../../lib/format';
-import type { TabProps } from '../../app/ProjectPage';
 import { DropZone } from '../../forms/FileDropZone';
-import { send, taken, useSendings } from '../../api/uploads';
+import { send, taken, useSendings } from '../../state/uploads';
 import { useJobs } from '../../state/store';
 import { Photo } from './PhotoDialog';
 import { Photos } from './PhotoGrid';
@@ -19,7 +18,7 @@ import { Uploading } from './UploadProgress';
 
 const CaptureScene = lazy(() => import('./CaptureScene').then((it) => ({ default: it.CaptureScene })));
 
-export function PhotosTab({ project }: TabProps) {
+export function PhotosTab({ project }: { project: string }) {
   const jobs = useJobs(project);
   const sending = useSendings((all) => all[project]);
   const capture = useCapture(project).data ?? null;

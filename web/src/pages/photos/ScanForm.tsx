@@ -8,7 +8,7 @@ import type { Job } from '../../api/client';
 import { Button } from '../../design/Button';
 import { Card } from '../../design/Card';
 import { complain } from '../../design/Toasts';
-import { type Budget, BUDGETS, havePoses, scan } from '../projects/createProject';
+import { type Budget, BUDGETS, havePoses, scan } from '../../jobs/startScan';
 import { duration } from '../../lib/format';
 import { atWork } from '../../state/store';
 

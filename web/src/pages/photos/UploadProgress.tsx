@@ -2,7 +2,7 @@ import { Meter } from '../../design/ProgressBar';
 import { Button } from '../../design/Button';
 import { Card } from '../../design/Card';
 import { bytes, plural } from '../../lib/format';
-import { forget, type Sending } from '../../api/uploads';
+import { forget, type Sending } from '../../state/uploads';
 
 export function Uploading({ sending }: { sending: Sending }) {
   const over = sending.done === sending.files;

@@ -1,6 +1,7 @@
 // The view of one photo of a capture: from where it was taken, to the middle of what it shows.
 
-import type { Capture, CaptureImage, Vector } from '../../api/previews';
+import type { Capture, CaptureImage } from '../../api/previews';
+import type { Vector } from '../../geometry/vector';
 import type { View } from '../../geometry/camera';
 import { add, dot, length, mix, sub, times } from '../../geometry/vector';
 

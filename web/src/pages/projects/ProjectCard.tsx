@@ -4,7 +4,7 @@ import { type FormEvent, useRef, useState } from 'react';
 import { Link } from 'wouter';
 
 import { API, http, type Job, type Project, told } from '../../api/client';
-import { useUsage } from '../../api/previews';
+import { useUsage } from '../../state/queries';
 import { Button, IconButton } from '../../design/Button';
 import { Card } from '../../design/Card';
 import { Dialog } from '../../design/Dialog';

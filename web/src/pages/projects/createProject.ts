@@ -1,11 +1,9 @@
 // The ways that a project begins.
 
-import { ask, http, type Job, type Project, told, type TrainJob } from '../../api/client';
-import { newId } from '../../lib/id';
-import { type Found, send, taken } from '../../api/uploads';
-
-export const BUDGETS = { quick: 30, good: 120, best: 600 } as const;
-export type Budget = keyof typeof BUDGETS;
+import { ask, http, type Project, told } from '../../api/client';
+import { BUDGETS } from '../../jobs/startScan';
+import { type Found } from '../../lib/droppedFiles';
+import { send, taken } from '../../state/uploads';
 
 export const create = (name: string): Promise<Project> =>
   told(http.POST('/api/v1/projects', { body: { name } }));
@@ -37,19 +35,3 @@ export async function fromSample(): Promise<Project> {
   await ask(project.id, { verb: 'evaluate', run: train.id }, [train.id]);
   return project;
 }
-
-/** Files that say by themselves where the photos were taken: COLMAP's, nerfstudio's, Blender's, LLFF's. */
-const POSED = /(^|\/)(transforms(_\w+)?\.json|cameras\.(bin|txt)|poses_bounds\.npy)$/;
-export const havePoses = (names: string[]): boolean => names.some((name) => POSED.test(name));
-
-/** All of it, as jobs that wait for each other: poses where they are unknown, training, evaluation, film and file. */
-export const scan = (project: string, names: string[], budget: Budget): Promise<Job[]> =>
-  told(
-    http.POST('/api/v1/projects/{project}/scan', {
-      params: { path: { project }, header: { 'Idempotency-Key': newId() } },
-      body: {
-        pose: havePoses(names) ? null : { verb: 'pose' },
-        train: { verb: 'train', seconds: BUDGETS[budget] } as TrainJob,
-      },
-    }),
-  ) as Promise<Job[]>;

@@ -4,7 +4,8 @@ import { ArrowRight } from 'lucide-react';
 import { useState } from 'react';
 import { Link } from 'wouter';
 
-import { type RunSummary, useShownRun } from '../../api/previews';
+import { type RunSummary } from '../../api/previews';
+import { useShownRun } from '../../state/queries';
 import { Button } from '../../design/Button';
 import { Figure, Panel } from '../../design/Card';
 import { Meter } from '../../design/ProgressBar';
@@ -15,7 +16,8 @@ import { atWork } from '../../state/store';
 import { Curves } from './MetricCurves';
 import { LiveViews } from './HeldOutPreviews';
 import { newest, type Point, speed } from './metrics';
-import { roomOf, type TrainingJob, usePoints, useTrainings } from './trainingJobs';
+import { type TrainingJob, usePoints, useTrainings } from './trainingJobs';
+import { roomOf } from '../../runs/useChosenRun';
 import { methodName } from '../../runs/methodLabels';
 
 export function RunPanel({

@@ -5,20 +5,20 @@ import { useRef, useState } from 'react';
 import { Link } from 'wouter';
 
 import type { Job } from '../../api/client';
-import { useCapture } from '../../api/previews';
+import { useCapture } from '../../state/queries';
 import { Button } from '../../design/Button';
 import { Card, Empty } from '../../design/Card';
 import { Meter } from '../../design/ProgressBar';
 import { duration } from '../../lib/format';
-import type { TabProps } from '../../app/ProjectPage';
 import { doing } from '../../jobs/jobLabels';
 import { atWork, useJobs } from '../../state/store';
 import { RunPanel } from './RunPanel';
-import { isTraining, runOf, useChosenRun } from './trainingJobs';
+import { isTraining, runOf } from './trainingJobs';
+import { useChosenRun } from '../../runs/useChosenRun';
 import { Runs } from './RunList';
 import { StartPanel } from './TrainingForm';
 
-export function TrainTab({ project }: TabProps) {
+export function TrainTab({ project }: { project: string }) {
   const jobs = useJobs(project);
   const capture = useCapture(project);
   const { runs, run, named, choose, isPending } = useChosenRun(project);

@@ -4,7 +4,7 @@ import { useMutation } from '@tanstack/react-query';
 import { SlidersHorizontal, Sparkles } from 'lucide-react';
 import { useState } from 'react';
 
-import { useMethods } from '../../api/previews';
+import { useMethods } from '../../state/queries';
 import { Button } from '../../design/Button';
 import { Panel } from '../../design/Card';
 import { refusedBy } from '../../forms/formErrors';

@@ -2,10 +2,10 @@
 
 import { useQueries } from '@tanstack/react-query';
 import { useMemo } from 'react';
-import { useSearchParams } from 'wouter';
 
 import { http, type Job, told, type TrainJob } from '../../api/client';
-import { type JobEvent, type RunSummary, useJobEvents, useRuns } from '../../api/previews';
+import type { JobEvent } from '../../api/previews';
+import { useJobEvents } from '../../state/jobEvents';
 import { useJobs } from '../../state/store';
 import { type Point, pointsOf } from './metrics';
 
@@ -45,17 +45,3 @@ export function usePoints(trainings: TrainingJob[]): Point[] {
   const now = useJobEvents(trainings.at(-1));
   return useMemo(() => pointsOf([...before, ...now]), [before, now]);
 }
-
-/** The run that a room is about: the one in the address, else the newest; and a way to choose another. */
-export function useChosenRun(project: string) {
-  const [params, setParams] = useSearchParams();
-  const { data, isPending } = useRuns(project);
-  const runs = useMemo(() => [...(data ?? [])].sort((a, b) => b.created - a.created), [data]);
-  const named = params.get('run') ?? undefined;
-  const run: RunSummary | undefined = runs.find((one) => one.id === named) ?? runs[0];
-  const choose = (id: string) => setParams({ run: id }, { replace: true });
-  return { runs, run, named, choose, isPending };
-}
-
-export const roomOf = (project: string, room: string, run: string): string =>
-  `/projects/${project}/${room}?run=${run}`;

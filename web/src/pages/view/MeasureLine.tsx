@@ -2,7 +2,7 @@
 
 import { Vector3 } from 'three';
 
-import type { Vector } from '../../api/previews';
+import type { Vector } from '../../geometry/vector';
 import { measured } from '../../geometry/length';
 import type { Rig } from './cameraControls';
 import type { Measure } from './useMeasure';

@@ -3,15 +3,15 @@
 import { Box } from 'lucide-react';
 import { Link, useSearchParams } from 'wouter';
 
-import { sentence } from '../../api/client';
-import { type RunSummary, useRuns, useShownRun } from '../../api/previews';
+import { sentence } from '../../lib/errors';
+import { type RunSummary } from '../../api/previews';
+import { useRuns, useShownRun } from '../../state/queries';
 import { Empty } from '../../design/Card';
 import { ago } from '../../lib/format';
-import type { TabProps } from '../../app/ProjectPage';
 import { atWork, useJob } from '../../state/store';
 import { Studio } from './RunViewer';
 
-export function ViewTab({ project }: TabProps) {
+export function ViewTab({ project }: { project: string }) {
   const runs = useRuns(project);
   const [search, setSearch] = useSearchParams();
   const asked = useJob(search.get('run') ?? undefined);

@@ -3,7 +3,7 @@
 import { MathUtils, PerspectiveCamera, Spherical, Quaternion, Vector3 } from 'three';
 import { OrbitControls } from 'three/examples/jsm/controls/OrbitControls.js';
 
-import type { Vector } from '../../api/previews';
+import type { Vector } from '../../geometry/vector';
 import { between, type View } from '../../geometry/camera';
 import { Fly, MOVES, TURNS } from './flyControls';
 

@@ -1,7 +1,7 @@
 // The other end of lumigraph/wire/live.py: commands go out, pictures that the server rendered come in.
 
 import { API } from '../../api/client';
-import type { Vector } from '../../api/previews';
+import type { Vector } from '../../geometry/vector';
 import type { View } from '../../geometry/camera';
 
 export type Output = 'rgb' | 'depth' | 'normal';

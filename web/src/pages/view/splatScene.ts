@@ -14,8 +14,8 @@ import {
   type WebGLRenderer,
 } from 'three';
 
-import { sentence } from '../../api/client';
-import type { Vector } from '../../api/previews';
+import { sentence } from '../../lib/errors';
+import type { Vector } from '../../geometry/vector';
 import { type Box, contains } from '../../geometry/cropBox';
 import { probe } from './probe';
 import { referenceRenderer } from './projection';

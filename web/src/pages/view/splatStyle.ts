@@ -3,7 +3,7 @@
 import { dyno, modifiers, SplatFileType, SplatMesh, type SparkRenderer } from '@sparkjsdev/spark';
 import { type Camera, Vector3 } from 'three';
 
-import type { Vector } from '../../api/previews';
+import type { Vector } from '../../geometry/vector';
 import type { Box } from '../../geometry/cropBox';
 import { LARGEST_RADIUS, OPAQUE_REACH } from './projection';
 

@@ -4,7 +4,7 @@ import type { ReactNode } from 'react';
 import { afterEach, expect, it } from 'vitest';
 
 import { begin, server } from '../../api/fakeServer';
-import { readScale } from '../../geometry/length';
+import { readScale } from './scaleStorage';
 import { useMeasure } from './useMeasure';
 
 const RUNS = [

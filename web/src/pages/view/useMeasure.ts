@@ -3,10 +3,11 @@
 import { useCallback, useState } from 'react';
 
 import { ask } from '../../api/client';
-import type { Vector } from '../../api/previews';
+import type { Vector } from '../../geometry/vector';
 import { complain, say as toast } from '../../design/Toasts';
-import { useChosenRun } from '../train/trainingJobs';
-import { keepScale, lengthOf, readScale } from '../../geometry/length';
+import { useChosenRun } from '../../runs/useChosenRun';
+import { lengthOf } from '../../geometry/length';
+import { keepScale, readScale } from './scaleStorage';
 
 export interface Measure {
   on: boolean;

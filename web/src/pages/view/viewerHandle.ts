@@ -1,6 +1,6 @@
 // What the page may ask of whatever shows the scene.
 
-import type { Vector } from '../../api/previews';
+import type { Vector } from '../../geometry/vector';
 
 export interface Eyes {
   /** The point of the scene at a place of the canvas, -1..1 to the right and up; null where there is none. */

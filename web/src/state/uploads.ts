@@ -2,7 +2,8 @@
 
 import { create } from 'zustand';
 
-import { API } from './client';
+import { API } from '../api/client';
+import type { Found } from '../lib/droppedFiles';
 
 export interface Sending {
   project: string;
@@ -19,11 +20,6 @@ const PHOTOS = /\.(jpe?g|png|webp|tiff?|heic|heif)$/i;
 const OTHERS = /\.(zip|mp4|mov|m4v|mkv|webm|avi|json|txt|bin|ply|npy)$/i;
 
 export const useSendings = create<Record<string, Sending>>(() => ({}));
-
-export interface Found {
-  file: File;
-  name: string; // with its folders
-}
 
 /** What can be sent of it, without the folder that all of it lies in. */
 export function taken(found: Found[]): Found[] {
@@ -103,31 +99,5 @@ function reason(error: unknown): string {
     return problem.detail ?? problem.title ?? String(error);
   } catch {
     return answer ? String(error) : 'the connection was lost';
-  }
-}
-
-/** The files of what was dropped, folders with all that is in them. */
-export async function dropped(items: DataTransferItemList): Promise<Found[]> {
-  const entries = [...items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
-  const found = await Promise.all(entries.map((entry) => walk(entry, '')));
-  return found.flat();
-}
-
-async function walk(entry: FileSystemEntry, folder: string): Promise<Found[]> {
-  const name = folder + entry.name;
-  if (entry.isFile) {
-    const file = await new Promise<File>((resolve, reject) =>
-      (entry as FileSystemFileEntry).file(resolve, reject),
-    );
-    return [{ file, name }];
-  }
-  const reader = (entry as FileSystemDirectoryEntry).createReader();
-  const inside: Found[] = [];
-  for (;;) {
-    const some = await new Promise<FileSystemEntry[]>((resolve, reject) =>
-      reader.readEntries(resolve, reject),
-    );
-    if (!some.length) return inside;
-    for (const child of some) inside.push(...(await walk(child, `${name}/`)));
   }
 }
