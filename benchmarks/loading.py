@@ -1,6 +1,6 @@
-"""Photos made ready for training: decoding, undistortion and reduction of large JPEGs, and the memory that it takes.
+"""Preparation of photos for training: time and memory to decode, undistort and downscale large JPEGs.
 
-python -m benchmarks.loading FOLDER     one measurement, of the photos in FOLDER, as a line of JSON
+python -m benchmarks.loading FOLDER     one measurement of the photos in FOLDER, as a line of JSON
 """
 
 import json
@@ -24,9 +24,9 @@ from lumigraph.scene.capture import Capture
 from lumigraph.studio.training import LONGEST_SIDE
 
 CASES = ((150, (4000, 3000)), (400, (6000, 4000)))  # photos, (width, height)
-DIFFERENT = 6  # pictures of a case; the others are copies under other names
-QUALITY = 92  # of JPEG: some 3 MB for 12 megapixels, as a phone's photos have
-GRAIN = 4.0  # standard deviation of grey values
+DISTINCT_PHOTOS = 6  # of a case; the others are copies under other names
+LOADING_JPEG_QUALITY = 92  # about 3 MB for 12 megapixels, like a phone's photos
+GRAIN_STD = 4.0  # grey values
 DISTORTION = (0.0578, -0.0805, -0.00098, 0.00016, 0.0, 0.0, 0.0, 0.0)  # of a phone
 
 Row = dict[str, object]
@@ -37,38 +37,38 @@ def rows() -> Iterator[Row]:
         with tempfile.TemporaryDirectory(prefix="lumigraph-bench-") as work:
             folder = Path(work, "photos")
             write_photos(folder, count, size)
-            done = subprocess.run(
+            result = subprocess.run(
                 [sys.executable, "-m", "benchmarks.loading", str(folder)], stdout=subprocess.PIPE, text=True, check=True
             )
-            yield {"case": f"{count} photos of {size[0]}x{size[1]}", **json.loads(done.stdout)}
+            yield {"case": f"{count} photos of {size[0]}x{size[1]}", **json.loads(result.stdout)}
 
 
 def write_photos(folder: Path, count: int, size: tuple[int, int]) -> None:
-    """JPEGs of noise whose amplitude falls with its frequency, as in photos, and a camera's grain."""
+    """Write JPEGs of noise whose amplitude falls with its frequency, as in photos, plus sensor grain."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
     for i in range(count):
         path = folder / f"{i:04d}.jpg"
-        if i < DIFFERENT:
-            picture = synthetic_photo(random, size)
-            cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+        if i < DISTINCT_PHOTOS:
+            image = synthetic_photo(random, size)
+            cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, LOADING_JPEG_QUALITY])
         else:
-            shutil.copyfile(folder / f"{i % DIFFERENT:04d}.jpg", path)
+            shutil.copyfile(folder / f"{i % DISTINCT_PHOTOS:04d}.jpg", path)
 
 
 def synthetic_photo(random: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """(height, width, 3): octaves of noise, each half as strong as the one of half its frequency."""
+    """(height, width, 3): octaves of noise, each half as strong as the one at half its frequency."""
     width, height = size
-    picture = np.full((height, width, 3), 128, np.float32)
+    image = np.full((height, width, 3), 128, np.float32)
     for cell in (2**k for k in range(1, 10)):
         grid = random.normal(0, 0.18 * cell, (height // cell + 2, width // cell + 2, 3)).astype(np.float32)
-        picture += cv2.resize(grid, size, interpolation=cv2.INTER_CUBIC)
-    picture += random.normal(0, GRAIN, (height, width, 1)).astype(np.float32)
-    return picture.clip(0, 255).astype(np.uint8)
+        image += cv2.resize(grid, size, interpolation=cv2.INTER_CUBIC)
+    image += random.normal(0, GRAIN_STD, (height, width, 1)).astype(np.float32)
+    return image.clip(0, 255).astype(np.uint8)
 
 
 def peak_mib() -> int:
-    """Of this process alone: getrusage would begin with what its parent held when it forked."""
+    """Peak memory of this process. getrusage would include the memory of the parent at the fork."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) >> 10
 
@@ -90,12 +90,12 @@ def main(folder: Path) -> None:
     idle = peak_mib()
     with tempfile.TemporaryDirectory(dir=folder.parent) as cache:
         seconds, cpu_seconds = [], []
-        for _ in range(2):  # the second time everything is in the cache
-            started, used = time.perf_counter(), time.process_time()
+        for _ in range(2):  # the second time all photos are cached
+            start_time, cpu_start = time.perf_counter(), time.process_time()
             for _event in prepare(capture, Path(cache), max(width, height) / LONGEST_SIDE):
                 pass
-            seconds.append(time.perf_counter() - started)
-            cpu_seconds.append(time.process_time() - used)
+            seconds.append(time.perf_counter() - start_time)
+            cpu_seconds.append(time.process_time() - cpu_start)
     row = {
         "megabytes": round(sum(path.stat().st_size for path in paths) / n / 1e6, 1),
         "seconds": round(seconds[0], 2),

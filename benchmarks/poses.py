@@ -1,7 +1,7 @@
-"""Cameras from photos alone: seconds of each stage, and how far they are from cameras that are known.
+"""Pose estimation from photos: seconds of each stage, and errors against reference cameras.
 
-CPU seconds are user and system time of all threads: on a busy machine they, over the number of cores, tell more than
-the clock.
+CPU seconds are user and system time of all threads. On a busy machine, CPU seconds over the number of cores are more
+reliable than wall time.
 """
 
 import json
@@ -21,33 +21,33 @@ from lumigraph.scene.poses import align_similarity, rotation_error_degrees
 from lumigraph.studio import registry
 
 CASES = ("sample", "fox", "can")
-MATCHED = (500, 3072, 8192)  # descriptors of a photo
+DESCRIPTOR_COUNTS = (500, 3072, 8192)  # per photo
 
 Row = dict[str, object]
 
 
 def rows(data: Path, cases: Sequence[str] = CASES) -> Iterator[Row]:
-    """One row for each case; one whose pictures are not in `data` says so."""
+    """Yield one row for each case; a case without its data in `data` is skipped."""
     for case in cases:
         with tempfile.TemporaryDirectory(prefix="lumigraph-bench-") as work:
-            pictures, known = locate(case, data, Path(work))
-            if pictures.exists():
-                yield {"case": case, **measure(pictures, known, Path(work, "found"))}
+            source, reference = locate(case, data, Path(work))
+            if source.exists():
+                yield {"case": case, **measure(source, reference, Path(work, "found"))}
             else:
-                yield {"case": case, "skipped": f"no {pictures}"}
+                yield {"case": case, "skipped": f"no {source}"}
 
 
 def matching_rows(repeats: int = 7) -> Iterator[Row]:
-    """Descriptors of two photos, all against all, on one thread; shortest of the repeats."""
+    """Time exhaustive descriptor matching of two photos on one thread; minimum over the repeats."""
     random = np.random.default_rng(0)
-    required = np.minimum(1.05 * np.arange(65536) + 100, 65536).astype(np.uint32)
-    for count in MATCHED:
+    min_scores = np.minimum(1.05 * np.arange(65536) + 100, 65536).astype(np.uint32)
+    for count in DESCRIPTOR_COUNTS:
         first, second = (random.integers(0, 32, (count, 128), np.uint8) for _ in range(2))
         seconds = []
         for _ in range(repeats):
-            started = time.perf_counter()
-            descriptor_match.match(first, second, required)
-            seconds.append(time.perf_counter() - started)
+            start_time = time.perf_counter()
+            descriptor_match.match(first, second, min_scores)
+            seconds.append(time.perf_counter() - start_time)
         rate = count**2 * 128 / min(seconds) * 1e-9
         yield {
             "case": f"{count} x {count}",
@@ -58,53 +58,57 @@ def matching_rows(repeats: int = 7) -> Iterator[Row]:
 
 
 def locate(case: str, data: Path, work: Path) -> tuple[Path, Path | None]:
-    """The photos or the video of a case, and the capture that knows its cameras."""
+    """(photos or video of a case, capture with its reference cameras or None)."""
     if case == "sample":  # rendered into `work`: exact
         return sample(work / "sample")
-    if case == "fox":  # as its publishers computed them
+    if case == "fox":  # reference: the cameras of its publishers
         return data / "fox" / "images", data / "fox"
-    return data / "video" / f"{case}.mp4", None  # nobody knows: how many frames are registered is what counts
+    return data / "video" / f"{case}.mp4", None  # no reference: the number of registered frames is the result
 
 
-def measure(pictures: Path, known: Path | None, out: Path) -> Row:
-    """Pictures alone go in; the known cameras are looked at afterwards. A poor result is a figure, not a failure."""
-    used = cpu_seconds()
-    _, wall = lumigraph("pose", pictures, "-o", out, "--allow-partial", "--quiet")
-    used = cpu_seconds() - used
+def measure(source: Path, reference: Path | None, out: Path) -> Row:
+    """Estimate poses from the images alone, then compare with the reference. A poor result is a row, not an error."""
+    cpu_time = cpu_seconds()
+    _, wall = lumigraph("pose", source, "-o", out, "--allow-partial", "--quiet")
+    cpu_time = cpu_seconds() - cpu_time
     report = json.loads((out / "pose.json").read_text(encoding="utf-8"))
     row: Row = {
         "photos": report["photos"],
         "registered": report["registered"],
         "wall_seconds": round(wall, 1),
-        "cpu_seconds": round(used, 1),
+        "cpu_seconds": round(cpu_time, 1),
         **{f"{stage.replace(' ', '_')}_seconds": seconds for stage, seconds in report["seconds"].items()},
         "reprojection_px": round(report["reprojection_px"], 3),
         "matches_consistent": round(report["matches_consistent"], 3),
         "pairs_consistent": round(report["pairs_consistent"], 3),
     }
-    return row if known is None else row | pose_errors(read(out), read(known))
+    return row if reference is None else row | pose_errors(read(out), read(reference))
 
 
 def cpu_seconds() -> float:
-    """User and system time of the processes that this one started and that have ended, with theirs."""
-    use = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return use.ru_utime + use.ru_stime
+    """User and system time of all ended child processes and their descendants."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def read(path: Path) -> Capture:
     return registry.capture_reader(path).read(path)
 
 
-def pose_errors(found: Capture, known: Capture) -> Row:
-    """Means over the photos of both after the best similarity; positions relative to the diagonal of the camera box."""
-    place = {Path(name).stem: i for i, name in enumerate(known.names)}
-    shared = [(i, place[Path(name).stem]) for i, name in enumerate(found.names) if Path(name).stem in place]
-    ours = found.cameras[[i for i, _ in shared]].world_from_cam.double()
-    truth = known.cameras[[i for _, i in shared]].world_from_cam.double()
-    moved = align_similarity(ours[:, :, 3], truth[:, :, 3]).transform_poses(ours)
-    angles = rotation_error_degrees(moved[..., :3], truth[..., :3])
-    distances = (moved[:, :, 3] - truth[:, :, 3]).norm(dim=1)
-    diagonal = torch.linalg.norm(truth[:, :, 3].amax(0) - truth[:, :, 3].amin(0))
+def pose_errors(estimate: Capture, reference: Capture) -> Row:
+    """Mean errors over common photos after similarity alignment; positions over the diagonal of the camera box."""
+    index_of = {Path(name).stem: i for i, name in enumerate(reference.names)}
+    index_pairs = [
+        (i, index_of[Path(name).stem]) for i, name in enumerate(estimate.names) if Path(name).stem in index_of
+    ]
+    estimated_poses = estimate.cameras[[i for i, _ in index_pairs]].world_from_cam.double()
+    reference_poses = reference.cameras[[i for _, i in index_pairs]].world_from_cam.double()
+    aligned_poses = align_similarity(estimated_poses[:, :, 3], reference_poses[:, :, 3]).transform_poses(
+        estimated_poses
+    )
+    angles = rotation_error_degrees(aligned_poses[..., :3], reference_poses[..., :3])
+    distances = (aligned_poses[:, :, 3] - reference_poses[:, :, 3]).norm(dim=1)
+    diagonal = torch.linalg.norm(reference_poses[:, :, 3].amax(0) - reference_poses[:, :, 3].amin(0))
     return {
         "rotation_degrees": round(angles.mean().item(), 3),
         "rotation_degrees_max": round(angles.max().item(), 3),

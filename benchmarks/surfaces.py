@@ -1,12 +1,12 @@
-"""Meshes against true surfaces, with and without surface steps in training: the figures of DTU's evaluation.
+"""Meshes against reference surfaces, with and without surface steps in training, by the metrics of DTU.
 
-Both clouds are thinned to one point a cell. `accuracy` is the mean distance from points of the mesh to the true cloud,
-`completeness` that from true points to the mesh, distances beyond FARTHEST left out, and `chamfer` the mean of both
-[Jensen 2014], in per mille of the diagonal of the true cloud's box. What the mesh has outside of that box is not
-judged, since true clouds rarely hold the background. DTU's own masks of what was scanned are not read.
+Both clouds are thinned to one point per cell. `accuracy` is the mean distance from mesh points to the reference cloud,
+`completeness` that from reference points to the mesh, without distances beyond MAX_DISTANCE. `chamfer` is the mean of
+both [Jensen 2014]. Units are per mille of the diagonal of the reference cloud's box. Mesh parts outside of that box are
+not evaluated, since reference clouds rarely contain the background. DTU's own observation masks are not used.
 
-The sample's truth is the first hit of each ray in the scene that its photos were rendered from. For any other capture a
-true cloud in the capture's coordinates is named: a PLY.
+The sample's reference is the first hit of each ray in the scene that its photos were rendered from. For other captures
+the reference is a PLY in the capture's coordinates.
 
   [Jensen 2014]  Large Scale Multi-view Stereopsis Evaluation.
 """
@@ -33,14 +33,14 @@ from lumigraph.studio.run import Run
 Row = dict[str, object]
 Cloud = npt.NDArray[np.float64]  # (N, 3)
 
-CELL = 1e-3  # of the diagonal: the spacing of points
-FARTHEST = 0.02  # of the diagonal: 20 mm of DTU's metre
-RAYS_EVERY = 3  # pixels
+CELL_SIZE = 1e-3  # of the diagonal: the spacing of points
+MAX_DISTANCE = 0.02  # of the diagonal: 20 mm at DTU's scale of 1 m
+RAY_SPACING_PX = 3
 OPTIONS = {"plain": "false", "surface": "true"}
 
 
-def rows(captures: Sequence[Path], truth: Path | None, budgets: Sequence[float]) -> Iterator[Row]:
-    """Two rows for each budget in seconds. captures: one, with its true cloud, or none for the sample."""
+def rows(captures: Sequence[Path], reference: Path | None, budgets: Sequence[float]) -> Iterator[Row]:
+    """Yield two rows for each budget in seconds. captures: one, with its reference cloud, or none for the sample."""
     with tempfile.TemporaryDirectory(prefix="lumigraph-bench-") as name:
         work = Path(name)
         folder = captures[0] if captures else sample(work / "sample")[1]
@@ -49,33 +49,33 @@ def rows(captures: Sequence[Path], truth: Path | None, budgets: Sequence[float])
                 run = work / f"{option}-{seconds:g}"
                 budget = ("--seconds", f"{seconds}", "--overwrite", "--quiet")
                 lumigraph("train", folder, "-o", run, *budget, "--set", f"surface={value}")
-                cloud = read_cloud(truth) if truth is not None else true_points(Run(run).cameras()[0])
-                yield {"case": f"{folder.name}, {seconds:g} s, {option}", **judge(run, cloud)}
+                cloud = read_cloud(reference) if reference is not None else reference_points(Run(run).cameras()[0])
+                yield {"case": f"{folder.name}, {seconds:g} s, {option}", **evaluate_run(run, cloud)}
 
 
-def judge(run: Path, truth: Cloud) -> Row:
+def evaluate_run(run: Path, reference: Cloud) -> Row:
     evaluation, _ = lumigraph("evaluate", run, "--json", "--quiet")
     file = run / "mesh.ply"
     options = ("--as", "mesh", "--frame", "capture", "--origin", "capture", "--set", "texture=0", "--set", "faces=0")
     _, seconds = lumigraph("export", run, "-o", file, *options, "--quiet")
-    own = json.loads(evaluation)
+    metrics = json.loads(evaluation)
     return {
-        **chamfer(points_on(mesh_ply.read(file)), truth),
-        "psnr": round(own["psnr"], 2),
-        "steps": own["steps"],
+        **chamfer(points_on(mesh_ply.read(file)), reference),
+        "psnr": round(metrics["psnr"], 2),
+        "steps": metrics["steps"],
         "mesh_seconds": round(seconds, 1),
     }
 
 
-def chamfer(points: Cloud, truth: Cloud) -> Row:
-    """Distances in per mille of the diagonal of the true cloud's box."""
-    low, high = truth.min(0), truth.max(0)
+def chamfer(points: Cloud, reference: Cloud) -> Row:
+    """Distances in per mille of the diagonal of the reference cloud's box."""
+    low, high = reference.min(0), reference.max(0)
     diagonal = float(np.linalg.norm(high - low))
-    edge = FARTHEST * diagonal
+    edge = MAX_DISTANCE * diagonal
     points = points[((points > low - edge) & (points < high + edge)).all(1)]
-    points, truth = thin(points, CELL * diagonal), thin(truth, CELL * diagonal)
-    accuracy, _ = cKDTree(truth).query(points)
-    completeness, _ = cKDTree(points).query(truth)
+    points, reference = thin_cloud(points, CELL_SIZE * diagonal), thin_cloud(reference, CELL_SIZE * diagonal)
+    accuracy, _ = cKDTree(reference).query(points)
+    completeness, _ = cKDTree(points).query(reference)
     parts = [1000 / diagonal * float(part[part < edge].mean()) for part in (accuracy, completeness)]
     return {
         "accuracy": round(parts[0], 2),
@@ -86,38 +86,38 @@ def chamfer(points: Cloud, truth: Cloud) -> Row:
     }
 
 
-def thin(points: Cloud, cell: float) -> Cloud:
-    """One point of each cell of a grid."""
+def thin_cloud(points: Cloud, cell: float) -> Cloud:
+    """One point per cell of a grid."""
     cells = np.floor((points - points.min(0)) / cell).astype(np.int64)
     _, first = np.unique(cells, axis=0, return_index=True)
     return points[first]
 
 
 def points_on(mesh: Mesh) -> Cloud:
-    """Vertices, and middles of faces: voxels are finer than CELL demands."""
+    """Vertices and face centres: voxels are finer than CELL_SIZE requires."""
     vertices = mesh.vertices.double()
     return torch.cat([vertices, vertices[mesh.faces.long()].mean(1)]).numpy()
 
 
 def read_cloud(path: Path) -> Cloud:
-    """Raises FormatError where the file holds no points."""
-    read = ply.read(path)
-    return (read.xyz if isinstance(read, Points) else read.means).double().numpy()
+    """Raises FormatError if the file contains no points."""
+    asset = ply.read(path)
+    return (asset.xyz if isinstance(asset, Points) else asset.means).double().numpy()
 
 
-def true_points(cameras: Cameras) -> Cloud:
-    """What rays of the sample's cameras hit first, without the room around."""
+def reference_points(cameras: Cameras) -> Cloud:
+    """First hits of the rays of the sample's cameras, without the surrounding room."""
     visible = still_life(0).visible
-    every, hits = np.arange(len(visible.shapes)), []
+    all_shapes, hits = np.arange(len(visible.shapes)), []
     for i in range(len(cameras)):
         (fx, fy), (cx, cy), (width, height) = cameras.focal[i].tolist(), cameras.centre[i].tolist(), cameras.size(i)
-        y, x = np.mgrid[0:height:RAYS_EVERY, 0:width:RAYS_EVERY] + 0.5
+        y, x = np.mgrid[0:height:RAY_SPACING_PX, 0:width:RAY_SPACING_PX] + 0.5
         pose = cameras.world_from_cam[i].double().numpy()
         rays = pose[:, :3] @ np.stack([(x - cx) / fx, (y - cy) / fy, np.ones_like(x)]).reshape(3, -1)
         rays = (rays / np.linalg.norm(rays, axis=0)).astype(np.float32)
         eye = pose[:, 3:].astype(np.float32)
         for part in np.array_split(rays, 8, axis=1):
-            distance, owner = visible.first_hits(every, eye, part, visible.within(eye))
-            here = (owner >= 0) & (owner < visible.foreground)
-            hits.append((eye + part * distance)[:, here])
+            distance, owner = visible.first_hits(all_shapes, eye, part, visible.within(eye))
+            is_object_hit = (owner >= 0) & (owner < visible.foreground)
+            hits.append((eye + part * distance)[:, is_object_hit])
     return np.concatenate(hits, 1).T.astype(np.float64)

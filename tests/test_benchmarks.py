@@ -86,10 +86,10 @@ def test_chamfer_of_a_plane_that_is_moved_and_half_missing() -> None:
 
 def test_true_points_of_the_sample_lie_in_its_photos() -> None:
     cameras = handheld_orbit(4, (64, 48), 0)
-    points = torch.from_numpy(surfaces.true_points(cameras))
+    points = torch.from_numpy(surfaces.reference_points(cameras))
     assert len(points) > 200
     for i in range(4):
-        own = torch.from_numpy(surfaces.true_points(cameras[i]))
+        own = torch.from_numpy(surfaces.reference_points(cameras[i]))
         pixels, depth = project(cameras[i], own)
         assert (depth > 0.5).all() and ((pixels >= 0) & (pixels <= torch.tensor([64, 48]))).all()
     assert points[:, 2].min() > -0.01  # nothing is below the table

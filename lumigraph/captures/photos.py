@@ -1,8 +1,8 @@
-"""Photos in: a folder or a zip becomes a folder of upright, sound pictures, ready for structure from motion.
+"""Import of photos: a folder or a zip becomes a folder of upright, intact images for structure from motion.
 
-A photo that already is an upright 8-bit JPEG or PNG keeps its bytes (a hard link, or a copy across file systems). The
-others are written once more: JPEG at quality 95 where the source was lossy, PNG where it was not. Everything downstream
-may then forget about EXIF: what it said about the camera travels in the PhotoSet.
+An upright 8-bit JPEG or PNG keeps its bytes (a hard link, or a copy across file systems). Other photos are re-encoded:
+JPEG at quality 95 from lossy sources, PNG from lossless ones. Later stages need no EXIF: the PhotoSet has its camera
+facts.
 """
 
 from __future__ import annotations
@@ -18,31 +18,30 @@ from typing import Any
 from PIL import Image
 
 from lumigraph.captures import archive, exif, image_file
+from lumigraph.captures.sfm.image_pairs import GpsPosition
 from lumigraph.captures.thread_map import ordered_map
 from lumigraph.scene.errors import CaptureError
 from lumigraph.wire.events import Event, Note, Progress
 
 JPEG_QUALITY = 95
 MAX_PHOTOS = 10_000
-SPOKEN_NOTES = 5  # files named one by one before the rest becomes a count
-REDUCED_COPY = re.compile(r"images_\d+$")  # beside `images`: the same photos again, smaller
+MAX_NOTES = 5  # rejected files named one by one; the rest is a count
+REDUCED_COPY = re.compile(r"images_\d+$")  # next to `images`: downscaled copies of the same photos
 MASK_FOLDERS = ("masks", "mask")
-NOT_PHOTOS = frozenset({"mask", "masks", "depth", "depths", "normals", "segmentation", "thumbnails", "__macosx"})
-
-Place = tuple[float, float, float | None]
+NON_PHOTO_FOLDERS = frozenset({"mask", "masks", "depth", "depths", "normals", "segmentation", "thumbnails", "__macosx"})
 
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """Upright photos, all directly in `folder`, in name order; the i-th entry of each tuple belongs to names[i]."""
+    """Upright photos in `folder`, in name order; entry i of each tuple belongs to names[i]."""
 
     folder: Path
     names: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]  # (width, height) pixels
     focal_px: tuple[float | None, ...]  # from EXIF, at this size; None where unknown
-    gps: tuple[Place | None, ...]  # (degrees north, degrees east, metres of altitude or None)
+    gps: tuple[GpsPosition | None, ...]
     from_video: bool = False
-    masks: tuple[Path | None, ...] = ()  # black where a photo is to be ignored, upright as it is; empty for none at all
+    masks: tuple[Path | None, ...] = ()  # upright, black = ignored; empty if no photo has a mask
 
     def __post_init__(self) -> None:
         if self.masks and len(self.masks) != len(self.names):
@@ -55,8 +54,8 @@ class PhotoSet:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A file that may be a photo: where it lies, what its owner calls it, and why it is left out, if it is."""
+class _Candidate:
+    """A file that may be a photo, or a rejected one with its reason. `label`: its name for the user."""
 
     label: str
     path: Path | None
@@ -64,185 +63,187 @@ class _Found:
 
 
 @dataclass(frozen=True)
-class _Ready:
-    """A photo written to its place."""
+class _StoredPhoto:
+    """An upright photo in the output folder."""
 
     name: str
     size: tuple[int, int]
     focal_px: float | None
-    gps: Place | None
-    mask: str | None = None  # its name, of a file that is written beside the folder of photos
+    gps: GpsPosition | None
+    mask: str | None = None  # file name in the folder of masks
 
 
 def find_photos(path: Path, work: Path) -> Generator[Event, None, PhotoSet]:
-    """Gathers the photos of `path`, a folder (and its direct sub-folders) or a zip, into `work`/photos.
+    """Import the photos of `path`, a folder (and its direct sub-folders) or a zip, into `work`/photos.
 
-    Their masks come along into `work`/masks: of a folder `masks` or `mask` inside `path` or beside it, files named as
-    COLMAP does (a.jpg.png for a.jpg) or like the photo.
+    Masks are imported into `work`/masks. They are files in a folder `masks` or `mask` in or next to the photo's folder,
+    with COLMAP's name (a.jpg.png for a.jpg) or the photo's.
 
-    Yields Progress and Notes about files left out. Raises CaptureError when `path` is neither, when an archive breaks a
-    bound, or when fewer than two photos remain. Nothing half-written stays behind.
+    Yields Progress, and Notes about rejected files. Raises CaptureError if `path` is neither a folder nor a zip, if the
+    archive exceeds a bound, or if fewer than two photos remain. No partial output remains.
     """
     work.mkdir(parents=True, exist_ok=True)
-    made, masks = work / "photos", work / "masks"
-    growing = work / f"photos.tmp-{os.getpid()}"
-    growing_masks = work / f"masks.tmp-{os.getpid()}"
-    unpacked = work / f"unpacked.tmp-{os.getpid()}"
+    photo_folder, mask_folder = work / "photos", work / "masks"
+    tmp_photos = work / f"photos.tmp-{os.getpid()}"
+    tmp_masks = work / f"masks.tmp-{os.getpid()}"
+    unpack_folder = work / f"unpacked.tmp-{os.getpid()}"
     try:
-        for folder in (growing, growing_masks, unpacked):
+        for folder in (tmp_photos, tmp_masks, unpack_folder):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-        found = yield from _find(path, work, unpacked)
-        ready, skipped = yield from _gather(found, growing, growing_masks)
-        yield from _notes(skipped)
-        if len(ready) < 2:
-            raise CaptureError(_too_few(path, len(ready), skipped))
-        shutil.rmtree(made, ignore_errors=True)
-        growing.replace(made)
-        shutil.rmtree(masks, ignore_errors=True)
-        if any(growing_masks.iterdir()):
-            growing_masks.replace(masks)
+        candidates = yield from _find_candidates(path, work, unpack_folder)
+        photos, rejects = yield from _store_all(candidates, tmp_photos, tmp_masks)
+        yield from _reject_notes(rejects)
+        if len(photos) < 2:
+            raise CaptureError(_too_few_photos(path, len(photos), rejects))
+        shutil.rmtree(photo_folder, ignore_errors=True)
+        tmp_photos.replace(photo_folder)
+        shutil.rmtree(mask_folder, ignore_errors=True)
+        if any(tmp_masks.iterdir()):
+            tmp_masks.replace(mask_folder)
     finally:
-        shutil.rmtree(growing, ignore_errors=True)
-        shutil.rmtree(growing_masks, ignore_errors=True)
-        shutil.rmtree(unpacked, ignore_errors=True)
+        shutil.rmtree(tmp_photos, ignore_errors=True)
+        shutil.rmtree(tmp_masks, ignore_errors=True)
+        shutil.rmtree(unpack_folder, ignore_errors=True)
     return PhotoSet(
-        folder=made,
-        names=tuple(r.name for r in ready),
-        sizes=tuple(r.size for r in ready),
-        focal_px=tuple(r.focal_px for r in ready),
-        gps=tuple(r.gps for r in ready),
-        masks=tuple(masks / r.mask if r.mask else None for r in ready) if any(r.mask for r in ready) else (),
+        folder=photo_folder,
+        names=tuple(r.name for r in photos),
+        sizes=tuple(r.size for r in photos),
+        focal_px=tuple(r.focal_px for r in photos),
+        gps=tuple(r.gps for r in photos),
+        masks=tuple(mask_folder / r.mask if r.mask else None for r in photos) if any(r.mask for r in photos) else (),
     )
 
 
-def _find(path: Path, work: Path, unpacked: Path) -> Generator[Event, None, list[_Found]]:
+def _find_candidates(path: Path, work: Path, unpack_folder: Path) -> Generator[Event, None, list[_Candidate]]:
     if path.is_dir():
-        found = list(_walk(path, work.resolve()))
+        candidates = list(_walk(path, work.resolve()))
     elif path.is_file() and path.suffix.lower() == ".zip":
-        found = []
-        for label, file, reason in archive.unpack(path, unpacked, image_file.SUFFIXES | image_file.HEIC_SUFFIXES):
-            if _hidden(label):
+        candidates = []
+        for label, file, reason in archive.unpack(
+            path, unpack_folder, image_file.IMAGE_SUFFIXES | image_file.HEIC_SUFFIXES
+        ):
+            if _is_hidden(label):
                 continue
-            found.append(_Found(label, file, reason))
-            yield Progress(stage="unpack", done=len(found), total=None, unit="files")
+            candidates.append(_Candidate(label, file, reason))
+            yield Progress(stage="unpack", done=len(candidates), total=None, unit="files")
     elif path.exists():
         raise CaptureError(f"{path} is neither a folder nor a zip of photos")
     else:
         raise CaptureError(f"{path} does not exist")
-    if sum(f.path is not None for f in found) > MAX_PHOTOS:
+    if sum(f.path is not None for f in candidates) > MAX_PHOTOS:
         raise CaptureError(f"{path} holds more than {MAX_PHOTOS} photos: choose some of them")
-    return found
+    return candidates
 
 
-def _walk(folder: Path, work: Path) -> Iterator[_Found]:
-    """The files of a folder and of its direct sub-folders, in name order; our own `work` folder is not entered."""
-    inside = sorted(p for p in folder.iterdir() if not _hidden(p.name))
-    names = {p.name for p in inside}
-    for entry in inside:
+def _walk(folder: Path, work: Path) -> Iterator[_Candidate]:
+    """Yield the files of a folder and of its direct sub-folders, in name order, except our own `work` folder."""
+    entries = sorted(p for p in folder.iterdir() if not _is_hidden(p.name))
+    names = {p.name for p in entries}
+    for entry in entries:
         if not entry.is_dir():
             yield _classify(entry, entry.name)
         elif "images" in names and REDUCED_COPY.match(entry.name):
-            yield _Found(f"{entry.name}/", None, "holds reduced copies of images/")
-        elif entry.name.lower() in NOT_PHOTOS:
-            yield _Found(f"{entry.name}/", None, "does not hold photos, by its name")
+            yield _Candidate(f"{entry.name}/", None, "holds reduced copies of images/")
+        elif entry.name.lower() in NON_PHOTO_FOLDERS:
+            yield _Candidate(f"{entry.name}/", None, "does not hold photos, by its name")
         elif not work.is_relative_to(entry.resolve()):
             for file in sorted(entry.iterdir()):
-                if file.is_file() and not _hidden(file.name):
+                if file.is_file() and not _is_hidden(file.name):
                     yield _classify(file, f"{entry.name}/{file.name}")
 
 
-def _classify(path: Path, label: str) -> _Found:
+def _classify(path: Path, label: str) -> _Candidate:
     if not path.is_file():
-        return _Found(label, None, "is not a regular file")
-    if path.suffix.lower() in image_file.SUFFIXES | image_file.HEIC_SUFFIXES:
-        return _Found(label, path)
-    return _Found(label, None, "is not a JPEG, PNG, WebP, TIFF or HEIC picture")
+        return _Candidate(label, None, "is not a regular file")
+    if path.suffix.lower() in image_file.IMAGE_SUFFIXES | image_file.HEIC_SUFFIXES:
+        return _Candidate(label, path)
+    return _Candidate(label, None, "is not a JPEG, PNG, WebP, TIFF or HEIC image")
 
 
-def _hidden(label: str) -> bool:
-    """Leftovers of operating systems: not worth a word to the user."""
+def _is_hidden(label: str) -> bool:
+    """Return True for hidden files and leftovers of operating systems, which are not worth a note."""
     parts = label.replace("\\", "/").split("/")
-    hidden = any(p.startswith(".") and p not in (".", "..") for p in parts)
-    return hidden or "__MACOSX" in parts or parts[-1] in ("Thumbs.db", "desktop.ini")
+    has_hidden_part = any(p.startswith(".") and p not in (".", "..") for p in parts)
+    return has_hidden_part or "__MACOSX" in parts or parts[-1] in ("Thumbs.db", "desktop.ini")
 
 
-def _gather(
-    found: list[_Found], folder: Path, masks: Path
-) -> Generator[Event, None, tuple[list[_Ready], list[_Found]]]:
-    """Checks every photo to its last byte and puts the sound ones into `folder`, under safe, unique names."""
-    skipped = [f for f in found if f.path is None]
-    photos = [f for f in found if f.path is not None]
-    stems = _unique_stems([f.label for f in photos])
+def _store_all(
+    candidates: list[_Candidate], folder: Path, mask_folder: Path
+) -> Generator[Event, None, tuple[list[_StoredPhoto], list[_Candidate]]]:
+    """Store every photo that decodes completely in `folder`, under a safe, unique name."""
+    rejects = [f for f in candidates if f.path is None]
+    files = [f for f in candidates if f.path is not None]
+    stems = _unique_stems([f.label for f in files])
 
-    def settle(job: tuple[_Found, str]) -> _Ready | _Found:
-        photo, stem = job
-        assert photo.path is not None
+    def store(job: tuple[_Candidate, str]) -> _StoredPhoto | _Candidate:
+        file, stem = job
+        assert file.path is not None
         try:
-            return _settle(photo.path, folder, stem, masks)
+            return _store_photo(file.path, folder, stem, mask_folder)
         except CaptureError as error:
-            return _Found(photo.label, None, str(error).removeprefix(f"{photo.path.name} "))
+            return _Candidate(file.label, None, str(error).removeprefix(f"{file.path.name} "))
 
-    ready: list[_Ready] = []
-    results = ordered_map(settle, zip(photos, stems, strict=True))
+    photos: list[_StoredPhoto] = []
+    results = ordered_map(store, zip(files, stems, strict=True))
     try:
-        for done, result in enumerate(results, start=1):
-            if isinstance(result, _Ready):
-                ready.append(result)
+        for count, result in enumerate(results, start=1):
+            if isinstance(result, _StoredPhoto):
+                photos.append(result)
             else:
-                skipped.append(result)
-            yield Progress(stage="photos", done=done, total=len(photos), unit="photos")
+                rejects.append(result)
+            yield Progress(stage="photos", done=count, total=len(files), unit="photos")
     finally:
         results.close()
-    return sorted(ready, key=lambda r: r.name), skipped
+    return sorted(photos, key=lambda r: r.name), rejects
 
 
 def _unique_stems(labels: list[str]) -> list[str]:
-    """Names without suffix that are safe on every file system and tell two photos apart, also where case is ignored."""
+    """File stems that are safe on every file system and unique, also if case is ignored."""
     stems: list[str] = []
-    taken: set[str] = set()
+    used_stems: set[str] = set()
     for label in labels:
-        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", label.replace("\\", "/").rpartition(".")[0].replace("/", "__"))
-        stem = plain.strip("._")[:100] or "photo"
+        safe_label = re.sub(r"[^A-Za-z0-9._-]+", "_", label.replace("\\", "/").rpartition(".")[0].replace("/", "__"))
+        stem = safe_label.strip("._")[:100] or "photo"
         unique, number = stem, 2
-        while unique.lower() in taken:
+        while unique.lower() in used_stems:
             unique, number = f"{stem}-{number}", number + 1
-        taken.add(unique.lower())
+        used_stems.add(unique.lower())
         stems.append(unique)
     return stems
 
 
-def _settle(source: Path, folder: Path, stem: str, masks: Path) -> _Ready:
-    """Puts one photo, upright, into `folder` as `stem` plus suffix, and its mask, if it has one, into `masks`.
+def _store_photo(source: Path, folder: Path, stem: str, mask_folder: Path) -> _StoredPhoto:
+    """Store one photo, upright, in `folder` as `stem` plus suffix, and its mask, if any, in `masks`.
 
-    Raises CaptureError if it is damaged, or its mask.
+    Raises CaptureError if the photo or its mask is damaged.
     """
-    with image_file.open_photo(source) as picture:
-        kind = picture.format or ""
-        focal, gps, turned = exif.focal_pixels(picture), exif.place(picture), exif.turn(picture)
-        if turned is None and _is_plain(picture):
-            size = picture.size
-            _check_all_bytes(picture, source.name)
-            name = stem + (".png" if kind == "PNG" else ".jpg")
+    with image_file.open_photo(source) as image:
+        file_format = image.format or ""
+        focal, gps, transpose = exif.focal_px(image), exif.gps_position(image), exif.orientation_transpose(image)
+        if transpose is None and _is_plain(image):
+            size = image.size
+            _check_all_bytes(image, source.name)
+            name = stem + (".png" if file_format == "PNG" else ".jpg")
             _link(source, folder / name)
         else:
-            upright = Image.fromarray(image_file.decode_pixels(picture, source.name))
-            if turned is not None:  # a flip counts as 0
-                upright = upright.transpose(turned)
+            upright = Image.fromarray(image_file.decode_pixels(image, source.name))
+            if transpose is not None:  # FLIP_LEFT_RIGHT is 0, hence not a truth test
+                upright = upright.transpose(transpose)
             size = upright.size
-            lossless = kind in ("PNG", "TIFF") or upright.mode == "RGBA"
+            lossless = file_format in ("PNG", "TIFF") or upright.mode == "RGBA"
             name = stem + (".png" if lossless else ".jpg")
             options: dict[str, Any] = {"compress_level": 3} if lossless else {"quality": JPEG_QUALITY, "subsampling": 0}
             upright.save(folder / name, **options)
     mask = _mask_of(source)
     if mask is not None:
-        used = Image.fromarray(image_file.decode_mask(mask)[..., 0])
-        (used if turned is None else used.transpose(turned)).save(masks / f"{name}.png")
-    return _Ready(name, size, focal, gps, None if mask is None else f"{name}.png")
+        mask_image = Image.fromarray(image_file.decode_mask(mask)[..., 0])
+        (mask_image if transpose is None else mask_image.transpose(transpose)).save(mask_folder / f"{name}.png")
+    return _StoredPhoto(name, size, focal, gps, None if mask is None else f"{name}.png")
 
 
 def _mask_of(photo: Path) -> Path | None:
-    """The file of its mask: in a folder of masks inside the photo's own, or beside it."""
+    """Path of the photo's mask, in a folder of masks in or next to the photo's folder; None if it has none."""
     for above in (photo.parent, photo.parent.parent):
         for folder in MASK_FOLDERS:
             for name in (f"{photo.name}.png", photo.name, f"{photo.stem}.png"):
@@ -251,38 +252,38 @@ def _mask_of(photo: Path) -> Path | None:
     return None
 
 
-def _is_plain(picture: Image.Image) -> bool:
-    """True for a file that every reader understands alike: 8-bit grey or RGB JPEG or PNG (PNG also with alpha)."""
-    if picture.format in ("JPEG", "MPO"):
-        return picture.mode in ("RGB", "L")
-    return picture.format == "PNG" and picture.mode in ("RGB", "RGBA", "L")
+def _is_plain(image: Image.Image) -> bool:
+    """Return True for a file that needs no conversion: 8-bit grey or RGB JPEG or PNG (PNG also with alpha)."""
+    if image.format in ("JPEG", "MPO"):
+        return image.mode in ("RGB", "L")
+    return image.format == "PNG" and image.mode in ("RGB", "RGBA", "L")
 
 
-def _check_all_bytes(picture: Image.Image, name: str) -> None:
-    """Decodes the whole file once, a JPEG at an eighth of its size: cheap, and a truncated file still shows."""
-    picture.draft("RGB", (max(1, picture.width // 8), max(1, picture.height // 8)))
+def _check_all_bytes(image: Image.Image, name: str) -> None:
+    """Decode the whole file to find truncation; a JPEG at an eighth of its size, which is cheap."""
+    image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
     try:
-        picture.load()
-    except Exception as error:  # any decoder failure means one thing here
+        image.load()
+    except Exception as error:
         raise CaptureError(f"{name} is damaged or truncated ({error})") from error
 
 
 def _link(source: Path, target: Path) -> None:
-    """The same bytes under a second name; a copy where links are not possible (file systems, permissions)."""
+    """Hard-link a file; copy it where links are impossible (file systems, permissions)."""
     try:
         os.link(source.resolve(), target)
     except OSError:
         shutil.copyfile(source, target)
 
 
-def _notes(skipped: list[_Found]) -> Iterator[Event]:
-    for found in skipped[:SPOKEN_NOTES]:
-        yield Note(text=f"left out: {found.label} {found.reason}", level="warning")
-    if len(skipped) > SPOKEN_NOTES:
-        yield Note(text=f"left out {len(skipped) - SPOKEN_NOTES} more files that are no usable photos", level="warning")
+def _reject_notes(rejects: list[_Candidate]) -> Iterator[Event]:
+    for reject in rejects[:MAX_NOTES]:
+        yield Note(text=f"left out: {reject.label} {reject.reason}", level="warning")
+    if len(rejects) > MAX_NOTES:
+        yield Note(text=f"left out {len(rejects) - MAX_NOTES} more files that are not usable photos", level="warning")
 
 
-def _too_few(path: Path, count: int, skipped: list[_Found]) -> str:
-    found = "no usable photo" if count == 0 else "only one usable photo"
-    left_out = f" ({len(skipped)} left out, the first: {skipped[0].label} {skipped[0].reason})" if skipped else ""
-    return f"{path} holds {found}{left_out}: give at least two, better 30 or more, overlapping photos of one place"
+def _too_few_photos(path: Path, count: int, rejects: list[_Candidate]) -> str:
+    content = "no usable photo" if count == 0 else "only one usable photo"
+    left_out = f" ({len(rejects)} left out, the first: {rejects[0].label} {rejects[0].reason})" if rejects else ""
+    return f"{path} holds {content}{left_out}: give at least two, better 30 or more, overlapping photos of one scene"

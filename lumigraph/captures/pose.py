@@ -23,7 +23,7 @@ from typing import Any, Literal
 from lumigraph.captures.photos import PhotoSet
 from lumigraph.captures.sfm import image_pairs as pairing
 from lumigraph.captures.sfm.image_pairs import Matching
-from lumigraph.captures.sfm.pose_report import PoseReport, doubts, stops
+from lumigraph.captures.sfm.pose_report import PoseReport, find_failures, find_warnings
 from lumigraph.captures.sfm.request import Mapper, Request
 from lumigraph.scene.atomic_files import atomic_write
 from lumigraph.scene.errors import CaptureError
@@ -32,13 +32,13 @@ from lumigraph.wire.events import Event, Note, from_line
 __all__ = ["CameraMode", "PoseReport", "estimate"]
 
 CameraMode = Literal["auto", "single", "per-photo"]
-REPORT = "pose.json"
-PHOTOS, MODEL = "images", Path("sparse", "0")
-MAX_IMAGE_SIZE = 1000  # pixels of the longer side in which features are sought
-MAX_FEATURES = 3072  # per photo; matching takes time with the square
-SAME_FOCAL = 0.01  # relative difference below which two EXIF focal lengths are one zoom setting
-SPOKEN_NAMES = 5
-LEAST_PHOTOS = 3  # of two, nothing tells whether their cameras are right
+REPORT_FILE = "pose.json"
+IMAGE_FOLDER, MODEL_FOLDER = "images", Path("sparse", "0")
+MAX_IMAGE_SIZE = 1000  # pixels of the longer side at feature extraction
+MAX_FEATURES = 3072  # per photo; matching time grows with its square
+FOCAL_TOLERANCE = 0.01  # relative difference of EXIF focal lengths that count as one zoom setting
+MAX_NAMES_IN_ERROR = 5
+MIN_PHOTOS = 3  # two photos alone cannot confirm their cameras
 ADVICE = (
     "take sharp photos that overlap by two thirds or more, of something textured that stands still, and move between "
     "them instead of turning on the spot"
@@ -57,98 +57,99 @@ def estimate(
     max_features: int = MAX_FEATURES,
     seed: int = 0,
 ) -> Generator[Event, None, PoseReport]:
-    """Finds the cameras of photos and makes `out` a capture in COLMAP's form: images/, sparse/0/*.bin and pose.json.
+    """Estimate the cameras of photos and write `out` as a COLMAP capture: images/, sparse/0/*.bin and pose.json.
 
-    camera: "auto" gives photos of one size and focal length one camera; "single" insists on one camera for all,
-    "per-photo" on one each. Where a photo is masked or transparent, no features are taken. Lenses are OPENCV (k1 k2 p1
-    p2). Progress comes per photo, pair and registered view.
-    Raises CaptureError when `out` holds something else, when the photos cannot be joined well enough to be trusted
-    (unless allow_partial, then what there is is kept and a Note warns), or when the process dies. Nothing half-written
-    stays behind; an earlier result in `out` is replaced in the end.
+    camera: "auto" shares a camera among photos of one size and focal length, "single" among all photos; "per-photo"
+    shares none. No features are extracted where a photo is masked or transparent. Lenses are OPENCV (k1 k2 p1 p2).
+    Yields Progress over photos, pairs and registered images.
+
+    Raises CaptureError if `out` contains anything else, if the photos do not register well enough to be trusted
+    (with allow_partial the result is kept, with a Note), or if the process dies. No partial output remains. An earlier
+    result in `out` is replaced at the end.
     """
-    _check(photos, out, matching)
-    growing = out.with_name(f"{out.name}.posing.tmp-{os.getpid()}")
+    _check_inputs(photos, out, matching)
+    tmp_folder = out.with_name(f"{out.name}.posing.tmp-{os.getpid()}")
     try:
-        shutil.rmtree(growing, ignore_errors=True)
-        (growing / MODEL).mkdir(parents=True)
-        _link_photos(photos, growing / PHOTOS)
+        shutil.rmtree(tmp_folder, ignore_errors=True)
+        (tmp_folder / MODEL_FOLDER).mkdir(parents=True)
+        _link_photos(photos, tmp_folder / IMAGE_FOLDER)
         request = Request(
-            folder=str(growing / PHOTOS),
-            model=str(growing / MODEL),
+            folder=str(tmp_folder / IMAGE_FOLDER),
+            model=str(tmp_folder / MODEL_FOLDER),
             names=list(photos.names),
             sizes=list(photos.sizes),
-            cameras=_cameras(photos, camera),
+            cameras=_assign_cameras(photos, camera),
             focals=list(photos.focal_px),
-            pairs=pairing.choose(matching, photos.gps, photos.from_video),
+            pairs=pairing.choose_pairs(matching, photos.gps, photos.from_video),
             mapper=mapper,
             masks=[None if mask is None else str(mask) for mask in photos.masks] or [None] * len(photos),
             max_image_size=max_image_size,
             max_features=max_features,
             seed=seed,
         )
-        with _child(request, growing) as (process, log):
-            report = yield from _listen(process, log)
-        if stops(report) and not allow_partial:
-            raise CaptureError(_refusal(report))
-        report = dataclasses.replace(report, warnings=doubts(report))
-        for doubt in report.warnings:
-            yield Note(text=doubt, level="warning")
-        _write_report(report, growing / REPORT)
-        _put_in_place(growing, out)
+        with _start_process(request, tmp_folder) as (process, log):
+            report = yield from _forward_events(process, log)
+        if find_failures(report) and not allow_partial:
+            raise CaptureError(_rejection_message(report))
+        report = dataclasses.replace(report, warnings=find_warnings(report))
+        for warning in report.warnings:
+            yield Note(text=warning, level="warning")
+        _write_report(report, tmp_folder / REPORT_FILE)
+        _replace_folder(tmp_folder, out)
     finally:
-        shutil.rmtree(growing, ignore_errors=True)
+        shutil.rmtree(tmp_folder, ignore_errors=True)
     return report
 
 
 # -- before ------------------------------------------------------------------------------------------------------------
 
 
-def _check(photos: PhotoSet, out: Path, matching: Matching) -> None:
-    if len(photos) < LEAST_PHOTOS:
+def _check_inputs(photos: PhotoSet, out: Path, matching: Matching) -> None:
+    if len(photos) < MIN_PHOTOS:
         raise CaptureError(
-            f"cameras cannot be found from {len(photos)} photo{'s' * (len(photos) != 1)}: at least three are needed, "
-            "better 30 or more"
+            f"cameras cannot be estimated from {len(photos)} photo{'s' * (len(photos) != 1)}: at least three are "
+            "needed, better 30 or more"
         )
     if matching == "spatial" and not any(photos.gps):
         raise CaptureError("spatial matching needs photos with GPS positions: choose another matching")
-    if out.exists() and not (out.is_dir() and ((out / REPORT).is_file() or not any(out.iterdir()))):
+    if out.exists() and not (out.is_dir() and ((out / REPORT_FILE).is_file() or not any(out.iterdir()))):
         raise CaptureError(f"{out} exists and is no earlier result of pose estimation: choose another folder")
 
 
-def _cameras(photos: PhotoSet, mode: CameraMode) -> list[int]:
-    """The number of the camera of each photo."""
+def _assign_cameras(photos: PhotoSet, mode: CameraMode) -> list[int]:
+    """Assign a camera number to each photo."""
     if mode == "per-photo":
         return list(range(len(photos)))
     if mode == "single":
         if len(set(photos.sizes)) > 1:
             raise CaptureError("photos of different sizes cannot share one camera: use one camera per photo")
         return [0] * len(photos)
-    known: list[tuple[tuple[int, int], float | None]] = []
+    camera_keys: list[tuple[tuple[int, int], float | None]] = []
     numbers = []
     for size, focal in zip(photos.sizes, photos.focal_px, strict=True):
-        same = (i for i, other in enumerate(known) if other[0] == size and _same_focal(other[1], focal))
-        number = next(same, len(known))
-        if number == len(known):
-            known.append((size, focal))
+        matching_numbers = (i for i, key in enumerate(camera_keys) if key[0] == size and _is_same_focal(key[1], focal))
+        number = next(matching_numbers, len(camera_keys))
+        if number == len(camera_keys):
+            camera_keys.append((size, focal))
         numbers.append(number)
     return numbers
 
 
-def _same_focal(a: float | None, b: float | None) -> bool:
+def _is_same_focal(a: float | None, b: float | None) -> bool:
     if a is None or b is None:
         return a is b
-    return abs(a - b) <= SAME_FOCAL * a
+    return abs(a - b) <= FOCAL_TOLERANCE * a
 
 
 def _link_photos(photos: PhotoSet, folder: Path) -> None:
-    """The photos under a second name; copies where the file system cannot link."""
+    """Hard-link the photos into `folder`; copy them where the file system cannot link."""
     folder.mkdir()
     for name in photos.names:
         source = (photos.folder / name).resolve()
         try:
             os.link(source, folder / name)
         except FileNotFoundError as error:
-            raise CaptureError(f"{source} is gone: gather the photos again") from error
+            raise CaptureError(f"{source} is gone: import the photos again") from error
         except OSError:
             shutil.copyfile(source, folder / name)
 
@@ -157,34 +158,34 @@ def _link_photos(photos: PhotoSet, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _child(request: Request, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """The process at work on the request, and the file that its libraries chatter into. Dead when the block ends."""
-    asked, log = folder / "request.json", folder / "log.txt"
-    asked.write_text(json.dumps(dataclasses.asdict(request)), encoding="utf-8")
+def _start_process(request: Request, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Run the process on the request; yields it and the log file of its libraries. It is killed on exit."""
+    request_file, log = folder / "request.json", folder / "log.txt"
+    request_file.write_text(json.dumps(dataclasses.asdict(request)), encoding="utf-8")
     root = str(Path(__file__).resolve().parents[2])
-    # One matrix product a thread: the pairs of photos are what runs in parallel.
-    single = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    search = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    with log.open("wb") as chatter:
+    # One BLAS thread per worker: image pairs are already processed in parallel.
+    single_thread = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    python_path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    with log.open("wb") as log_stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "lumigraph.captures.sfm.process", str(asked)],
+            [sys.executable, "-m", "lumigraph.captures.sfm.process", str(request_file)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=chatter,
-            env={**os.environ, **single, "PYTHONPATH": search},
-            start_new_session=True,  # a Ctrl-C in the terminal reaches us alone, and we end it in order
+            stderr=log_stream,
+            env={**os.environ, **single_thread, "PYTHONPATH": python_path},
+            start_new_session=True,  # Ctrl-C in the terminal reaches only this process, which ends the child in order
         )
     try:
         yield process, log
     finally:
         _kill(process)
-        asked.unlink(missing_ok=True)
+        request_file.unlink(missing_ok=True)
         log.unlink(missing_ok=True)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     if hasattr(os, "killpg"):
-        # The leader may be gone and waited for, then its number means nothing: only a living one is killed.
+        # After the process was reaped its group id may belong to another one: kill only a living process.
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -197,68 +198,68 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
                 pipe.close()
 
 
-def _listen(process: subprocess.Popen[bytes], log: Path) -> Generator[Event, None, PoseReport]:
-    """Passes events on until the last line, which is the report or the reason why there is none."""
+def _forward_events(process: subprocess.Popen[bytes], log: Path) -> Generator[Event, None, PoseReport]:
+    """Forward events up to the last line, which is the report or the reason of the failure."""
     assert process.stdout is not None
     for line in process.stdout:
-        said = _parse(line)
-        if said is None:  # cut short by the death of the writer
+        message = _parse_message(line)
+        if message is None:  # truncated by the death of the process
             break
-        if said.get("kind") == "report":
-            return PoseReport(**said["report"])
-        if said.get("kind") == "failed":
-            raise CaptureError(said["text"])
+        if message.get("kind") == "report":
+            return PoseReport(**message["report"])
+        if message.get("kind") == "failed":
+            raise CaptureError(message["text"])
         yield from_line(line)
-    raise CaptureError(_obituary(process.wait(), log))
+    raise CaptureError(_describe_exit(process.wait(), log))
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _parse_message(line: bytes) -> dict[str, Any] | None:
     try:
-        said = json.loads(line)
+        message = json.loads(line)
     except ValueError:
         return None
-    return said if isinstance(said, dict) else None
+    return message if isinstance(message, dict) else None
 
 
-def _obituary(code: int, log: Path) -> str:
-    """How the process ended, with the last words of its log."""
+def _describe_exit(code: int, log: Path) -> str:
+    """Describe how the process ended, with the last line of its log."""
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    words = f" ({lines[-1].strip()[:300]})" if lines else ""
+    last_line = f" ({lines[-1].strip()[:300]})" if lines else ""
     if code == -getattr(signal, "SIGKILL", 9):
         return "pose estimation was killed, most likely because memory ran out: use fewer photos or free memory"
     if code < 0:
-        return f"pose estimation crashed with signal {-code}{words}: run it again, with fewer photos if it repeats"
-    return f"pose estimation stopped with exit status {code}{words}"
+        return f"pose estimation crashed with signal {-code}{last_line}: run it again, with fewer photos if it repeats"
+    return f"pose estimation stopped with exit status {code}{last_line}"
 
 
 # -- after -------------------------------------------------------------------------------------------------------------
 
 
-def _refusal(report: PoseReport) -> str:
-    why = "; ".join(stops(report)[:1])  # in the order of the gates: what comes later follows from what comes first
-    left = ""
+def _rejection_message(report: PoseReport) -> str:
+    reason = "; ".join(find_failures(report)[:1])  # the first gate only: later ones follow from it
+    missing = ""
     if 0 < len(report.not_registered) < report.photos:
-        more = ", ..." if len(report.not_registered) > SPOKEN_NAMES else ""
-        left = f" (not joined: {', '.join(report.not_registered[:SPOKEN_NAMES])}{more})"
-    return f"the cameras of these photos cannot be found reliably: {why}{left}; {ADVICE}"
+        ellipsis = ", ..." if len(report.not_registered) > MAX_NAMES_IN_ERROR else ""
+        missing = f" (not registered: {', '.join(report.not_registered[:MAX_NAMES_IN_ERROR])}{ellipsis})"
+    return f"the cameras of these photos cannot be estimated reliably: {reason}{missing}; {ADVICE}"
 
 
 def _write_report(report: PoseReport, path: Path) -> None:
-    verdict = "failed" if stops(report) else "doubtful" if report.warnings else "good"
+    verdict = "failed" if find_failures(report) else "doubtful" if report.warnings else "good"
     content = {"verdict": verdict, **dataclasses.asdict(report)}
     with atomic_write(path) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
-def _put_in_place(growing: Path, out: Path) -> None:
-    """The finished folder becomes `out`; an earlier result moves away first and is removed last."""
-    old = out.with_name(f"{out.name}.old.tmp-{os.getpid()}")
+def _replace_folder(tmp_folder: Path, out: Path) -> None:
+    """Rename the finished folder to `out`; an earlier result is moved away first and removed last."""
+    old_folder = out.with_name(f"{out.name}.old.tmp-{os.getpid()}")
     with contextlib.suppress(FileNotFoundError):
-        out.replace(old)
+        out.replace(old_folder)
     try:
-        growing.replace(out)
+        tmp_folder.replace(out)
     except OSError:
-        if old.exists():
-            old.replace(out)
+        if old_folder.exists():
+            old_folder.replace(out)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old_folder, ignore_errors=True)

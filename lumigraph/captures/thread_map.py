@@ -1,4 +1,4 @@
-"""A few threads over a list, in order, with bounded memory. Decoders and OpenCV release the interpreter lock."""
+"""Ordered parallel map with bounded memory. Decoders and OpenCV release the interpreter lock."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def threads() -> int:
-    """The cores this process may use, at most 8: beyond that, memory traffic and not arithmetic is the limit."""
+def thread_count() -> int:
+    """Number of cores this process may use, at most 8: beyond that, memory bandwidth is the limit."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(usable, 8)
 
@@ -22,19 +22,19 @@ def threads() -> int:
 def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
 ) -> Generator[Result, None, None]:
-    """Yields function(item) in the order of the items, computed by `workers` threads, by default threads().
+    """Yield function(item) in the order of the items, computed by `workers` threads (default: thread_count()).
 
-    Work runs at most 2 x workers items ahead of the consumer. Closing the iterator cancels what has not started and
-    waits for what has.
+    Work runs at most 2 x workers items ahead of the consumer. Closing the iterator cancels pending calls and waits for
+    the running ones.
     """
-    workers = threads() if workers is None else workers
-    waiting: deque[Future[Result]] = deque()
+    workers = thread_count() if workers is None else workers
+    futures: deque[Future[Result]] = deque()
     source = iter(items)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="capture")
     try:
-        waiting.extend(pool.submit(function, item) for item in islice(source, 2 * workers))
-        while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(pool.submit(function, item) for item in islice(source, 1))
+        futures.extend(pool.submit(function, item) for item in islice(source, 2 * workers))
+        while futures:
+            yield futures.popleft().result()
+            futures.extend(pool.submit(function, item) for item in islice(source, 1))
     finally:
         pool.shutdown(cancel_futures=True)

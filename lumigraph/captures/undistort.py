@@ -1,18 +1,18 @@
-"""Photos as a pinhole camera would have taken them, reduced once, kept on disk.
+"""Undistortion and downscaling of photos to pinhole images, with a cache on disk.
 
-Crop rule: picture size and principal point stay; the focal length is divided by the largest `zoom` at which every
-pixel of the new picture still looks at a pixel of the old one. So nothing is invented at the borders and no mask is
-needed: a barrel lens loses its outermost corners, a pincushion lens the middles of its edges. A fisheye would stretch
-its rim without end, so its new picture also stops at MAX_FISHEYE_ANGLE from the axis.
+Crop rule: image size and principal point are kept. The focal length is divided by the largest `zoom` at which every
+pixel of the new image is still inside the old one. So no border pixel is invented and no mask is needed. A barrel lens
+loses its outermost corners, a pincushion lens the middles of its edges. A fisheye would stretch its rim without bound,
+so its new image also ends at MAX_FISHEYE_ANGLE from the axis.
 
-Resampling: one cubic look-up (INTER_CUBIC: INTER_LINEAR softens by half a pixel, which a radiance field then
-learns; Lanczos rings at edges for four times the cost), then one area average to the final size. Where the new focal
-length is much shorter than the old one, the look-up runs on a finer grid, so that no source pixel is jumped over.
-Colours with alpha are premultiplied in between.
+Resampling: one cubic interpolation, then one area average to the final size. INTER_LINEAR blurs by half a pixel, which
+a radiance field then learns; Lanczos rings at edges and costs four times as much. If the new focal length is much
+shorter than the old one, the interpolation runs on a finer grid, so that no source pixel is skipped. Colours with alpha
+are premultiplied in between.
 
-Decoding: a JPEG that is at least four times as large as its result is decoded at a half, a quarter or an eighth of its
-size, and keeps at least DECODED_PER_TARGET pixels along each side of a pixel of the result for the look-up and the
-average. On photos of a phone the result differs from that of a whole decoding by 52 dB and has the same sharpness.
+Decoding: a JPEG at least four times as large as its result is decoded at 1/2, 1/4 or 1/8 of its size. That keeps at
+least MIN_DECODED_PER_TARGET source pixels along each side of a result pixel. On phone photos the result differs from
+that of a full decode by 52 dB and is equally sharp.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lumigraph.captures.image_file import MaskFiles, PhotoFiles
-from lumigraph.captures.thread_map import ordered_map, threads
+from lumigraph.captures.thread_map import ordered_map, thread_count
 from lumigraph.scene.atomic_files import atomic_write
 from lumigraph.scene.cameras import Cameras, Lens, distort_fisheye, distort_opencv, lens_limit
 from lumigraph.scene.capture import Capture, LazyPhotos, Photos
@@ -42,72 +42,72 @@ from lumigraph.scene.errors import CaptureError
 from lumigraph.scene.images import area_downscale
 from lumigraph.wire.events import Event, Progress
 
-VERSION = 2  # of the arithmetic below: a change makes old cache entries unfindable
+CACHE_VERSION = 2  # of the arithmetic below: a change invalidates the cache
 MAX_FISHEYE_ANGLE = math.radians(60)  # from the axis to the corner: beyond, a pinhole spends most pixels on its rim
 MIN_ZOOM, MAX_ZOOM = 0.1, 2.0
-FINER_FROM = 1.25  # zoom; below, jumping over a pixel now and then harms less than averaging all of them would
-BORDER_SAMPLES = 128  # along each side of the picture
+MIN_SUPERSAMPLING_ZOOM = 1.25  # below, skipping a pixel now and then costs less sharpness than averaging all of them
+BORDER_SAMPLES = 128  # along each side of the image
 CACHE_BYTES = 512 << 20
-REDUCTIONS = (8, 4, 2)  # at which a JPEG decodes
-DECODED_PER_TARGET = 2
-IN_FLIGHT_BYTES = 2 << 30  # pixels of all photos that are being prepared at one time
-# Of one photo, by its channels: as Pillow holds it, as bytes, as an array, looked up; with alpha also as floats.
+JPEG_REDUCTIONS = (8, 4, 2)
+MIN_DECODED_PER_TARGET = 2
+MAX_IN_FLIGHT_BYTES = 2 << 30  # pixels of all photos in preparation at one time
+# Memory per pixel of one photo, by its channels: Pillow's copy, bytes, array and remapped; with alpha also as floats.
 PIXEL_BYTES = {1: 16, 3: 16, 4: 80}
 
-Map = cv2.typing.MatLike
+RemapTable = cv2.typing.MatLike
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """How one picture is resampled; hashable, so that pictures of one lens share their look-up tables."""
+    """Resampling of one image; hashable, so that images of one lens share their remap tables."""
 
     lens: Lens
     focal: tuple[float, ...]
     centre: tuple[float, ...]
     distortion: tuple[float, ...]
     size: tuple[int, int]  # (width, height) of the source
-    zoom: float  # old focal length over new
+    zoom: float  # old focal length over new focal length
     target: tuple[int, int]  # (width, height) of the result
 
     @property
     def grid(self) -> tuple[int, int]:
-        """The size at which the lens is looked up, as fine as the source at the centre of the picture, or nearly."""
-        finer = self.zoom if self.zoom > FINER_FROM else 1.0
-        return math.ceil(self.size[0] * finer), math.ceil(self.size[1] * finer)
+        """Size at which the lens is remapped: about as fine as the source at the image centre."""
+        scale = self.zoom if self.zoom > MIN_SUPERSAMPLING_ZOOM else 1.0
+        return math.ceil(self.size[0] * scale), math.ceil(self.size[1] * scale)
 
     @property
     def reduction(self) -> int:
-        """The largest at which a JPEG may be decoded."""
-        (width, height), least = self.size, [side * DECODED_PER_TARGET for side in self.target]
-        return next((by for by in REDUCTIONS if width >= by * least[0] and height >= by * least[1]), 1)
+        """The largest reduction at which a JPEG may be decoded."""
+        (width, height), min_size = self.size, [side * MIN_DECODED_PER_TARGET for side in self.target]
+        return next((by for by in JPEG_REDUCTIONS if width >= by * min_size[0] and height >= by * min_size[1]), 1)
 
-    def reduced(self, by: int) -> _Plan:
-        """The same for a source at 1/`by` of its size."""
+    def at_reduction(self, by: int) -> _Plan:
+        """The plan for a source at 1/`by` of its size."""
         width, height = self.size
         focal, centre = (tuple(value / by for value in pair) for pair in (self.focal, self.centre))
         return dataclasses.replace(self, size=(width // by, height // by), focal=focal, centre=centre)
 
 
 def prepare(capture: Capture, cache: Path, downscale: float = 1) -> Generator[Event, None, Capture]:
-    """The same capture with pinhole cameras and photos (and masks) undistorted and reduced by `downscale`, in `cache`.
+    """Return the capture with pinhole cameras, its photos and masks undistorted and downscaled by `downscale`.
 
-    Photos of a pinhole camera at downscale 1 stay where they are. Cached pictures are found again by the path, time and
-    size of their photo (its pixels where there is no file) and all parameters; each is written beside and renamed, so
-    an interrupted run leaves only whole ones. Raises CaptureError when a photo cannot be decoded, or when a lens leaves
-    no picture, ValueError when downscale < 1.
+    Pinhole photos at downscale 1 are used unchanged. A file in `cache` is identified by the path, time and size of its
+    photo (or by the pixels if there is no file) and all parameters. Cache files are written atomically, so an
+    interrupted run leaves only complete ones. Raises CaptureError if a photo cannot be decoded or a lens leaves no
+    usable image, ValueError if downscale < 1.
     """
-    plain = capture.cameras.lens == "pinhole"
-    if plain and downscale == 1:
+    is_pinhole = capture.cameras.lens == "pinhole"
+    if is_pinhole and downscale == 1:
         return capture
     cache.mkdir(parents=True, exist_ok=True)
-    zooms = [1.0] * len(capture) if plain else _zooms(capture)
+    zooms = [1.0] * len(capture) if is_pinhole else _zooms(capture)
     cameras = _pinholes(capture.cameras, zooms).downscale(downscale)
     plans = [_plan(capture.cameras, i, zooms[i], cameras.size(i)) for i in range(len(capture))]
     channels = 4 if capture.has_alpha else 3
-    photos = yield from _cached(capture.photos, plans, channels, cache, capture.names)
+    photos = yield from _cache_photos(capture.photos, plans, channels, cache, capture.names)
     masks = None
     if capture.masks is not None:
-        masks = yield from _cached(capture.masks, plans, 1, cache, capture.names)
+        masks = yield from _cache_photos(capture.masks, plans, 1, cache, capture.names)
     return dataclasses.replace(capture, cameras=cameras, photos=photos, masks=masks)
 
 
@@ -126,7 +126,7 @@ def _plan(cameras: Cameras, i: int, zoom: float, target: tuple[int, int]) -> _Pl
 
 
 def _zooms(capture: Capture) -> list[float]:
-    """One zoom for each camera; most captures have one lens, so each different lens is looked at once."""
+    """The zoom of each camera. Most captures have one lens, so each distinct lens is evaluated once."""
     c = capture.cameras
     assert c.distortion is not None
     rows = torch.cat([c.focal.double(), c.centre.double(), c.sizes.double(), c.distortion.double()], dim=1)
@@ -135,16 +135,16 @@ def _zooms(capture: Capture) -> list[float]:
     zooms: list[float] = largest_zooms(c[first])[lens_of].tolist()
     for name, zoom in zip(capture.names, zooms, strict=True):
         if zoom < MIN_ZOOM:
-            raise CaptureError(f"the lens of {name} leaves no usable picture after undistortion: calibrate it again")
+            raise CaptureError(f"the lens of {name} leaves no usable image after undistortion: calibrate it again")
     return zooms
 
 
 def largest_zooms(cameras: Cameras) -> Tensor:
-    """(N,) float64: how far each focal length may shrink until the border of the pinhole picture leaves the photo.
+    """(N,) float64: the largest factor to divide each focal length by, with the pinhole's border still in the photo.
 
-    A border pixel p of the new picture looks along (zoom (p - c) / f, 1). As zoom grows the lens moves that ray
-    outwards, so bisection finds the last zoom at which the photo still covers it; the smallest over the border counts.
-    Covered means between the centres of the outermost pixels, where interpolation needs no invention.
+    A border pixel p of the new image has the ray (zoom (p - c) / f, 1). As zoom grows the lens moves that ray
+    outwards, so bisection finds the last zoom at which the photo covers it. The minimum over the border is returned.
+    Covered means between the centres of the outermost pixels, where no extrapolation is needed.
     """
     assert cameras.distortion is not None
     k, limits = cameras.distortion.double(), lens_limit(cameras.lens, cameras.distortion)[:, None]
@@ -154,28 +154,28 @@ def largest_zooms(cameras: Cameras) -> Tensor:
     sides = ((along, zero), (along, zero + 1), (zero, along), (zero + 1, along))
     flat = (torch.cat([torch.stack(side, dim=1) for side in sides]) * sizes - centre) / focal  # (N, P, 2)
 
-    def covered(zoom: Tensor) -> Tensor:
+    def is_covered(zoom: Tensor) -> Tensor:
         ray = flat * zoom[..., None]
         if cameras.lens == "fisheye":
             r = ray.norm(dim=-1).clamp(min=1e-30)
             angle = r.atan()
-            landed = ray * (distort_fisheye(k[:, None], angle) / r)[..., None]
+            distorted_ray = ray * (distort_fisheye(k[:, None], angle) / r)[..., None]
         else:
-            angle = ray.norm(dim=-1)  # its tangent, as lens_limit wants it
-            landed = distort_opencv(k[:, None], ray)
-        pixels = landed * focal + centre
-        inside = torch.logical_and(pixels >= 0.5, pixels <= sizes - 0.5).all(dim=-1)
-        return torch.logical_and(inside, angle < limits)
+            angle = ray.norm(dim=-1)  # its tangent, as lens_limit expects
+            distorted_ray = distort_opencv(k[:, None], ray)
+        pixels = distorted_ray * focal + centre
+        is_inside = torch.logical_and(pixels >= 0.5, pixels <= sizes - 0.5).all(dim=-1)
+        return torch.logical_and(is_inside, angle < limits)
 
     low = torch.zeros(flat.shape[:2], dtype=torch.float64)
     high = torch.full_like(low, MAX_ZOOM)
     if cameras.lens == "fisheye":
         high = torch.minimum(high, math.tan(MAX_FISHEYE_ANGLE) / flat.norm(dim=-1).amax(dim=1, keepdim=True))
-    low = torch.where(covered(high), high, low)
+    low = torch.where(is_covered(high), high, low)
     for _ in range(32):
         middle = (low + high) / 2
-        fits = covered(middle)
-        low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
+        does_fit = is_covered(middle)
+        low, high = torch.where(does_fit, middle, low), torch.where(does_fit, high, middle)
     return low.amin(dim=1)
 
 
@@ -183,57 +183,57 @@ def largest_zooms(cameras: Cameras) -> Tensor:
 
 
 def resample(pixels: Tensor, plan: _Plan) -> Tensor:
-    """uint8 (H, W, C) as stored -> uint8 (height, width, C) of plan.target. C = 1 is a mask, 4 is straight RGBA.
+    """Resample uint8 (H, W, C) as stored to uint8 (height, width, C) of plan.target. C = 1: mask, 4: straight RGBA.
 
-    A mask stays 255 only where every pixel that contributes counts.
+    A mask pixel is 255 only if every contributing pixel is.
     """
     if plan.lens != "pinhole":
-        pixels = _looked_up(pixels, plan)
+        pixels = _remap(pixels, plan)
     if pixels.shape[-1] != 1:
         return area_downscale(pixels, plan.target)
     return torch.where(area_downscale(pixels.float(), plan.target) > 254.5, 255, 0).to(torch.uint8)
 
 
-def _looked_up(pixels: Tensor, plan: _Plan) -> Tensor:
-    """The picture through the pinhole camera of `plan`, at the size plan.grid."""
-    maps = _maps(dataclasses.replace(plan, target=plan.size))
+def _remap(pixels: Tensor, plan: _Plan) -> Tensor:
+    """Remap the image to the pinhole camera of `plan`, at the size plan.grid."""
+    maps = _get_maps(dataclasses.replace(plan, target=plan.size))
     source = pixels.numpy()
     if source.shape[-1] != 4:
-        # A mask is looked up linearly: cubic weights overshoot, and would call a border pixel fully used.
-        kind = cv2.INTER_LINEAR if source.shape[-1] == 1 else cv2.INTER_CUBIC
-        found = cv2.remap(source, *maps, kind, borderMode=cv2.BORDER_REPLICATE)
-        return torch.from_numpy(found.reshape(*found.shape[:2], -1))
-    premultiplied = source.astype(np.float32)
-    premultiplied[..., :3] *= premultiplied[..., 3:] / 255
-    found = cv2.remap(premultiplied, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        # A mask is interpolated linearly: cubic weights overshoot and would mark a border pixel as used.
+        interpolation = cv2.INTER_LINEAR if source.shape[-1] == 1 else cv2.INTER_CUBIC
+        remapped = cv2.remap(source, *maps, interpolation, borderMode=cv2.BORDER_REPLICATE)
+        return torch.from_numpy(remapped.reshape(*remapped.shape[:2], -1))
+    rgba = source.astype(np.float32)
+    rgba[..., :3] *= rgba[..., 3:] / 255
+    remapped = cv2.remap(rgba, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     # Cubic weights overshoot at edges, colour and alpha alike, so the division comes before either is clipped.
-    colour = found[..., :3] * (255 / found[..., 3:].clip(min=0.5))
-    straight = np.concatenate([colour, found[..., 3:]], axis=-1)
+    colour = remapped[..., :3] * (255 / remapped[..., 3:].clip(min=0.5))
+    straight = np.concatenate([colour, remapped[..., 3:]], axis=-1)
     return torch.from_numpy(straight.clip(0, 255).round().astype(np.uint8))
 
 
-def _maps(plan: _Plan) -> tuple[Map, Map]:
-    """The look-up tables of `plan`. Threads that need one at the same time compute it once."""
+def _get_maps(plan: _Plan) -> tuple[RemapTable, RemapTable]:
+    """The remap tables of `plan`, computed once even if several threads need them at the same time."""
     with _MAPS_LOCK:
-        return _computed_maps(plan)
+        return _compute_maps(plan)
 
 
 _MAPS_LOCK = threading.Lock()
 
 
-@lru_cache(maxsize=4)  # captures have one lens or two; a table takes 8 bytes a pixel
-def _computed_maps(plan: _Plan) -> tuple[Map, Map]:
-    """OpenCV's look-up tables, x and y of the source. Its pixel centres stand at whole numbers, ours at + 0.5."""
-    finer = (plan.grid[0] / plan.size[0], plan.grid[1] / plan.size[1])
-    old = _matrix(plan.focal, plan.centre)
-    new = _matrix(
-        [f / plan.zoom * k for f, k in zip(plan.focal, finer, strict=True)],
-        [c * k for c, k in zip(plan.centre, finer, strict=True)],
+@lru_cache(maxsize=4)  # captures have one or two lenses; a table takes 8 bytes per pixel
+def _compute_maps(plan: _Plan) -> tuple[RemapTable, RemapTable]:
+    """OpenCV's remap tables, x and y of the source. Its pixel centres are at whole numbers, ours at + 0.5."""
+    scale = (plan.grid[0] / plan.size[0], plan.grid[1] / plan.size[1])
+    source_matrix = _matrix(plan.focal, plan.centre)
+    target_matrix = _matrix(
+        [f / plan.zoom * k for f, k in zip(plan.focal, scale, strict=True)],
+        [c * k for c, k in zip(plan.centre, scale, strict=True)],
     )
-    k, same = np.array(plan.distortion), np.eye(3)
+    k, identity = np.array(plan.distortion), np.eye(3)
     if plan.lens == "fisheye":
-        return cv2.fisheye.initUndistortRectifyMap(old, k, same, new, plan.grid, cv2.CV_32FC1)
-    return cv2.initUndistortRectifyMap(old, k, same, new, plan.grid, cv2.CV_32FC1)
+        return cv2.fisheye.initUndistortRectifyMap(source_matrix, k, identity, target_matrix, plan.grid, cv2.CV_32FC1)
+    return cv2.initUndistortRectifyMap(source_matrix, k, identity, target_matrix, plan.grid, cv2.CV_32FC1)
 
 
 def _matrix(focal: Sequence[float], centre: Sequence[float]) -> NDArray[np.float64]:
@@ -243,36 +243,38 @@ def _matrix(focal: Sequence[float], centre: Sequence[float]) -> NDArray[np.float
 # ------------------------------------------------------------------------------------------------------------- cache
 
 
-def _cached(
+def _cache_photos(
     photos: Photos, plans: Sequence[_Plan], channels: int, cache: Path, names: Sequence[str]
 ) -> Generator[Event, None, LazyPhotos]:
-    """Resamples what `cache` does not hold yet, a few pictures at a time, and returns the cached pictures."""
-    fetch = _fetcher(photos)
-    stage, started, paths = "masks" if channels == 1 else "undistort", time.monotonic(), []
+    """Resample the photos that are missing in `cache`, a few at a time, and return the cached photos."""
+    load_photo = _photo_loader(photos)
+    stage, start_time, paths = "masks" if channels == 1 else "undistort", time.monotonic(), []
 
-    def make(i: int) -> Path:
-        identity, load = fetch(i)
+    def prepare_photo(i: int) -> Path:
+        identity, load = load_photo(i)
         plan = plans[i]
         shape = (plan.target[1], plan.target[0], channels)
-        # The name keeps two equal pictures from being written to one place at one time.
-        key = hashlib.blake2b(repr((VERSION, names[i], identity, plan, channels)).encode(), digest_size=16).hexdigest()
+        # The name prevents two threads from writing identical images to the same file.
+        key = hashlib.blake2b(
+            repr((CACHE_VERSION, names[i], identity, plan, channels)).encode(), digest_size=16
+        ).hexdigest()
         path = cache / f"{key}.npy"
-        if not _is_whole(path, shape):
+        if not _is_complete(path, shape):
             source, by = load(plan.reduction)
-            whole = (source.shape[0] * by, source.shape[1] * by, source.shape[2])
-            if whole != (plan.size[1], plan.size[0], channels):
-                raise CaptureError(f"{names[i]} decodes to {whole}, not to what its camera says")
-            _save(path, resample(source, plan.reduced(by)))
+            shape_at_full_size = (source.shape[0] * by, source.shape[1] * by, source.shape[2])
+            if shape_at_full_size != (plan.size[1], plan.size[0], channels):
+                raise CaptureError(f"{names[i]} decodes to {shape_at_full_size}, not to the size of its camera")
+            _save(path, resample(source, plan.at_reduction(by)))
         return path
 
     cv_threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # the pictures run in parallel; threads within a picture would only compete with them
-    results = ordered_map(make, range(len(plans)), _workers(plans, channels))
+    cv2.setNumThreads(1)  # images are already processed in parallel
+    results = ordered_map(prepare_photo, range(len(plans)), _workers(plans, channels))
     try:
-        for done, path in enumerate(results, start=1):
+        for count, path in enumerate(results, start=1):
             paths.append(path)
-            left = (time.monotonic() - started) / done * (len(plans) - done)
-            yield Progress(stage=stage, done=done, total=len(plans), unit="photos", seconds_left=left)
+            seconds_left = (time.monotonic() - start_time) / count * (len(plans) - count)
+            yield Progress(stage=stage, done=count, total=len(plans), unit="photos", seconds_left=seconds_left)
     finally:
         results.close()
         cv2.setNumThreads(cv_threads)
@@ -280,23 +282,23 @@ def _cached(
 
 
 def _workers(plans: Sequence[_Plan], channels: int) -> int:
-    """The photos that may be prepared at one time: one a thread, fewer where they are so large that memory is short."""
+    """Number of photos to prepare at one time: one per thread, fewer if they are too large for memory."""
     pixels = max((math.prod(plan.size) for plan in plans), default=1)
-    return max(1, min(threads(), IN_FLIGHT_BYTES // (pixels * PIXEL_BYTES[channels])))
+    return max(1, min(thread_count(), MAX_IN_FLIGHT_BYTES // (pixels * PIXEL_BYTES[channels])))
 
 
-Load = Callable[[int], tuple[Tensor, int]]
+Loader = Callable[[int], tuple[Tensor, int]]
 
 
-def _fetcher(photos: Photos) -> Callable[[int], tuple[str, Load]]:
-    """i -> (what identifies picture i, how to get its pixels), safe to call from threads.
+def _photo_loader(photos: Photos) -> Callable[[int], tuple[str, Loader]]:
+    """Return a thread-safe function: i -> (identity of photo i, loader of its pixels).
 
-    Pixels are asked for at a reduction, and come with the one that they have: that or 1.
+    The loader takes a reduction and returns the pixels with their actual reduction: that or 1.
     """
     if isinstance(photos, PhotoFiles | MaskFiles):
         files = photos
 
-        def from_file(i: int) -> tuple[str, Load]:
+        def from_file(i: int) -> tuple[str, Loader]:
             path = files.paths[i].resolve()
             stat = path.stat()
 
@@ -308,9 +310,9 @@ def _fetcher(photos: Photos) -> Callable[[int], tuple[str, Load]]:
             return f"{path} {stat.st_mtime_ns} {stat.st_size}", load
 
         return from_file
-    lock = threading.Lock()  # other sources may not be safe to share
+    lock = threading.Lock()  # other sources may not be thread-safe
 
-    def from_pixels(i: int) -> tuple[str, Load]:
+    def from_pixels(i: int) -> tuple[str, Loader]:
         with lock:
             pixels = photos[i].contiguous()
         identity = f"{hashlib.blake2b(pixels.numpy().tobytes()).hexdigest()} {tuple(pixels.shape)}"
@@ -319,8 +321,8 @@ def _fetcher(photos: Photos) -> Callable[[int], tuple[str, Load]]:
     return from_pixels
 
 
-def _is_whole(path: Path, shape: tuple[int, int, int]) -> bool:
-    """True when `path` has the length of an array of that shape; anything else is made again."""
+def _is_complete(path: Path, shape: tuple[int, int, int]) -> bool:
+    """Return True if `path` has the length of an array of that shape; other files are rewritten."""
     return path.is_file() and path.stat().st_size == _HEADER + math.prod(shape)
 
 
@@ -333,7 +335,7 @@ def _save(path: Path, pixels: Tensor) -> None:
 
 
 def _load(path: Path) -> Tensor:
-    """Read, not mapped: a mapping keeps its file descriptor open, and a capture may have thousands of photos."""
+    """Load a cached image. Not memory-mapped: a map keeps its file open, and a capture may have thousands."""
     try:
         return torch.from_numpy(np.load(path, allow_pickle=False))
     except (OSError, ValueError) as error:

@@ -1,8 +1,8 @@
-"""A video becomes photos: sharp frames, evenly spaced along the camera's movement.
+"""Extraction of sharp video frames, evenly spaced along the camera's motion.
 
-Two passes, so that memory does not grow with the video. The first decodes every frame small and grey and keeps two
-numbers of it: sharpness, the variance of the Laplacian (Pech-Pacheco et al. 2000), and how far the picture has moved so
-far, by dense optical flow (Kroeger et al. 2016). The second decodes again and writes the chosen frames.
+Two passes, so that memory does not grow with the video. The first decodes every frame to a small grey image and stores
+two numbers: its sharpness, the variance of the Laplacian (Pech-Pacheco et al. 2000), and the motion up to the frame, by
+dense optical flow (Kroeger et al. 2016). The second pass decodes again and writes the chosen frames.
 """
 
 from __future__ import annotations
@@ -25,141 +25,152 @@ from lumigraph.captures.photos import JPEG_QUALITY, PhotoSet
 from lumigraph.scene.errors import CaptureError
 from lumigraph.wire.events import Event, Note, Progress
 
-SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".3gp", ".mpg", ".mpeg"})
-# Containers that hold their own pictures. Playlists (HLS, concat, image sequences) could name other files.
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".3gp", ".mpg", ".mpeg"}
+)
+# Containers with their own frames. Playlists (HLS, concat, image sequences) could refer to other files.
 CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,3gp"
-MAX_PIXELS = 8192 * 8192  # of a frame
+MAX_FRAME_PIXELS = 8192 * 8192
 MAX_FRAMES = 500_000  # 4.6 hours at 30 per second
-SHARPNESS_SIDE, FLOW_SIDE = 640, 192  # pixels of the longer side of the two grey copies
-FLOW_LEAST = 64  # of its shorter side
-STEP = 0.02  # of the longer side: flow is measured against a frame of the past until the picture moved this far
-STILL = 0.10  # of the longer side, over the whole video: less movement than this shows no depth
+SHARPNESS_SIDE_PX, FLOW_SIDE_PX = 640, 192  # longer sides of the two grey copies
+MIN_FLOW_SIDE_PX = 64  # shorter side
+# In units of the longer side:
+MAX_FLOW_MOTION = 0.02  # flow is measured against one reference frame until the image has moved this far
+MIN_VIDEO_MOTION = 0.10  # over the whole video; less motion gives no parallax
 
 
 @dataclass(frozen=True)
-class _Survey:
-    """What the first pass remembers of n frames."""
+class _FrameStats:
+    """Measurements of the first pass over n frames."""
 
     sharpness: NDArray[np.float64]  # (n,)
-    moved: NDArray[np.float64]  # (n,) since the first frame, in units of the longer side; never falls
+    motion: NDArray[np.float64]  # (n,) since the first frame, in units of the longer side; never decreases
 
 
 def extract_frames(video: Path, out: Path, count: int = 80) -> Generator[Event, None, PhotoSet]:
-    """Writes up to `count` frames of a video as upright JPEGs into the folder `out`, and describes them as a PhotoSet.
+    """Write up to `count` frames of a video as upright JPEGs into the folder `out`; returns their PhotoSet.
 
-    The movement is cut into `count` equal stretches and the sharpest frame of the middle of each is taken; a stretch
-    that the camera jumps over gives none. Files are named by the frame's number in the video. Raises CaptureError
-    when the file is no readable video or holds fewer than two frames, ValueError when count < 2. Nothing half-written
-    stays behind.
+    The motion is cut into `count` equal intervals, and the sharpest frame in the middle of each is written; an interval
+    without frames gives none. Files are named by the frame's number in the video. Raises CaptureError if the file is
+    not a readable video or has fewer than two frames, ValueError if count < 2. No partial output remains.
     """
     if count < 2:
         raise ValueError(f"at least two frames are needed, not {count}")
-    survey = yield from _survey(video)
-    still = survey.moved[-1] < STILL
-    if still:
+    stats = yield from _measure_frames(video)
+    is_still = stats.motion[-1] < MIN_VIDEO_MOTION
+    if is_still:
         yield Note(
             text=f"the camera hardly moves in {video.name}: walk around the subject to show depth", level="warning"
         )
-    chosen = choose(survey.sharpness, survey.moved, count)
-    growing = out.with_name(f"{out.name}.tmp-{os.getpid()}")
+    frame_numbers = choose_frames(stats.sharpness, stats.motion, count)
+    tmp_folder = out.with_name(f"{out.name}.tmp-{os.getpid()}")
     try:
-        shutil.rmtree(growing, ignore_errors=True)
-        growing.mkdir(parents=True)
-        names, sizes = yield from _write(video, chosen, growing)
+        shutil.rmtree(tmp_folder, ignore_errors=True)
+        tmp_folder.mkdir(parents=True)
+        names, sizes = yield from _write_frames(video, frame_numbers, tmp_folder)
         shutil.rmtree(out, ignore_errors=True)
-        growing.replace(out)
+        tmp_folder.replace(out)
     finally:
-        shutil.rmtree(growing, ignore_errors=True)
-    unknown = (None,) * len(names)
-    return PhotoSet(out, tuple(names), tuple(sizes), focal_px=unknown, gps=unknown, from_video=True)
+        shutil.rmtree(tmp_folder, ignore_errors=True)
+    no_values = (None,) * len(names)
+    return PhotoSet(out, tuple(names), tuple(sizes), focal_px=no_values, gps=no_values, from_video=True)
 
 
-def choose(sharpness: NDArray[np.float64], moved: NDArray[np.float64], count: int) -> list[int]:
-    """Indices, growing, of at most `count` frames: the sharpest in the middle half of each stretch of movement.
+def choose_frames(sharpness: NDArray[np.float64], motion: NDArray[np.float64], count: int) -> list[int]:
+    """Choose at most `count` frames: the sharpest in the middle half of each interval of the motion.
 
-    Frames of neighbouring stretches then stay half a stretch apart, unless a stretch has no frame in its middle. A
-    video without movement is cut by time instead.
+    Frames of neighbouring intervals are then at least half an interval apart, unless an interval has no frame in its
+    middle. A video without motion is divided by time instead.
+
+    Args:
+        sharpness: (n,).
+        motion: (n,) motion since the first frame, never decreasing.
+
+    Returns increasing frame numbers.
     """
-    if moved[-1] <= 0:
-        moved = np.arange(len(moved), dtype=np.float64)
-    place = moved / moved[-1] * count  # in stretches
-    stretch = np.minimum(place.astype(np.int64), count - 1)
-    in_middle = np.abs(place - stretch - 0.5) <= 0.25
-    chosen = []
-    for number in np.unique(stretch):
-        frames = np.flatnonzero(stretch == number)
-        middle = frames[in_middle[frames]]
+    if motion[-1] <= 0:
+        motion = np.arange(len(motion), dtype=np.float64)
+    position = motion / motion[-1] * count  # in intervals
+    interval = np.minimum(position.astype(np.int64), count - 1)
+    is_in_middle = np.abs(position - interval - 0.5) <= 0.25
+    frame_numbers = []
+    for number in np.unique(interval):
+        frames = np.flatnonzero(interval == number)
+        middle = frames[is_in_middle[frames]]
         candidates = middle if len(middle) else frames
-        chosen.append(int(candidates[np.argmax(sharpness[candidates])]))
-    return chosen
+        frame_numbers.append(int(candidates[np.argmax(sharpness[candidates])]))
+    return frame_numbers
 
 
-def _survey(video: Path) -> Generator[Event, None, _Survey]:
-    """The first pass."""
+def _measure_frames(video: Path) -> Generator[Event, None, _FrameStats]:
+    """Run the first pass: sharpness and motion of every frame."""
     sharpness: list[float] = []
-    moved: list[float] = []
+    motion: list[float] = []
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-    past: NDArray[np.uint8] | None = None  # the frame of the past, and how far the picture had moved by then
-    base = 0.0
+    reference: NDArray[np.uint8] | None = None  # the reference frame of the flow, and the motion up to it
+    reference_motion = 0.0
     with closing(_Video(video)) as source:
         expected = source.expected_frames
         for frame in source.frames():
-            grey = source.grey(frame, SHARPNESS_SIDE)
+            grey = source.grey(frame, SHARPNESS_SIDE_PX)
             sharpness.append(float(cv2.Laplacian(grey, cv2.CV_32F).var()))
-            small = _shrunk(grey)
-            if past is None or past.shape != small.shape:  # a stream may change its size
-                past = small
-            vectors = flow.calc(past, small, np.zeros((*small.shape, 2), dtype=np.float32))
+            small = _resize_for_flow(grey)
+            if reference is None or reference.shape != small.shape:  # a stream may change its frame size
+                reference = small
+            vectors = flow.calc(reference, small, np.zeros((*small.shape, 2), dtype=np.float32))
             distance = float(np.linalg.norm(vectors, axis=2).mean()) / max(small.shape)
-            moved.append(max(base + distance, moved[-1] if moved else 0.0))
-            # Not frame by frame: noise would add up while the camera rests. Not always the first: flow reaches not far.
-            if distance > STEP:
-                past, base = small, moved[-1]
+            motion.append(max(reference_motion + distance, motion[-1] if motion else 0.0))
+            # Not frame by frame: noise would accumulate while the camera rests. Not always the first frame: flow is
+            # short-range.
+            if distance > MAX_FLOW_MOTION:
+                reference, reference_motion = small, motion[-1]
             if len(sharpness) % 10 == 0:
                 total = max(expected, len(sharpness)) if expected else None
-                yield Progress(stage="look through the video", done=len(sharpness), total=total, unit="frames")
+                yield Progress(stage="scan frames", done=len(sharpness), total=total, unit="frames")
     if len(sharpness) < 2:
         raise CaptureError(f"{video} holds {len(sharpness) or 'no'} readable frames: give a video of some seconds")
-    return _Survey(np.array(sharpness), np.array(moved))
+    return _FrameStats(np.array(sharpness), np.array(motion))
 
 
-def _write(
-    video: Path, chosen: list[int], folder: Path
+def _write_frames(
+    video: Path, frame_numbers: list[int], folder: Path
 ) -> Generator[Event, None, tuple[list[str], list[tuple[int, int]]]]:
-    """The second pass: the chosen frames as JPEGs, upright."""
+    """Run the second pass: write the chosen frames as upright JPEGs."""
     names: list[str] = []
     sizes: list[tuple[int, int]] = []
-    wanted = set(chosen)
+    wanted_numbers = set(frame_numbers)
     with closing(_Video(video)) as source:
         for number, frame in enumerate(source.frames()):
-            if number not in wanted:
+            if number not in wanted_numbers:
                 continue
-            picture = Image.fromarray(source.upright(frame))
+            image = Image.fromarray(source.upright(frame))
             names.append(f"frame_{number:06d}.jpg")
-            sizes.append(picture.size)
-            picture.save(folder / names[-1], quality=JPEG_QUALITY)
-            yield Progress(stage="write frames", done=len(names), total=len(chosen), unit="frames")
-            if len(names) == len(chosen):
+            sizes.append(image.size)
+            image.save(folder / names[-1], quality=JPEG_QUALITY)
+            yield Progress(stage="write frames", done=len(names), total=len(frame_numbers), unit="frames")
+            if len(names) == len(frame_numbers):
                 break
     if len(names) < 2:
         raise CaptureError(f"{video} changed while it was read")
     return names, sizes
 
 
-def _shrunk(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A copy for the flow. Its shorter side keeps FLOW_LEAST pixels, if need be by stretching: on less than some 32 the
-    flow of OpenCV 5.0 reads beyond its picture and crashes."""
-    scale = min(1.0, FLOW_SIDE / max(grey.shape))
-    height, width = (max(FLOW_LEAST, round(side * scale)) for side in grey.shape)
+def _resize_for_flow(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Downscale for the flow. The shorter side keeps MIN_FLOW_SIDE_PX pixels, by stretching if necessary.
+
+    Below about 32 pixels the flow of OpenCV 5.0 reads out of bounds and crashes.
+    """
+    scale = min(1.0, FLOW_SIDE_PX / max(grey.shape))
+    height, width = (max(MIN_FLOW_SIDE_PX, round(side * scale)) for side in grey.shape)
     return np.ascontiguousarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 class _Video:
-    """The first video stream of a local file, decoded frame by frame in order of display."""
+    """First video stream of a local file, decoded in display order."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # The prefix "file:" keeps a name such as "http:x" a name; the lists keep every demuxer to this file.
+        # The prefix "file:" makes a name such as "http:x" a local path; the lists restrict every demuxer to this file.
         options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
         try:
             self._container = av.open(f"file:{path.absolute()}", options=options)
@@ -169,11 +180,11 @@ class _Video:
             self._container.close()
             raise CaptureError(f"{path} holds no video stream")
         self._stream = self._container.streams.video[0]
-        if getattr(self._stream, "codec_context", None) is None:  # without one, a stream has not even a size
+        if getattr(self._stream, "codec_context", None) is None:  # such a stream has no frame size
             self._container.close()
             raise CaptureError(f"{path} is not a readable video (its codec is unknown): save it as H.264")
         self._stream.thread_type = "AUTO"
-        if self._stream.width * self._stream.height > MAX_PIXELS:
+        if self._stream.width * self._stream.height > MAX_FRAME_PIXELS:
             self._container.close()
             raise CaptureError(
                 f"{path} has frames of {self._stream.width}x{self._stream.height} pixels: shrink it first"
@@ -184,7 +195,7 @@ class _Video:
 
     @property
     def expected_frames(self) -> int:
-        """As the container says, or by its length; 0 where nobody knows."""
+        """Number of frames by the container, or by its duration; 0 if unknown."""
         stream = self._stream
         if stream.frames:
             return int(stream.frames)
@@ -193,33 +204,33 @@ class _Video:
         return 0
 
     def frames(self) -> Iterator[Any]:
-        """Every frame that decodes; what is damaged is passed over, the same way each time."""
+        """Yield every frame that decodes. Damaged packets are skipped, the same ones in each pass."""
         count = 0
         packets = self._container.demux(self._stream)
         while True:
             try:
                 packet = next(packets)
-                decoded = packet.decode()
+                frames = packet.decode()
             except StopIteration:
                 return
             except (av.error.FFmpegError, IndexError):
-                # A damaged packet costs its frame; a damaged container ends here, since `packets` is then exhausted.
-                # IndexError: it announces a stream that was not there at the start.
+                # A damaged packet loses its frame; after a damaged container `packets` is exhausted.
+                # IndexError: the packet belongs to a stream that the container's header does not list.
                 continue
-            for frame in decoded:
+            for frame in frames:
                 count += 1
-                if count > MAX_FRAMES or frame.width * frame.height > MAX_PIXELS:
+                if count > MAX_FRAMES or frame.width * frame.height > MAX_FRAME_PIXELS:
                     raise CaptureError(f"{self.path} has too many or too large frames: cut or shrink it first")
                 yield frame
 
     def grey(self, frame: Any, side: int) -> NDArray[np.uint8]:
-        """A grey copy with its longer side reduced to `side` pixels; not turned."""
+        """Grey copy with its longer side downscaled to `side` pixels; not rotated."""
         scale = min(1.0, side / max(frame.width, frame.height))
         width, height = max(16, round(frame.width * scale)), max(16, round(frame.height * scale))
         return np.ascontiguousarray(frame.to_ndarray(width=width, height=height, format="gray"), dtype=np.uint8)
 
     def upright(self, frame: Any) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB with square pixels, turned as the container says it is to be shown."""
+        """(H, W, 3) RGB with square pixels, rotated as the container specifies."""
         aspect = frame.sample_aspect_ratio if hasattr(frame, "sample_aspect_ratio") else None
         aspect = aspect or self._stream.sample_aspect_ratio
         width = round(frame.width * float(aspect)) if aspect and 0.2 < aspect < 5 else frame.width

@@ -91,9 +91,9 @@ def source_of(project: Path) -> Path:
     found = sorted(path for path in files.rglob("*") if path.is_file()) if files.exists() else []
     if not found:
         raise CaptureError("this project has no photos yet; upload some first")
-    from lumigraph.captures.video import SUFFIXES
+    from lumigraph.captures.video import VIDEO_SUFFIXES
 
-    if len(found) == 1 and found[0].suffix.lower() in {".zip", *SUFFIXES}:
+    if len(found) == 1 and found[0].suffix.lower() in {".zip", *VIDEO_SUFFIXES}:
         return found[0]
     if registry.reader_for(files) is not None:
         raise CaptureError("these photos have their poses already; train with them as they are")

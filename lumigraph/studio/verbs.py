@@ -59,7 +59,7 @@ def pose(request: PoseRequest) -> Generator[Event, None, None]:
     sweep(out.parent, of=f"{out.name}.")
     work = out.with_name(f"{out.name}.tmp-{os.getpid()}")
     try:
-        if source.suffix.lower() in video.SUFFIXES:
+        if source.suffix.lower() in video.VIDEO_SUFFIXES:
             found = yield from video.extract_frames(source, work, request.frames)
         else:
             found = yield from photos.find_photos(source, work)

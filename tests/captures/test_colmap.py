@@ -135,7 +135,7 @@ def test_a_scaled_copy_scales_intrinsics_and_another_shape_is_an_error(written: 
     assert torch.allclose(half.cameras.focal * 2, whole.cameras.focal)
     assert torch.allclose(half.cameras.centre * 2, whole.cameras.centre)
     save_picture(path / "images" / "d.png", (24, 32))
-    with pytest.raises(CaptureError, match=r"d\.png is 24x32 pixels but .* 64x48 \(it seems turned"):
+    with pytest.raises(CaptureError, match=r"d\.png is 24x32 pixels but .* 64x48 \(it seems rotated"):
         colmap.read(path)
 
 
@@ -155,7 +155,7 @@ def test_names_may_not_lead_out_of_the_capture(written: Path, tmp_path: Path) ->
     file = path / "sparse" / "0" / "images.txt"
     for evil in ("../../x/c.png", "/etc/c.png", "..\\..\\c.png"):
         file.write_text((written / "OPENCV/txt/sparse/0/images.txt").read_text().replace(" c.png", f" {evil}"))
-        with pytest.raises(CaptureError, match="lies outside"):
+        with pytest.raises(CaptureError, match="is outside"):
             colmap.read(path)
 
 

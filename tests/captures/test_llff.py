@@ -61,7 +61,7 @@ def test_reduced_photos_stand_in_and_a_missing_photo_is_an_error(tmp_path: Path)
 def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
     write(tmp_path)
     np.save(tmp_path / "poses_bounds.npy", np.array([{"a": 1}] * 10, dtype=object), allow_pickle=True)
-    with pytest.raises(CaptureError, match="not a sound table"):
+    with pytest.raises(CaptureError, match="not a valid table"):
         llff.read(tmp_path)
 
 
@@ -73,7 +73,7 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
         (np.zeros((0, 17)), "must be N x 17"),
         (np.full((10, 17), np.nan), "not finite in row 0"),
         (np.zeros((10, 17)), r"00\.jpg"),
-        (np.zeros((10, 17), dtype="S8"), "not a sound table"),
+        (np.zeros((10, 17), dtype="S8"), "not a valid table"),
     ],
 )
 def test_a_wrong_table_is_refused(tmp_path: Path, table: Any, message: str) -> None:

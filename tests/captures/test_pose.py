@@ -27,9 +27,9 @@ from lumigraph.captures import pose, video
 from lumigraph.captures.photos import PhotoSet, find_photos
 from lumigraph.captures.readers import colmap, transforms
 from lumigraph.captures.sfm import correspondences, focal_voting, image_pairs
-from lumigraph.captures.sfm import features as local
+from lumigraph.captures.sfm import features as sift
 from lumigraph.captures.sfm.features import DESCRIPTOR_NORM
-from lumigraph.captures.sfm.pose_report import PoseReport, doubts, stops
+from lumigraph.captures.sfm.pose_report import PoseReport, find_failures, find_warnings
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import CaptureError
 from lumigraph.scene.poses import align_similarity, look_at, rotation_error_degrees
@@ -134,7 +134,7 @@ def test_cameras_of_a_room_are_recovered(room: PhotoSet, poses: Tensor, tmp_path
     capture = colmap.read(out)
 
     assert report.registered == report.photos == len(capture) == 9
-    assert report.not_registered == [] and stops(report) == []
+    assert report.not_registered == [] and find_failures(report) == []
     degrees, distance = errors(capture.cameras, poses)
     assert degrees < 0.3 and distance < 0.005
     assert report.focal_px[0] == pytest.approx(FOCAL, rel=0.02)
@@ -210,7 +210,7 @@ def test_partial_results_are_kept_on_request(poses: Tensor, tmp_path: Path) -> N
     """Five photos of the room among seven strangers: refused, or kept with a warning."""
     pictures = [photograph(one) for one in poses[2:7]] + [texture(20 + i)[: SIZE[1], : SIZE[0]] for i in range(7)]
     photos = photo_set(tmp_path / "photos", pictures)
-    refused(photos, tmp_path / "out", "only 5 of 12 photos could be joined .not joined: 05.png")
+    refused(photos, tmp_path / "out", "only 5 of 12 photos could be registered .not registered: 05.png")
     report, events = finish(pose.estimate(photos, tmp_path / "out", allow_partial=True))
     assert report.registered == 5 and report.not_registered == list(photos.names[5:])
     assert any(isinstance(event, Note) and "only 5 of 12" in event.text for event in events)
@@ -315,7 +315,7 @@ def alive(pid: int) -> bool:
 
 def test_zlib_is_the_first_import_of_the_process() -> None:
     """pycolmap before zlib, then a PNG written: the interpreter aborts (free(): invalid pointer)."""
-    source = Path(pose.__file__).parent / "structure" / "process.py"
+    source = Path(pose.__file__).parent / "sfm" / "process.py"
     imports = [node for node in ast.parse(source.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
     assert isinstance(imports[0], ast.Import) and imports[0].names[0].name == "zlib"
     script = (
@@ -334,10 +334,10 @@ def test_pycolmap_stays_in_the_process() -> None:
     house = Path(pose.__file__).parents[1]
     uses = re.compile(r"^\s*(import|from) pycolmap", re.MULTILINE)
     importers = {path.parent for path in house.rglob("*.py") if uses.search(path.read_text())}
-    assert importers == {house / "captures" / "structure"}
+    assert importers == {house / "captures" / "sfm"}
     script = (
         "from lumigraph.captures import pose\n"
-        "from lumigraph.captures.sfm import features, focal\n"
+        "from lumigraph.captures.sfm import features, focal_voting\n"
         "import sys\n"
         "print('pycolmap' in sys.modules)"
     )
@@ -348,10 +348,10 @@ def test_pycolmap_stays_in_the_process() -> None:
 # -- the parts ---------------------------------------------------------------------------------------------------------
 
 
-def described(rows: NDArray[np.float64]) -> local.Features:
+def described(rows: NDArray[np.float64]) -> sift.Features:
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     whole = np.clip(np.rint(DESCRIPTOR_NORM * unit), 0, 127).astype(np.uint8)
-    return local.Features((100, 100), np.zeros((len(rows), 2), np.float32), whole)
+    return sift.Features((100, 100), np.zeros((len(rows), 2), np.float32), whole)
 
 
 def test_matching_is_mutual_and_wants_a_clear_winner() -> None:
@@ -359,15 +359,15 @@ def test_matching_is_mutual_and_wants_a_clear_winner() -> None:
     base = random.random((300, 128)) * 90
     order = random.permutation(300)
     noisy = base[order] + random.normal(size=base.shape) * 2
-    rows = local.match(described(base), described(noisy))
+    rows = sift.match(described(base), described(noisy))
     assert len(rows) == 300
     assert (order[rows[:, 1]] == rows[:, 0]).all()
     twins = np.concatenate([noisy, noisy[:100] + 0.6])  # two equally good answers are none, in either direction
     for first, second, column in ((base, twins, 0), (twins, base, 1)):
-        found = local.match(described(first), described(second))
+        found = sift.match(described(first), described(second))
         assert set(found[:, column].tolist()).isdisjoint(order[:100].tolist()) and len(found) == 200
-    assert len(local.match(described(base[:1]), described(noisy))) == 0
-    assert len(local.match(described(base), described(noisy), largest=50)) < 50
+    assert len(sift.match(described(base[:1]), described(noisy))) == 0
+    assert len(sift.match(described(base), described(noisy), largest=50)) < 50
 
 
 def test_features_sit_on_their_pixels(tmp_path: Path) -> None:
@@ -376,7 +376,7 @@ def test_features_sit_on_their_pixels(tmp_path: Path) -> None:
     blob = 255 * np.exp(-((x - 120) ** 2 + (y - 80) ** 2) / (2 * 12.0**2))
     cv2.imwrite(str(tmp_path / "blob.png"), blob.astype(np.uint8))
     for size in (240, 120):
-        found = local.extract(tmp_path / "blob.png", (240, 160), size, 10)
+        found = sift.extract(tmp_path / "blob.png", (240, 160), size, 10)
         assert found.size == (size, size * 2 // 3)
         assert found.points[0] == pytest.approx([size / 2, size / 3], abs=0.05)
 
@@ -384,11 +384,11 @@ def test_features_sit_on_their_pixels(tmp_path: Path) -> None:
 def test_descriptor_scores_pass_as_their_angles_do() -> None:
     """The table of least scores says what Lowe's ratio of angles says."""
     random = np.random.default_rng(3)
-    required = local._required_scores()
+    required = sift._required_scores()
     for score, following in random.integers(30000, 62501, (2000, 2)):
         angle, next_angle = (np.arccos(min(value / DESCRIPTOR_NORM**2, 1)) for value in (score, following))
-        angle = max(angle, local.SMALLEST_ANGLE)
-        assert (score >= required[following]) == (angle < local.MAX_ANGLE and angle < local.RATIO * next_angle)
+        angle = max(angle, sift.SMALLEST_ANGLE)
+        assert (score >= required[following]) == (angle < sift.MAX_ANGLE and angle < sift.RATIO * next_angle)
     assert required[0] > 0 and (required[DESCRIPTOR_NORM**2 :] == 65536).all()
 
 
@@ -403,12 +403,12 @@ def test_features_avoid_masks_and_transparency(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "cut.png"), np.concatenate([picture, alpha], axis=2))
     cv2.imwrite(str(tmp_path / "mask.png"), mask)
     cv2.imwrite(str(tmp_path / "tall.png"), mask.T)
-    everywhere = local.extract(tmp_path / "plain.png", (400, 300), 400, 2000)
+    everywhere = sift.extract(tmp_path / "plain.png", (400, 300), 400, 2000)
     assert everywhere.points.min() < 60
-    points = local.extract(tmp_path / "cut.png", (400, 300), 400, 2000, tmp_path / "mask.png").points
+    points = sift.extract(tmp_path / "cut.png", (400, 300), 400, 2000, tmp_path / "mask.png").points
     assert len(points) > 20 and points[:, 0].min() >= 199 and points[:, 1].min() >= 149
     with pytest.raises(CaptureError, match=r"mask of plain.png"):
-        local.extract(tmp_path / "plain.png", (400, 300), 400, 2000, tmp_path / "tall.png")
+        sift.extract(tmp_path / "plain.png", (400, 300), 400, 2000, tmp_path / "tall.png")
 
 
 @pytest.mark.parametrize("name", ["a.jpg.png", "a.png", "a.jpg"])
@@ -444,28 +444,28 @@ def test_pairs_vote_for_their_focal_length() -> None:
         return np.asarray(u @ np.diag([s[0], s[1], 0]) @ v)
 
     said = [fundamental() for _ in range(20)] + [nonsense() for _ in range(20)]
-    assert focal_voting.vote(said, [1.0] * 40, [size] * 40) == pytest.approx(0.9, rel=0.02)
-    assert focal_voting.vote(said[:4], [1.0] * 4, [size] * 4) is None
+    assert focal_voting.vote_focal_length(said, [1.0] * 40, [size] * 40) == pytest.approx(0.9, rel=0.02)
+    assert focal_voting.vote_focal_length(said[:4], [1.0] * 4, [size] * 4) is None
 
 
 def test_pairs_cover_a_sequence_a_map_and_everything() -> None:
     nowhere = [None] * 6
-    assert len(image_pairs.choose("auto", nowhere, in_sequence=False)) == 15
-    assert image_pairs.choose("auto", [None] * 500, in_sequence=False) == image_pairs.sequential(500)
-    long = image_pairs.sequential(500)
+    assert len(image_pairs.choose_pairs("auto", nowhere, in_sequence=False)) == 15
+    assert image_pairs.choose_pairs("auto", [None] * 500, in_sequence=False) == image_pairs.sequential_pairs(500)
+    long = image_pairs.sequential_pairs(500)
     assert all(0 <= i < j < 500 for i, j in long) and len(long) < 9000
     assert {(0, 1), (0, 10), (3, 19), (0, 499)} < set(long) and (0, 11) not in long
-    assert image_pairs.sequential(3) == [(0, 1), (0, 2), (1, 2)]
+    assert image_pairs.sequential_pairs(3) == [(0, 1), (0, 2), (1, 2)]
     # About 11 m apart going north across the date line's neighbour, then 5 km away; one photo without a place.
     places = [(60.0, 179.9999, 5.0), (60.0001, -179.9999, None), (60.05, 179.9999, None), None]
-    assert image_pairs.spatial(places) == [(0, 1), (0, 3), (1, 3), (2, 3)]
+    assert image_pairs.spatial_pairs(places) == [(0, 1), (0, 3), (1, 3), (2, 3)]
 
 
 def test_partners_are_the_best_of_either_photo_and_some_of_the_others() -> None:
     """Photos on a line, of which two share the more the nearer they are: all neighbours, and a path to everywhere."""
-    photos, best, further = 60, correspondences.BEST_PARTNERS, correspondences.FURTHER_PARTNERS
+    photos, best, further = 60, correspondences.BEST_PAIRS, correspondences.FURTHER_PAIR_STRIDE
     scores = {(i, j): 100 - (j - i) for i in range(photos) for j in range(i + 1, photos)}
-    chosen = correspondences.partners(scores)
+    chosen = correspondences.select_pairs(scores)
     assert chosen == [pair for pair in scores if pair in set(chosen)]
     assert {pair for pair in scores if pair[1] - pair[0] <= best // 2} <= set(chosen)
     for photo in range(photos):
@@ -478,16 +478,16 @@ def test_partners_are_the_best_of_either_photo_and_some_of_the_others() -> None:
 
 def test_few_photos_are_all_compared() -> None:
     scores = {(i, j): 6 + (7 * i + j) % 5 for i in range(17) for j in range(i + 1, 17)}
-    assert correspondences.partners(scores) == list(scores)
+    assert correspondences.select_pairs(scores) == list(scores)
 
 
 def test_photos_of_one_size_and_zoom_share_a_camera() -> None:
     sizes = ((4, 3), (4, 3), (3, 4), (4, 3), (4, 3))
     photos = PhotoSet(Path(), tuple("abcde"), sizes, (3.0, 3.01, 3.0, 9.0, None), (None,) * 5)
-    assert pose._cameras(photos, "auto") == [0, 0, 1, 2, 3]
-    assert pose._cameras(photos, "per-photo") == [0, 1, 2, 3, 4]
+    assert pose._assign_cameras(photos, "auto") == [0, 0, 1, 2, 3]
+    assert pose._assign_cameras(photos, "per-photo") == [0, 1, 2, 3, 4]
     with pytest.raises(CaptureError, match="different sizes"):
-        pose._cameras(photos, "single")
+        pose._assign_cameras(photos, "single")
 
 
 def report(**changes: Any) -> PoseReport:
@@ -500,28 +500,29 @@ def report(**changes: Any) -> PoseReport:
 
 
 def test_gates_know_good_from_failed_reconstructions() -> None:
-    assert stops(report()) == doubts(report()) == []
+    assert find_failures(report()) == find_warnings(report()) == []
     # A global reconstruction with every photo, a small error, and cameras up to 80 degrees off.
     wrong = report(reprojection_px=0.633, track_length=6.02, matches_consistent=0.812, pairs_consistent=0.671)
-    assert [clause.split(" agree")[0] for clause in stops(wrong)] == [
+    assert [clause.split(" agree")[0] for clause in find_failures(wrong)] == [
         "only 81 % of the matches",
         "only 67 % of the photo pairs",
     ]
     sparse = report(observations_per_view=127.7, track_length=3.27, pairs_consistent=1.0)  # cameras within 0.1 degrees
-    assert doubts(sparse) == []
+    assert find_warnings(sparse) == []
     failed = report(photos=29, registered=4, observations_per_view=34, track_length=3.54, matches_consistent=0.925)
-    assert stops(failed)[0] == "only 4 of 29 photos could be joined"
-    assert len(doubts(report(registered=44, reprojection_px=1.8))) == 2 and not stops(report(registered=44))
+    assert find_failures(failed)[0] == "only 4 of 29 photos could be registered"
+    assert len(find_warnings(report(registered=44, reprojection_px=1.8))) == 2
+    assert not find_failures(report(registered=44))
 
 
 def test_pairs_that_match_by_mistake_are_not_judged() -> None:
-    """shares() in a process of its own, since its module imports pycolmap."""
+    """consistency_shares() in a process of its own, since its module imports pycolmap."""
     script = (
         "import zlib, numpy as np\n"
-        "from lumigraph.captures.sfm.consistency import shares\n"
+        "from lumigraph.captures.sfm.consistency import consistency_shares\n"
         "strong, weak = np.full(20, 300), np.full(20, 40)\n"
-        "print(*shares(np.concatenate([strong, 0 * weak]), np.concatenate([strong, weak])))\n"
-        "print(*shares(0 * weak, weak), *shares(weak[:0], weak[:0]))\n"
+        "print(*consistency_shares(np.concatenate([strong, 0 * weak]), np.concatenate([strong, weak])))\n"
+        "print(*consistency_shares(0 * weak, weak), *consistency_shares(weak[:0], weak[:0]))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     matches, pairs_share, *rest = map(float, done.stdout.split())
@@ -533,9 +534,9 @@ def test_principal_points_move_for_a_reason_only() -> None:
     """Fox, a synthetic scene whose middle is exact, a facade (as measured); a camera that fell apart."""
     script = (
         "import zlib\n"
-        "from lumigraph.captures.sfm.bundle_adjustment import is_clear\n"
+        "from lumigraph.captures.sfm.bundle_adjustment import is_significant_shift\n"
         "shifts, stds = (.0080, .0024, .0199, .09, .0080), (.0005, .0005, .0017, .0005, float('nan'))\n"
-        "print([is_clear(*both) for both in zip(shifts, stds)])"
+        "print([is_significant_shift(*both) for both in zip(shifts, stds)])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[True, False, False, False, False]"
@@ -547,18 +548,18 @@ def test_thin_keeps_the_longest_tracks_and_every_pair() -> None:
         "import zlib, numpy as np, pycolmap\n"
         "from lumigraph.captures.sfm import tracks\n"
         "from lumigraph.captures.sfm.features import Features\n"
-        "from lumigraph.captures.sfm.verification import Verified\n"
-        "tracks.PHOTO_QUOTA, tracks.PAIR_QUOTA = 300, 320\n"
+        "from lumigraph.captures.sfm.verification import VerifiedPair\n"
+        "tracks.MIN_IMAGE_FEATURES, tracks.MIN_PAIR_MATCHES_KEPT = 300, 320\n"
         "photo = Features((9, 9), np.zeros((700, 2), np.float32), np.zeros((700, 128), np.uint8))\n"
         "def pair(i, j, rows):\n"
         "    geometry = pycolmap.TwoViewGeometry()\n"
         "    geometry.inlier_matches = np.stack([rows, rows], 1).astype(np.uint32)\n"
-        "    return Verified((i, j), geometry)\n"
+        "    return VerifiedPair((i, j), geometry)\n"
         "every = [pair(0, 1, np.arange(500)), pair(0, 2, np.arange(500)), pair(1, 2, np.arange(600))]\n"
-        "few = tracks.thin([photo] * 3, every)\n"
+        "few = tracks.thin_matches([photo] * 3, every)\n"
         "print([len(one.matches) for one in few], max(int(one.matches.max()) for one in few))\n"
         "print([one.pair for one in few], [len(one.matches) for one in every])\n"
-        "print(tracks.components(5, np.array([[4, 2], [2, 3]])).tolist(), tracks.thin([photo], []))\n"
+        "print(tracks.connected_components(5, np.array([[4, 2], [2, 3]])).tolist(), tracks.thin_matches([photo], []))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
@@ -577,7 +578,7 @@ def test_fox(tmp_path: Path) -> None:
         pytest.skip(f"no {DATA / 'fox'}")
     photos, _ = finish(find_photos(DATA / "fox" / "images", tmp_path))
     report, _ = finish(pose.estimate(photos, tmp_path / "out"))
-    assert report.registered == 50 and report.models == 1 and doubts(report) == []
+    assert report.registered == 50 and report.models == 1 and find_warnings(report) == []
     found, known = colmap.read(tmp_path / "out"), transforms.read(DATA / "fox")
     place = {Path(name).stem: i for i, name in enumerate(known.names)}
     truth = known.cameras.world_from_cam[[place[Path(name).stem] for name in found.names]]
@@ -590,7 +591,7 @@ def test_lund_cannot_be_joined(tmp_path: Path) -> None:
     if not (DATA / "lund").is_dir():
         pytest.skip(f"no {DATA / 'lund'}")
     photos, _ = finish(find_photos(DATA / "lund", tmp_path))
-    refused(photos, tmp_path / "out", r"only \d of 29 photos could be joined")
+    refused(photos, tmp_path / "out", r"only \d of 29 photos could be registered")
 
 
 @slow

@@ -70,8 +70,8 @@ def test_photos_like_anyones(made: tuple[Path, list[Event]]) -> None:
     assert sorted(path.name for path in out.iterdir()) == ["images", "transforms.json"]
     with Image.open(out / "images" / names[0]) as photo:
         assert photo.format == "JPEG" and photo.size == SIZE
-        focal = exif.focal_pixels(photo)
-        assert exif.place(photo) is None and exif.turn(photo) is None
+        focal = exif.focal_px(photo)
+        assert exif.gps_position(photo) is None and exif.orientation_transpose(photo) is None
     said = json.loads((out / "transforms.json").read_text())
     assert focal == pytest.approx(said["fl_x"])
     assert math.degrees(said["camera_angle_x"]) == pytest.approx(55, abs=1)

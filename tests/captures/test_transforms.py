@@ -143,7 +143,7 @@ def test_a_split_in_the_file_is_honoured(tmp_path: Path, suffix: str) -> None:
     save(tmp_path, document | {"train_filenames": names[:6]})
     assert transforms.read(tmp_path).held_out.tolist() == [True] + [False] * 5
     save(tmp_path, document | {"test_filenames": names})
-    with pytest.raises(CaptureError, match="no photo to learn from"):
+    with pytest.raises(CaptureError, match="no photo to train with"):
         transforms.read(tmp_path)
 
 
@@ -186,10 +186,10 @@ def test_points_and_the_source_frame_are_kept(tmp_path: Path) -> None:
     points = transforms.read(tmp_path).points
     assert points is not None and points.rgb is not None
     assert points.xyz[:, 0].tolist() == [1, 2, 4] and points.rgb[:, 0].tolist() == [10, 20, 255]
-    assert torch.equal(torch.as_tensor(transforms.applied_transform(tmp_path)), 2 * torch.tensor(applied).double())
+    assert torch.equal(torch.as_tensor(transforms.read_applied_transform(tmp_path)), 2 * torch.tensor(applied).double())
     save(tmp_path, document | {"ply_file_path": "gone.ply"})
     assert "gone.ply" in transforms.read(tmp_path).notes[0]
-    assert transforms.applied_transform(tmp_path) is None
+    assert transforms.read_applied_transform(tmp_path) is None
 
 
 def spoiled(document: Any, **changes: Any) -> Any:
@@ -224,10 +224,10 @@ def matrix_with(row: int, column: int, value: float) -> list[list[float]]:
         ({"k4": 0.1}, "k4"),
         ({"camera_model": "EQUIRECTANGULAR"}, "EQUIRECTANGULAR, which is not supported"),
         ({"camera_model": ["OPENCV"]}, "not supported"),
-        ({"w": 48, "h": 64}, r"images/01\.png is 64x48 pixels but .* 48x64 \(it seems turned"),
+        ({"w": 48, "h": 64}, r"images/01\.png is 64x48 pixels but .* 48x64 \(it seems rotated"),
         ({"w": 64, "h": 64}, r"images/01\.png is 64x48 pixels but .* 64x64:"),
-        ({"file_path": "../../etc/passwd.png"}, "lies outside"),
-        ({"file_path": "/etc/passwd.png"}, "lies outside"),
+        ({"file_path": "../../etc/passwd.png"}, "is outside"),
+        ({"file_path": "/etc/passwd.png"}, "is outside"),
         ({"file_path": "a" * 300}, "too long"),
         ({"file_path": "a\0b"}, "file_path of frame 1"),
         ({"file_path": 3}, "file_path of frame 1"),
@@ -251,7 +251,7 @@ def test_broken_json_is_one_clear_error(tmp_path: Path, content: bytes) -> None:
 
 def test_json_without_end_is_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, 3)
-    monkeypatch.setattr(checked_json, "MAX_BYTES", 100)
+    monkeypatch.setattr(checked_json, "MAX_JSON_BYTES", 100)
     with pytest.raises(CaptureError, match="too much"):
         transforms.read(tmp_path)
 

@@ -160,7 +160,7 @@ def test_a_wide_fisheye_stops_at_its_angle(tmp_path: Path) -> None:
 
 def test_a_lens_that_folds_at_once_is_an_error(tmp_path: Path) -> None:
     lens = camera((-300.0, *(0.0,) * 7))
-    with pytest.raises(CaptureError, match=r"0\.png leaves no usable picture"):
+    with pytest.raises(CaptureError, match=r"0\.png leaves no usable image"):
         finish(prepare(capture(lens, ArrayPhotos([photo(camera(BARREL))])), tmp_path))
 
 
@@ -229,8 +229,8 @@ def psnr(first: Tensor, second: Tensor) -> float:
 def prepared_both_ways(given: Capture, folder: Path, downscale: float, patch: pytest.MonkeyPatch) -> list[Tensor]:
     """The first photo from a JPEG decoded at a part of its size, and from all its pixels."""
     results = []
-    for reductions in (undistort.REDUCTIONS, ()):
-        patch.setattr(undistort, "REDUCTIONS", reductions)
+    for reductions in (undistort.JPEG_REDUCTIONS, ()):
+        patch.setattr(undistort, "JPEG_REDUCTIONS", reductions)
         made, _ = finish(prepare(given, folder / f"cache{len(reductions)}", downscale))
         results.append(made.photo(0))
     return results
@@ -285,8 +285,8 @@ def test_photos_keep_their_order_and_share_their_maps(tmp_path: Path, monkeypatc
         computed.append(args[4])
         return compute(*args)
 
-    undistort._computed_maps.cache_clear()
-    monkeypatch.setattr(undistort, "threads", lambda: 4)
+    undistort._compute_maps.cache_clear()
+    monkeypatch.setattr(undistort, "thread_count", lambda: 4)
     monkeypatch.setattr(cv2, "initUndistortRectifyMap", counted)
     made, _ = finish(prepare(jpegs(tmp_path, 12), tmp_path / "cache", 4))
     assert [values(made.photo(i)) for i in range(12)] == [[20 * i] for i in range(12)]
@@ -323,8 +323,8 @@ def test_the_photos_in_memory_are_limited(tmp_path: Path, monkeypatch: pytest.Mo
         return loaded
 
     monkeypatch.setattr(PhotoFiles, "load_reduced", slowly)
-    monkeypatch.setattr(undistort, "threads", lambda: 8)
-    monkeypatch.setattr(undistort, "IN_FLIGHT_BYTES", int((most + 0.5) * 640 * 480 * undistort.PIXEL_BYTES[3]))
+    monkeypatch.setattr(undistort, "thread_count", lambda: 8)
+    monkeypatch.setattr(undistort, "MAX_IN_FLIGHT_BYTES", int((most + 0.5) * 640 * 480 * undistort.PIXEL_BYTES[3]))
     finish(prepare(jpegs(tmp_path, 12), tmp_path / "cache", 4))
     assert len(peaks) == 12 and max(peaks) == most
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from lumigraph.captures import video
-from lumigraph.captures.video import choose, extract_frames
+from lumigraph.captures.video import choose_frames, extract_frames
 from lumigraph.scene.errors import CaptureError
 from lumigraph.wire.events import Note, Progress
 
@@ -104,11 +104,11 @@ def test_a_camera_at_rest_is_said_and_cut_by_time(tmp_path: Path) -> None:
 def test_the_choice_itself() -> None:
     moved, sharpness = np.linspace(0, 1, 101), np.zeros(101)
     sharpness[[5, 30, 55, 80]] = [9, 1, 9, 1]
-    assert choose(sharpness, moved, 2) == [30, 80]  # 5 and 55 are sharper, but at the border of their stretches
-    assert choose(np.zeros(50), np.zeros(50), 5) == choose(np.zeros(50), np.linspace(0, 7, 50), 5)
-    assert choose(np.ones(3), np.array([0.0, 0.5, 1.0]), 80) == [0, 1, 2]
+    assert choose_frames(sharpness, moved, 2) == [30, 80]  # 5 and 55 are sharper, but at the border of their stretches
+    assert choose_frames(np.zeros(50), np.zeros(50), 5) == choose_frames(np.zeros(50), np.linspace(0, 7, 50), 5)
+    assert choose_frames(np.ones(3), np.array([0.0, 0.5, 1.0]), 80) == [0, 1, 2]
     jump = np.array([0.0, 0.01, 0.02, 0.98, 0.99, 1.0])
-    assert len(choose(np.ones(6), jump, 10)) == 2  # the stretches that the camera jumped over give nothing
+    assert len(choose_frames(np.ones(6), jump, 10)) == 2  # the stretches that the camera jumped over give nothing
 
 
 @pytest.mark.parametrize(("turn", "k"), [((0, 1, -1, 0), -1), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1)])
@@ -223,7 +223,7 @@ def test_closing_early_leaves_nothing_behind(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not (DATA / "video" / "can.mp4").is_file(), reason="the shared video is absent")
 def test_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "SHARPNESS_SIDE", 192)  # a quick look is enough here
+    monkeypatch.setattr(video, "SHARPNESS_SIDE_PX", 192)  # a quick look is enough here
     photos, events = finish(extract_frames(DATA / "video" / "can.mp4", tmp_path / "out", 40))
     assert 38 <= len(photos) <= 40 and photos.sizes == ((720, 1280),) * len(photos)
     assert numbers(photos.names)[-1] < 706 and (np.diff(numbers(photos.names)) > 0).all()

@@ -208,9 +208,9 @@ def test_the_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     save_picture(tmp_path / "in" / capture.names[7], capture.cameras.size(7))
     out.mkdir()  # empty: that is no obstacle
     finish(write_colmap.write(capture, out))
-    with pytest.raises(CaptureError, match="already holds something"):
+    with pytest.raises(CaptureError, match="is not empty"):
         finish(write_colmap.write(capture, out))
-    with pytest.raises(CaptureError, match="already holds something"):
+    with pytest.raises(CaptureError, match="is not empty"):
         finish(write_colmap.write(capture, tmp_path / "in" / capture.names[0]))
 
 

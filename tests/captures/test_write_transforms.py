@@ -119,5 +119,5 @@ def test_the_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     task.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
     finish(write_transforms.write(capture, out))
-    with pytest.raises(CaptureError, match="already holds something"):
+    with pytest.raises(CaptureError, match="is not empty"):
         finish(write_transforms.write(capture, out))

@@ -1,23 +1,26 @@
-"""Structure from motion: photos in, cameras and points out, in a process of its own that `captures.pose` starts.
+"""Structure from motion: cameras and points from photos, in a child process that `captures.pose` starts.
 
-In the order in which data flows:
+In the order of the data flow:
 
-    pairs             which photos to compare with which           (before the process starts)
-    request           what the process is asked
-    features          the details of one photo, and those that two photos share
-    correspondences   the same for all photos and all pairs
-    two_view          one pair: the geometry behind its matches
-    focal, lenses     focal lengths to try: told by EXIF, voted for by pairs, assumed
-    verification      the pairs whose matches one motion explains
-    mapping           cameras and points from all pairs
-    refinement        a last adjustment
-    judgement         does the result agree with the pairs it was made from?
-    writing           in pixels of the photos, with coloured points
-    report            how well it went, and the gates that refuse
-    process           all of it, one attempt after the other; `speaker` tells the parent, `stopwatch` times the stages
+    image_pairs         image pairs to compare                        (before the process starts)
+    request             input of the process
+    features            features of one image, and matches of two images
+    correspondences     features of all images and matches of all pairs
+    two_view            two-view geometry of one pair
+    focal_candidates    focal lengths to try: from EXIF, by vote, default
+    focal_voting        the focal length that most pairs vote for
+    verification        pairs whose matches fit one camera motion
+    tracks              features of several images that show one point
+    mapping             cameras and points from all pairs
+    bundle_adjustment   the final bundle adjustment
+    consistency         agreement of the model with its image pairs
+    model_writer        the model in original pixels, with coloured points
+    pose_report         quality metrics, and the gates that reject a model
+    process             runs all stages, once per set of focal lengths; `event_pipe` sends events to the parent process,
+                        `stopwatch` times the stages
 
-Everything runs in pixels of the reduced photos, so that thresholds mean the same for every camera; the finished model
-is scaled up. The method is incremental structure from motion (Schoenberger and Frahm 2016) by COLMAP, around our own
-features, matching and focal length. Only this package imports pycolmap, and whoever stands outside imports only those
-of its modules that do not: pairs, request, features, focal, report.
+All stages work in pixels of the downscaled images, so that thresholds mean the same for every camera. The final model
+is scaled up. The method is COLMAP's incremental structure from motion (Schoenberger and Frahm 2016) with our own
+features, matching and focal length search. Only this package imports pycolmap. Modules outside import only
+image_pairs, request, features, focal_voting and pose_report, which do not load pycolmap.
 """

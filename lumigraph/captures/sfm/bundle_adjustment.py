@@ -1,9 +1,9 @@
-"""The last adjustment of a reconstruction, and whether it may move the principal points.
+"""The final bundle adjustment of a model, with or without refinement of the principal points.
 
-A principal point and the cameras' rotations make up for each other almost entirely: it is moved only where the photos
-determine it. Their say is the covariance of an adjustment (Triggs et al. 2000, section 9) of the thinned model, where
-a photo has a few hundred observations: the errors that matter, of the lens model and the shutter, are common to a
-photo, and do not average out with thousands.
+A principal point and the camera rotations are almost interchangeable. The principal point is refined only if the
+images determine it, by the covariance of a bundle adjustment (Triggs et al. 2000, section 9). The covariance is
+computed on the model of thinned matches, which has a few hundred observations per image. Errors of the lens model and
+the shutter are shared by all observations of an image, so thousands of observations do not average them out.
 """
 
 from __future__ import annotations
@@ -14,73 +14,79 @@ import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
-from lumigraph.captures.thread_map import threads
+from lumigraph.captures.thread_map import thread_count
 
-# In units of the photo's longer side; docs/decisions/0012 has the values of the captures that these come from.
-MAX_STD = 0.001
-MIN_SHIFT, MAX_SHIFT = 0.004, 0.05
+# In units of the image's longer side; docs/decisions/0012 has the values of the captures behind these limits.
+MAX_PRINCIPAL_POINT_STD = 0.001
+MIN_PRINCIPAL_POINT_SHIFT, MAX_PRINCIPAL_POINT_SHIFT = 0.004, 0.05
 FUNCTION_TOLERANCE = 1e-6
 MIN_PARALLEL_RESIDUALS = 2000
 
 
-def options(principal_point: bool = False, tolerance: float = FUNCTION_TOLERANCE) -> pycolmap.BundleAdjustmentOptions:
-    """Of an adjustment of everything; `tolerance`: relative decrease of the cost at which it ends."""
-    chosen = pycolmap.BundleAdjustmentOptions()
-    chosen.refine_principal_point = principal_point
-    chosen.print_summary = False
-    chosen.ceres.solver_options.num_threads = threads()
-    chosen.ceres.solver_options.function_tolerance = tolerance
-    chosen.ceres.min_num_residuals_for_cpu_multi_threading = MIN_PARALLEL_RESIDUALS
-    return chosen
+def adjustment_options(
+    principal_point: bool = False, tolerance: float = FUNCTION_TOLERANCE
+) -> pycolmap.BundleAdjustmentOptions:
+    """Options of a full bundle adjustment; `tolerance`: relative decrease of the cost at which it ends."""
+    options = pycolmap.BundleAdjustmentOptions()
+    options.refine_principal_point = principal_point
+    options.print_summary = False
+    options.ceres.solver_options.num_threads = thread_count()
+    options.ceres.solver_options.function_tolerance = tolerance
+    options.ceres.min_num_residuals_for_cpu_multi_threading = MIN_PARALLEL_RESIDUALS
+    return options
 
 
-def determines_principal_points(model: pycolmap.Reconstruction) -> bool:
-    """Whether all principal points of the (thinned) model are known to MAX_STD, and clearly off the middle."""
-    moved = copy.deepcopy(model)
+def are_principal_points_determined(model: pycolmap.Reconstruction) -> bool:
+    """Return True if all principal points are known to MAX_PRINCIPAL_POINT_STD and clearly off the image centre."""
+    adjusted = copy.deepcopy(model)
     config = pycolmap.BundleAdjustmentConfig()
-    for image in moved.reg_image_ids():
+    for image in adjusted.reg_image_ids():
         config.add_image(image)
     config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-    adjuster = pycolmap.create_default_ceres_bundle_adjuster(options(principal_point=True), config, moved)
+    adjuster = pycolmap.create_default_ceres_bundle_adjuster(adjustment_options(principal_point=True), config, adjusted)
     adjuster.solve()
-    # Of all parameters: asked for those of poses alone, it leaves those of cameras uninitialised (pycolmap 4.2.1).
-    covariance = pycolmap.estimate_ba_covariance(pycolmap.BACovarianceOptions(), moved, adjuster)
+    # ALL parameters: with POSES alone, pycolmap 4.2.1 leaves the covariance of cameras uninitialised.
+    covariance = pycolmap.estimate_ba_covariance(pycolmap.BACovarianceOptions(), adjusted, adjuster)
     if covariance is None:
         return False
-    moved.update_point_3d_errors()
-    pixels = moved.compute_mean_reprojection_error()
+    adjusted.update_point_3d_errors()
+    error_px = adjusted.compute_mean_reprojection_error()
     return all(
-        _is_determined(moved.cameras[number], covariance.get_other_params_cov(moved.cameras[number].params), pixels)
-        for number in {moved.images[image].camera_id for image in moved.reg_image_ids()}
+        _is_determined(
+            adjusted.cameras[number], covariance.get_other_params_cov(adjusted.cameras[number].params), error_px
+        )
+        for number in {adjusted.images[image].camera_id for image in adjusted.reg_image_ids()}
     )
 
 
-def _is_determined(camera: pycolmap.Camera, covariance: NDArray[np.float64] | None, pixels: float) -> bool:
-    """covariance: of the parameters for errors of one pixel; `pixels`: the actual ones."""
-    if covariance is None or len(covariance) != len(camera.params):  # one was at its bound, or held fast
+def _is_determined(camera: pycolmap.Camera, covariance: NDArray[np.float64] | None, error_px: float) -> bool:
+    """covariance: of the camera parameters, for errors of 1 px; `error_px`: the actual reprojection error."""
+    if covariance is None or len(covariance) != len(camera.params):  # a parameter was at its bound, or constant
         return False
     side, rows = max(camera.width, camera.height), list(camera.principal_point_idxs())
-    std = pixels * np.sqrt(np.diag(covariance)[rows])
-    return is_clear(_shift(camera), float(std.max()) / side)
+    std = error_px * np.sqrt(np.diag(covariance)[rows])
+    return is_significant_shift(_shift(camera), float(std.max()) / side)
 
 
-def is_clear(shift: float, std: float) -> bool:
-    """Whether a principal point `shift` off the middle and known to `std` was moved for a reason."""
-    return std <= MAX_STD and MIN_SHIFT <= shift <= MAX_SHIFT
+def is_significant_shift(shift: float, std: float) -> bool:
+    """Return True if an offset `shift`, known to the standard deviation `std`, justifies moving the principal point."""
+    return std <= MAX_PRINCIPAL_POINT_STD and MIN_PRINCIPAL_POINT_SHIFT <= shift <= MAX_PRINCIPAL_POINT_SHIFT
 
 
 def _shift(camera: pycolmap.Camera) -> float:
-    """The larger of the two offsets of the principal point from the middle."""
+    """The larger of the two offsets of the principal point from the image centre."""
     offsets = camera.principal_point_x - camera.width / 2, camera.principal_point_y - camera.height / 2
     return max(map(abs, offsets)) / max(camera.width, camera.height)
 
 
-def move_principal_points(model: pycolmap.Reconstruction) -> tuple[pycolmap.Reconstruction, bool]:
-    """(The model after an adjustment that also moves principal points, True), or (as it was, False) where they leave
-    the middle. Least squares: a robust loss moved the cameras of fox from 0.095 to 0.11 degrees off the published ones.
+def refine_principal_points(model: pycolmap.Reconstruction) -> tuple[pycolmap.Reconstruction, bool]:
+    """Return (adjusted model, True), or (input model, False) if a principal point moves too far.
+
+    The limit is MAX_PRINCIPAL_POINT_SHIFT. The loss is least squares: with a robust
+    loss the rotation error of fox rose from 0.095 to 0.11 degrees.
     """
-    moved = copy.deepcopy(model)
-    pycolmap.bundle_adjustment(moved, options(principal_point=True))
-    moved.update_point_3d_errors()
-    near = all(_shift(camera) <= MAX_SHIFT for camera in moved.cameras.values())
-    return (moved, True) if near else (model, False)
+    adjusted = copy.deepcopy(model)
+    pycolmap.bundle_adjustment(adjusted, adjustment_options(principal_point=True))
+    adjusted.update_point_3d_errors()
+    is_within_limit = all(_shift(camera) <= MAX_PRINCIPAL_POINT_SHIFT for camera in adjusted.cameras.values())
+    return (adjusted, True) if is_within_limit else (model, False)

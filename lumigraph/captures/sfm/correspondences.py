@@ -1,32 +1,33 @@
-"""The features of all photos and the matches of all pairs."""
+"""Features of all images and matches of all image pairs."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
 
-from lumigraph.captures.sfm import features as local
-from lumigraph.captures.sfm.event_pipe import Speaker
+from lumigraph.captures.sfm import features as sift
+from lumigraph.captures.sfm.event_pipe import EventPipe
 from lumigraph.captures.sfm.features import Features, Matches
 from lumigraph.captures.sfm.image_pairs import Pair
 from lumigraph.captures.sfm.request import Request
 from lumigraph.captures.thread_map import ordered_map
 from lumigraph.scene.errors import CaptureError
 
-SCREEN_FEATURES, SCREEN_MATCHES = 500, 6  # a pair is worth a full match when so many of the largest features match
-# Of the pairs of a photo that are worth a full match, ranked by their first one: all up to here, then one in so many.
-BEST_PARTNERS, FURTHER_PARTNERS = 16, 4
-FEW_FEATURES = 50  # a photo with fewer will hardly be joined
-LEAST_MATCHES = 15  # of a pair, before and after verification
+# Preemptive matching: a pair is matched in full if so many of its largest features match.
+PREEMPTIVE_FEATURES, MIN_PREEMPTIVE_MATCHES = 500, 6
+# An image keeps its best pairs by preemptive score, and after them one pair of every FURTHER_PAIR_STRIDE.
+BEST_PAIRS, FURTHER_PAIR_STRIDE = 16, 4
+MIN_USEFUL_FEATURES = 50  # an image with fewer is unlikely to register
+MIN_PAIR_MATCHES = 15  # before and after verification
 
 
-def extract(request: Request, say: Speaker) -> list[Features]:
-    """The features of every photo, in the order of the request. Raises CaptureError unless two photos show detail."""
+def extract_all(request: Request, pipe: EventPipe) -> list[Features]:
+    """Extract the features of every image, in request order. Raises CaptureError if fewer than two images have some."""
     folder, photos = Path(request.folder), list(zip(request.names, request.sizes, request.masks, strict=True))
-    found: list[Features] = []
-    say.progress("features", 0, len(photos), "photos")
+    image_features: list[Features] = []
+    pipe.progress("features", 0, len(photos), "photos")
     for result in ordered_map(
-        lambda photo: local.extract(
+        lambda photo: sift.extract(
             folder / photo[0],
             photo[1],
             request.max_image_size,
@@ -35,48 +36,63 @@ def extract(request: Request, say: Speaker) -> list[Features]:
         ),
         photos,
     ):
-        found.append(result)
-        say.progress("features", len(found), len(photos), "photos")
-    plain = [name for name, one in zip(request.names, found, strict=True) if len(one) < FEW_FEATURES]
-    if len(found) - len(plain) < 2:
+        image_features.append(result)
+        pipe.progress("features", len(image_features), len(photos), "photos")
+    featureless = [
+        name
+        for name, features in zip(request.names, image_features, strict=True)
+        if len(features) < MIN_USEFUL_FEATURES
+    ]
+    if len(image_features) - len(featureless) < 2:
         raise CaptureError(
-            f"{len(plain)} of {len(found)} photos show next to no detail: they are blurred, dark or of something "
-            "plain; take sharp photos of something textured"
+            f"{len(featureless)} of {len(image_features)} photos show next to no detail: they are blurred, "
+            "dark or plain; take sharp photos of something textured"
         )
-    if plain:
-        say.note(f"{len(plain)} photos show hardly any detail and may not be joined, the first: {plain[0]}")
-    return found
+    if featureless:
+        pipe.note(f"{len(featureless)} photos show hardly any detail and may not register, the first: {featureless[0]}")
+    return image_features
 
 
-def match(found: list[Features], pairs: list[Pair], say: Speaker) -> dict[Pair, Matches]:
-    """Matches of the pairs that have enough of them. Most pairs of a large set see different things: the largest few
-    hundred features, matched first, tell so at a hundredth of the price (preemptive matching, Wu 2013)."""
+def match_pairs(image_features: list[Features], pairs: list[Pair], pipe: EventPipe) -> dict[Pair, Matches]:
+    """Match all pairs; returns the pairs with at least MIN_PAIR_MATCHES matches.
+
+    Most pairs of a large set do not overlap. Matching a few hundred of the largest features first rejects them at a
+    hundredth of the cost (preemptive matching, Wu 2013).
+    """
     scores: dict[Pair, int] = {}
-    say.progress("pairs", 0, len(pairs), "pairs")
-    few = ordered_map(lambda pair: len(local.match(found[pair[0]], found[pair[1]], SCREEN_FEATURES)), pairs)
-    for done, (pair, count) in enumerate(zip(pairs, few, strict=True), start=1):
-        if count >= SCREEN_MATCHES:
+    pipe.progress("pairs", 0, len(pairs), "pairs")
+    preemptive_matches = ordered_map(
+        lambda pair: len(sift.match(image_features[pair[0]], image_features[pair[1]], PREEMPTIVE_FEATURES)), pairs
+    )
+    for count_done, (pair, count) in enumerate(zip(pairs, preemptive_matches, strict=True), start=1):
+        if count >= MIN_PREEMPTIVE_MATCHES:
             scores[pair] = count
-        say.progress("pairs", done, len(pairs), "pairs")
-    promising = partners(scores)
+        pipe.progress("pairs", count_done, len(pairs), "pairs")
+    selected_pairs = select_pairs(scores)
     matches: dict[Pair, Matches] = {}
-    all_features = ordered_map(lambda pair: local.match(found[pair[0]], found[pair[1]]), promising)
-    for done, (pair, rows) in enumerate(zip(promising, all_features, strict=True), start=1):
-        if len(rows) >= LEAST_MATCHES:
+    full_matches = ordered_map(
+        lambda pair: sift.match(image_features[pair[0]], image_features[pair[1]]), selected_pairs
+    )
+    for count_done, (pair, rows) in enumerate(zip(selected_pairs, full_matches, strict=True), start=1):
+        if len(rows) >= MIN_PAIR_MATCHES:
             matches[pair] = rows
-        say.progress("matches", done, len(promising), "pairs")
+        pipe.progress("matches", count_done, len(selected_pairs), "pairs")
     return matches
 
 
-def partners(scores: dict[Pair, int]) -> list[Pair]:
-    """The pairs that one of their photos has among its BEST_PARTNERS by score, or after them as one in
-    FURTHER_PARTNERS, in the order of `scores`.
+def select_pairs(scores: dict[Pair, int]) -> list[Pair]:
+    """Return the pairs that rank among the best, or at the stride after them, for at least one of their images.
 
-    A photo's best pairs give nearly all of its tracks. The others, of which one may close a loop, are only thinned.
+    `scores`: preemptive matches of each pair; the result keeps its order. The best pairs of an image give nearly all of
+    its tracks. Further pairs may close a loop and are thinned.
     """
-    ranked: defaultdict[int, list[Pair]] = defaultdict(list)
+    ranked_pairs: defaultdict[int, list[Pair]] = defaultdict(list)
     for pair in sorted(scores, key=lambda pair: (-scores[pair], pair)):
         for photo in pair:
-            ranked[photo].append(pair)
-    chosen = {pair for own in ranked.values() for pair in (*own[:BEST_PARTNERS], *own[BEST_PARTNERS::FURTHER_PARTNERS])}
-    return [pair for pair in scores if pair in chosen]
+            ranked_pairs[photo].append(pair)
+    selection = {
+        pair
+        for pairs in ranked_pairs.values()
+        for pair in (*pairs[:BEST_PAIRS], *pairs[BEST_PAIRS::FURTHER_PAIR_STRIDE])
+    }
+    return [pair for pair in scores if pair in selection]

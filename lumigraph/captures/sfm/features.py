@@ -1,8 +1,8 @@
-"""Local features: where a photo has recognisable detail, and which details two photos share.
+"""Local features of an image, and matches between two images.
 
 SIFT (Lowe 2004) in OpenCV's implementation, with the Hellinger kernel of Arandjelovic and Zisserman (2012): square
-roots of L1-normalised histograms, so that a dot product compares histograms the way histograms should be compared.
-Matching is exact: every descriptor against every other, by a kernel of ours on integers.
+roots of L1-normalised histograms, whose dot product is the Hellinger kernel of the histograms.
+Matching is exact: an integer kernel compares every descriptor with every other.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from lumigraph.scene.errors import CaptureError
 Floats = NDArray[np.float32]
 Matches = NDArray[np.uint32]  # (M, 2): the row in the first photo, the row in the second
 
-CONTRASTS = (0.02, 0.01, 0.005)  # detection thresholds: the first that finds ENOUGH, for plain or blurred photos
-ENOUGH = 1000
-MASK_SHAPE = 0.02  # relative difference of the ratios of the sides of a photo and its mask
+# Detection thresholds for ordinary, plain and blurred images: the first that finds MIN_DETECTIONS is used.
+CONTRASTS = (0.02, 0.01, 0.005)
+MIN_DETECTIONS = 1000
+MAX_MASK_ASPECT_ERROR = 0.02  # relative difference of the aspect ratios of an image and its mask
 RATIO = 0.8  # best against second-best angle (Lowe 2004, section 7.1)
 MAX_ANGLE = 0.7  # radians between descriptors, as COLMAP
-SMALLEST_ANGLE = 0.1  # radians; below, rounded descriptors tell no two angles apart
-DESCRIPTOR_NORM = 250  # its square, with 128 values rounded up by a half, stays below the kernel's limit
+SMALLEST_ANGLE = 0.1  # radians; below, quantised descriptors cannot distinguish two angles
+DESCRIPTOR_NORM = 250  # its square stays below the kernel's limit, with 128 values rounded up by a half
 
 
 @dataclass(frozen=True)
 class Features:
-    """Features of one photo, the largest blobs first. The photo was reduced to `size` before; points are in it."""
+    """Features of one image, in pixels of the image downscaled to `size`; the largest features first."""
 
     size: tuple[int, int]  # width, height
     points: Floats  # (N, 2) pixels, corner of the first pixel at (0, 0)
@@ -44,33 +45,34 @@ class Features:
 
 
 def extract(path: Path, size: tuple[int, int], max_size: int, max_count: int, mask: Path | None = None) -> Features:
-    """The up to `max_count` largest features of an upright photo of `size` (width, height), its long side reduced to
-    at most `max_size` pixels. None is where `mask` is black or the photo itself is transparent.
+    """Extract up to `max_count` of the largest features, none where `mask` is black or the image is transparent.
 
-    Raises CaptureError if the file is not that photo, or the mask no picture of its shape.
+    `size` is (width, height) of the upright image; its longer side is downscaled to at most `max_size` pixels. Raises
+    CaptureError if the file does not decode to `size`, or the mask cannot be decoded or has another shape.
     """
     grey = _read_grey(path, size, max_size)
-    used = _read_used(path, mask, grey.shape)
-    found: Any = ()
-    described: Any = None
+    detection_mask = _read_detection_mask(path, mask, grey.shape)
+    keypoints: Any = ()
+    descriptors: Any = None
     for contrast in CONTRASTS:
-        # The precise upscale keeps the image's corner in place; without it every point is off by a quarter pixel.
+        # The precise upscale keeps the image's corner in place; without it every point is off by 0.25 px.
         sift = cv2.SIFT.create(contrastThreshold=contrast, enable_precise_upscale=True)
-        found, described = sift.detectAndCompute(grey, used)
-        if len(found) >= ENOUGH:
+        keypoints, descriptors = sift.detectAndCompute(grey, detection_mask)
+        if len(keypoints) >= MIN_DETECTIONS:
             break
     height, width = grey.shape
-    if not len(found):
+    if not len(keypoints):
         return Features((width, height), np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8))
-    largest = np.argsort([-k.size for k in found], kind="stable")[:max_count]
-    points = np.array([found[i].pt for i in largest], np.float32) + np.float32(0.5)  # OpenCV counts from pixel centres
-    histograms = described[largest] / np.maximum(described[largest].sum(axis=1, keepdims=True), 1e-9)
+    largest = np.argsort([-k.size for k in keypoints], kind="stable")[:max_count]
+    # OpenCV has pixel centres at whole numbers.
+    points = np.array([keypoints[i].pt for i in largest], np.float32) + np.float32(0.5)
+    histograms = descriptors[largest] / np.maximum(descriptors[largest].sum(axis=1, keepdims=True), 1e-9)
     roots = np.rint(DESCRIPTOR_NORM * np.sqrt(histograms))
     return Features((width, height), points, np.minimum(roots, descriptor_match.MAX_VALUE).astype(np.uint8))
 
 
 def match(first: Features, second: Features, largest: int | None = None) -> Matches:
-    """Features that are each other's best match, clearly so in both directions; of the `largest` only, if given."""
+    """Match features mutually: each passes the ratio test both ways. `largest`: use only so many of each image."""
     if len(first) < 2 or len(second) < 2:  # no second-best to compare with
         return np.zeros((0, 2), np.uint32)
     return descriptor_match.match(first.descriptors[:largest], second.descriptors[:largest], _required_scores())
@@ -78,52 +80,60 @@ def match(first: Features, second: Features, largest: int | None = None) -> Matc
 
 @cache
 def _required_scores() -> NDArray[np.uint32]:
-    """The least dot product of a match, by that of the second-best: the angle, or SMALLEST_ANGLE if that is larger,
-    must be below MAX_ANGLE and below RATIO times the other."""
-    square = DESCRIPTOR_NORM**2
-    next_angle = np.arccos(np.minimum(np.arange(descriptor_match.MAX_SQUARED_NORM + 1) / square, 1))
+    """Smallest dot product of a match, indexed by the dot product of the second-best match.
+
+    The angle of the match, at least SMALLEST_ANGLE, must be below MAX_ANGLE and below RATIO times the second angle.
+    """
+    norm_squared = DESCRIPTOR_NORM**2
+    next_angle = np.arccos(np.minimum(np.arange(descriptor_match.MAX_SQUARED_NORM + 1) / norm_squared, 1))
     limit = np.minimum(MAX_ANGLE, RATIO * next_angle)
     never = descriptor_match.MAX_SQUARED_NORM + 1
-    return np.where(limit > SMALLEST_ANGLE, np.floor(square * np.cos(limit)) + 1, never).astype(np.uint32)
+    return np.where(limit > SMALLEST_ANGLE, np.floor(norm_squared * np.cos(limit)) + 1, never).astype(np.uint32)
 
 
-def _read_used(path: Path, mask: Path | None, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """Where features may be, 255 or 0, of the shape of the reduced photo; None for everywhere."""
-    used = np.full(shape, 255, np.uint8)
+def _read_detection_mask(path: Path, mask: Path | None, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """Detection mask at the shape of the downscaled image: 255 or 0; None if features are allowed everywhere."""
+    detection_mask = np.full(shape, 255, np.uint8)
     if path.suffix.lower() == ".png":
-        stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
-        if stored is not None and stored.ndim == 3 and stored.shape[2] == 4:
-            alpha = (stored[..., 3] // (257 if stored.dtype == np.uint16 else 1)).astype(np.uint8)
-            used &= _threshold(alpha, shape)
+        pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+        if pixels is not None and pixels.ndim == 3 and pixels.shape[2] == 4:
+            alpha = (pixels[..., 3] // (257 if pixels.dtype == np.uint16 else 1)).astype(np.uint8)
+            detection_mask &= _threshold(alpha, shape)
     if mask is not None:
-        black = cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
-        if black is None or abs(black.shape[0] * shape[1] / (black.shape[1] * shape[0]) - 1) > MASK_SHAPE:
-            raise CaptureError(f"the mask of {path.name} is no picture of the photo's shape")
-        used &= _threshold(np.asarray(black, np.uint8), shape)
-    return None if used.all() else used
+        mask_pixels = cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+        if mask_pixels is None or _aspect_error(mask_pixels.shape, shape) > MAX_MASK_ASPECT_ERROR:
+            raise CaptureError(f"the mask of {path.name} is not an image of the photo's shape")
+        detection_mask &= _threshold(np.asarray(mask_pixels, np.uint8), shape)
+    return None if detection_mask.all() else detection_mask
+
+
+def _aspect_error(mask: tuple[int, ...], image: tuple[int, ...]) -> float:
+    return abs(mask[0] * image[1] / (mask[1] * image[0]) - 1)
 
 
 def _threshold(values: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    reduced = cv2.resize(values, shape[::-1], interpolation=cv2.INTER_AREA)
-    return np.where(reduced >= 128, np.uint8(255), np.uint8(0))
+    resized = cv2.resize(values, shape[::-1], interpolation=cv2.INTER_AREA)
+    return np.where(resized >= 128, np.uint8(255), np.uint8(0))
 
 
 def _read_grey(path: Path, size: tuple[int, int], max_size: int) -> NDArray[np.uint8]:
-    """The photo in grey, area-averaged to at most max_size pixels. The file's EXIF orientation is not applied: the
-    photos of a PhotoSet are upright already."""
+    """Read an image as grey, area-averaged to at most `max_size` pixels.
+
+    EXIF orientation is not applied: the photos of a PhotoSet are already upright.
+    """
     width, height = size
-    flags, reduced = cv2.IMREAD_GRAYSCALE, 1
+    flags, reduction = cv2.IMREAD_GRAYSCALE, 1
     jpeg = path.suffix.lower() in (".jpg", ".jpeg")
     for factor, flag in ((2, cv2.IMREAD_REDUCED_GRAYSCALE_2), (4, cv2.IMREAD_REDUCED_GRAYSCALE_4)):
-        # A JPEG decodes at half or a quarter of its size for a fraction of the work. Only where that divides evenly,
-        # so that the picture's corners stay where they are.
+        # A JPEG decodes at 1/2 or 1/4 of its size for a fraction of the cost. Only if that divides evenly, so that the
+        # image corners stay in place.
         if jpeg and max(size) >= factor * max_size and width % factor == 0 and height % factor == 0:
-            flags, reduced = flag, factor
+            flags, reduction = flag, factor
     grey = cv2.imread(str(path), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     if grey is None:
-        raise CaptureError(f"{path.name} cannot be decoded: it is damaged or no picture")
-    if (grey.shape[1] * reduced, grey.shape[0] * reduced) != size:
-        actual = f"{grey.shape[1] * reduced}x{grey.shape[0] * reduced}"
+        raise CaptureError(f"{path.name} cannot be decoded: it is damaged or not an image")
+    if (grey.shape[1] * reduction, grey.shape[0] * reduction) != size:
+        actual = f"{grey.shape[1] * reduction}x{grey.shape[0] * reduction}"
         raise CaptureError(f"{path.name} is {actual}, not {width}x{height}: it was changed while it was read")
     scale = max_size / max(size)
     if scale < 1:

@@ -1,4 +1,4 @@
-"""Focal lengths to try: what EXIF says, what the pairs of photos vote for, what is usual."""
+"""Focal length candidates: from EXIF, from a vote of the image pairs, and COLMAP's default."""
 
 from __future__ import annotations
 
@@ -16,69 +16,75 @@ from lumigraph.captures.sfm.stopwatch import Stopwatch
 from lumigraph.captures.thread_map import ordered_map
 
 MODEL = "OPENCV"
-DEFAULT_FOCAL = 1.2  # of the longer side: COLMAP's guess, where nothing tells better
-VOTING_PAIRS, VOTING_MATCHES, VOTING_ERROR = 200, 50, 2.0  # the most pairs, the least matches of each, pixels
+DEFAULT_FOCAL = 1.2  # of the longer side: COLMAP's default prior
+MAX_VOTING_PAIRS, MIN_VOTING_MATCHES, VOTING_ERROR_PX = 200, 50, 2.0
 
 
 @dataclass(frozen=True)
-class Lens:
-    """A guess at a camera before reconstruction, in pixels of the reduced photos."""
+class LensCandidate:
+    """Initial intrinsics of a camera before reconstruction, in pixels of the downscaled images."""
 
     size: tuple[int, int]  # width, height
     focal: float  # pixels
-    trusted: bool  # known from EXIF or by vote; else only a start
+    has_prior: bool  # the focal length comes from EXIF or the vote; otherwise it is only a starting value
 
     def camera(self, number: int) -> pycolmap.Camera:
-        """The same for COLMAP, without distortion yet; its ids are our numbers plus one."""
+        """COLMAP camera without distortion; its id is `number` + 1."""
         camera = pycolmap.Camera.create_from_model_name(number + 1, MODEL, self.focal, *self.size)
-        camera.has_prior_focal_length = self.trusted
+        camera.has_prior_focal_length = self.has_prior
         return camera
 
 
-def guesses(
-    request: Request, found: list[Features], matches: dict[Pair, Matches], clock: Stopwatch
-) -> Iterator[list[Lens]]:
-    """Lenses to try, one for each camera, the likeliest first: what EXIF says, what the pairs vote for, COLMAP's
-    default. The vote is only counted when it is asked for."""
+def lens_candidates(
+    request: Request, features: list[Features], matches: dict[Pair, Matches], clock: Stopwatch
+) -> Iterator[list[LensCandidate]]:
+    """Yield lens candidates, one lens per camera, the most probable first: EXIF, vote, COLMAP's default.
+
+    The vote is computed only when its candidate is requested.
+    """
     photo_of = {number: photo for photo, number in reversed(list(enumerate(request.cameras)))}
-    sizes = [found[photo_of[number]].size for number in sorted(photo_of)]
-    told = [request.focals[photo_of[number]] for number in sorted(photo_of)]
-    reduced = [max(size) / max(request.sizes[photo_of[n]]) for n, size in enumerate(sizes)]
-    if all(told):
-        yield [Lens(size, value * k, True) for size, value, k in zip(sizes, told, reduced, strict=True) if value]
-    with clock.stage("focal length"):
-        voted = vote(request, found, matches)
-    if voted is not None:
+    sizes = [features[photo_of[number]].size for number in sorted(photo_of)]
+    exif_focals = [request.focals[photo_of[number]] for number in sorted(photo_of)]
+    scales = [max(size) / max(request.sizes[photo_of[n]]) for n, size in enumerate(sizes)]
+    if all(exif_focals):
         yield [
-            Lens(size, value * k if value and not all(told) else voted * max(size), True)
-            for size, value, k in zip(sizes, told, reduced, strict=True)
+            LensCandidate(size, value * k, True)
+            for size, value, k in zip(sizes, exif_focals, scales, strict=True)
+            if value
         ]
-    yield [Lens(size, DEFAULT_FOCAL * max(size), False) for size in sizes]
+    with clock.stage("focal length"):
+        voted_focal = vote_focal_length(request, features, matches)
+    if voted_focal is not None:
+        yield [
+            LensCandidate(size, value * k if value and not all(exif_focals) else voted_focal * max(size), True)
+            for size, value, k in zip(sizes, exif_focals, scales, strict=True)
+        ]
+    yield [LensCandidate(size, DEFAULT_FOCAL * max(size), False) for size in sizes]
 
 
-def vote(request: Request, found: list[Features], matches: dict[Pair, Matches]) -> float | None:
-    """The focal length over the longer side that pairs of photos of one size agree on (see `focal`)."""
-    usable = [
+def vote_focal_length(request: Request, features: list[Features], matches: dict[Pair, Matches]) -> float | None:
+    """Return the focal length, over the longer side, that pairs of images of one size agree on (see `focal_voting`)."""
+    usable_pairs = [
         pair
         for pair, rows in matches.items()
-        if len(rows) >= VOTING_MATCHES and found[pair[0]].size == found[pair[1]].size
+        if len(rows) >= MIN_VOTING_MATCHES and features[pair[0]].size == features[pair[1]].size
     ]
-    chosen = np.random.default_rng(request.seed).permutation(len(usable))[:VOTING_PAIRS]
-    options = two_view.ransac_options(request.seed, VOTING_ERROR)
+    order = np.random.default_rng(request.seed).permutation(len(usable_pairs))[:MAX_VOTING_PAIRS]
+    options = two_view.ransac_options(request.seed, VOTING_ERROR_PX)
 
     def estimate(pair: Pair) -> pycolmap.TwoViewGeometry:
-        camera = Lens(found[pair[0]].size, DEFAULT_FOCAL * max(found[pair[0]].size), False).camera(0)
-        return two_view.estimate(found, pair, matches[pair], camera, camera, options)
+        camera = LensCandidate(features[pair[0]].size, DEFAULT_FOCAL * max(features[pair[0]].size), False).camera(0)
+        return two_view.estimate_geometry(features, pair, matches[pair], camera, camera, options)
 
-    asked = [usable[i] for i in sorted(chosen)]
-    said = list(zip(asked, ordered_map(estimate, asked), strict=True))
+    sampled_pairs = [usable_pairs[i] for i in sorted(order)]
+    geometries = list(zip(sampled_pairs, ordered_map(estimate, sampled_pairs), strict=True))
     voters = [
         (pair, geometry)
-        for pair, geometry in said
-        if two_view.is_uncalibrated(geometry) and len(geometry.inlier_matches) >= VOTING_MATCHES
+        for pair, geometry in geometries
+        if two_view.is_uncalibrated(geometry) and len(geometry.inlier_matches) >= MIN_VOTING_MATCHES
     ]
-    return focal_voting.vote(
+    return focal_voting.vote_focal_length(
         [np.asarray(geometry.F) for _, geometry in voters],
         [len(geometry.inlier_matches) for _, geometry in voters],
-        [found[pair[0]].size for pair, _ in voters],
+        [features[pair[0]].size for pair, _ in voters],
     )

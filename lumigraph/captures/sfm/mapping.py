@@ -1,7 +1,7 @@
-"""Cameras and points from all pairs, by COLMAP's mappers.
+"""Cameras and points from all verified pairs, by COLMAP's mappers.
 
-The incremental mapper adjusts what it has hundreds of times, so it sees the longest tracks alone (see `tracks`). All
-matches come back when the cameras are known: triangulated in one pass, then adjusted together.
+The incremental mapper runs bundle adjustment hundreds of times, so it uses only the longest tracks (see `tracks`).
+All matches return when the cameras are known: they are triangulated in one pass and adjusted together.
 """
 
 from __future__ import annotations
@@ -15,124 +15,128 @@ import numpy as np
 import pycolmap
 
 from lumigraph.captures.sfm import bundle_adjustment
-from lumigraph.captures.sfm.event_pipe import Speaker
+from lumigraph.captures.sfm.event_pipe import EventPipe
 from lumigraph.captures.sfm.features import Features
-from lumigraph.captures.sfm.focal_candidates import Lens
+from lumigraph.captures.sfm.focal_candidates import LensCandidate
 from lumigraph.captures.sfm.request import Request
-from lumigraph.captures.sfm.tracks import thin
-from lumigraph.captures.sfm.verification import Verified
-from lumigraph.captures.thread_map import threads
+from lumigraph.captures.sfm.tracks import thin_matches
+from lumigraph.captures.sfm.verification import VerifiedPair
+from lumigraph.captures.thread_map import thread_count
 
-LOCAL_TOLERANCE, GLOBAL_TOLERANCE, COMPLETE_TOLERANCE = 1e-3, 1e-4, 1e-4  # relative decrease of an adjustment's cost
-LOCAL_PHOTOS = 4  # that are adjusted when one is added
-COMPLETE_ROUNDS = 2  # adjustments of everything, each with a search for outliers
-COMPLETE_CHANGE = 5e-4  # share of the observations: a round that changed fewer is the last
-LOSS_PIXELS = 1.0
+LOCAL_TOLERANCE, GLOBAL_TOLERANCE, COMPLETE_TOLERANCE = 1e-3, 1e-4, 1e-4  # relative decrease of a cost at which to end
+LOCAL_IMAGES = 4  # images in the local bundle adjustment of a new image
+COMPLETE_ROUNDS = 2  # full bundle adjustments, each followed by outlier removal
+COMPLETE_CHANGE = 5e-4  # share of changed observations below which the rounds end
+LOSS_SCALE_PX = 1.0
 
 
 def reconstruct(
-    request: Request, found: list[Features], verified: list[Verified], lenses: list[Lens], say: Speaker
+    request: Request,
+    features: list[Features],
+    verified_pairs: list[VerifiedPair],
+    lenses: list[LensCandidate],
+    pipe: EventPipe,
 ) -> tuple[pycolmap.Reconstruction | None, int]:
-    """(the model with most photos, the number of models). The incremental mapper's has the points of long tracks."""
-    say.progress("cameras", 0, len(request.names), "photos")
-    if not verified:
+    """Return (model with the most images, number of models). An incremental model has the points of long tracks."""
+    pipe.progress("cameras", 0, len(request.names), "photos")
+    if not verified_pairs:
         return None, 0
     with tempfile.TemporaryDirectory(dir=Path(request.model).parent, prefix="mapping-") as work:
         database = Path(work, "database.db")
         if request.mapper == "global":
-            fill(database, request, found, verified, lenses)
+            fill_database(database, request, features, verified_pairs, lenses)
             options = pycolmap.GlobalPipelineOptions()
             options.random_seed = options.mapper.random_seed = request.seed
-            options.num_threads = options.mapper.num_threads = threads()
-            if not all(lens.trusted for lens in lenses):  # without a focal length it returns wrong poses, unwarned
+            options.num_threads = options.mapper.num_threads = thread_count()
+            if not all(lens.has_prior for lens in lenses):  # without a focal length it returns wrong poses silently
                 pycolmap.calibrate_view_graph(database)
             models = pycolmap.global_mapping(database, request.folder, work, options)
         else:
-            fill(database, request, found, thin(found, verified), lenses)
+            fill_database(database, request, features, thin_matches(features, verified_pairs), lenses)
             models = pycolmap.incremental_mapping(
                 database,
                 request.folder,
                 work,
                 incremental_options(request),
-                initial_image_pair_callback=(counter := Registered(request, say)).start,
+                initial_image_pair_callback=(counter := RegistrationProgress(request, pipe)).start,
                 next_image_callback=counter.next,
             )
     best = max(models.values(), key=lambda m: (m.num_reg_images(), m.num_points3D()), default=None)
     return best, len(models)
 
 
-def complete(
+def complete_model(
     model: pycolmap.Reconstruction,
     request: Request,
-    found: list[Features],
-    verified: list[Verified],
-    lenses: list[Lens],
+    features: list[Features],
+    verified_pairs: list[VerifiedPair],
+    lenses: list[LensCandidate],
 ) -> None:
-    """Adds the points of all matches, photos that only they join, and adjusts everything, in place.
+    """Triangulate all matches, register further images, and run bundle adjustment on everything, in place.
 
-    The loss is robust: on photos whose cameras are known it brought rotations from 0.025 to 0.014 degrees.
+    The loss is robust: on images with known cameras it reduced the rotation error from 0.025 to 0.014 degrees.
     """
     with tempfile.TemporaryDirectory(dir=Path(request.model).parent, prefix="mapping-") as work:
         database = Path(work, "database.db")
-        fill(database, request, found, verified, lenses)
+        fill_database(database, request, features, verified_pairs, lenses)
         with contextlib.closing(pycolmap.Database.open(database)) as store:
             mapper = pycolmap.IncrementalMapper(pycolmap.DatabaseCache.create(store, pycolmap.DatabaseCacheOptions()))
-    chosen = incremental_options(request)
-    adjustment = bundle_adjustment.options(tolerance=COMPLETE_TOLERANCE)
+    options = incremental_options(request)
+    adjustment = bundle_adjustment.adjustment_options(tolerance=COMPLETE_TOLERANCE)
     adjustment.ceres.loss_function_type = pycolmap.LossFunctionType.SOFT_L1
-    adjustment.ceres.loss_function_scale = LOSS_PIXELS
+    adjustment.ceres.loss_function_scale = LOSS_SCALE_PX
     mapper.begin_reconstruction(model)
     for image in model.reg_image_ids():
-        mapper.triangulate_image(chosen.triangulation, image)
-    mapper.complete_and_merge_tracks(chosen.triangulation)
-    mapper.filter_points(chosen.mapper)
-    while new := [
-        i for i in mapper.find_next_images(chosen.mapper, False) if mapper.register_next_image(chosen.mapper, i)
+        mapper.triangulate_image(options.triangulation, image)
+    mapper.complete_and_merge_tracks(options.triangulation)
+    mapper.filter_points(options.mapper)
+    while new_images := [
+        i for i in mapper.find_next_images(options.mapper, False) if mapper.register_next_image(options.mapper, i)
     ]:
-        for image in new:
-            mapper.triangulate_image(chosen.triangulation, image)
+        for image in new_images:
+            mapper.triangulate_image(options.triangulation, image)
     mapper.iterative_global_refinement(
-        COMPLETE_ROUNDS, COMPLETE_CHANGE, chosen.mapper, adjustment, chosen.triangulation
+        COMPLETE_ROUNDS, COMPLETE_CHANGE, options.mapper, adjustment, options.triangulation
     )
     mapper.end_reconstruction(False)
     model.update_point_3d_errors()
 
 
 @dataclass
-class Registered:
-    """Progress over registered photos; a second model starts from two again, the display does not go back."""
+class RegistrationProgress:
+    """Progress over registered images. A second model starts from two images, but the progress never decreases."""
 
     request: Request
-    say: Speaker
-    now: int = 0
-    most: int = 0
+    pipe: EventPipe
+    count: int = 0
+    largest_count: int = 0
 
     def start(self) -> None:
-        self.now = 1
+        self.count = 1
         self.next()
 
     def next(self) -> None:
-        self.now += 1
-        self.most = max(self.most, self.now)
-        self.say.progress("cameras", self.most, len(self.request.names), "photos")
+        self.count += 1
+        self.largest_count = max(self.largest_count, self.count)
+        self.pipe.progress("cameras", self.largest_count, len(self.request.names), "photos")
 
 
 def incremental_options(request: Request) -> pycolmap.IncrementalPipelineOptions:
-    """COLMAP's, less thorough: everything is adjusted once more by `complete`.
+    """COLMAP's options, less thorough, because `complete_model` adjusts everything once more.
 
-    Global adjustments come at 1.3 times the size instead of 1.1, with two rounds of outlier removal instead of five;
-    local ones have one round instead of two and four photos instead of six, and both end at the tolerances above
-    instead of running on. Together they take half the time for the same cameras.
+    Global adjustments run at 1.3 times the size instead of 1.1, with two rounds of outlier removal instead of five.
+    Local adjustments have one round instead of two and four images instead of six. Both end at the tolerances above.
+    Together this halves the run time, with the same cameras.
     """
     options = pycolmap.IncrementalPipelineOptions()
     options.random_seed = options.mapper.random_seed = options.triangulation.random_seed = request.seed
-    options.num_threads = options.mapper.num_threads = threads()
-    options.extract_colors = False  # see `writing`
+    options.num_threads = options.mapper.num_threads = thread_count()
+    options.extract_colors = False  # done by `model_writer`
     options.min_model_size = min(10, max(2, len(request.names) // 3))
     options.max_num_models = 10
     options.ba_min_num_residuals_for_cpu_multi_threading = bundle_adjustment.MIN_PARALLEL_RESIDUALS
     options.ba_local_max_refinements = 1
-    options.mapper.ba_local_num_images = LOCAL_PHOTOS
+    options.mapper.ba_local_num_images = LOCAL_IMAGES
     options.ba_local_function_tolerance = LOCAL_TOLERANCE
     options.ba_global_frames_ratio = options.ba_global_points_ratio = 1.3
     options.ba_global_max_refinements = 2
@@ -140,8 +144,14 @@ def incremental_options(request: Request) -> pycolmap.IncrementalPipelineOptions
     return options
 
 
-def fill(database: Path, request: Request, found: list[Features], verified: list[Verified], lenses: list[Lens]) -> None:
-    """Writes what the mappers read. Ids are indices plus one; every photo is a frame of its camera's own rig."""
+def fill_database(
+    database: Path,
+    request: Request,
+    features: list[Features],
+    verified_pairs: list[VerifiedPair],
+    lenses: list[LensCandidate],
+) -> None:
+    """Write the database that the mappers read. Ids are indices + 1; every image is a frame of its camera's rig."""
     store = pycolmap.Database.open(database)
     with contextlib.closing(store), pycolmap.DatabaseTransaction(store):
         for number, lens in enumerate(lenses):
@@ -157,8 +167,8 @@ def fill(database: Path, request: Request, found: list[Features], verified: list
             frame.add_data_id(image.data_id)
             store.write_frame(frame, True)
             store.write_image(image, True)
-            store.write_keypoints(photo + 1, np.ascontiguousarray(found[photo].points))
-        for one in verified:
-            first, second = one.pair
-            store.write_matches(first + 1, second + 1, one.matches)
-            store.write_two_view_geometry(first + 1, second + 1, one.geometry)
+            store.write_keypoints(photo + 1, np.ascontiguousarray(features[photo].points))
+        for verified_pair in verified_pairs:
+            first, second = verified_pair.pair
+            store.write_matches(first + 1, second + 1, verified_pair.matches)
+            store.write_two_view_geometry(first + 1, second + 1, verified_pair.geometry)

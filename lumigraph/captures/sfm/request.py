@@ -1,4 +1,4 @@
-"""What `captures.pose` asks of the process: plain data that travels as JSON."""
+"""Input of the structure-from-motion process: plain data, serialised as JSON."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Mapper = Literal["incremental", "global"]
 
 @dataclass(frozen=True)
 class Request:
-    """What the process is to do. `cameras[i]` is the number of the camera that took photo i."""
+    """Parameters of a pose estimation. `cameras[i]` is the number of the camera that took photo i."""
 
-    folder: str  # holds the photos `names` and, afterwards, beside it the model
+    folder: str  # contains the photos `names`
     model: str  # folder to write
     names: list[str]
     sizes: list[tuple[int, int]]  # width, height
@@ -20,7 +20,7 @@ class Request:
     focals: list[float | None]  # pixels at `sizes`
     pairs: list[tuple[int, int]]
     mapper: Mapper
-    masks: list[str | None]  # files that are black where a photo is to be ignored
+    masks: list[str | None]  # image files, black where a photo is ignored
     max_image_size: int
     max_features: int
     seed: int

@@ -1,4 +1,4 @@
-"""Wall seconds of the stages of a job."""
+"""Wall time of the stages of a job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Stopwatch:
-    """`with clock.stage(name)` adds the block's time to `seconds[name]`; a stage may come more than once."""
+    """`with clock.stage(name)` adds the block's time to `seconds[name]`; stages may repeat."""
 
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 

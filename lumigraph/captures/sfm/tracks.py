@@ -1,4 +1,7 @@
-"""Tracks: features of several photos that show one point, by way of their matches; and the few that suffice to map."""
+"""Feature tracks, and a selection of the matches that suffices for mapping.
+
+A track is the set of features in several images that matches connect; it shows one 3D point.
+"""
 
 from __future__ import annotations
 
@@ -9,53 +12,58 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumigraph.captures.sfm.features import Features
-from lumigraph.captures.sfm.verification import Verified
+from lumigraph.captures.sfm.verification import VerifiedPair
 
-PHOTO_QUOTA, PAIR_QUOTA = 400, 50  # features kept of a photo at least, matches kept of a pair at least
+MIN_IMAGE_FEATURES, MIN_PAIR_MATCHES_KEPT = 400, 50  # smallest numbers to keep, as far as they exist
 
 Longs = NDArray[np.int64]
 
 
-def thin(features: Sequence[Features], verified: Sequence[Verified]) -> list[Verified]:
-    """The same pairs with fewer matches: those of the longest tracks, until each photo has PHOTO_QUOTA features and
-    each pair PAIR_QUOTA matches, where there are so many.
+def thin_matches(features: Sequence[Features], verified_pairs: Sequence[VerifiedPair]) -> list[VerifiedPair]:
+    """Thin the matches of verified pairs to those of the longest tracks.
 
-    Long tracks determine cameras; what the others add is found again in one pass, once the cameras are known.
+    Tracks are added until each image has MIN_IMAGE_FEATURES features and each pair MIN_PAIR_MATCHES_KEPT matches. Long
+    tracks determine the cameras; `mapping.complete_model` restores the other matches once the cameras are known.
     """
-    start = np.concatenate([[0], np.cumsum([len(one) for one in features])])
-    edges = [start[list(one.pair)] + one.matches.astype(np.int64) for one in verified]
+    start = np.concatenate([[0], np.cumsum([len(verified_pair) for verified_pair in features])])
+    edges = [
+        start[list(verified_pair.pair)] + verified_pair.matches.astype(np.int64) for verified_pair in verified_pairs
+    ]
     if not edges:
         return []
-    labels = components(int(start[-1]), np.concatenate(edges))
+    labels = connected_components(int(start[-1]), np.concatenate(edges))
     photos = np.repeat(np.arange(len(features)), np.diff(start))
     rank = _ranks(labels, photos)
-    kept = np.zeros(len(labels), bool)  # by label
-    _fill_photos(kept, rank, labels, photos, len(features))
+    is_kept = np.zeros(len(labels), bool)  # indexed by label
+    _select_for_images(is_kept, rank, labels, photos, len(features))
     for rows in edges:
         track = labels[rows[:, 0]]
-        missing = PAIR_QUOTA - int(kept[track].sum())
+        missing = MIN_PAIR_MATCHES_KEPT - int(is_kept[track].sum())
         if missing > 0:
-            others = track[~kept[track]]
-            kept[others[np.argsort(rank[others], kind="stable")[:missing]]] = True
-    return [_restricted(one, kept[labels[rows[:, 0]]]) for one, rows in zip(verified, edges, strict=True)]
+            other_tracks = track[~is_kept[track]]
+            is_kept[other_tracks[np.argsort(rank[other_tracks], kind="stable")[:missing]]] = True
+    return [
+        _restrict_matches(verified_pair, is_kept[labels[rows[:, 0]]])
+        for verified_pair, rows in zip(verified_pairs, edges, strict=True)
+    ]
 
 
-def components(count: int, edges: Longs) -> Longs:
-    """The least member of the connected component of each of `count` nodes, edges (E, 2)."""
+def connected_components(count: int, edges: Longs) -> Longs:
+    """Label each of `count` nodes with the smallest node of its connected component; edges (E, 2)."""
     labels = np.arange(count)
     while True:
         low = np.minimum(labels[edges[:, 0]], labels[edges[:, 1]])
-        merged = labels.copy()
+        new_labels = labels.copy()
         for side in (0, 1):
-            np.minimum.at(merged, labels[edges[:, side]], low)
-        merged = merged[merged]
-        if (merged == labels).all():
+            np.minimum.at(new_labels, labels[edges[:, side]], low)
+        new_labels = new_labels[new_labels]
+        if (new_labels == labels).all():
             return labels
-        labels = merged
+        labels = new_labels
 
 
 def _ranks(labels: Longs, photos: Longs) -> Longs:
-    """The rank of each track, by label: long ones first; after them those that show a photo twice, which are wrong."""
+    """Rank tracks by label: longest first; last those with two features in one image, which are wrong."""
     size = np.bincount(labels, minlength=len(labels))
     distinct = np.unique(np.stack([labels, photos], axis=1), axis=0)[:, 0]
     length = np.bincount(distinct, minlength=len(labels))
@@ -65,18 +73,18 @@ def _ranks(labels: Longs, photos: Longs) -> Longs:
     return rank
 
 
-def _fill_photos(kept: NDArray[np.bool_], rank: Longs, labels: Longs, photos: Longs, count: int) -> None:
-    """Marks tracks in the order of their ranks wherever a photo still wants one."""
+def _select_for_images(is_kept: NDArray[np.bool_], rank: Longs, labels: Longs, photos: Longs, count: int) -> None:
+    """Select tracks in rank order, in place, while one of their images needs more features."""
     order = np.argsort(rank[labels], kind="stable")
     _, first = np.unique(rank[labels[order]], return_index=True)
-    wanted = np.full(count, PHOTO_QUOTA)
+    missing_features = np.full(count, MIN_IMAGE_FEATURES)
     for members in np.split(order, first[1:]):
-        if len(members) > 1 and (wanted[photos[members]] > 0).any():
-            kept[labels[members[0]]] = True
-            wanted[photos[members]] -= 1
+        if len(members) > 1 and (missing_features[photos[members]] > 0).any():
+            is_kept[labels[members[0]]] = True
+            missing_features[photos[members]] -= 1
 
 
-def _restricted(one: Verified, rows: NDArray[np.bool_]) -> Verified:
-    geometry = copy.copy(one.geometry)
-    geometry.inlier_matches = np.ascontiguousarray(one.matches[rows])
-    return Verified(one.pair, geometry)
+def _restrict_matches(verified_pair: VerifiedPair, rows: NDArray[np.bool_]) -> VerifiedPair:
+    geometry = copy.copy(verified_pair.geometry)
+    geometry.inlier_matches = np.ascontiguousarray(verified_pair.matches[rows])
+    return VerifiedPair(verified_pair.pair, geometry)

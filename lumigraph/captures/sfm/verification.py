@@ -1,4 +1,4 @@
-"""The pairs of photos to build on: those whose matches one motion of the camera explains."""
+"""Geometric verification of image pairs."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 import pycolmap
 
 from lumigraph.captures.sfm import two_view
-from lumigraph.captures.sfm.correspondences import LEAST_MATCHES
-from lumigraph.captures.sfm.event_pipe import Speaker
+from lumigraph.captures.sfm.correspondences import MIN_PAIR_MATCHES
+from lumigraph.captures.sfm.event_pipe import EventPipe
 from lumigraph.captures.sfm.features import Features, Matches
-from lumigraph.captures.sfm.focal_candidates import Lens
+from lumigraph.captures.sfm.focal_candidates import LensCandidate
 from lumigraph.captures.sfm.image_pairs import Pair
 from lumigraph.captures.sfm.request import Request
 from lumigraph.captures.thread_map import ordered_map
 from lumigraph.scene.errors import CaptureError
 
-STILL_PIXELS = 1.0  # photos in which nothing moved by more are copies of one another
+MIN_MOTION_PX = 1.0  # largest median shift of a pair below which the images are copies of one another
 
 
 @dataclass(frozen=True)
-class Verified:
-    """The matches of a pair of photos that one motion of the camera explains."""
+class VerifiedPair:
+    """An image pair whose matches fit one camera motion, with the inliers."""
 
     pair: Pair
     geometry: pycolmap.TwoViewGeometry
@@ -33,53 +33,65 @@ class Verified:
         return np.asarray(self.geometry.inlier_matches, np.uint32)
 
 
-def verify(
-    found: list[Features], matches: dict[Pair, Matches], lenses: list[Lens], request: Request, say: Speaker
-) -> list[Verified]:
-    """The pairs whose matches a motion of the camera explains, with the matches that it explains."""
+def verify_pairs(
+    features: list[Features],
+    matches: dict[Pair, Matches],
+    lenses: list[LensCandidate],
+    request: Request,
+    pipe: EventPipe,
+) -> list[VerifiedPair]:
+    """Return the pairs with enough inliers, and their inliers."""
     options = two_view.ransac_options(request.seed)
     cameras = [lens.camera(number) for number, lens in enumerate(lenses)]
 
     def estimate(pair: Pair) -> pycolmap.TwoViewGeometry:
         first, second = (cameras[request.cameras[photo]] for photo in pair)
-        return two_view.estimate(found, pair, matches[pair], first, second, options)
+        return two_view.estimate_geometry(features, pair, matches[pair], first, second, options)
 
-    verified = []
-    for done, (pair, geometry) in enumerate(zip(matches, ordered_map(estimate, matches), strict=True), start=1):
-        if len(geometry.inlier_matches) >= LEAST_MATCHES:
-            verified.append(Verified(pair, geometry))
-        say.progress("verification", done, len(matches), "pairs")
-    return verified
-
-
-def trustworthy(verified: list[Verified], lenses: list[Lens]) -> list[Verified]:
-    """Where focal lengths are known, without the pairs that a fundamental matrix explains clearly better than an
-    essential one: such matches agree, but not on a motion of these cameras. Repeated texture does that; in a capture of
-    a room with known cameras, nine in ten of the pairs that contradict them were found so. All pairs where fewer photos
-    would hang together without them, as with a strongly distorting lens."""
-    if not all(lens.trusted for lens in lenses):
-        return verified
-    kept = [one for one in verified if not two_view.is_uncalibrated(one.geometry)]
-    return kept if len(together(kept)) >= len(together(verified)) else verified
+    verified_pairs = []
+    for count_done, (pair, geometry) in enumerate(zip(matches, ordered_map(estimate, matches), strict=True), start=1):
+        if len(geometry.inlier_matches) >= MIN_PAIR_MATCHES:
+            verified_pairs.append(VerifiedPair(pair, geometry))
+        pipe.progress("verification", count_done, len(matches), "pairs")
+    return verified_pairs
 
 
-def together(verified: Sequence[Verified]) -> set[int]:
-    """The largest set of photos that pairs connect."""
-    group: dict[int, set[int]] = {}
-    for i, j in (one.pair for one in verified):
-        merged = group.get(i, {i}) | group.get(j, {j})
-        group.update(dict.fromkeys(merged, merged))
-    return max(group.values(), key=len, default=set())
+def drop_uncalibrated(verified_pairs: list[VerifiedPair], lenses: list[LensCandidate]) -> list[VerifiedPair]:
+    """Drop pairs that a fundamental matrix fits clearly better than an essential matrix, if focal lengths are known.
 
-
-def refuse_stills(found: list[Features], verified: list[Verified]) -> None:
-    """Raises CaptureError where photos show the same and nothing moved between them."""
-    moved = [
-        float(np.median(np.linalg.norm(found[i].points[rows[:, 0]] - found[j].points[rows[:, 1]], axis=1)))
-        for (i, j), rows in ((one.pair, one.matches) for one in verified)
+    Matches of such a pair agree, but not on a motion of these cameras, as with repeated texture. In a capture of a room
+    with known cameras this finds nine in ten of the wrong pairs. All pairs are kept if dropping them would shrink the
+    largest connected set of images, as with strong lens distortion.
+    """
+    if not all(lens.has_prior for lens in lenses):
+        return verified_pairs
+    calibrated_pairs = [
+        verified_pair for verified_pair in verified_pairs if not two_view.is_uncalibrated(verified_pair.geometry)
     ]
-    if moved and max(moved) < STILL_PIXELS:
+    return (
+        calibrated_pairs
+        if len(largest_component(calibrated_pairs)) >= len(largest_component(verified_pairs))
+        else verified_pairs
+    )
+
+
+def largest_component(verified_pairs: Sequence[VerifiedPair]) -> set[int]:
+    """Return the largest set of images that pairs connect."""
+    component_of: dict[int, set[int]] = {}
+    for i, j in (verified_pair.pair for verified_pair in verified_pairs):
+        component = component_of.get(i, {i}) | component_of.get(j, {j})
+        component_of.update(dict.fromkeys(component, component))
+    return max(component_of.values(), key=len, default=set())
+
+
+def check_motion(features: list[Features], verified_pairs: list[VerifiedPair]) -> None:
+    """Raises CaptureError if the images of every pair are the same and nothing moved between them."""
+    shifts_px = [
+        float(np.median(np.linalg.norm(features[i].points[rows[:, 0]] - features[j].points[rows[:, 1]], axis=1)))
+        for (i, j), rows in ((verified_pair.pair, verified_pair.matches) for verified_pair in verified_pairs)
+    ]
+    if shifts_px and max(shifts_px) < MIN_MOTION_PX:
         raise CaptureError(
-            f"nothing moves between these {len(found)} photos: they are copies of one picture, or were taken from a "
-            "tripod; depth shows only from different places"
+            f"nothing moves between these {len(features)} photos: they are copies of one image, or were taken from a "
+            "tripod; depth is visible only from different positions"
         )

@@ -1,1 +1,1 @@
-"""A made-up scene, painted, lit and photographed by ourselves."""
+"""A synthetic scene, modelled, textured, lit and rendered by our own ray tracer."""

@@ -1,6 +1,6 @@
-"""The still life: what stands where on a round table, the room about it, and the window that lights it.
+"""The still life: shapes on a round table, the room around it, and the window that lights it.
 
-Metres; the table top is z = 0. Outlines for the lathe are in millimetres, radius and height, with corners given twice.
+Metres; the table top is z = 0. Profile outlines are in millimetres, radius and height; a repeated point is a corner.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import numpy as np
 
 from lumigraph.captures.synthetic import textures
 from lumigraph.captures.synthetic.noise import Noise, mix, ramp
-from lumigraph.captures.synthetic.profiles import Profile, profile
+from lumigraph.captures.synthetic.profiles import Profile, fit_profile
 from lumigraph.captures.synthetic.raytracer import Scene, ShapeGroup, Window
-from lumigraph.captures.synthetic.shapes import Ball, Block, Disc, Drum, Lathe, Material, Shape
+from lumigraph.captures.synthetic.shapes import Box, Cylinder, Disc, Lathe, Material, Shape, Sphere
 from lumigraph.captures.synthetic.vectors import Floats, unit, vector
 
 PAWN = """0 0, 18 0, 18 0, 18.5 4, 16 8, 16.5 11, 12 15, 7.5 28, 6.5 38, 11.5 41, 6.5 44, 10.5 52, 10.5 58,
@@ -29,22 +29,22 @@ FOOT = "0 0, 85 0, 85 0, 86 8, 78 14, 55 18, 22 26, 12 36, 17 45, 10 52, 10 66, 
 
 
 def still_life(seed: int = 0) -> Scene:
-    """The scene. `seed` changes the grain, the seas and the clouds, not where things stand."""
+    """Build the scene. `seed` changes grain, seas and clouds, but not the positions of shapes."""
     noise = Noise(seed)
     table = Disc(
         Material(textures.wood(noise, 0xC98F55, 0x6A3E20, 0.155), gloss=0.4, polish=0.5),
         vector(0, 0, 0),
-        axes=turned(24),
+        axes=rotation_axes(24),
         radius=1.0,
         texels=(1664, 1664),
         light_texels=(272, 272),
     )
-    things = [*_rug_and_chess(noise), *_books(noise), *_globe(noise), *_crockery(noise), *_oranges(noise), table]
-    return Scene(ShapeGroup(things, _room(noise)), ShapeGroup(things), _window(), room_light, vector(0, 0, 0.1))
+    objects = [*_rug_and_chess(noise), *_books(noise), *_globe(noise), *_crockery(noise), *_oranges(noise), table]
+    return Scene(ShapeGroup(objects, _room(noise)), ShapeGroup(objects), _window(), room_light, vector(0, 0, 0.1))
 
 
 def room_light(ray: Floats) -> Floats:
-    """(3, R) unit -> (R, 3): a pale ceiling, olive walls, a dark floor; warmer on the side of the window."""
+    """Radiance (R, 3) from unit directions (3, R): pale ceiling, olive walls, dark floor, warmer at the window."""
     light = ramp(ray[2], (-1, 0x1C1712), (-0.05, 0x4A4336), (0.15, 0x77735F), (0.7, 0xA9AFB3), (1, 0xBFC6CC))
     warm, cool = np.array([1.15, 1.05, 0.9], np.float32), np.array([0.62, 0.72, 0.9], np.float32)
     return mix(light * cool, light * warm, 0.5 - 0.3 * ray[0] - 0.25 * ray[1])
@@ -66,7 +66,7 @@ def _room(noise: Noise) -> list[Shape]:
     below, radius = vector(0, 0, -0.75), 2.9
     return [
         Disc(floor, below, radius=radius, texels=(1536, 1536), light_texels=(96, 96)),
-        Drum(
+        Cylinder(
             Material(textures.canvas(noise)),
             below,
             radius=radius,
@@ -79,11 +79,12 @@ def _room(noise: Noise) -> list[Shape]:
 
 def _rug_and_chess(noise: Noise) -> list[Shape]:
     rug, board = vector(0.62, 0.27, 0.002), vector(0.235, 0.235, 0.012)
-    playing, turn, middle = 0.21, turned(-14), vector(-0.06, -0.17, 0.016)
-    cloth, lacquer = Material(textures.rug(noise, rug)), Material(textures.chess_board(noise, playing), 0.8, 0.5)
+    half_playing_size, board_axes, middle = 0.21, rotation_axes(-14), vector(-0.06, -0.17, 0.016)
+    cloth = Material(textures.rug(noise, rug))
+    lacquer = Material(textures.chess_board(noise, half_playing_size), 0.8, 0.5)
     white = Material(textures.chessmen(noise, 0xF3E2BC, 0xB38D58), gloss=1.0)
     black = Material(textures.chessmen(noise, 0x54301F, 0x1D0F0A), gloss=1.0)
-    pawn, bishop, king = (outline(text) for text in (PAWN, BISHOP, KING))
+    pawn, bishop, king = (profile_from_text(text) for text in (PAWN, BISHOP, KING))
     men = [
         *((white, king, -0.5, -0.5), (white, bishop, 1.5, -1.5)),
         *((white, pawn, -1.5, -2.5), (white, pawn, 0.5, 0.5), (white, pawn, 2.5, -2.5)),
@@ -91,15 +92,20 @@ def _rug_and_chess(noise: Noise) -> list[Shape]:
         *((black, pawn, 0.5, 2.5), (black, pawn, -1.5, 1.5), (black, pawn, 2.5, 0.5)),
     ]
     shapes: list[Shape] = [
-        Block(
-            cloth, vector(0.02, -0.06, 0.002), half=rug, axes=turned(12), texels=(720, 1536), light_texels=(136, 272)
+        Box(
+            cloth,
+            vector(0.02, -0.06, 0.002),
+            half=rug,
+            axes=rotation_axes(12),
+            texels=(720, 1536),
+            light_texels=(136, 272),
         ),
-        Block(lacquer, middle, half=board, axes=turn, texels=(832, 704), light_texels=(160, 128)),
+        Box(lacquer, middle, half=board, axes=board_axes, texels=(832, 704), light_texels=(160, 128)),
     ]
     for k, (material, body, file, rank) in enumerate(men):
-        foot = middle + turn @ vector(file * playing / 4, rank * playing / 4, 0.012)
+        foot = middle + board_axes @ vector(file * half_playing_size / 4, rank * half_playing_size / 4, 0.012)
         shapes.append(
-            Lathe(material, foot, profile=body, axes=turned(37 * k), texels=(192, 192), light_texels=(48, 32))
+            Lathe(material, foot, profile=body, axes=rotation_axes(37 * k), texels=(192, 192), light_texels=(48, 32))
         )
     return shapes
 
@@ -115,10 +121,10 @@ def _books(noise: Noise) -> list[Shape]:
     for cover, ink, title, half, yaw in pile:
         thick = float(half[2, 0])
         shapes.append(
-            Block(
+            Box(
                 Material(textures.book(noise, half, cover, ink, title), gloss=0.35, polish=0.0),
                 vector(0.40, -0.10, floor + thick),
-                axes=turned(yaw),
+                axes=rotation_axes(yaw),
                 half=half,
                 texels=(832, 640),
                 light_texels=(96, 72),
@@ -131,22 +137,24 @@ def _books(noise: Noise) -> list[Shape]:
 def _globe(noise: Noise) -> list[Shape]:
     middle, metal = vector(-0.36, 0.27, 0.225), Material(textures.brass(noise), gloss=3.0, polish=0.5)
     world = Material(textures.globe_map(noise), gloss=1.0)
-    meridian, upright = ring(0.1545, 0.0065, cells=256), turned(-50) @ turned(0, 90)
+    meridian, meridian_axes = ring(0.1545, 0.0065, cells=256), rotation_axes(-50) @ rotation_axes(0, 90)
     return [
-        Ball(world, middle, radius=0.14, axes=turned(-50, 23), texels=(768, 1536), light_texels=(96, 192)),
-        Lathe(metal, middle, profile=meridian, axes=upright, texels=(64, 1024), light_texels=(24, 192)),
-        Lathe(metal, vector(-0.36, 0.27, 0), profile=outline(FOOT), texels=(224, 512), light_texels=(64, 96)),
+        Sphere(world, middle, radius=0.14, axes=rotation_axes(-50, 23), texels=(768, 1536), light_texels=(96, 192)),
+        Lathe(metal, middle, profile=meridian, axes=meridian_axes, texels=(64, 1024), light_texels=(24, 192)),
+        Lathe(metal, vector(-0.36, 0.27, 0), profile=profile_from_text(FOOT), texels=(224, 512), light_texels=(64, 96)),
     ]
 
 
 def _crockery(noise: Noise) -> list[Shape]:
     porcelain, cream = Material(textures.porcelain(noise, 0.36), gloss=1.2), Material(textures.plate(noise), gloss=0.9)
     icing, dish = Material(textures.doughnut(noise, 5), gloss=0.7, polish=0.5), vector(-0.50, -0.22, 0)
-    cake, upon = ring(0.050, 0.026, flat=0.85), dish + vector(0.005, 0.010, 0.0281)
+    cake, cake_position = ring(0.050, 0.026, flat=0.85), dish + vector(0.005, 0.010, 0.0281)
     return [
-        Lathe(porcelain, vector(0.30, 0.27, 0), profile=outline(VASE), texels=(768, 960), light_texels=(96, 72)),
-        Lathe(cream, dish, profile=outline(PLATE, cells=256), texels=(384, 768), light_texels=(96, 96)),
-        Lathe(icing, upon, profile=cake, texels=(448, 768), light_texels=(96, 96)),
+        Lathe(
+            porcelain, vector(0.30, 0.27, 0), profile=profile_from_text(VASE), texels=(768, 960), light_texels=(96, 72)
+        ),
+        Lathe(cream, dish, profile=profile_from_text(PLATE, cells=256), texels=(384, 768), light_texels=(96, 96)),
+        Lathe(icing, cake_position, profile=cake, texels=(448, 768), light_texels=(96, 96)),
     ]
 
 
@@ -154,29 +162,29 @@ def _oranges(noise: Noise) -> list[Shape]:
     radius = 0.042
     peel = Material(textures.orange_peel(noise, radius), gloss=0.6, polish=0.5)
     return [
-        Ball(peel, vector(*place, radius), radius=radius, axes=axes, texels=(256, 512), light_texels=(48, 96))
-        for place, axes in (
-            ((-0.30, -0.40), turned(0, 12)),
-            ((0.10, 0.335), turned(70, 37)),
-            ((0.185, 0.375), turned(140, 62)),
+        Sphere(peel, vector(*xy, radius), radius=radius, axes=axes, texels=(256, 512), light_texels=(48, 96))
+        for xy, axes in (
+            ((-0.30, -0.40), rotation_axes(0, 12)),
+            ((0.10, 0.335), rotation_axes(70, 37)),
+            ((0.185, 0.375), rotation_axes(140, 62)),
         )
     ]
 
 
-def outline(text: str, cells: int = 160) -> Profile:
+def profile_from_text(text: str, cells: int = 160) -> Profile:
     points = [(float(r) / 1000, float(z) / 1000) for r, z in (pair.split() for pair in text.split(","))]
-    return profile(points, cells=cells)
+    return fit_profile(points, cells=cells)
 
 
 def ring(radius: float, tube: float, flat: float = 1.0, cells: int = 160) -> Profile:
-    """A torus, its tube `flat` times as high as wide. The seam of its chart lies below, where nobody looks."""
-    turns = [2 * math.pi * k / 16 - math.pi / 2 for k in range(16)]
-    points = [(radius + tube * math.cos(a), flat * tube * math.sin(a)) for a in turns]
-    return profile(points, closed=True, cells=cells)
+    """A torus, its tube `flat` times as high as wide. The seam of its chart is at the bottom, out of sight."""
+    angles = [2 * math.pi * k / 16 - math.pi / 2 for k in range(16)]
+    points = [(radius + tube * math.cos(a), flat * tube * math.sin(a)) for a in angles]
+    return fit_profile(points, closed=True, cells=cells)
 
 
-def turned(yaw: float, lean: float = 0.0) -> Floats:
-    """(3, 3) axes after leaning about x and then turning about z, degrees."""
+def rotation_axes(yaw: float, lean: float = 0.0) -> Floats:
+    """(3, 3) axes rotated by `lean` about x and then by `yaw` about z, degrees."""
     a, b = math.radians(yaw), math.radians(lean)
     about_z = np.array([[math.cos(a), -math.sin(a), 0], [math.sin(a), math.cos(a), 0], [0, 0, 1]])
     about_x = np.array([[1, 0, 0], [0, math.cos(b), -math.sin(b)], [0, math.sin(b), math.cos(b)]])

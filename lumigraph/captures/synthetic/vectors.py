@@ -1,7 +1,7 @@
-"""Vectors and pictures of numbers, as the ray tracer uses them.
+"""Vectors and bilinear lookup for the ray tracer.
 
-Vectors are float32 arrays (3, R), one row an axis, so that every operation runs along contiguous memory; a single
-vector is (3, 1). Pictures have one corner at (0, 0) and the opposite corner at (1, 1), whatever their size.
+Vectors are float32 arrays (3, R), one row per axis, so that every operation runs along contiguous memory; a single
+vector is (3, 1). Images have one corner at (0, 0) and the opposite corner at (1, 1), whatever their size.
 """
 
 from __future__ import annotations
@@ -15,10 +15,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.intp]
 
-REPLICATE, RING = (
-    cv2.BORDER_REPLICATE,
-    cv2.BORDER_WRAP,
-)  # beyond its left and right edge a picture stays, or goes around
+REPLICATE, RING = cv2.BORDER_REPLICATE, cv2.BORDER_WRAP  # left and right edges of an image: repeat, or wrap around
 
 
 def vector(x: float, y: float, z: float) -> Floats:
@@ -26,7 +23,7 @@ def vector(x: float, y: float, z: float) -> Floats:
 
 
 def dot(a: Floats, b: Floats) -> Floats:
-    """(3, R), (3, R) or (3, 1) -> (R,). Written out: einsum takes twice as long."""
+    """Dot products: (3, R) and (3, R) or (3, 1) -> (R,). Written out: einsum takes twice as long."""
     product: Floats = a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
     return product
 
@@ -36,16 +33,16 @@ def unit(v: Floats) -> Floats:
 
 
 def away_from_zero(v: Floats) -> Floats:
-    """The same numbers, fit to divide by."""
+    """Replace values near zero, so that the result is safe to divide by."""
     return np.where(np.abs(v) < 1e-9, np.float32(1e-9), v)
 
 
-def look_up(picture: Floats, x: Floats, y: Floats, border: int = REPLICATE) -> Floats:
-    """Bilinear values of `picture` (H, W) or (H, W, C) float32 at x, y (R,) -> (R,) or (R, C). R < 32767 (OpenCV)."""
-    height, width = picture.shape[:2]
+def bilinear(image: Floats, x: Floats, y: Floats, border: int = REPLICATE) -> Floats:
+    """Bilinear values of an image (H, W) or (H, W, C) float32 at x, y (R,): (R,) or (R, C). R < 32767 (OpenCV)."""
+    height, width = image.shape[:2]
     column = x * np.float32(width) - np.float32(0.5)
     row = y * np.float32(height) - np.float32(0.5)
-    if border == RING:  # OpenCV would wrap top and bottom as well
+    if border == RING:  # OpenCV would also wrap top and bottom
         row = np.clip(row, 0, height - 1)
-    found = cv2.remap(picture, column[None], row[None], cv2.INTER_LINEAR, borderMode=border)
-    return np.asarray(found, np.float32).reshape(x.shape + picture.shape[2:])
+    values = cv2.remap(image, column[None], row[None], cv2.INTER_LINEAR, borderMode=border)
+    return np.asarray(values, np.float32).reshape(x.shape + image.shape[2:])

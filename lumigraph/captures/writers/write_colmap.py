@@ -1,10 +1,10 @@
-"""A capture as a COLMAP model with its photos, for 3DGS, gsplat, nerfstudio and all who train from COLMAP's results.
+"""A capture as a COLMAP model with its photos, for 3DGS, gsplat, nerfstudio and other trainers that read COLMAP.
 
     images/NAME    masks/NAME.png    sparse/0/cameras images points3D (.bin or .txt, little-endian)
 
-COLMAP's axes and pixels are ours; its poses are cam_from_world. A capture knows which images saw a point, and no longer
-the keypoints: each is where the point projects to, and the errors are -1, COLMAP's word for unknown. COLMAP has no
-place for the held-out photos.
+COLMAP's axes and pixels are ours; its poses are cam_from_world. A capture knows which images see a point, but not the
+keypoints. Each keypoint is therefore the projection of its point, and errors are -1, COLMAP's value for unknown. COLMAP
+cannot store the held-out split.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lumigraph.captures.readers.colmap import IDS
+from lumigraph.captures.readers.colmap import COLMAP_MODEL_IDS
 from lumigraph.captures.writers.dataset_folder import (
-    GREY,
-    folder_beside,
-    lenses,
-    model_of,
+    UNKNOWN_COLOUR_GREY,
+    atomic_folder,
+    colmap_model,
+    distinct_intrinsics,
     photo_names,
-    synced,
+    synced_file,
     write_photos,
 )
 from lumigraph.scene.assets import Points
@@ -35,15 +35,15 @@ from lumigraph.scene.errors import CaptureError
 from lumigraph.scene.poses import matrix_from_quaternion, quaternion_from_matrix
 from lumigraph.wire.events import Event, Note
 
-CAMERA, IMAGE, POINT = struct.Struct("<IiQQ"), struct.Struct("<I7dI"), struct.Struct("<Q3d3BdQ")
-KEYPOINT = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<i8")])
-TRACK = np.dtype([("image", "<u4"), ("keypoint", "<u4")])
-UNKNOWN = -1.0  # of an error
+CAMERA_STRUCT, IMAGE_STRUCT, POINT_STRUCT = struct.Struct("<IiQQ"), struct.Struct("<I7dI"), struct.Struct("<Q3d3BdQ")
+KEYPOINT_DTYPE = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<i8")])
+TRACK_DTYPE = np.dtype([("image", "<u4"), ("keypoint", "<u4")])
+UNKNOWN_ERROR = -1.0  # pixels
 
 
 @dataclass(frozen=True)
 class Model:
-    """The records of the three files. Ids count from 1."""
+    """Records of the three files. Ids count from 1."""
 
     lens: str
     sizes: list[tuple[int, int]]  # of the cameras
@@ -51,53 +51,53 @@ class Model:
     names: list[str]  # of the images
     poses: list[list[float]]  # w x y z, x y z: cam_from_world of the images
     camera_of: list[int]  # of the images, from 0
-    keypoints: list[NDArray[np.void]]  # of the images, KEYPOINT
+    keypoints: list[NDArray[np.void]]  # of the images, KEYPOINT_DTYPE
     xyz: NDArray[np.float64]  # (P, 3)
     rgb: NDArray[np.uint8]  # (P, 3)
-    tracks: NDArray[np.void]  # TRACK; those of point p are tracks[starts[p] : starts[p + 1]]
+    tracks: NDArray[np.void]  # TRACK_DTYPE; those of point p are tracks[starts[p] : starts[p + 1]]
     starts: NDArray[np.int64]  # (P + 1,)
 
     def points(self) -> Iterator[tuple[int, list[float], list[int], NDArray[np.void]]]:
-        """(id, position, colour, track) of each."""
+        """Yield (id, position, colour, track) of each point."""
         rows = zip(self.xyz.tolist(), self.rgb.tolist(), self.starts[:-1], self.starts[1:], strict=True)
         for i, (xyz, rgb, start, end) in enumerate(rows, start=1):
             yield i, xyz, rgb, self.tracks[start:end]
 
 
 def write(capture: Capture, out: Path, text: bool = False) -> Generator[Event, None, None]:
-    """Write the folder `out`, which appears whole when all photos are in it. The model is binary unless `text`.
+    """Write the folder `out`, which appears once it is complete. The model is binary unless `text`.
 
-    Yields Progress over the photos, and a Note about what COLMAP cannot hold. Raises CaptureError where `out` already
-    holds something, where a photo cannot be read, and where the disk refuses.
+    Yields Progress over the photos, and Notes about data that COLMAP cannot store. Raises CaptureError if `out` is not
+    empty, if a photo cannot be read, or if the disk cannot be written.
     """
     out, names = Path(out), photo_names(capture)
     if text and any(any(character.isspace() for character in name) for name in names):
-        raise CaptureError("COLMAP's text form takes no blanks in the names of photos: choose the binary form")
-    with folder_beside(out) as folder:
+        raise CaptureError("COLMAP's text form allows no blanks in the names of photos: choose the binary form")
+    with atomic_folder(out) as folder:
         model = _model(capture, names)
         (_write_text if text else _write_binary)(model, folder / "sparse" / "0")
         yield from write_photos(capture, names, folder)
     if not torch.equal(capture.held_out, hold_out_every_eighth(capture.names)):
-        yield Note(text="COLMAP cannot say which photos are held out; trainers will choose their own.")
+        yield Note(text="COLMAP cannot store which photos are held out; trainers will choose their own.")
     if not len(model.xyz):
         yield Note(text="This capture has no points; trainers that start from points need some.", level="warning")
 
 
 def _model(capture: Capture, names: list[str]) -> Model:
-    kinds, camera_of = lenses(capture.cameras)
-    lens, coefficients = model_of(kinds)
+    intrinsics, camera_of = distinct_intrinsics(capture.cameras)
+    lens, coefficients = colmap_model(intrinsics)
     points = capture.points or Points(torch.zeros(0, 3))
     keypoints, tracks, starts = _observations(capture.cameras, points)
     pose = capture.cameras.world_from_cam.double()
     quaternions = quaternion_from_matrix(pose[:, :, :3].transpose(1, 2))
-    moves = -(matrix_from_quaternion(quaternions) @ pose[:, :, 3:])[:, :, 0]
-    rgb = torch.full((len(points), 3), GREY, dtype=torch.uint8) if points.rgb is None else points.rgb
+    translations = -(matrix_from_quaternion(quaternions) @ pose[:, :, 3:])[:, :, 0]
+    rgb = torch.full((len(points), 3), UNKNOWN_COLOUR_GREY, dtype=torch.uint8) if points.rgb is None else points.rgb
     return Model(
         lens=lens,
-        sizes=[kinds.size(i) for i in range(len(kinds))],
-        parameters=torch.cat([kinds.focal.double(), kinds.centre.double(), coefficients], dim=1).tolist(),
+        sizes=[intrinsics.size(i) for i in range(len(intrinsics))],
+        parameters=torch.cat([intrinsics.focal.double(), intrinsics.centre.double(), coefficients], dim=1).tolist(),
         names=names,
-        poses=torch.cat([quaternions, moves], dim=1).tolist(),
+        poses=torch.cat([quaternions, translations], dim=1).tolist(),
         camera_of=camera_of,
         keypoints=keypoints,
         xyz=points.xyz.double().numpy(),
@@ -110,60 +110,75 @@ def _model(capture: Capture, names: list[str]) -> Model:
 def _observations(
     cameras: Cameras, points: Points
 ) -> tuple[list[NDArray[np.void]], NDArray[np.void], NDArray[np.int64]]:
-    """(keypoints of each image; tracks of all points and where each begins), without points behind their camera."""
+    """(keypoints of each image, tracks of all points, start of each track), without points behind their camera."""
     if points.view_offsets is None or points.view_indices is None:
-        return [np.zeros(0, KEYPOINT)] * len(cameras), np.zeros(0, TRACK), np.zeros(len(points) + 1, np.int64)
+        return (
+            [np.zeros(0, KEYPOINT_DTYPE)] * len(cameras),
+            np.zeros(0, TRACK_DTYPE),
+            np.zeros(len(points) + 1, np.int64),
+        )
     images = points.view_indices.long().numpy()
-    owners = np.repeat(np.arange(len(points)), points.view_offsets.diff().numpy())
+    point_of_observation = np.repeat(np.arange(len(points)), points.view_offsets.diff().numpy())
     by_image = np.argsort(images, kind="stable")
     ends = np.cumsum(np.bincount(images, minlength=len(cameras)))
-    keypoints, tracks = [], [np.zeros(0, TRACK)]
-    for i, seen in enumerate(np.split(owners[by_image], ends[:-1])):
-        pixels = project(cameras[i], points.xyz[torch.from_numpy(seen)])[0][0].double().numpy()
-        known = np.isfinite(pixels).all(axis=1)
-        made, track = np.zeros(int(known.sum()), KEYPOINT), np.zeros(int(known.sum()), TRACK)
-        (made["x"], made["y"]), made["point"] = pixels[known].T, seen[known] + 1
+    keypoints, tracks = [], [np.zeros(0, TRACK_DTYPE)]
+    for i, point_indices in enumerate(np.split(point_of_observation[by_image], ends[:-1])):
+        pixels = project(cameras[i], points.xyz[torch.from_numpy(point_indices)])[0][0].double().numpy()
+        is_finite = np.isfinite(pixels).all(axis=1)
+        image_keypoints, track = (
+            np.zeros(int(is_finite.sum()), KEYPOINT_DTYPE),
+            np.zeros(int(is_finite.sum()), TRACK_DTYPE),
+        )
+        (image_keypoints["x"], image_keypoints["y"]), image_keypoints["point"] = (
+            pixels[is_finite].T,
+            point_indices[is_finite] + 1,
+        )
         track["image"], track["keypoint"] = i + 1, np.arange(len(track))
-        keypoints.append(made)
+        keypoints.append(image_keypoints)
         tracks.append(track)
-    owners = np.concatenate([np.zeros(0, np.int64), *(made["point"] - 1 for made in keypoints)])
+    point_of_observation = np.concatenate(
+        [np.zeros(0, np.int64), *(image_keypoints["point"] - 1 for image_keypoints in keypoints)]
+    )
     starts = np.zeros(len(points) + 1, np.int64)
-    np.cumsum(np.bincount(owners, minlength=len(points)), out=starts[1:])
-    return keypoints, np.concatenate(tracks)[np.argsort(owners, kind="stable")], starts
+    np.cumsum(np.bincount(point_of_observation, minlength=len(points)), out=starts[1:])
+    return keypoints, np.concatenate(tracks)[np.argsort(point_of_observation, kind="stable")], starts
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
 def _write_binary(model: Model, folder: Path) -> None:
-    with synced(folder / "cameras.bin") as stream:
+    with synced_file(folder / "cameras.bin") as stream:
         stream.write(struct.pack("<Q", len(model.sizes)))
         for i, (size, parameters) in enumerate(zip(model.sizes, model.parameters, strict=True), start=1):
-            stream.write(CAMERA.pack(i, IDS[model.lens], *size) + struct.pack(f"<{len(parameters)}d", *parameters))
-    with synced(folder / "images.bin") as stream:
+            stream.write(
+                CAMERA_STRUCT.pack(i, COLMAP_MODEL_IDS[model.lens], *size)
+                + struct.pack(f"<{len(parameters)}d", *parameters)
+            )
+    with synced_file(folder / "images.bin") as stream:
         stream.write(struct.pack("<Q", len(model.names)))
         for i, name in enumerate(model.names):
-            stream.write(IMAGE.pack(i + 1, *model.poses[i], model.camera_of[i] + 1) + name.encode() + b"\0")
+            stream.write(IMAGE_STRUCT.pack(i + 1, *model.poses[i], model.camera_of[i] + 1) + name.encode() + b"\0")
             stream.write(struct.pack("<Q", len(model.keypoints[i])) + model.keypoints[i].tobytes())
-    with synced(folder / "points3D.bin") as stream:
+    with synced_file(folder / "points3D.bin") as stream:
         stream.write(struct.pack("<Q", len(model.xyz)))
         for i, xyz, rgb, track in model.points():
-            stream.write(POINT.pack(i, *xyz, *rgb, UNKNOWN, len(track)) + track.tobytes())
+            stream.write(POINT_STRUCT.pack(i, *xyz, *rgb, UNKNOWN_ERROR, len(track)) + track.tobytes())
 
 
 def _write_text(model: Model, folder: Path) -> None:
-    with synced(folder / "cameras.txt") as stream:
+    with synced_file(folder / "cameras.txt") as stream:
         for i, (size, parameters) in enumerate(zip(model.sizes, model.parameters, strict=True), start=1):
             stream.write(_line(i, model.lens, *size, *parameters))
-    with synced(folder / "images.txt") as stream:
+    with synced_file(folder / "images.txt") as stream:
         for i, name in enumerate(model.names):
             stream.write(_line(i + 1, *model.poses[i], model.camera_of[i] + 1, name))
             stream.write(_line(*(value for row in model.keypoints[i].tolist() for value in row)))
-    with synced(folder / "points3D.txt") as stream:
+    with synced_file(folder / "points3D.txt") as stream:
         for i, xyz, rgb, track in model.points():
-            stream.write(_line(i, *xyz, *rgb, UNKNOWN, *(value for row in track.tolist() for value in row)))
+            stream.write(_line(i, *xyz, *rgb, UNKNOWN_ERROR, *(value for row in track.tolist() for value in row)))
 
 
 def _line(*values: object) -> bytes:
-    """Numbers in Python's spelling, which comes back bit for bit."""
+    """Format numbers as Python does, which is exact when read back."""
     return f"{' '.join(map(str, values))}\n".encode()
