@@ -139,6 +139,17 @@ def add_flags(command: argparse.ArgumentParser, title: str, settings: Sequence[S
         group.add_argument(
             flag, dest=f"setting:{setting.name}", metavar=setting.kind, help=told, default=argparse.SUPPRESS
         )
+        for former_name in setting.former_names:
+            former_flag = f"--{former_name.replace('_', '-')}"
+            if former_flag in taken:
+                continue
+            group.add_argument(
+                former_flag,
+                dest=f"setting:{setting.name}",
+                metavar=setting.kind,
+                help=argparse.SUPPRESS,
+                default=argparse.SUPPRESS,
+            )
 
 
 def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:

@@ -24,7 +24,7 @@ import dataclasses
 import math
 import os
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple, cast
+from typing import Annotated, ClassVar, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -54,15 +54,15 @@ class Config:
     view_frequencies: L of the encoding of directions
     width: of the networks' layers; 0 chooses 256 or 64
     depth: layers before the density; the encoded position comes in again behind the middle one
-    coarse: samples of the coarse network a ray; 0 chooses 64 or 32
-    fine: further samples of the fine network; 0 chooses 128 or 32
+    coarse_samples: samples of the coarse network a ray; 0 chooses 64 or 32
+    fine_samples: further samples of the fine network; 0 chooses 128 or 32
     rays: of a step; 0 chooses 4096 or 512
     lr: Adam's learning rate; 0 chooses 5e-4 or 2e-3
     lr_end: share of it that is left at the end, on an exponential way there
     space: box, ndc or contracted; auto chooses by the photos
     background: what is behind everything; learned is one colour. White for cut-out photos unless said otherwise
     checkpoint: recompute activations in the backward pass instead of keeping them: less memory, more time
-    piece: samples that the networks see at once where activations are recomputed, and in rendering
+    chunk_size: samples that the networks see at once where activations are recomputed, and in rendering
     seed: of all that is drawn at random
     """
 
@@ -70,16 +70,22 @@ class Config:
     view_frequencies: Annotated[int, Bounds(0, 16)] = 4
     width: Annotated[int, Bounds(0, 4096)] = 0
     depth: Annotated[int, Bounds(1, 64)] = 8
-    coarse: Annotated[int, Bounds(0, 4096)] = 0
-    fine: Annotated[int, Bounds(0, 4096)] = 0
+    coarse_samples: Annotated[int, Bounds(0, 4096)] = 0
+    fine_samples: Annotated[int, Bounds(0, 4096)] = 0
     rays: Annotated[int, Bounds(0, 1048576)] = 0
     lr: Annotated[float, Bounds(0, 1)] = 0.0
     lr_end: Annotated[float, Bounds(0, 1)] = 0.1
     space: Literal["auto", "box", "ndc", "contracted"] = "auto"
     background: Literal["auto", "white", "black", "learned"] = "auto"
     checkpoint: bool = False
-    piece: Annotated[int, Bounds(1, 16777216)] = 1 << 13
+    chunk_size: Annotated[int, Bounds(1, 16777216)] = 1 << 13
     seed: int = 0
+
+    RENAMED: ClassVar[dict[str, str | None]] = {
+        "coarse": "coarse_samples",
+        "fine": "fine_samples",
+        "piece": "chunk_size",
+    }
 
 
 # ---- the function
@@ -369,7 +375,7 @@ class NerfTraining:
 
     def __init__(self, capture: Capture, config: Config, field: NerfField, device: str) -> None:
         self.config, self.field = config, field
-        field.piece, field.recompute = config.piece, config.checkpoint
+        field.piece, field.recompute = config.chunk_size, config.checkpoint
         gpu = device != "cpu"
         self.lr = config.lr or (5e-4 if gpu else 2e-3)
         remedy = "set checkpoint, or fewer rays or samples"
@@ -393,7 +399,7 @@ class NerfTraining:
         samples = 2 * coarse + fine
         kept = 4 * (width * (depth + 3) + 12 * sum(cast(Network, self.field.networks["fine"]).shape[:2]))
         if self.config.checkpoint:  # of a piece alone, and of every sample what goes in and comes out
-            return 4 * 20 * samples + kept * min(self.config.piece, self.rays * samples) / self.rays
+            return 4 * 20 * samples + kept * min(self.config.chunk_size, self.rays * samples) / self.rays
         return float(kept * samples)
 
     def step(self, i: int, progress: float) -> dict[str, float]:
@@ -439,7 +445,7 @@ def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu")
     gpu = device != "cpu"
     torch.manual_seed(config.seed)
     width = config.width or (256 if gpu else 64)
-    samples = (config.coarse or (64 if gpu else 32), config.fine or (128 if gpu else 32))
+    samples = (config.coarse_samples or (64 if gpu else 32), config.fine_samples or (128 if gpu else 32))
     shape = (config.frequencies, config.view_frequencies, width, config.depth)
     if not all(0 < n <= 4096 for n in (*shape, *samples)):
         raise RunError("frequencies, width, depth and samples of NeRF are 1 to 4096")

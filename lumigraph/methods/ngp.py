@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -43,43 +43,54 @@ FIELD = ("table", "weights", "cells", "place", "layout")
 class Config:
     """Settings of instant-NGP.
 
-    log2_entries: rows of the hash table a level, as a power of two
-    coarsest: cells along the scene on the coarsest of the 16 levels
-    finest: cells along the scene on the finest level
+    log2_hashmap_size: rows of the hash table a level, as a power of two
+    base_resolution: cells along the scene on the coarsest of the 16 levels
+    max_resolution: cells along the scene on the finest level
     samples: along all rays of a step, about, that light reaches
     lr: Adam's learning rate
     lr_end: share of it that is left at the end
     lr_decay_from: progress at which it begins to fall
-    decay: of the networks' weights, a share of the learning rate
-    cells: of the grid of occupied cells, along each side
-    cubes: nested grids, each twice as large as the one before; 0 chooses: 1 for cut-out photos, else as many as hold
+    occupancy_grid: of the grid of occupied cells, along each side
+    cascades: nested grids, each twice as large as the one before; 0 chooses: 1 for cut-out photos, else as many as hold
         the capture's points, 5 where it has none
-    fineness: steps along the diagonal of the first cube; 0 chooses: 512 for cut-out photos, else 256
-    sparse: density times a step below which a cell is empty
-    distortion: weight of the loss that gathers light in one place along a ray (Barron et al. 2022, eq. 15)
-    depth: weight of the loss that draws depths to the capture's points
+    steps_per_diagonal: steps along the diagonal of the first cube; 0 chooses: 512 for cut-out photos, else 256
+    occupancy_threshold: density times a step below which a cell is empty
+    distortion_weight: weight of the loss that gathers light in one place along a ray (Barron et al. 2022, eq. 15)
+    depth_weight: weight of the loss that draws depths to the capture's points
     exposure: learn a gain for each photo
     background: what cut-out photos are shown over in training: random for each ray, or white
     seed: of all that is drawn at random
     """
 
-    log2_entries: Annotated[int, Bounds(4, 24)] = 17
-    coarsest: Annotated[int, Bounds(2, 1024)] = 16
-    finest: Annotated[int, Bounds(2, 65536)] = 1024
+    log2_hashmap_size: Annotated[int, Bounds(4, 24)] = 17
+    base_resolution: Annotated[int, Bounds(2, 1024)] = 16
+    max_resolution: Annotated[int, Bounds(2, 65536)] = 1024
     samples: Annotated[int, Bounds(256, 4194304)] = 1 << 15
     lr: Annotated[float, Bounds(0, 1)] = 1e-2
     lr_end: Annotated[float, Bounds(0, 1)] = 0.03
     lr_decay_from: Annotated[float, Bounds(0, 1)] = 0.3
-    decay: Annotated[float, Bounds(0)] = 0.0
-    cells: Annotated[int, Bounds(4, 512)] = 64
-    cubes: Annotated[int, Bounds(0, 12)] = 0
-    fineness: Annotated[int, Bounds(0, 65536)] = 0
-    sparse: Annotated[float, Bounds(0)] = 0.01
-    distortion: Annotated[float, Bounds(0)] = 0.0
-    depth: Annotated[float, Bounds(0)] = 0.0
+    occupancy_grid: Annotated[int, Bounds(4, 512)] = 64
+    cascades: Annotated[int, Bounds(0, 12)] = 0
+    steps_per_diagonal: Annotated[int, Bounds(0, 65536)] = 0
+    occupancy_threshold: Annotated[float, Bounds(0)] = 0.01
+    distortion_weight: Annotated[float, Bounds(0)] = 0.0
+    depth_weight: Annotated[float, Bounds(0)] = 0.0
     exposure: bool = False
     background: Literal["random", "white"] = "random"
     seed: int = 0
+
+    RENAMED: ClassVar[dict[str, str | None]] = {
+        "log2_entries": "log2_hashmap_size",
+        "coarsest": "base_resolution",
+        "finest": "max_resolution",
+        "cells": "occupancy_grid",
+        "cubes": "cascades",
+        "fineness": "steps_per_diagonal",
+        "sparse": "occupancy_threshold",
+        "distortion": "distortion_weight",
+        "depth": "depth_weight",
+        "decay": None,
+    }
 
 
 # ---- the field
@@ -304,13 +315,13 @@ class NgpTraining:
         self.exposure = torch.zeros(len(capture), 3, device=device).requires_grad_(config.exposure)  # log gains
         learned = [field.table, field.weights] + ([self.exposure] if config.exposure else [])
         self.adam = Adam(learned)
-        self.density = Density(field, config.sparse, self.generator)
+        self.density = Density(field, config.occupancy_threshold, self.generator)
         each = (
             700 if has_compiled_kernel(field.table) else 9000
         )  # bytes a sample takes: fused, or by torch's own operations
         self.samples, self.notes = fitting(config.samples, "samples", each, device, "set fewer samples")
         self.rays = self.samples // 256
-        self.anchors = Anchors(capture, self.generator) if config.depth else None
+        self.anchors = Anchors(capture, self.generator) if config.depth_weight else None
         # torch has little to do in a step, and its OpenMP threads would spin on the cores that the kernels need
         torch.set_num_threads(1)
 
@@ -353,10 +364,10 @@ class NgpTraining:
             behind = torch.rand(rgb.shape, generator=self.generator).to(rgb)
         error = rgb + light.transmittance[:, None] * behind - batch.composite_over(behind)
         loss = error.square().mean()
-        if c.distortion:
-            loss = loss + c.distortion * distortion(light.weights, samples, self.field.reach)
+        if c.distortion_weight:
+            loss = loss + c.distortion_weight * distortion(light.weights, samples, self.field.reach)
         if self.anchors is not None:
-            loss = loss + c.depth * self._anchored(self.anchors)
+            loss = loss + c.depth_weight * self._anchored(self.anchors)
         return loss
 
     def _anchored(self, anchors: Anchors) -> Tensor:
@@ -418,20 +429,22 @@ def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu")
     generator = torch.Generator().manual_seed(config.seed)
     beginning = _beginning(capture, generator)
     centre, half = place_of(capture, beginning)
-    cubes = config.cubes or cubes_of(capture, beginning, centre, half)
+    cubes = config.cascades or cubes_of(capture, beginning, centre, half)
     try:
-        grid = hashgrid.HashGrid(config.log2_entries, config.coarsest, config.finest)
-        cells = torch.ones(cubes, config.cells, config.cells, config.cells, dtype=torch.uint8, device=device)
+        grid = hashgrid.HashGrid(config.log2_hashmap_size, config.base_resolution, config.max_resolution)
+        cells = torch.ones(
+            cubes, config.occupancy_grid, config.occupancy_grid, config.occupancy_grid, dtype=torch.uint8, device=device
+        )
         occupancy = ray_marching.OccupancyGrid(cells, centre.to(device), half)
     except ValueError as error:
         raise RunError(str(error)) from error
     if capture.has_alpha:
-        occupancy.cells[0] = hull(capture, occupancy, config.cells).to(device)
+        occupancy.cells[0] = hull(capture, occupancy, config.occupancy_grid).to(device)
     else:
         occupancy.cells.copy_(visible(capture.cameras, free_depths(capture.cameras, beginning), occupancy))
     table, weights = grid.init_table(generator).to(device), hashgrid.init_mlp_weights(generator).to(device)
     # an untrained density is about 1: per half the first cube, most light comes through what nobody has learned yet
-    fineness = config.fineness or (512 if capture.has_alpha else 256)
+    fineness = config.steps_per_diagonal or (512 if capture.has_alpha else 256)
     field = NgpField(grid, table, weights, occupancy, fineness, half)
     return NgpTraining(capture, config, field, device)
 

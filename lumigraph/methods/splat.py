@@ -16,7 +16,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -57,17 +57,17 @@ class Config:
     lr_sh: learning rate of the view-dependent colour, a share of lr_colour; falls after 60 looks at each photo
     lr_end: share of the other rates that is left at the end
     lr_decay_from: progress at which they begin to fall
-    ssim: weight of 1 - SSIM in the loss, the rest is L1
-    square: weight of the squared error that takes L1's place, reached at the end
+    ssim_weight: weight of 1 - SSIM in the loss, the rest is L1
+    mse_weight: weight of the squared error that takes L1's place, reached at the end
     densify: what new gaussians are drawn by
     densify_every: steps between growing and recycling
     densify_until: progress at which that ends
     prune_opacity: gaussians fainter than this are recycled
-    fade: opacity that all lose before they are: what no photo needs fades away and goes where it is needed
-    coarse: progress at which the picture reaches full size; the halves before share it
+    opacity_decay: opacity that all lose before they are: what no photo needs fades away and goes where it is needed
+    resolution_schedule: progress at which the picture reaches full size; the halves before share it
     background: what cut-outs are composited over; "random" draws black or white for each channel and step, so that
         the alpha is learned too
-    backdrop: train whole photos before a colour that changes with every step, so that surfaces close
+    random_background: train whole photos before a colour that changes with every step, so that surfaces close
     exposure: learn a gain and a bias for each photo
     auto_exposure: do so where the colours of points say that exposure or white balance differ between photos
     antialiased: scale opacities by the low-pass filter's area, as Mip-Splatting does
@@ -88,22 +88,30 @@ class Config:
     lr_sh: Annotated[float, Bounds(0, 1)] = 0.25
     lr_end: Annotated[float, Bounds(0, 1)] = 0.3
     lr_decay_from: Annotated[float, Bounds(0, 1)] = 0.5
-    ssim: Annotated[float, Bounds(0, 1)] = 0.2
-    square: Annotated[float, Bounds(0, 1)] = 0.4
+    ssim_weight: Annotated[float, Bounds(0, 1)] = 0.2
+    mse_weight: Annotated[float, Bounds(0, 1)] = 0.4
     densify: Literal["error", "gradient", "mixed"] = "error"
     densify_every: Annotated[int, Bounds(1, 1000000)] = 50
     densify_until: Annotated[float, Bounds(0, 1)] = 0.7
     prune_opacity: Annotated[float, Bounds(0, 1)] = 0.01
-    fade: Annotated[float, Bounds(0, 1)] = 0.002
-    coarse: Annotated[float, Bounds(0, 1)] = 0.25
+    opacity_decay: Annotated[float, Bounds(0, 1)] = 0.002
+    resolution_schedule: Annotated[float, Bounds(0, 1)] = 0.25
     background: Literal["random", "white", "black"] = "random"
-    backdrop: bool = True
+    random_background: bool = True
     exposure: bool = False
     auto_exposure: bool = True
     antialiased: bool = False
     refine_poses: bool = False
     surface: bool = False
     seed: int = 0
+
+    RENAMED: ClassVar[dict[str, str | None]] = {
+        "fade": "opacity_decay",
+        "coarse": "resolution_schedule",
+        "ssim": "ssim_weight",
+        "square": "mse_weight",
+        "backdrop": "random_background",
+    }
 
 
 # ---- the field
@@ -309,7 +317,7 @@ class SplatTraining:
         self.has_alpha = capture.has_alpha
         self.notes: list[str] = []
         longest = int(capture.cameras.sizes.max())
-        coarser = min(3, max(0, int(math.log2(longest / 90)))) if config.coarse > 0 else 0
+        coarser = min(3, max(0, int(math.log2(longest / 90)))) if config.resolution_schedule > 0 else 0
         limit = 1 << 30 if device == "cpu" else int(available(device) / 3)
         self.pictures = Pictures(capture, coarser, device, limit)
         self.cameras, self.free = capture.cameras.to(dtype=torch.float32), free.clone()
@@ -406,14 +414,14 @@ class SplatTraining:
 
     def _background(self) -> Tensor:
         if not self.has_alpha:
-            return torch.rand(3, generator=self.generator) if self.config.backdrop else torch.zeros(3)
+            return torch.rand(3, generator=self.generator) if self.config.random_background else torch.zeros(3)
         if self.config.background == "random":
             return (torch.rand(3, generator=self.generator) < WHITE_SHARE).float()
         return torch.full((3,), float(self.config.background == "white"))
 
     def _level(self, progress: float) -> int:
         """The picture doubles until `coarse`: full from there, a half from 1/6 of it, and so on."""
-        last, level, at = len(self.views) - 1, len(self.views) - 1, self.config.coarse
+        last, level, at = len(self.views) - 1, len(self.views) - 1, self.config.resolution_schedule
         while level > 0 and progress < at:
             level, at = level - 1, at / 6
         return min(level, last)
@@ -426,8 +434,8 @@ class SplatTraining:
         colour = c.lr_colour * f
         o.lr = [mean] * 3 + [c.lr_scale * f] * 3 + [c.lr_quat * f] * 4 + [c.lr_opacity * f] + [colour] * 3 + [0.0, 0.0]
         o.lr_sh = colour * c.lr_sh * min(1.0, SH_LOOKS * len(self.cameras) / (i + 1))
-        self.weights.ssim = c.ssim
-        self.weights.square = c.square * late
+        self.weights.ssim = c.ssim_weight
+        self.weights.square = c.mse_weight * late
 
     def _refine_poses(self, refinement: PoseRefinement) -> None:
         """Lay renders on all photos at their full size."""
@@ -499,7 +507,7 @@ class SplatTraining:
         c, rows, n = self.config, self.rows, self.rows.count
         p, score = rows.params[:n], rows.score[:n]
         p[:, kernel.LOGIT_OPACITY] = torch.logit(
-            (torch.sigmoid(p[:, kernel.LOGIT_OPACITY]) - c.fade).clamp(1e-3, 0.999)
+            (torch.sigmoid(p[:, kernel.LOGIT_OPACITY]) - c.opacity_decay).clamp(1e-3, 0.999)
         )
         dead = (p[:, kernel.LOGIT_OPACITY] < math.log(c.prune_opacity / (1 - c.prune_opacity))) | ~p[
             :, :14

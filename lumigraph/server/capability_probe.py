@@ -27,6 +27,7 @@ class Setting(BaseModel):
     doc: str
     default: JsonValue
     form: dict[str, Any]
+    former_names: list[str] = Field(default=[], description="names that requests may still use")
 
 
 class KindOffer(BaseModel):
@@ -112,6 +113,7 @@ class CapabilityProbe:
 def _check_settings(whose: str, known: list[Setting], given: Mapping[str, Any]) -> None:
     """Raises Problem 422 naming the first that does not exist or is out of its range."""
     forms = {setting.name: setting.form for setting in known}
+    forms |= {name: setting.form for setting in known for name in setting.former_names}
     for key, value in given.items():
         if key not in forms:
             near = get_close_matches(key, forms, n=1)

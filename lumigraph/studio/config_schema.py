@@ -3,6 +3,9 @@
 Understood types: bool, int, float, str, Literal[...], tuples of these, and each of them `| None`; a number may be
 bounded, `Annotated[int, Bounds(1, 8)]`. The documentation of a field is `field(metadata={"doc": ...})`, or a line
 `name: text` in the docstring of the class.
+
+A class attribute `RENAMED: ClassVar = {"old": "new"}` keeps former names readable: in config.json, as flags and in
+requests. A removed setting maps to None: it is read and ignored.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ class Setting:
     hint: Any
     default: object
     doc: str
+    former_names: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -44,16 +48,41 @@ def settings(config: type[Any]) -> list[Setting]:
         factory = cast(Callable[[], object], field.default_factory)
         default = field.default if field.default is not MISSING else factory()
         doc = field.metadata.get("doc") or _documented(config, field.name)
-        found.append(Setting(field.name, hints[field.name], default, doc))
+        former = tuple(old for old, new in renamed_settings(config).items() if new == field.name)
+        found.append(Setting(field.name, hints[field.name], default, doc, former))
     return found
 
 
 def schema(config: type[Any]) -> list[dict[str, object]]:
     """The settings as plain data, from which forms and checks are made elsewhere: `form` is JSON Schema."""
     return [
-        {"name": s.name, "kind": s.kind, "default": s.default, "doc": s.doc, "form": form(s.hint)}
+        {
+            "name": s.name,
+            "kind": s.kind,
+            "default": s.default,
+            "doc": s.doc,
+            "form": form(s.hint),
+            "former_names": list(s.former_names),
+        }
         for s in settings(config)
     ]
+
+
+def renamed_settings(config: type[Any]) -> Mapping[str, str | None]:
+    """Former name -> current name of the settings of a Config class, None if the setting was removed."""
+    return getattr(config, "RENAMED", {})
+
+
+def with_current_names(config: type[Any], given: Mapping[str, object]) -> dict[str, object]:
+    """Settings under their current names, without removed ones; if two names mean one setting, the later one counts."""
+    renamed = renamed_settings(config)
+    values: dict[str, object] = {}
+    for key, value in given.items():
+        name = key.replace("-", "_")
+        current = renamed.get(name, name)
+        if current is not None:
+            values[current] = value
+    return values
 
 
 def form(hint: Any) -> dict[str, Any]:
@@ -82,15 +111,17 @@ def range_of(hint: Any) -> tuple[float, float]:
 
 
 def resolve(config: type[Any], given: Mapping[str, object]) -> Any:
-    """A Config with the given settings, text or JSON values. Raises RunError naming the setting at fault."""
+    """A Config with the given settings, text or JSON values, under current or former names.
+
+    Raises RunError naming the setting at fault.
+    """
     known = {setting.name: setting for setting in settings(config)}
     values = {}
-    for raw, value in given.items():
-        name = raw.replace("-", "_")
+    for name, value in with_current_names(config, given).items():
         if name not in known:
             near = get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"settings: {', '.join(known)}"
-            raise RunError(f"there is no setting {raw!r}; {hint}")
+            raise RunError(f"there is no setting {name!r}; {hint}")
         try:
             values[name] = parse(known[name].hint, value)
         except ValueError as error:

@@ -166,13 +166,15 @@ def _continued(run: Run, request: TrainRequest) -> RunConfig:
     """The stored config with the new budget. Raises RunError where the request asks for another run than this one."""
     old = run.config
     method = registry.method(old.method)
-    settings = dataclasses.asdict(config_schema.resolve(method.Config, {**old.settings, **request.settings}))
+    stored = config_schema.with_current_names(method.Config, old.settings)
+    requested = config_schema.with_current_names(method.Config, request.settings)
+    settings = dataclasses.asdict(config_schema.resolve(method.Config, {**stored, **requested}))
     fixed = {
         "method": (request.method, old.method),
         "downscale": (request.downscale, old.downscale),
         "holdout": (request.holdout, old.holdout),
         "seed": (request.seed, old.seed),
-        **{name: (settings[name], _jsonable(old.settings[name])) for name in request.settings if name in settings},
+        **{name: (settings[name], _jsonable(stored[name])) for name in requested if name in settings},
     }
     for name, (new, was) in fixed.items():
         if new is not None and _jsonable(new) != was:

@@ -16,9 +16,15 @@ from lumigraph.wire.events import Metrics
 from tests.methods.scene import ball
 
 SMALL: dict[str, tuple[Any, Any]] = {
-    "splat": (splat, splat.Config(cap=2000, start_points=500, coarse=0.0)),
-    "ngp": (ngp, ngp.Config(log2_entries=12, finest=64, samples=1 << 12, cells=32, fineness=128)),
-    "nerf": (nerf, nerf.Config(frequencies=4, width=48, depth=4, coarse=24, fine=16, rays=256, lr=5e-3)),
+    "splat": (splat, splat.Config(cap=2000, start_points=500, resolution_schedule=0.0)),
+    "ngp": (
+        ngp,
+        ngp.Config(log2_hashmap_size=12, max_resolution=64, samples=1 << 12, occupancy_grid=32, steps_per_diagonal=128),
+    ),
+    "nerf": (
+        nerf,
+        nerf.Config(frequencies=4, width=48, depth=4, coarse_samples=24, fine_samples=16, rays=256, lr=5e-3),
+    ),
 }
 STEPS = {"splat": 150, "ngp": 600, "nerf": 500}
 methods = pytest.mark.parametrize("name", SMALL)

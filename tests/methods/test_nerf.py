@@ -113,7 +113,9 @@ def test_checkpointing_changes_no_gradient() -> None:
     capture = ball().split()[0]
     gradients = []
     for checkpoint in (False, True):
-        config = nerf.Config(width=32, depth=4, coarse=8, fine=8, rays=64, checkpoint=checkpoint, piece=100)
+        config = nerf.Config(
+            width=32, depth=4, coarse_samples=8, fine_samples=8, rays=64, checkpoint=checkpoint, chunk_size=100
+        )
         training = nerf.start(capture, config, Budget(steps=1))
         training.step(0, 0.0)
         gradients.append([p.grad.clone() for p in training.field.networks.parameters()])
@@ -160,7 +162,9 @@ def test_contracted_rays_begin_at_the_free_depth() -> None:
     space = nerf.space_of(measured, "contracted", torch.Generator().manual_seed(0))
     nearest = float(capture.cameras.positions.norm(dim=1).min()) - 1
     assert space.near * radius == pytest.approx(0.5 * nearest, rel=0.05)
-    field = nerf.start(measured, nerf.Config(width=16, depth=2, coarse=4, fine=4, rays=8), Budget(steps=1)).field
+    field = nerf.start(
+        measured, nerf.Config(width=16, depth=2, coarse_samples=4, fine_samples=4, rays=8), Budget(steps=1)
+    ).field
     assert nerf.load(field.state()).space.near == pytest.approx(space.near)
     state = field.state() | {"place": field.state()["place"][:18]}  # of a version without it
     assert nerf.load(state).space.near == nerf.NEAR

@@ -20,7 +20,7 @@ from lumigraph.scene.capture import ArrayPhotos
 from lumigraph.scene.errors import RunError
 from tests.methods.scene import ball
 
-SMALL = ngp.Config(log2_entries=12, finest=64, samples=1 << 12, cells=32, fineness=128)
+SMALL = ngp.Config(log2_hashmap_size=12, max_resolution=64, samples=1 << 12, occupancy_grid=32, steps_per_diagonal=128)
 
 
 def test_the_hull_holds_the_ball_and_little_else() -> None:
@@ -36,7 +36,7 @@ def test_the_hull_holds_the_ball_and_little_else() -> None:
 def test_unbounded_space_is_contracted_into_the_cube_and_keeps_its_order() -> None:
     cells = torch.ones(3, 8, 8, 8, dtype=torch.uint8)
     field = ngp.NgpField(
-        ngp.hashgrid.HashGrid(8, 4, 16),
+        hashgrid.HashGrid(8, 4, 16),
         torch.zeros(0),
         torch.zeros(0),
         ray_marching.OccupancyGrid(cells, torch.tensor([1.0, 0, 0]), 2.0),
@@ -73,7 +73,7 @@ def test_samples_that_no_light_reaches_are_left_out() -> None:
     marched = field.samples(beams, torch.full((3,), 0.5))
     lit = field.lit(beams, marched)
     assert 0 < len(lit.t) < len(marched.t)
-    assert lit.first[-1] == len(lit.t)
+    assert lit.ray_offsets[-1] == len(lit.t)
     with torch.no_grad():
         whole, part = field.along(beams, marched), field.along(beams, lit)
     torch.testing.assert_close(whole.rgb, part.rgb, atol=2 * ngp.DIM, rtol=0)
@@ -139,7 +139,7 @@ def test_options_that_change_the_loss_learn_too() -> None:
     rows = [torch.nonzero(seen_by[:, i])[:, 0].to(torch.int32) for i in range(200)]
     offsets = torch.tensor([0, *(len(row) for row in rows)]).cumsum(0)
     capture = dataclasses.replace(capture, points=Points(points, view_offsets=offsets, view_indices=torch.cat(rows)))
-    config = dataclasses.replace(SMALL, depth=0.1, distortion=0.01, exposure=True)
+    config = dataclasses.replace(SMALL, depth_weight=0.1, distortion_weight=0.01, exposure=True)
     training = ngp.start(capture, config, Budget(steps=150))
     losses = [training.step(i, i / 150)["loss"] for i in range(150)]
     assert sum(losses[-10:]) < 0.3 * sum(losses[:10])
@@ -183,7 +183,7 @@ def test_pixels_are_those_of_the_photos_masked_ones_left_out_and_all_photos_are_
 
 def test_a_batch_that_does_not_fit_is_halved_once_and_then_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     capture = ball().split()[0]
-    config = nerf.Config(width=256, coarse=64, fine=128, rays=4096)
+    config = nerf.Config(width=256, coarse_samples=64, fine_samples=128, rays=4096)
     need = nerf.start(capture, config, Budget(steps=1))._bytes_each() * 4096
     monkeypatch.setattr(memory, "available", lambda device: 0.6 * need)
     training = nerf.start(capture, config, Budget(steps=1))

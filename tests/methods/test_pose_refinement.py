@@ -192,7 +192,7 @@ def photos_of_clutter(views: int = 12) -> Capture:
 
 
 def trained(capture: Capture, steps: int, **settings: object) -> splat.SplatTraining:
-    config = splat.Config(cap=1500, start_points=600, coarse=0.0, refine_poses=True, **settings)  # type: ignore[arg-type]
+    config = splat.Config(cap=1500, start_points=600, resolution_schedule=0.0, refine_poses=True, **settings)  # type: ignore[arg-type]
     training = splat.start(capture, config, Budget(None, steps))
     for i in range(steps):
         training.step(i, i / steps)
@@ -240,7 +240,7 @@ def drain(events: Generator[Event, None, list[dict[str, object]]]) -> list[dict[
 def test_resumed_training_equals_uninterrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pose_refinement, "MIN_FLOW_PX", 0.0)
     wrong, steps = disturbed(ball(20), 1.0, 0.02), 40
-    config = splat.Config(cap=800, start_points=400, coarse=0.0, refine_poses=True)
+    config = splat.Config(cap=800, start_points=400, resolution_schedule=0.0, refine_poses=True)
     whole = splat.start(wrong, config, Budget(None, steps))
     for i in range(steps):
         whole.step(i, i / steps)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 
 from lumigraph.scene.errors import RunError
-from lumigraph.studio.config_schema import describe, parse, resolve, settings
+from lumigraph.studio.config_schema import describe, parse, resolve, settings, with_current_names
+from lumigraph.studio.registry import method
 
 
 @dataclass(frozen=True)
@@ -118,3 +119,39 @@ def test_an_unknown_type_is_refused_and_described() -> None:
     with pytest.raises(ValueError, match="x"):
         parse(complex, "x")
     assert describe(complex) == "complex"
+
+
+@dataclass(frozen=True)
+class RenamedConfig:
+    RENAMED: ClassVar[dict[str, str | None]] = {"fade": "opacity_decay", "decay": None}
+    opacity_decay: float = 0.5
+
+
+def test_resolve_reads_former_names_and_ignores_removed_settings() -> None:
+    assert resolve(RenamedConfig, {"fade": 0.1, "decay": 3}) == RenamedConfig(0.1)
+    assert [(s.name, s.former_names) for s in settings(RenamedConfig)] == [("opacity_decay", ("fade",))]
+
+
+def test_with_current_names_prefers_the_later_value() -> None:
+    assert with_current_names(RenamedConfig, {"fade": 1, "opacity-decay": 2}) == {"opacity_decay": 2}
+    assert with_current_names(RenamedConfig, {"opacity_decay": 2, "fade": 1}) == {"opacity_decay": 1}
+
+
+@pytest.mark.parametrize("name", ["splat", "ngp", "nerf"])
+def test_method_configs_rename_to_existing_settings(name: str) -> None:
+    config = method(name).Config
+    names = {setting.name for setting in settings(config)}
+    assert {new for new in config.RENAMED.values() if new is not None} <= names
+    assert not names & set(config.RENAMED)
+
+
+def test_resolve_reads_the_settings_of_earlier_runs() -> None:
+    stored = {"fade": 0.001, "coarse": 0.5, "ssim": 0.1, "square": 0.3, "backdrop": False}
+    config = resolve(method("splat").Config, stored)
+    assert (config.opacity_decay, config.resolution_schedule, config.ssim_weight) == (0.001, 0.5, 0.1)
+    assert (config.mse_weight, config.random_background) == (0.3, False)
+    stored = {"log2_entries": 12, "coarsest": 8, "finest": 64, "cells": 32, "cubes": 2, "fineness": 128, "sparse": 0.1}
+    config = resolve(method("ngp").Config, stored | {"decay": 0.0})
+    assert (config.log2_hashmap_size, config.base_resolution, config.max_resolution) == (12, 8, 64)
+    assert (config.occupancy_grid, config.cascades, config.steps_per_diagonal) == (32, 2, 128)
+    assert config.occupancy_threshold == 0.1
