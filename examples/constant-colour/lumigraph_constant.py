@@ -1,4 +1,4 @@
-"""One colour for everything: the smallest method there is."""
+"""One colour for the whole scene: the smallest possible method."""
 
 from dataclasses import dataclass
 
@@ -16,9 +16,9 @@ DEVICES = ("cpu",)
 
 @dataclass(frozen=True)
 class Config:
-    """Settings of the constant.
+    """Settings of the constant colour.
 
-    rate: share of the way to the mean of a photo that one step goes
+    rate: share of the way to the mean of a photo, for each step
     """
 
     rate: float = 0.1

@@ -61,7 +61,7 @@ def into_docs(rows: list[Row], captures: dict[str, str], page: Path) -> None:
     tables.append(
         "### Photos with poses\n\n| folder | carries | options | verdict |\n|---|---|---|---|\n"
         f"| COLMAP | photos, cameras, poses, points where there are any | `--dataset colmap` | {captures['COLMAP']} |\n"
-        "| `transforms.json` | photos, cameras, poses | `--dataset transforms` | nobody else was asked |\n\n"
+        "| `transforms.json` | photos, cameras, poses | `--dataset transforms` | not verified |\n\n"
     )
     written = BEGIN + "\n" + "".join(tables) + END
     page.write_text(re.sub(re.escape(BEGIN) + ".*?" + re.escape(END), lambda _: written, text, flags=re.DOTALL))
