@@ -1,8 +1,8 @@
-"""Scenes larger than memory: gaussians or points in batches, one after the other, as often as they are asked for.
+"""Scenes larger than memory: a stream of batches of gaussians or points, which can be read repeatedly.
 
-A format that can has two more functions. `stream(path) -> Stream` judges what a file announces, and reads the rows as
-the batches are pulled; `read` is all of them in one. `write_stream(stream, path, options) -> Iterator[float]` writes
-them while it is pulled, and yields the share that is done; `write` pulls it for a scene in memory.
+A format that supports streams has two more functions. `stream(path) -> Stream` checks the header and reads rows as the
+batches are pulled; `read` gathers all of them. `write_stream(stream, path, options) -> Iterator[float]` writes while it
+is pulled and yields the fraction completed; `write` drains it for a scene in memory.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from lumigraph.scene.errors import FormatError
 Batch = Splats | Points
 BatchTransform = Callable[[Batch], Batch]
 
-BATCH_ROWS = 1 << 14  # of a batch: what is computed of them stays in the cache
-CHANGED = "the file that they come from changed while it was read, try again"
-OUTERMOST = 500  # one in so many gaussians at each end of an axis may lie anywhere
+BATCH_ROWS = 1 << 14  # small enough that intermediate results stay in the cache
+CHANGED_FILE_HINT = "the file that they come from changed while it was read, try again"
+OUTLIER_DIVISOR = 500  # `Extent.inner` leaves out 1 / 500 of the gaussians at each end of an axis
 
 
 @dataclass(frozen=True)
 class Extent:
-    """Where a scene lies; zeros where there is nothing."""
+    """Bounds of a scene; zeros for an empty scene."""
 
     bounds: Tensor  # (2, 3) float32: smallest and largest coordinates
-    inner: Tensor  # (2, 3) float32: the same without the outermost gaussians
+    inner: Tensor  # (2, 3) float32: the same without outlying gaussians
 
 
 @dataclass(eq=False)
 class Stream:
-    """A scene in batches. `template` has no rows: it tells the kind and the attributes of all of them."""
+    """A scene in batches. `template` is an empty batch with the type and the attributes of all batches."""
 
     template: Batch
     count: int
     batches: Callable[[], Iterator[Batch]]
-    asset: Batch | None = None  # all of it, where it lies in memory anyway
+    asset: Batch | None = None  # the whole scene, if it is in memory
     _extent: Extent | None = field(default=None, init=False)
 
     @staticmethod
     def from_asset(asset: Any) -> Stream:
-        """A scene in memory. A mesh has no batches, and is for the writer to refuse, who knows what to name instead."""
+        """Wrap a scene in memory. A mesh gets no batches: the writer rejects it and names a suitable format."""
         if not isinstance(asset, Splats | Points):
             return Stream(asset, len(asset), lambda: iter(()))
         plain = asset if isinstance(asset, Splats) else Points(asset.xyz, asset.rgb, asset.normals)
@@ -65,19 +65,19 @@ class Stream:
         return self.count
 
     def __iter__(self) -> Iterator[Batch]:
-        """The batches; whoever pulls all of them leaves the extent known."""
+        """Yield the batches. A complete pass also computes the extent."""
         if self._extent is not None:
             yield from self.batches()
             return
-        extremes = _Extremes(self.count // OUTERMOST if isinstance(self.template, Splats) else 0)
+        extremes = _Extremes(self.count // OUTLIER_DIVISOR if isinstance(self.template, Splats) else 0)
         for batch in self.batches():
             extremes.add(positions_of(batch))
             yield batch
         self._extent = extremes.extent()
 
     def iterate_progress(self) -> Iterator[float]:
-        """A whole pass, as the share of it that is done."""
-        return _shares(self, self.count)
+        """Read all batches; yields the fraction completed."""
+        return _iterate_fractions(self, self.count)
 
     @property
     def has_extent(self) -> bool:
@@ -85,37 +85,37 @@ class Stream:
 
     @property
     def extent(self) -> Extent:
-        """Takes a pass over all batches unless there was one. Raises FormatError."""
+        """Bounds of the scene; reads all batches if they are not known yet. Raises FormatError."""
         if self._extent is None:
             drain(self.iterate_progress())
         assert self._extent is not None
         return self._extent
 
-    def map_batches(self, change: BatchTransform, count: int | None = None) -> Stream:
-        """Each batch changed; `count` where rows are left out."""
+    def map_batches(self, transform: BatchTransform, count: int | None = None) -> Stream:
+        """Apply `transform` to each batch. `count` is the new number of rows if it drops any."""
         if self.asset is not None:
-            return Stream.from_asset(change(self.asset))
+            return Stream.from_asset(transform(self.asset))
         count = self.count if count is None else count
-        return Stream(change(self.template), count, lambda: filter(len, map(change, self.batches())))
+        return Stream(transform(self.template), count, lambda: filter(len, map(transform, self.batches())))
 
     def gather(self) -> Any:
-        """All of it in memory: the result, and one batch more. Raises FormatError."""
+        """Load the whole scene. Peak memory: the result and one batch. Raises FormatError."""
         if self.asset is not None:
             return self.asset
-        like = {name: value for name, value in vars(self.template).items() if value is not None}
-        made = {name: torch.empty((self.count, *value.shape[1:]), dtype=value.dtype) for name, value in like.items()}
-        first = 0
+        template = {name: value for name, value in vars(self.template).items() if value is not None}
+        columns = {name: torch.empty((self.count, *v.shape[1:]), dtype=v.dtype) for name, v in template.items()}
+        row_count = 0
         for batch in self.batches():
-            first += len(batch)
-            if first <= self.count:
-                for name, tensor in made.items():
-                    tensor[first - len(batch) : first] = getattr(batch, name)
-        if first != self.count:
-            raise FormatError(f"{first} rows came where {self.count} were announced; {CHANGED}")
-        return type(self.template)(**made)
+            row_count += len(batch)
+            if row_count <= self.count:
+                for name, tensor in columns.items():
+                    tensor[row_count - len(batch) : row_count] = getattr(batch, name)
+        if row_count != self.count:
+            raise FormatError(f"{row_count} rows came where {self.count} were announced; {CHANGED_FILE_HINT}")
+        return type(self.template)(**columns)
 
 
-# --- of a batch ------------------------------------------------------------------------------------------------------
+# --- one batch -------------------------------------------------------------------------------------------------------
 
 
 def empty_splats(degree: int) -> Splats:
@@ -123,23 +123,23 @@ def empty_splats(degree: int) -> Splats:
     return Splats(*zeros)
 
 
-def empty_points(coloured: bool, normals: bool) -> Points:
-    nowhere = torch.zeros(0, 3)
-    return Points(nowhere, nowhere.to(torch.uint8) if coloured else None, nowhere if normals else None)
+def empty_points(has_colours: bool, normals: bool) -> Points:
+    no_rows = torch.zeros(0, 3)
+    return Points(no_rows, no_rows.to(torch.uint8) if has_colours else None, no_rows if normals else None)
 
 
-def select_rows(batch: Batch, which: Any) -> Any:
-    """Those of `which`: a slice, which copies nothing, or indices."""
-    return type(batch)(**{name: value[which] for name, value in vars(batch).items() if value is not None})
+def select_rows(batch: Batch, indices: Any) -> Any:
+    """Select rows of a batch by a slice (no copy) or by indices."""
+    return type(batch)(**{name: value[indices] for name, value in vars(batch).items() if value is not None})
 
 
 def positions_of(batch: Batch) -> Array:
-    """(N, 3) float32 the coordinates."""
+    """(N, 3) float32 coordinates of a batch."""
     return to_numpy(batch.means if isinstance(batch, Splats) else batch.xyz)
 
 
 def drop_sh_rest(batch: Batch) -> Batch:
-    """Gaussians with one colour from all sides."""
+    """Keep only the DC coefficients: one colour from all directions."""
     assert isinstance(batch, Splats)
     return Splats(batch.means, batch.log_scales, batch.quats, batch.logit_opacities, batch.sh[:, :1])
 
@@ -149,132 +149,144 @@ def drop_normals(batch: Batch) -> Batch:
     return Points(batch.xyz, batch.rgb)
 
 
-# --- of all of them --------------------------------------------------------------------------------------------------
+# --- all batches -----------------------------------------------------------------------------------------------------
 
 
-def drain(shares: Iterable[float]) -> None:
-    """Do all of a work that is done while it is pulled."""
-    for _ in shares:
+def drain(fractions: Iterable[float]) -> None:
+    """Run a generator of fractions to its end."""
+    for _ in fractions:
         pass
 
 
-def check_rows(judged: Iterable[tuple[Any, Array]], error: Callable[[int, int], FormatError]) -> Iterator[Any]:
-    """The batches of (batch, (N,) which of its rows are broken). At the first broken one the rest is counted, and
-    `error` gets how many there are and which is the first."""
-    judged, first = iter(judged), 0
-    for batch, broken in judged:
-        if broken.any():
-            raise error(int(broken.sum()) + sum(int(other.sum()) for _, other in judged), first + int(broken.argmax()))
-        first += len(broken)
+def check_rows(
+    checked_batches: Iterable[tuple[Any, Array]], make_error: Callable[[int, int], FormatError]
+) -> Iterator[Any]:
+    """Yield the batches of pairs (batch, (N,) bool mask of bad rows).
+
+    At the first bad row, counts the bad rows of all remaining batches and raises make_error(count, first row).
+    """
+    checked_batches, row_count = iter(checked_batches), 0
+    for batch, is_bad in checked_batches:
+        if is_bad.any():
+            bad_count = int(is_bad.sum()) + sum(int(mask.sum()) for _, mask in checked_batches)
+            raise make_error(bad_count, row_count + int(is_bad.argmax()))
+        row_count += len(is_bad)
         yield batch
 
 
 def find_nonfinite(*columns: Array) -> Array:
-    """(N,) bool: which rows hold NaN or infinity."""
-    broken = np.zeros(len(columns[0]), bool)
+    """(N,) bool mask of the rows that hold NaN or infinity."""
+    is_bad = np.zeros(len(columns[0]), bool)
     for values in columns:
         if not (finite := np.isfinite(values)).all():
-            broken |= ~finite.reshape(len(values), -1).all(axis=1)
-    return broken
+            is_bad |= ~finite.reshape(len(values), -1).all(axis=1)
+    return is_bad
 
 
-def check_splats(stream: Stream, path: Path, form: str) -> None:
-    """Raises FormatError for a stream of anything else."""
+def check_splats(stream: Stream, path: Path, format_name: str) -> None:
+    """Raises FormatError unless the stream holds gaussians."""
     if not isinstance(stream.template, Splats):
-        raise FormatError(f"{path}: {form} holds gaussians and no plain points or meshes; choose .ply or .glb")
+        raise FormatError(f"{path}: {format_name} holds gaussians and no plain points or meshes; choose .ply or .glb")
 
 
-def check_batches(stream: Stream, path: Path, less: BatchTransform | None = None) -> Iterator[Any]:
-    """The batches to write, or what `less` leaves of them. Raises FormatError where rows hold NaN or infinity, since
-    nobody could read them back, and where more or fewer come than were announced."""
+def check_batches(stream: Stream, path: Path, transform: BatchTransform | None = None) -> Iterator[Any]:
+    """Yield the batches to write, each changed by `transform` if given.
+
+    Raises FormatError if rows hold NaN or infinity, which no reader accepts, or if the number of rows is not
+    `stream.count`.
+    """
     noun, count = ("gaussians" if isinstance(stream.template, Splats) else "points"), 0
 
-    def broken(bad: int, first: int) -> FormatError:
+    def make_error(bad: int, first: int) -> FormatError:
         return FormatError(
             f"{path}: not written, because {bad} of {stream.count} {noun} hold NaN or infinity (the first is number"
             f" {first}); remove them first"
         )
 
-    judged = ((batch, find_nonfinite(*_numbers(batch))) for batch in (map(less, stream) if less else stream))
-    for batch in check_rows(judged, broken):
+    checked_batches = (
+        (batch, find_nonfinite(*_numbers(batch))) for batch in (map(transform, stream) if transform else stream)
+    )
+    for batch in check_rows(checked_batches, make_error):
         count += len(batch)
         yield batch
     if count != stream.count:
         raise FormatError(
-            f"{path}: not written, because {count} {noun} came where {stream.count} were announced; {CHANGED}"
+            f"{path}: not written, because {count} {noun} came where {stream.count} were announced; {CHANGED_FILE_HINT}"
         )
 
 
-def measure_extent(stream: Stream, path: Path, less: BatchTransform | None = None) -> Iterator[float]:
-    """A pass over what is to be written, for its extent, unless that is known. Raises as `check_batches` does."""
-    return iter(()) if stream.has_extent else _shares(check_batches(stream, path, less), stream.count)
+def measure_extent(stream: Stream, path: Path, transform: BatchTransform | None = None) -> Iterator[float]:
+    """Compute the extent before writing; yields the fraction completed. Raises FormatError as `check_batches` does."""
+    return iter(()) if stream.has_extent else _iterate_fractions(check_batches(stream, path, transform), stream.count)
 
 
 class TopK:
-    """The `k` largest of values that come in pieces. What is kept is no more than twice as many, and a piece."""
+    """The `k` largest of values that come in parts. Keeps at most 2 k values and one part in memory."""
 
     def __init__(self, k: int) -> None:
         self._k = k
-        self._kept = np.empty(0, np.float32)
-        self._least = -np.inf  # k are known that are no smaller
+        self._values = np.empty(0, np.float32)
+        self._threshold = -np.inf  # at least k of the values so far are not smaller
 
     def add(self, values: Array) -> None:
-        self._kept = np.concatenate([self._kept, values[values > self._least]])
-        if len(self._kept) >= 2 * self._k:
+        self._values = np.concatenate([self._values, values[values > self._threshold]])
+        if len(self._values) >= 2 * self._k:
             self._shrink()
 
     def ends(self) -> tuple[float, float]:
-        """The largest, and the least of the k, or of all where there are fewer; zeros of none."""
+        """(largest, smallest) of the k largest values, or of all if there are fewer; zeros if there are none."""
         self._shrink()
-        return (float(self._kept.max()), float(self._kept.min())) if len(self._kept) else (0.0, 0.0)
+        return (float(self._values.max()), float(self._values.min())) if len(self._values) else (0.0, 0.0)
 
     def _shrink(self) -> None:
-        if len(self._kept) > self._k:
-            self._kept = np.partition(self._kept, len(self._kept) - self._k)[-self._k :]
-            self._least = self._kept[0]
+        if len(self._values) > self._k:
+            self._values = np.partition(self._values, len(self._values) - self._k)[-self._k :]
+            self._threshold = self._values[0]
 
 
 def compute_medians(columns: Callable[[], Iterator[tuple[Array, ...]]], count: int) -> list[float]:
-    """The lower medians of columns of `count` > 0 float32 values, exactly, in two passes over them: their order is that
-    of their bits, once those of negative ones are turned over. The first pass finds the upper half of the bits, the
-    second the lower."""
-    found: list[_Rank] = []
+    """Exact lower medians of float32 columns with `count` > 0 rows, in two passes.
+
+    The order of floats is the order of their bits after the bits of negative floats are inverted. The first pass finds
+    the upper 16 bits of each median, the second the lower 16.
+    """
+    ranks: list[_Rank] = []
     for values in columns():
-        found = found or [_Rank((count - 1) // 2) for _ in values]
-        for rank, column in zip(found, values, strict=True):
-            rank.count(_sortable(column) >> 16)
-    for rank in found:
+        ranks = ranks or [_Rank((count - 1) // 2) for _ in values]
+        for rank, column in zip(ranks, values, strict=True):
+            rank.count(_to_ordered_bits(column) >> 16)
+    for rank in ranks:
         rank.narrow()
     for values in columns():
-        for rank, column in zip(found, values, strict=True):
-            bits = _sortable(column)
+        for rank, column in zip(ranks, values, strict=True):
+            bits = _to_ordered_bits(column)
             rank.count(bits[bits >> 16 == rank.bits] & 0xFFFF)
-    for rank in found:
+    for rank in ranks:
         rank.narrow()
-    return [rank.value() for rank in found]
+    return [rank.value() for rank in ranks]
 
 
-def _sortable(values: Array) -> npt.NDArray[np.uint32]:
-    """float32 -> whole numbers in the same order."""
+def _to_ordered_bits(values: Array) -> npt.NDArray[np.uint32]:
+    """float32 -> uint32 in the same order."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
 
 
 class _Rank:
-    """The number at a place in the order of all, 16 bits at a time."""
+    """Selects the number at a position in sorted order, 16 bits at a time."""
 
-    def __init__(self, place: int) -> None:
-        self._place = place
+    def __init__(self, position: int) -> None:
+        self._position = position
         self._counts = np.zeros(1 << 16, np.int64)
-        self.bits = 0  # as far as they are known
+        self.bits = 0  # the bits determined so far
 
     def count(self, halves: Array) -> None:
         self._counts += np.bincount(halves, minlength=1 << 16)
 
     def narrow(self) -> None:
-        below = self._counts.cumsum()
-        half = int(np.searchsorted(below, self._place, side="right"))
-        self._place -= int(below[half] - self._counts[half])
+        cumulative = self._counts.cumsum()
+        half = int(np.searchsorted(cumulative, self._position, side="right"))
+        self._position -= int(cumulative[half] - self._counts[half])
         self._counts = np.zeros_like(self._counts)
         self.bits = self.bits << 16 | half
 
@@ -284,7 +296,7 @@ class _Rank:
 
 
 class _Extremes:
-    """Of each axis the largest and the smallest, and those behind `cut` others."""
+    """Largest and smallest coordinates of each axis, with and without the `cut` outermost ones."""
 
     def __init__(self, cut: int) -> None:
         self._ends = [[TopK(cut + 1) for _ in range(3)] for _ in range(2)]
@@ -300,11 +312,11 @@ class _Extremes:
         return Extent(outer, inner)
 
 
-def _shares(batches: Iterable[Batch], count: int) -> Iterator[float]:
-    done = 0
+def _iterate_fractions(batches: Iterable[Batch], count: int) -> Iterator[float]:
+    row_count = 0
     for batch in batches:
-        done += len(batch)
-        yield done / max(count, 1)
+        row_count += len(batch)
+        yield row_count / max(count, 1)
 
 
 def _numbers(batch: Batch) -> list[Array]:

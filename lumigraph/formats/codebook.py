@@ -1,6 +1,6 @@
-"""Few values that stand for many: a codebook of numbers and a palette of vectors, both by Lloyd's k-means (1982).
+"""Vector quantization: a codebook of numbers and a palette of vectors, both by Lloyd's k-means (1982).
 
-Both end after a fixed number of rounds, and the same input gives the same output.
+Both run a fixed number of iterations and are deterministic.
 """
 
 from __future__ import annotations
@@ -15,85 +15,91 @@ import torch
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
-CODES = 256
-CODE_ROUNDS = 60
-FEW = 1 << 22  # distances: so many are computed without a tree
-SAMPLE = 1 << 16  # vectors that the first level is learned from
-ROWS = 1 << 11  # of distances at once
+CODEBOOK_SIZE = 256
+CODEBOOK_ITERATIONS = 60
+EXHAUSTIVE_SEARCH_LIMIT = 1 << 22  # distances; more than that are computed with a tree
+TREE_SAMPLE_COUNT = 1 << 16  # vectors that the first level of the tree is learned from
+DISTANCE_ROWS = 1 << 11  # rows of the distance matrix computed at once
 
 
-def codebook(values: npt.NDArray[Any]) -> Floats:
-    """(256,) ascending numbers near which most of `values` lie. Raises ValueError where there are none.
+def learn_codebook(values: npt.NDArray[Any]) -> Floats:
+    """Learn 256 ascending numbers (256,) close to most of `values`. Raises ValueError if there are no values.
 
-    In one dimension a cell is an interval of the sorted values, and its mean a difference of two prefix sums: a round
-    costs the same for a thousand values as for a million.
+    In one dimension a cell is an interval of the sorted values, and its mean is a difference of two prefix sums. An
+    iteration therefore costs the same for a thousand values as for a million.
     """
-    ordered = np.sort(values, axis=None)
-    if not len(ordered):
+    sorted_values = np.sort(values, axis=None)
+    if not len(sorted_values):
         raise ValueError("no values, no codebook")
-    sums = np.concatenate([[0.0], np.cumsum(ordered, dtype=np.float64)])
-    # Half of the codes go where values are many, half are spread evenly, so that rare extremes get theirs as well.
-    many = ordered[np.linspace(0, len(ordered) - 1, CODES // 2).round().astype(np.int64)]
-    codes = np.sort(np.concatenate([many, np.linspace(ordered[0], ordered[-1], CODES - len(many))]).astype(np.float64))
-    for _ in range(CODE_ROUNDS):
-        ends = np.searchsorted(ordered, (codes[1:] + codes[:-1]) / 2)
-        ends = np.concatenate([[0], ends, [len(ordered)]])
-        counts = np.diff(ends)
-        means = np.diff(sums[ends]) / np.maximum(counts, 1)
+    sums = np.concatenate([[0.0], np.cumsum(sorted_values, dtype=np.float64)])
+    # Half of the codes start at quantiles, half are spread evenly, so that rare extremes get codes as well.
+    quantiles = sorted_values[np.linspace(0, len(sorted_values) - 1, CODEBOOK_SIZE // 2).round().astype(np.int64)]
+    codes = np.sort(
+        np.concatenate(
+            [quantiles, np.linspace(sorted_values[0], sorted_values[-1], CODEBOOK_SIZE - len(quantiles))]
+        ).astype(np.float64)
+    )
+    for _ in range(CODEBOOK_ITERATIONS):
+        boundaries = np.searchsorted(sorted_values, (codes[1:] + codes[:-1]) / 2)
+        boundaries = np.concatenate([[0], boundaries, [len(sorted_values)]])
+        counts = np.diff(boundaries)
+        means = np.diff(sums[boundaries]) / np.maximum(counts, 1)
         codes = np.sort(np.where(counts > 0, means, codes))
     return codes.astype(np.float32)
 
 
-def nearest_code(codes: Floats, values: Floats) -> Bytes:
-    """Which of the ascending `codes` each value is nearest to."""
-    made: Bytes = np.searchsorted((codes[1:] + codes[:-1]) / 2, values).astype(np.uint8)
-    return made
+def find_nearest_code(codes: Floats, values: Floats) -> Bytes:
+    """Index of the nearest of the ascending `codes` for each value."""
+    indices: Bytes = np.searchsorted((codes[1:] + codes[:-1]) / 2, values).astype(np.uint8)
+    return indices
 
 
-def palette(vectors: torch.Tensor, size: int, rounds: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N, D) -> at most `size` vectors (P, D) and for each of N the number (N,) of one near it.
+def learn_palette(vectors: torch.Tensor, size: int, iterations: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Learn a palette: (N, D) -> at most `size` vectors (P, D), and (N,) the index of a near one for each of N.
 
-    A tree of two levels (tree-structured vector quantisation; Buzo et al. 1980): a plain search through 65536 vectors
-    for each of a million takes hours where this takes seconds, and errs by a few per cent more.
+    Uses a tree of two levels (tree-structured vector quantization; Buzo et al. 1980). An exhaustive search through
+    65536 vectors for each of a million takes hours. The tree takes seconds, with an error a few per cent larger.
     """
     count = len(vectors)
-    if count * size <= FEW:
-        return _lloyd(vectors, size, rounds)
-    level = math.isqrt(size)  # as many branches as leaves on each: the fewest distances
+    if count * size <= EXHAUSTIVE_SEARCH_LIMIT:
+        return _run_kmeans(vectors, size, iterations)
+    branch_count = math.isqrt(size)  # as many branches as leaves per branch minimizes the distances
     draw = torch.Generator().manual_seed(0)
-    sample = vectors[torch.randperm(count, generator=draw)[:SAMPLE]] if count > SAMPLE else vectors
-    branches, _ = _lloyd(sample, level, rounds)
-    branch = _nearest(branches, vectors)
+    sample = (
+        vectors[torch.randperm(count, generator=draw)[:TREE_SAMPLE_COUNT]] if count > TREE_SAMPLE_COUNT else vectors
+    )
+    branches, _ = _run_kmeans(sample, branch_count, iterations)
+    branch = _assign_nearest(branches, vectors)
     order = torch.argsort(branch, stable=True)
     labels = torch.empty(count, dtype=torch.int64)
-    made, used = [], 0
+    leaf_groups, entry_count = [], 0
     for members in torch.split(order, torch.bincount(branch, minlength=len(branches)).tolist()):
         if not len(members):
             continue
-        share = max(1, len(members) * (size - level) // count)  # never more than `size` together
-        leaves, label = _lloyd(vectors[members], share, rounds)
-        labels[members] = label + used
-        made.append(leaves)
-        used += len(leaves)
-    return torch.cat(made), labels
+        leaf_count = max(1, len(members) * (size - branch_count) // count)  # the sum never exceeds `size`
+        leaves, label = _run_kmeans(vectors[members], leaf_count, iterations)
+        labels[members] = label + entry_count
+        leaf_groups.append(leaves)
+        entry_count += len(leaves)
+    return torch.cat(leaf_groups), labels
 
 
-def _lloyd(vectors: torch.Tensor, size: int, rounds: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Plain k-means, begun with vectors from all over the input, which lies in the order of space."""
+def _run_kmeans(vectors: torch.Tensor, size: int, iterations: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run plain k-means. The initial centres are spaced evenly over the input, which is in spatial order."""
     size = min(size, len(vectors))
     centres = vectors[torch.linspace(0, len(vectors) - 1, size, dtype=torch.float64).round().long()]
-    labels = _nearest(centres, vectors)
-    for _ in range(rounds):
+    labels = _assign_nearest(centres, vectors)
+    for _ in range(iterations):
         counts = torch.bincount(labels, minlength=size)[:, None]
         sums = torch.zeros_like(centres).index_add_(0, labels, vectors)
         centres = torch.where(counts > 0, sums / counts.clamp(min=1), centres)
-        labels = _nearest(centres, vectors)
+        labels = _assign_nearest(centres, vectors)
     return centres, labels
 
 
-def _nearest(centres: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-    """The centre c with the smallest |c|^2 / 2 - v.c, which is the one with the smallest |v - c|^2."""
+def _assign_nearest(centres: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    """Index of the centre c with the smallest |c|^2 / 2 - v.c, which is also the smallest |v - c|^2."""
     half = (centres**2).sum(dim=1) / 2
     return torch.cat(
-        [torch.addmm(half, part, centres.T, alpha=-1).argmin(dim=1) for part in torch.split(vectors, ROWS)]
+        [torch.addmm(half, part, centres.T, alpha=-1).argmin(dim=1) for part in torch.split(vectors, DISTANCE_ROWS)]
     )

@@ -1,9 +1,9 @@
-"""The binary form of FBX 7.4: a tree of named nodes with typed values. There is no public specification; this layout
-is what Autodesk's, Blender's and assimp's readers agree on.
+"""Binary FBX 7.4: a tree of named nodes with typed values.
 
-A node is: u32 where it ends (bytes from the start of the file), u32 number of values, u32 bytes of values, u8 length of
-the name, the name, the values, its children, and 13 zero bytes where children may end. A value is one letter for its
-type and the value, little-endian; arrays are packed with zlib. The tree stands between a fixed start and a fixed end.
+There is no public specification; the readers of Autodesk, Blender and assimp agree on this layout. A node is: u32 end
+(bytes from the start of the file), u32 number of values, u32 bytes of values, u8 length of the name, the name, the
+values, its children, and 13 zero bytes if it can have children. A value is a letter for its type and the little-endian
+value; arrays are compressed with zlib. A fixed header and a fixed footer enclose the tree.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-VERSION = 7400
-MOST_BYTES = 2**32 - 2**16  # 7.4 counts bytes with 32 bits; 7.5 has more, and fewer readers
-START = b"Kaydara FBX Binary  \x00\x1a\x00" + struct.pack("<I", VERSION)
-HEAD = struct.Struct("<IIIB")
-LEVEL = 6  # of zlib
+FBX_VERSION = 7400
+FBX_MAX_BYTES = 2**32 - 2**16  # offsets have 32 bits; version 7.5 has 64, but fewer readers
+FILE_HEADER = b"Kaydara FBX Binary  \x00\x1a\x00" + struct.pack("<I", FBX_VERSION)
+NODE_HEADER = struct.Struct("<IIIB")
+ZLIB_LEVEL = 6
 
-# Three values that a reader may check against each other; these belong together (they are those of many exporters).
+# Readers may check these three values against each other. Many exporters write exactly this combination.
 FILE_ID = bytes.fromhex("28b32aebb624ccc2bfc8b02aa92bfcf1")
-CREATED = "1970-01-01 10:00:00:000"
-FOOT_ID = bytes.fromhex("fabcab09d0c8d466b176fb831cf7267e")
-END = bytes.fromhex("f85a8c6adef5d97eece90ce3758f290b")
+CREATION_TIME = "1970-01-01 10:00:00:000"
+FOOTER_ID = bytes.fromhex("fabcab09d0c8d466b176fb831cf7267e")
+FOOTER_MAGIC = bytes.fromhex("f85a8c6adef5d97eece90ce3758f290b")
 
-ARRAYS = {"f8": b"d", "f4": b"f", "i4": b"i", "i8": b"l"}
+ARRAY_TYPES = {"f8": b"d", "f4": b"f", "i4": b"i", "i8": b"l"}
 
 
 class Id(int):
-    """The number of an object, which takes 64 bits; other numbers take 32."""
+    """Number of an object, stored in 64 bits; other integers take 32."""
 
 
 Value = bool | int | float | str | bytes | npt.NDArray[Any]
@@ -41,47 +41,47 @@ Value = bool | int | float | str | bytes | npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Node:
-    """Values are told apart by their types: bool, int, Id, float, str, bytes (raw) and arrays."""
+    """One node. Types distinguish the values: bool, int, Id, float, str, bytes (raw) and arrays."""
 
     name: str
     values: Sequence[Value] = ()
     children: Sequence[Node] = ()
 
 
-def node(name: str, *values: Value, inside: Sequence[Node] = ()) -> Node:
-    return Node(name, values, inside)
+def make_node(name: str, *values: Value, children: Sequence[Node] = ()) -> Node:
+    return Node(name, values, children)
 
 
 def write_document(stream: BinaryIO, nodes: Sequence[Node]) -> None:
-    """A whole file, to a stream that stands at its start and can seek. Raises OverflowError beyond 4 GB."""
-    stream.write(START)
-    for each in nodes:
-        _write(stream, each)
-    stream.write(bytes(HEAD.size) + FOOT_ID + bytes(4))
-    stream.write(bytes(16 - stream.tell() % 16) + struct.pack("<I", VERSION) + bytes(120) + END)
+    """Write a complete file to a seekable stream at its start. Raises OverflowError beyond 4 GB."""
+    stream.write(FILE_HEADER)
+    for node in nodes:
+        _write_node(stream, node)
+    stream.write(bytes(NODE_HEADER.size) + FOOTER_ID + bytes(4))
+    stream.write(bytes(16 - stream.tell() % 16) + struct.pack("<I", FBX_VERSION) + bytes(120) + FOOTER_MAGIC)
 
 
-def _write(stream: BinaryIO, each: Node) -> None:
-    """The head is known last: room is left for it, and the stream comes back to it."""
-    start, name = stream.tell(), each.name.encode("ascii")
-    stream.write(bytes(HEAD.size) + name)
-    for value in each.values:
-        for part in _parts(value):
+def _write_node(stream: BinaryIO, node: Node) -> None:
+    """Write a node, then seek back to fill in its header, whose sizes are known last."""
+    start, name = stream.tell(), node.name.encode("ascii")
+    stream.write(bytes(NODE_HEADER.size) + name)
+    for value in node.values:
+        for part in _encode_value(value):
             stream.write(part)
-    size = stream.tell() - start - HEAD.size - len(name)
-    for child in each.children:
-        _write(stream, child)
-    if each.children or not each.values:
-        stream.write(bytes(HEAD.size))
+    size = stream.tell() - start - NODE_HEADER.size - len(name)
+    for child in node.children:
+        _write_node(stream, child)
+    if node.children or not node.values:
+        stream.write(bytes(NODE_HEADER.size))
     end = stream.tell()
-    if end > MOST_BYTES:
+    if end > FBX_MAX_BYTES:
         raise OverflowError("a file of FBX 7.4 holds less than 4 GB")
     stream.seek(start)
-    stream.write(HEAD.pack(end, len(each.values), size, len(name)))
+    stream.write(NODE_HEADER.pack(end, len(node.values), size, len(name)))
     stream.seek(end)
 
 
-def _parts(value: Value) -> list[bytes]:
+def _encode_value(value: Value) -> list[bytes]:
     match value:
         case bool():
             return [b"C", struct.pack("<B", value)]
@@ -97,5 +97,5 @@ def _parts(value: Value) -> list[bytes]:
         case bytes():
             return [b"R", struct.pack("<I", len(value)), value]
         case np.ndarray():
-            packed = zlib.compress(value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes(), LEVEL)
-            return [ARRAYS[value.dtype.str[1:]], struct.pack("<III", value.size, 1, len(packed)), packed]
+            compressed = zlib.compress(value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes(), ZLIB_LEVEL)
+            return [ARRAY_TYPES[value.dtype.str[1:]], struct.pack("<III", value.size, 1, len(compressed)), compressed]

@@ -1,4 +1,4 @@
-"""What all formats do alike: open a file that nobody vouches for, write one that is whole or absent."""
+"""File access shared by all formats: checked opening, atomic writing, and conversion between tensors and arrays."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from lumigraph.scene.errors import FormatError
 
 Array = npt.NDArray[Any]
 
-SPOOL = 1 << 23  # bytes that are held in memory before they go to the disk
+SPOOL_MEMORY_BYTES = 1 << 23  # a spool larger than this moves to disk
 
 
 def open_for_read(path: Path) -> BinaryIO:
-    """A regular file to read. Raises FormatError."""
+    """Open a regular file for reading. Raises FormatError if it cannot be opened."""
     try:
         stream = path.open("rb")
     except OSError as error:
@@ -37,13 +37,13 @@ def open_for_read(path: Path) -> BinaryIO:
 
 @contextmanager
 def open_atomic(path: Path) -> Iterator[BinaryIO]:
-    """A file that becomes `path` when the block ends well. Raises FormatError where the disk refuses."""
-    new = not path.exists()
+    """Write to a temporary file that becomes `path` if the block succeeds. Raises FormatError if the disk refuses."""
+    is_new = not path.exists()
     try:
         with atomic_write(path) as stream:
             yield stream
-        if new:
-            _written.get([]).append(path)
+        if is_new:
+            _new_files.get([]).append(path)
     except OSError as error:
         reason = error.strerror or error
         raise FormatError(f"{path}: not written ({reason}); free some space or choose another folder") from error
@@ -51,37 +51,40 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def collect_new_files() -> Iterator[list[Path]]:
-    """Of what is written in the block, all that was not there before: a file with its companions, such as textures."""
-    found: list[Path] = []
-    token = _written.set(found)
+    """Collect the paths that `open_atomic` creates within the block: a file and its companions, such as textures."""
+    new_files: list[Path] = []
+    token = _new_files.set(new_files)
     try:
-        yield found
+        yield new_files
     finally:
-        _written.reset(token)
+        _new_files.reset(token)
 
 
-_written: ContextVar[list[Path]] = ContextVar("_written")
+_new_files: ContextVar[list[Path]] = ContextVar("_written")
 
 
 @contextmanager
 def open_spool(path: Path) -> Iterator[IO[bytes]]:
-    """Bytes on their way into `path`: a few in memory, more in a file beside it that has no name and ends with us."""
-    with tempfile.SpooledTemporaryFile(SPOOL, "w+b", dir=str(path.parent)) as stream:
+    """Open a temporary buffer for bytes that go into `path` later.
+
+    A large one is an unnamed file in the same folder.
+    """
+    with tempfile.SpooledTemporaryFile(SPOOL_MEMORY_BYTES, "w+b", dir=str(path.parent)) as stream:
         yield stream
 
 
 def to_numpy(tensor: torch.Tensor) -> Array:
-    """On the CPU, as it is."""
+    """View a tensor as an array on the CPU, with its type unchanged."""
     return tensor.detach().cpu().numpy()
 
 
 def to_tensor(values: Array, dtype: type[np.generic] = np.float32) -> torch.Tensor:
-    """A copy that nobody else writes to."""
+    """Copy an array into a new contiguous tensor."""
     return torch.from_numpy(np.array(values, dtype=dtype, order="C"))
 
 
 def check_finite(path: Path, **columns: Array) -> None:
-    """Raises FormatError where a row holds NaN or infinity: nobody could read it back."""
+    """Raises FormatError if a row holds NaN or infinity, which no reader accepts."""
     for name, values in columns.items():
         rows = ~np.isfinite(values).reshape(len(values), -1).all(axis=1) if len(values) else np.zeros(0, bool)
         if bad := int(rows.sum()):

@@ -1,15 +1,15 @@
-"""The faces of a mesh as Stanford PLY.
+"""Meshes as Stanford PLY.
 
-Written as little-endian binary: `vertex` rows of x y z, then nx ny nz, red green blue and s t where the mesh has them,
-and `face` rows of a count and so many `vertex_indices`. `t` runs up from the bottom row of the texture, which lies
-beside under the name of the comment `TextureFile`, as MeshLab and Blender have it. Text and big-endian files are read
-too, and polygons, which become fans of triangles.
+Written as little-endian binary: `vertex` rows of x y z, then nx ny nz, red green blue and s t if the mesh has them, and
+`face` rows of a count and `vertex_indices`. `t` runs up from the bottom row of the texture, a file in the same folder
+named by the comment `TextureFile`, as in MeshLab and Blender. Also reads text and big-endian files, and polygons, which
+are triangulated as fans.
 """
 
 from __future__ import annotations
 
 import re
-from array import array as growing
+from array import array
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lumigraph.formats.io import check_finite, open_atomic, open_for_read, to_numpy, to_tensor
-from lumigraph.formats.texture_images import beside, encoded, loaded, unique_name
-from lumigraph.formats.triangles import fans
+from lumigraph.formats.texture_images import encode_image, load_image, resolve_companion, unique_name
+from lumigraph.formats.triangles import triangulate_fans
 from lumigraph.scene.assets import Mesh
 from lumigraph.scene.errors import FormatError
 
@@ -32,68 +32,70 @@ HOLDS: tuple[type, ...] = (Mesh,)
 UP = "+z"
 METRES = None
 
-FACE = np.dtype([("count", "u1"), ("corners", "<i4", 3)])
-HEADER_LIMIT = 1 << 16
-NUMBERS = {
+FACE_ROW = np.dtype([("count", "u1"), ("corners", "<i4", 3)])
+MESH_HEADER_MAX_BYTES = 1 << 16
+NUMBER_TYPES = {
     **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"},
     **{"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"},
     **{"float": "f4", "double": "f8", "float32": "f4", "float64": "f8"},
 }
-ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
+BYTE_ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
 UV_NAMES = (("s", "t"), ("u", "v"), ("texture_u", "texture_v"))
 CORNER_NAMES = ("vertex_indices", "vertex_index")
-NO_FACES = np.zeros((0, 3), np.int64)
+EMPTY_FACES = np.zeros((0, 3), np.int64)
 
 
 @dataclass(frozen=True)
 class Options:
-    """Nothing is left open."""
+    """No settings."""
 
 
 def accepts(path: Path) -> bool:
-    """Whether a file declares faces: PLY is the suffix of points and gaussians too."""
+    """Whether a file declares faces; points and gaussians use the suffix .ply too."""
     try:
         with open_for_read(path) as stream:
-            head = stream.read(HEADER_LIMIT).partition(b"end_header")[0]
+            head = stream.read(MESH_HEADER_MAX_BYTES).partition(b"end_header")[0]
     except OSError:
         return False
-    found = re.search(rb"^element\s+face\s+(\d{1,18})\s*$", head, re.MULTILINE)
-    return found is not None and int(found.group(1)) > 0
+    match = re.search(rb"^element\s+face\s+(\d{1,18})\s*$", head, re.MULTILINE)
+    return match is not None and int(match.group(1)) > 0
 
 
 def write(mesh: Mesh, path: Path, options: Options = Options()) -> None:
-    """Whole or not at all, the texture before the file that names it. Raises FormatError."""
+    """Write atomically; the texture is written before the file that names it. Raises FormatError."""
     path = Path(path)
     columns: dict[str, Array] = {}
 
-    def put(names: str, kind: str, values: Array) -> None:
-        columns.update({name: values[:, i].astype(kind) for i, name in enumerate(names.split())})
+    def add_columns(names: str, number_type: str, values: Array) -> None:
+        columns.update({name: values[:, i].astype(number_type) for i, name in enumerate(names.split())})
 
-    put("x y z", "<f4", to_numpy(mesh.vertices))
+    add_columns("x y z", "<f4", to_numpy(mesh.vertices))
     if mesh.normals is not None:
-        put("nx ny nz", "<f4", to_numpy(mesh.normals))
+        add_columns("nx ny nz", "<f4", to_numpy(mesh.normals))
     if mesh.rgb is not None:
-        put("red green blue", "u1", to_numpy(mesh.rgb))
+        add_columns("red green blue", "u1", to_numpy(mesh.rgb))
     if mesh.uv is not None:
-        put("s t", "<f4", _upside_down(to_numpy(mesh.uv)))
+        add_columns("s t", "<f4", _flip_v(to_numpy(mesh.uv)))
     check_finite(path, **columns)
     rows = np.empty(len(mesh.vertices), [(name, values.dtype) for name, values in columns.items()])
     for name, values in columns.items():
         rows[name] = values
-    faces = np.empty(len(mesh), FACE)
+    faces = np.empty(len(mesh), FACE_ROW)
     faces["count"], faces["corners"] = 3, to_numpy(mesh.faces)
-    with ExitStack() as stack:  # what is entered last is renamed first
+    with ExitStack() as stack:  # unwinds in reverse: the file entered last is renamed first
         file = stack.enter_context(open_atomic(path))
-        said = ["comment Generated by Lumigraph"]
+        header_lines = ["comment Generated by Lumigraph"]
         if mesh.texture is not None:
-            data = encoded(mesh.texture, "png")
+            data = encode_image(mesh.texture, "png")
             name = unique_name(path, [data], ".png")
             stack.enter_context(open_atomic(path.with_name(name))).write(data)
-            said.append(f"comment TextureFile {name}")
-        said.append(f"element vertex {len(rows)}")
-        said += [f"property {'uchar' if v.dtype == np.uint8 else 'float'} {name}" for name, v in columns.items()]
-        said += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header"]
-        file.write("\n".join(["ply", "format binary_little_endian 1.0", *said, ""]).encode("ascii"))
+            header_lines.append(f"comment TextureFile {name}")
+        header_lines.append(f"element vertex {len(rows)}")
+        header_lines += [
+            f"property {'uchar' if v.dtype == np.uint8 else 'float'} {name}" for name, v in columns.items()
+        ]
+        header_lines += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header"]
+        file.write("\n".join(["ply", "format binary_little_endian 1.0", *header_lines, ""]).encode("ascii"))
         file.write(rows.tobytes())
         file.write(faces.tobytes())
 
@@ -105,7 +107,7 @@ def write(mesh: Mesh, path: Path, options: Options = Options()) -> None:
 class Column:
     name: str
     kind: np.dtype[Any]
-    count: np.dtype[Any] | None  # the type of the number of entries of a list
+    count: np.dtype[Any] | None  # number type of the length of a list; None for a scalar
 
 
 @dataclass(frozen=True)
@@ -115,20 +117,20 @@ class Element:
     columns: list[Column]
 
     def row(self) -> np.dtype[Any]:
-        """Of an element without lists."""
+        """Row type of an element without lists."""
         return np.dtype([(column.name, column.kind) for column in self.columns])
 
 
 def read(path: Path) -> Mesh:
-    """Raises FormatError, naming the byte or line, for anything that is no PLY of finite vertices and faces.
+    """Read a mesh. Raises FormatError, with the byte or line, unless it is a PLY of finite vertices and faces.
 
-    Memory: some fifteen times the file. Elements other than vertices and faces are passed over.
+    Memory: about fifteen times the file. Skips elements other than vertices and faces.
     """
     path = Path(path)
     with open_for_read(path) as stream:
         data = stream.read()
     encoding, elements, comments, at = _header(data, path)
-    rows = _Text(data, at, path) if encoding == "ascii" else _Binary(data, at, path)
+    rows = _TextRows(data, at, path) if encoding == "ascii" else _BinaryRows(data, at, path)
     vertices, faces = None, None
     for element in elements:
         has_lists = any(column.count for column in element.columns)
@@ -144,48 +146,58 @@ def read(path: Path) -> Mesh:
 
 
 def _header(data: bytes, path: Path) -> tuple[str, list[Element], list[str], int]:
-    """The encoding, the elements, the comments, and the byte behind it all."""
-    end = re.search(rb"\nend_header[ \t]*\r?\n", data[:HEADER_LIMIT])
+    """Encoding, elements, comments, and the offset after the header."""
+    end = re.search(rb"\nend_header[ \t]*\r?\n", data[:MESH_HEADER_MAX_BYTES])
     if not data.startswith(b"ply") or end is None:
-        raise FormatError(f"{path}: no PLY file: it does not begin with 'ply' ... 'end_header'; fetch it again")
+        raise FormatError(f"{path}: not a PLY file: it does not begin with 'ply' ... 'end_header'; fetch it again")
     encoding, elements, comments = "", list[Element](), list[str]()
     for number, line in enumerate(data[: end.start()].decode("latin-1").split("\n")[1:], start=2):
-        wrong = FormatError(f"{path}: line {number} of the header: cannot read {line[:60]!r}; the file is damaged")
+        error = FormatError(f"{path}: line {number} of the header: cannot read {line[:60]!r}; the file is damaged")
         match line.split():
-            case ["format", name, "1.0"] if name in ORDERS:
+            case ["format", name, "1.0"] if name in BYTE_ORDERS:
                 encoding = name
             case ["comment" | "obj_info", *_]:
                 comments.append(line.strip())
             case ["element", name, count] if re.fullmatch("[0-9]{1,15}", count, re.ASCII):
                 elements.append(Element(name, int(count), []))
-            case ["property", *kinds, name] if elements and all(column.name != name for column in elements[-1].columns):
-                elements[-1].columns.append(_column(name, kinds, ORDERS.get(encoding, ""), wrong))
+            case ["property", *type_words, name] if elements and all(
+                column.name != name for column in elements[-1].columns
+            ):
+                elements[-1].columns.append(_column(name, type_words, BYTE_ORDERS.get(encoding, ""), error))
             case []:
                 pass
             case _:
-                raise wrong
+                raise error
     if not encoding or len({element.name for element in elements}) < len(elements):
         raise FormatError(f"{path}: its header names no format, or an element twice; the file is damaged")
     return encoding, elements, comments, end.end()
 
 
-def _column(name: str, kinds: list[str], order: str, wrong: FormatError) -> Column:
-    count = kinds[1:2] if kinds[:1] == ["list"] and len(kinds) == 3 else []
-    if not order or len(kinds) != 1 + 2 * len(count) or any(kind not in NUMBERS for kind in (*count, kinds[-1])):
-        raise wrong
-    if count and NUMBERS[count[0]][0] == "f":
-        raise wrong
-    return Column(name, np.dtype(order + NUMBERS[kinds[-1]]), np.dtype(order + NUMBERS[count[0]]) if count else None)
+def _column(name: str, type_words: list[str], order: str, error: FormatError) -> Column:
+    count = type_words[1:2] if type_words[:1] == ["list"] and len(type_words) == 3 else []
+    if (
+        not order
+        or len(type_words) != 1 + 2 * len(count)
+        or any(kind not in NUMBER_TYPES for kind in (*count, type_words[-1]))
+    ):
+        raise error
+    if count and NUMBER_TYPES[count[0]][0] == "f":
+        raise error
+    return Column(
+        name,
+        np.dtype(order + NUMBER_TYPES[type_words[-1]]),
+        np.dtype(order + NUMBER_TYPES[count[0]]) if count else None,
+    )
 
 
-class _Binary:
-    """The rows of a binary file, from byte `at` on."""
+class _BinaryRows:
+    """Rows of a binary file, starting at the offset `at`."""
 
     def __init__(self, data: bytes, at: int, path: Path) -> None:
         self.data, self.at, self.path = data, at, path
 
-    def _take(self, size: int, element: Element) -> int:
-        """Where `size` bytes begin that are there."""
+    def _advance(self, size: int, element: Element) -> int:
+        """Offset of the next `size` bytes. Raises FormatError if they are missing."""
         at, self.at = self.at, self.at + size
         if self.at > len(self.data):
             raise FormatError(
@@ -195,11 +207,12 @@ class _Binary:
 
     def table(self, element: Element) -> Array:
         row = element.row()
-        return np.frombuffer(self.data, row, element.count, self._take(element.count * row.itemsize, element))
+        return np.frombuffer(self.data, row, element.count, self._advance(element.count * row.itemsize, element))
 
     def polygons(self, element: Element) -> Array:
-        """(F, 3) the faces of rows with lists."""
-        fields: list[tuple[str, Any, tuple[int, ...]]] = []  # as if every list had three entries: nearly all have
+        """(F, 3) triangles of rows with lists."""
+        # Row type if every list has three entries, as in nearly all files.
+        fields: list[tuple[str, Any, tuple[int, ...]]] = []
         for i, column in enumerate(element.columns):
             fields += [(f"count {i}", column.count, ())] if column.count else []
             fields += [(f"value {i}", column.kind, (3,) if column.count else ())]
@@ -208,61 +221,62 @@ class _Binary:
             rows = np.frombuffer(self.data, row, element.count, self.at)
             if all((rows[f"count {i}"] == 3).all() for i in lists):
                 self.at += rows.nbytes
-                return next((rows[f"value {i}"] for i in lists if element.columns[i].name in CORNER_NAMES), NO_FACES)
-        return self._walked(element)
+                return next((rows[f"value {i}"] for i in lists if element.columns[i].name in CORNER_NAMES), EMPTY_FACES)
+        return self._walk_polygons(element)
 
-    def _walked(self, element: Element) -> Array:
-        """Row by row, since each says its own length."""
-        least = sum((column.count or column.kind).itemsize for column in element.columns)
-        if not least:
-            return NO_FACES
-        start = self._take(element.count * least, element)  # before anything is made of a count that is a lie
+    def _walk_polygons(self, element: Element) -> Array:
+        """Read row by row, since each row has its own length."""
+        min_row_bytes = sum((column.count or column.kind).itemsize for column in element.columns)
+        if not min_row_bytes:
+            return EMPTY_FACES
+        # Checks the count before memory is allocated for it.
+        start = self._advance(element.count * min_row_bytes, element)
         self.at = start
-        corners, counts, kind = bytearray(), growing("q"), np.dtype("<i4")
+        corners, counts, kind = bytearray(), array("q"), np.dtype("<i4")
         for _ in range(element.count):
             for column in element.columns:
                 entries = 1
                 if column.count:
-                    at = self._take(column.count.itemsize, element)
+                    at = self._advance(column.count.itemsize, element)
                     order: Literal["little", "big"] = "big" if column.count.str[0] == ">" else "little"
                     entries = int.from_bytes(self.data[at : self.at], order)
-                at = self._take(entries * column.kind.itemsize, element)
+                at = self._advance(entries * column.kind.itemsize, element)
                 if column.count and column.name in CORNER_NAMES:
                     corners += self.data[at : self.at]
                     counts.append(entries)
                     kind = column.kind
-        return fans(np.frombuffer(corners, kind), np.frombuffer(counts, np.int64))
+        return triangulate_fans(np.frombuffer(corners, kind), np.frombuffer(counts, np.int64))
 
 
-class _Text:
-    """The rows of a text file, one a line."""
+class _TextRows:
+    """Rows of a text file, one a line."""
 
     def __init__(self, data: bytes, at: int, path: Path) -> None:
         self.lines = data[at:].split(b"\n")
         self.at, self.path = 0, path
 
-    def _take(self, element: Element) -> list[bytes]:
+    def _advance(self, element: Element) -> list[bytes]:
         lines = self.lines[self.at : self.at + element.count]
         if len(lines) < element.count:
             raise FormatError(f"{self.path}: ends before its {element.count} rows of {element.name!r}; fetch it again")
         self.at += element.count
         return lines
 
-    def _wrong(self, element: Element, row: int, line: bytes) -> FormatError:
-        what = f"row {row} of {element.name!r} cannot be {line[:60]!r}"
-        return FormatError(f"{self.path}: {what}; the file is damaged, fetch it again")
+    def _make_error(self, element: Element, row: int, line: bytes) -> FormatError:
+        description = f"row {row} of {element.name!r} cannot be {line[:60]!r}"
+        return FormatError(f"{self.path}: {description}; the file is damaged, fetch it again")
 
     def table(self, element: Element) -> Array:
-        """Integers must fit their type, lest 300 become a red of 44."""
+        """Integers must fit their type; otherwise 300 would become a red of 44."""
         flat: list[float] = []
-        lines = self._take(element)
+        lines = self._advance(element)
         for i, line in enumerate(lines):
             try:
                 words = list(map(float, line.split()))
             except ValueError as error:
-                raise self._wrong(element, i, line) from error
+                raise self._make_error(element, i, line) from error
             if len(words) != len(element.columns):
-                raise self._wrong(element, i, line)
+                raise self._make_error(element, i, line)
             flat += words
         values = np.array(flat).reshape(len(lines), -1)
         rows = np.zeros(len(lines), element.row())
@@ -271,12 +285,12 @@ class _Text:
                 rows[column.name] = values[:, j]
                 bad = (rows[column.name] != values[:, j]) & (column.kind.kind != "f")
                 if bad.any():
-                    raise self._wrong(element, int(bad.argmax()), lines[int(bad.argmax())])
+                    raise self._make_error(element, int(bad.argmax()), lines[int(bad.argmax())])
         return rows
 
     def polygons(self, element: Element) -> Array:
-        corners, counts = growing("q"), growing("q")
-        for i, line in enumerate(self._take(element)):
+        corners, counts = array("q"), array("q")
+        for i, line in enumerate(self._advance(element)):
             words, at = line.split(), 0
             try:
                 for column in element.columns:
@@ -284,46 +298,46 @@ class _Text:
                     if column.count:
                         entries, at = int(words[at]), at + 1
                     if not 0 <= entries <= len(words) - at:
-                        raise ValueError("a list that ends behind its line")
+                        raise ValueError("a list that ends beyond its line")
                     if column.count and column.name in CORNER_NAMES:
                         corners.extend(map(int, words[at : at + entries]))
                         counts.append(entries)
                     at += entries
             except (ValueError, OverflowError, IndexError) as error:
-                raise self._wrong(element, i, line) from error
-        return fans(np.frombuffer(corners, np.int64), np.frombuffer(counts, np.int64))
+                raise self._make_error(element, i, line) from error
+        return triangulate_fans(np.frombuffer(corners, np.int64), np.frombuffer(counts, np.int64))
 
 
 def _mesh(rows: Array, faces: Array, comments: list[str], path: Path) -> Mesh:
-    def columns(*wanted: str) -> Array | None:
-        if not all(name in (rows.dtype.names or ()) for name in wanted):
+    def columns(*names: str) -> Array | None:
+        if not all(name in (rows.dtype.names or ()) for name in names):
             return None
         with np.errstate(over="ignore"):
-            values = np.stack([rows[name] for name in wanted], axis=1).astype(np.float32)
+            values = np.stack([rows[name] for name in names], axis=1).astype(np.float32)
         if bad := int((~np.isfinite(values).all(axis=1)).sum()):
             raise FormatError(f"{path}: {bad} of {len(values)} vertices hold NaN or infinity; remove them first")
         return values
 
-    places, normals, rgb = columns("x", "y", "z"), columns("nx", "ny", "nz"), columns("red", "green", "blue")
-    uv = next((found for pair in UV_NAMES if (found := columns(*pair)) is not None), None)
-    if places is None:
+    positions, normals, rgb = columns("x", "y", "z"), columns("nx", "ny", "nz"), columns("red", "green", "blue")
+    uv = next((match for pair in UV_NAMES if (match := columns(*pair)) is not None), None)
+    if positions is None:
         raise FormatError(f"{path}: its vertices have no x y z; the file is damaged, export it again")
-    if faces.size and not (faces.min() >= 0 and faces.max() < min(len(places), 2**31)):
-        raise FormatError(f"{path}: a face names a vertex beyond its {len(places)}; export it again")
+    if faces.size and not (faces.min() >= 0 and faces.max() < min(len(positions), 2**31)):
+        raise FormatError(f"{path}: a face names a vertex beyond its {len(positions)}; export it again")
     if rgb is not None and any(rows.dtype[name] != np.uint8 for name in ("red", "green", "blue")):
         raise FormatError(f"{path}: its colours must be uchar 0..255; save them so, as MeshLab does")
-    named = [text.split(None, 2)[2] for text in comments if text.lower().startswith("comment texturefile ")]
+    texture_names = [text.split(None, 2)[2] for text in comments if text.lower().startswith("comment texturefile ")]
     return Mesh(
-        vertices=to_tensor(places),
+        vertices=to_tensor(positions),
         faces=to_tensor(faces, np.int32),
         normals=None if normals is None else to_tensor(normals),
-        uv=None if uv is None else to_tensor(_upside_down(uv)),
+        uv=None if uv is None else to_tensor(_flip_v(uv)),
         rgb=None if rgb is None else to_tensor(rgb, np.uint8),
-        texture=loaded(beside(path, named[0])) if named and uv is not None else None,
+        texture=load_image(resolve_companion(path, texture_names[0])) if texture_names and uv is not None else None,
     )
 
 
-def _upside_down(uv: Array) -> Array:
-    """From the bottom up to from the top down, or back."""
-    turned: Array = np.array([0.0, 1.0]) + np.array([1.0, -1.0]) * uv
-    return turned
+def _flip_v(uv: Array) -> Array:
+    """Flip v between bottom-up and top-down."""
+    flipped: Array = np.array([0.0, 1.0]) + np.array([1.0, -1.0]) * uv
+    return flipped

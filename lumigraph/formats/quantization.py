@@ -1,5 +1,5 @@
-"""What the small splat formats do alike: opacities in a byte, quaternions without their largest component, an order
-in which neighbours in space are neighbours in the file, and the limits beyond which nothing can be shown.
+"""Quantization shared by the compact splat formats: opacities in a byte, quaternions without their largest component,
+Morton order, and limits for plausible scenes.
 """
 
 from __future__ import annotations
@@ -21,21 +21,23 @@ Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
 
-LOG_SCALE_LIMIT = 30.0  # e^30 units is no size of anything; beyond it float32 products overflow
-BLOCK = 1 << 14  # gaussians in flight: what is computed of them stays in the cache
-SQRT_HALF = 0.5**0.5  # no component of a unit quaternion but the largest is larger
-MORTON_BITS = 21  # of each axis: three fit into 64
+MAX_LOG_SCALE = 30.0  # e^30 units is not a plausible size, and float32 products overflow beyond it
+BLOCK_ROWS = 1 << 14  # gaussians processed at once; intermediate results stay in the cache
+SQRT_HALF = 0.5**0.5  # bound of the components of a unit quaternion except the largest
+MORTON_BITS = 21  # per axis; three fit into 64 bits
 
-# A quarter of a step inside the ends, so that 0 and 255 are finite logits and come back as 0 and 255.
+# The ends are moved inwards by a quarter of a step: their logits are finite and still round to 0 and 255.
 _OPACITIES = np.arange(256).clip(0.25, 254.75) / 255
-LOGITS: Floats = np.log(_OPACITIES / (1 - _OPACITIES)).astype(np.float32)  # of each byte
+OPACITY_LOGITS: Floats = np.log(_OPACITIES / (1 - _OPACITIES)).astype(np.float32)  # by byte
 
 
-def parts_of(splats: object, path: Path, form: str) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """Means, log scales, quaternions, logits and harmonics to write. Raises FormatError where they are not splats or
-    not finite."""
+def splat_arrays(splats: object, path: Path, format_name: str) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Means, log scales, quaternions, logit opacities and SH coefficients of an asset to write.
+
+    Raises FormatError if the asset is not splats or holds NaN or infinity.
+    """
     if not isinstance(splats, Splats):
-        raise FormatError(f"{path}: {form} holds gaussians and no plain points or meshes; choose .ply or .glb")
+        raise FormatError(f"{path}: {format_name} holds gaussians and no plain points or meshes; choose .ply or .glb")
     means, log_scales, quats = to_numpy(splats.means), to_numpy(splats.log_scales), to_numpy(splats.quats)
     logits, sh = to_numpy(splats.logit_opacities), to_numpy(splats.sh)
     for part in (means, log_scales, quats, logits, sh):
@@ -43,75 +45,77 @@ def parts_of(splats: object, path: Path, form: str) -> tuple[Floats, Floats, Flo
     return means, log_scales, quats, logits, sh
 
 
-def splats_of(means: Floats, log_scales: Floats, quats: Floats, logits: Floats, sh: Floats) -> Splats:
-    """Of arrays that nobody else writes to."""
-    return Splats(*(torch.from_numpy(part) for part in (means, log_scales, quats, logits, sh)))
+def splats_from_arrays(means: Floats, log_scales: Floats, quats: Floats, logits: Floats, sh: Floats) -> Splats:
+    """Wrap arrays without a copy; the caller must not write to them afterwards."""
+    return Splats(*(torch.from_numpy(array) for array in (means, log_scales, quats, logits, sh)))
 
 
-def blocks(count: int, step: int = BLOCK) -> Iterator[slice]:
-    """Ranges that together are 0..count."""
-    for first in range(0, count, step):
-        yield slice(first, min(first + step, count))
+def block_slices(count: int, block_rows: int = BLOCK_ROWS) -> Iterator[slice]:
+    """Consecutive slices that cover 0..count."""
+    for first in range(0, count, block_rows):
+        yield slice(first, min(first + block_rows, count))
 
 
-def rounded_bytes(values: Array) -> Bytes:
-    """To the nearest of 0..255."""
-    rounded: Bytes = np.rint(values).clip(0, 255).astype(np.uint8)
-    return rounded
+def round_to_bytes(values: Array) -> Bytes:
+    """Round to the nearest of 0..255."""
+    levels: Bytes = np.rint(values).clip(0, 255).astype(np.uint8)
+    return levels
 
 
-def opacity_bytes(logits: Floats) -> Bytes:
-    return rounded_bytes(255 / (1 + np.exp(-logits.clip(-80, 80))))
+def quantize_opacities(logits: Floats) -> Bytes:
+    return round_to_bytes(255 / (1 + np.exp(-logits.clip(-80, 80))))
 
 
-def unit(quats: Floats) -> Floats:
-    """Of length one; those of no length stay zero."""
-    made: Floats = quats / np.maximum(np.linalg.norm(quats, axis=1, keepdims=True), np.float32(1e-30))
-    return made
+def normalize_quats(quats: Floats) -> Floats:
+    """Scale quaternions to length one; zero quaternions stay zero."""
+    normalized: Floats = quats / np.maximum(np.linalg.norm(quats, axis=1, keepdims=True), np.float32(1e-30))
+    return normalized
 
 
-def without_largest(quats: Floats) -> tuple[Indices, Floats]:
-    """Unit quaternions (N, 4) -> (N,) which component is the largest, and (N, 3) the others in their order, of the one
-    of q and -q (the same turn) in which the largest is positive."""
+def drop_largest(quats: Floats) -> tuple[Indices, Floats]:
+    """Drop the largest component of unit quaternions (N, 4), after flipping the sign so that it is positive.
+
+    Returns (N,) the index of the largest component and (N, 3) the others in order. q and -q are the same rotation.
+    """
     largest = np.abs(quats).argmax(axis=1)
     sign = np.where(np.take_along_axis(quats, largest[:, None], 1) < 0, np.float32(-1), np.float32(1))
-    return largest, np.take_along_axis(quats, _OTHERS[largest], 1) * sign
+    return largest, np.take_along_axis(quats, _OTHER_COMPONENTS[largest], 1) * sign
 
 
-def with_largest(largest: Array, others: Array) -> Floats:
-    """The inverse: (N,) 0..3 and (N, 3) -> (N, 4) float32."""
-    quats = np.empty((len(others), 4), np.float32)
-    np.put_along_axis(quats, _OTHERS[largest], others.astype(np.float32), 1)
-    missing = np.sqrt((1 - (others**2).sum(axis=1)).clip(min=0))
+def restore_largest(largest: Array, components: Array) -> Floats:
+    """Inverse of `drop_largest`: (N,) 0..3 and (N, 3) -> (N, 4) float32."""
+    quats = np.empty((len(components), 4), np.float32)
+    np.put_along_axis(quats, _OTHER_COMPONENTS[largest], components.astype(np.float32), 1)
+    missing = np.sqrt((1 - (components**2).sum(axis=1)).clip(min=0))
     np.put_along_axis(quats, largest[:, None].astype(np.int64), missing[:, None].astype(np.float32), 1)
     return quats
 
 
-_OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
+_OTHER_COMPONENTS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
 
 
 def morton_order(means: Floats) -> Indices:
-    """(N,) the numbers of the gaussians along Morton's curve (the bits of x, y and z interleaved) through their box."""
+    """(N,) indices that sort the gaussians in Morton order (interleaved bits of x, y, z) within their bounds."""
     if not len(means):
         return np.zeros(0, np.int64)
     return np.argsort(morton_codes(means, means.min(axis=0), means.max(axis=0)), kind="stable")
 
 
 def morton_codes(means: Floats, low: Array, high: Array) -> npt.NDArray[np.uint64]:
-    """(N,) where on Morton's curve through the box from `low` to `high` (3,) they lie."""
+    """(N,) Morton codes of the means within the box from `low` to `high` (3,)."""
     low, high = low.astype(np.float64), high.astype(np.float64)
-    cells = (2**MORTON_BITS - 1) / np.maximum(high - low, 1e-30)
+    steps_per_unit = (2**MORTON_BITS - 1) / np.maximum(high - low, 1e-30)
     code = np.zeros(len(means), np.uint64)
     for axis in range(3):
-        spread = np.minimum((means[:, axis] - low[axis]) * cells[axis], 2**MORTON_BITS - 1).astype(np.uint64)
-        for shift, mask in _SPREAD:
-            spread = (spread | (spread << np.uint64(shift))) & np.uint64(mask)
-        code |= spread << np.uint64(axis)
+        bits = np.minimum((means[:, axis] - low[axis]) * steps_per_unit[axis], 2**MORTON_BITS - 1).astype(np.uint64)
+        for shift, mask in _MORTON_SPREAD_STEPS:
+            bits = (bits | (bits << np.uint64(shift))) & np.uint64(mask)
+        code |= bits << np.uint64(axis)
     return code
 
 
-# Halves move apart, then quarters, ... until two empty places lie between all bits.
-_SPREAD = [
+# Each step spreads the bits further, until two zero bits separate all of them.
+_MORTON_SPREAD_STEPS = [
     (32, 0x1F00000000FFFF),
     (16, 0x1F0000FF0000FF),
     (8, 0x100F00F00F00F00F),

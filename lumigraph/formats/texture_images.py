@@ -1,6 +1,6 @@
-"""The pictures of a mesh: to bytes and back, where they may lie, and sRGB against linear light.
+"""Texture images of a mesh: encoding, decoding, file names, atlases, and sRGB to linear light.
 
-Textures and colours of assets are 8-bit sRGB display values; glTF wants the colours of vertices as linear light.
+Textures and colours of assets are 8-bit sRGB display values; glTF stores vertex colours as linear light.
 """
 
 from __future__ import annotations
@@ -21,70 +21,81 @@ from PIL import Image, UnidentifiedImageError
 from lumigraph.formats.io import open_for_read, to_numpy, to_tensor
 from lumigraph.scene.errors import FormatError
 
-Kind = Literal["png", "jpeg"]
+ImageKind = Literal["png", "jpeg"]
 Array = npt.NDArray[Any]
 
-MAX_PIXELS = 1 << 26  # 8192 x 8192, 200 MB; Pillow itself begins to doubt above 89 million
+MAX_TEXTURE_PIXELS = 1 << 26  # 8192 x 8192, 200 MB; Pillow warns above 89 million
 
 
-def encoded(texture: torch.Tensor, kind: Kind, quality: int = 90) -> bytes:
-    """(H, W, 3) uint8 as the bytes of a picture file; `quality` is that of a JPEG, whose colours are not halved."""
+def encode_image(texture: torch.Tensor, kind: ImageKind, quality: int = 90) -> bytes:
+    """Encode (H, W, 3) uint8 as an image file. `quality` applies to JPEG, which keeps full colour resolution."""
     stream = io.BytesIO()
-    picture = Image.fromarray(np.ascontiguousarray(to_numpy(texture)))
+    image = Image.fromarray(np.ascontiguousarray(to_numpy(texture)))
     if kind == "jpeg":
-        picture.save(stream, "JPEG", quality=quality, subsampling=0, optimize=True)
+        image.save(stream, "JPEG", quality=quality, subsampling=0, optimize=True)
     else:
-        picture.save(stream, "PNG", compress_level=6)
+        image.save(stream, "PNG", compress_level=6)
     return stream.getvalue()
 
 
-def decoded(data: bytes | memoryview, where: str, most: int = MAX_PIXELS) -> torch.Tensor:
-    """(H, W, 3) uint8 of a PNG or JPEG of at `most` so many pixels, transparency left out; the size is judged before
-    anything is decoded. `where` names the picture. Raises FormatError."""
+def decode_image(data: bytes | memoryview, where: str, max_pixels: int = MAX_TEXTURE_PIXELS) -> torch.Tensor:
+    """Decode a PNG or JPEG of at most `max_pixels` to (H, W, 3) uint8, without transparency.
+
+    Checks the size before decoding. `where` names the image in errors. Raises FormatError.
+    """
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
-            if picture.width * picture.height > most:
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+            if image.width * image.height > max_pixels:
                 raise FormatError(
-                    f"{where}: a texture of {picture.width}x{picture.height}, beyond the {MAX_PIXELS} pixels that can"
+                    f"{where}: a texture of {image.width}x{image.height}, beyond the {MAX_TEXTURE_PIXELS} pixels that"
+                    " can"
                     " be read in all; shrink it"
                 )
-            return to_tensor(np.asarray(picture.convert("RGB")), np.uint8)
+            return to_tensor(np.asarray(image.convert("RGB")), np.uint8)
     except FormatError:
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, which is higher
-        raise FormatError(f"{where}: a texture beyond the {MAX_PIXELS} pixels that can be read; shrink it") from error
+        raise FormatError(
+            f"{where}: a texture beyond the {MAX_TEXTURE_PIXELS} pixels that can be read; shrink it"
+        ) from error
     except UnidentifiedImageError as error:
-        raise FormatError(f"{where}: the texture is no PNG or JPEG; save it as a PNG") from error
-    except Exception as error:  # decoders meet damaged files with a dozen exception types
+        raise FormatError(f"{where}: the texture is not a PNG or JPEG; save it as a PNG") from error
+    except Exception as error:  # decoders raise a dozen exception types for damaged files
         raise FormatError(f"{where}: the texture is damaged ({error}); fetch the file again") from error
 
 
-def loaded(path: Path, most: int = MAX_PIXELS) -> torch.Tensor:
-    """(H, W, 3) uint8 of a picture file. Raises FormatError."""
+def load_image(path: Path, max_pixels: int = MAX_TEXTURE_PIXELS) -> torch.Tensor:
+    """Load an image file as (H, W, 3) uint8. Raises FormatError."""
     with open_for_read(path) as stream:
-        return decoded(stream.read(), str(path), most)
+        return decode_image(stream.read(), str(path), max_pixels)
 
 
-def beside(path: Path, name: str) -> Path:
-    """The file that `path` calls `name`, a relative URL. Raises FormatError unless it lies in the same folder, or in
-    one within: a downloaded scene must not be able to show what is elsewhere on this machine."""
-    wanted = PurePosixPath(unquote(name).replace("\\", "/"))
+def resolve_companion(path: Path, name: str) -> Path:
+    """Path of the companion file that `path` names by a relative URL.
+
+    Raises FormatError unless the file is in the same folder or below: a downloaded scene must not read other files.
+    """
+    relative_path = PurePosixPath(unquote(name).replace("\\", "/"))
     folder = path.parent.resolve()
     try:
-        found = (folder / wanted).resolve()
-        inside = found.is_relative_to(folder) and not wanted.is_absolute() and ":" not in wanted.parts[0]
-    except (OSError, ValueError, IndexError, RuntimeError):  # NUL, an empty name, a loop of links
-        inside = False
-    if not inside:
-        raise FormatError(
-            f"{path}: names the file {name[:100]!r}, which does not lie in its own folder; put it there and name it so"
+        target = (folder / relative_path).resolve()
+        is_inside = (
+            target.is_relative_to(folder) and not relative_path.is_absolute() and ":" not in relative_path.parts[0]
         )
-    return found
+    except (OSError, ValueError, IndexError, RuntimeError):  # NUL, an empty name, a loop of links
+        is_inside = False
+    if not is_inside:
+        raise FormatError(
+            f"{path}: names the file {name[:100]!r}, which is not in its folder; move it there and correct the name"
+        )
+    return target
 
 
 def unique_name(path: Path, data: Iterable[bytes | memoryview], suffix: str) -> str:
-    """What a part of the scene `path` is called: two scenes, or two versions of one, never share a name unless they
-    share the bytes, so that a scene that is replaced stays whole until the end. Plain ASCII, which every reader takes.
+    """ASCII name for a companion file of the scene `path`, with a hash of its content.
+
+    Two scenes, or two versions of one, share a name only if they share the bytes. A scene therefore stays complete
+    until its main file is replaced.
     """
     digest = sha256()
     for piece in data:
@@ -93,33 +104,41 @@ def unique_name(path: Path, data: Iterable[bytes | memoryview], suffix: str) -> 
     return f"{stem}-{digest.hexdigest()[:8]}{suffix}"
 
 
-def on_one_sheet(
-    pictures: list[torch.Tensor], coordinates: list[Array], which: list[int], where: str
+def pack_atlas(
+    images: list[torch.Tensor], coordinates: list[Array], image_indices: list[int], where: str
 ) -> tuple[torch.Tensor, list[Array]]:
-    """Pictures one below the other, and the coordinates (V, 2) of some parts on them, of which `which` says the picture
-    of each. A single picture stays as it is. Raises FormatError where one of several repeats, or there are too many.
+    """Stack images vertically into a texture atlas. A single image stays as it is.
+
+    Args:
+        images: (H, W, 3) uint8 each
+        coordinates: (V, 2) texture coordinates of each part
+        image_indices: index of the image of each part
+        where: name of the scene in errors
+
+    Returns the atlas and the coordinates of each part on it. Raises FormatError if one of several textures repeats, or
+    if the atlas is too large.
     """
-    if len(pictures) == 1:
-        return pictures[0], coordinates
-    width = max(picture.shape[1] for picture in pictures)
-    tops = np.cumsum([0, *(picture.shape[0] for picture in pictures)])
-    if width * int(tops[-1]) > MAX_PIXELS:
-        raise FormatError(f"{where}: its {len(pictures)} textures are too large to be read as one; shrink them")
-    sheet = torch.zeros(int(tops[-1]), width, 3, dtype=torch.uint8)
-    for top, picture in zip(tops, pictures, strict=False):
-        sheet[top : top + picture.shape[0], : picture.shape[1]] = picture
-    moved = []
-    for uv, index in zip(coordinates, which, strict=True):
+    if len(images) == 1:
+        return images[0], coordinates
+    width = max(image.shape[1] for image in images)
+    tops = np.cumsum([0, *(image.shape[0] for image in images)])
+    if width * int(tops[-1]) > MAX_TEXTURE_PIXELS:
+        raise FormatError(f"{where}: its {len(images)} textures are too large to be read as one; shrink them")
+    atlas = torch.zeros(int(tops[-1]), width, 3, dtype=torch.uint8)
+    for top, image in zip(tops, images, strict=False):
+        atlas[top : top + image.shape[0], : image.shape[1]] = image
+    atlas_uvs = []
+    for uv, index in zip(coordinates, image_indices, strict=True):
         if len(uv) and (uv.min() < -0.001 or uv.max() > 1.001):
             raise FormatError(
-                f"{where}: one of its {len(pictures)} textures repeats, which a single texture cannot show; bake them"
+                f"{where}: one of its {len(images)} textures repeats, which a single texture cannot show; bake them"
                 " into one, for example with Blender"
             )
-        # Half a pixel inside: on its rim a texture shows its own last pixel, and the sheet would show the next one's.
-        size = np.array([pictures[index].shape[1], pictures[index].shape[0]])
+        # Stay half a pixel inside: at its edge a texture repeats its last pixel, the atlas would show the next image.
+        size = np.array([images[index].shape[1], images[index].shape[0]])
         u, v = (uv * size).clip(0.5, size - 0.5).T + np.array([[0], [tops[index]]])
-        moved.append(np.stack([u / width, v / tops[-1]], axis=1).astype(np.float32))
-    return sheet, moved
+        atlas_uvs.append(np.stack([u / width, v / tops[-1]], axis=1).astype(np.float32))
+    return atlas, atlas_uvs
 
 
 # --- colours ---------------------------------------------------------------------------------------------------------
@@ -127,11 +146,11 @@ def on_one_sheet(
 
 def linear_from_srgb(colours: Array) -> Array:
     """Display values 0..1 to linear light 0..1 (IEC 61966-2-1)."""
-    dark = colours <= 0.04045
-    return np.where(dark, colours / 12.92, ((np.maximum(colours, 0.04045) + 0.055) / 1.055) ** 2.4)
+    is_dark = colours <= 0.04045
+    return np.where(is_dark, colours / 12.92, ((np.maximum(colours, 0.04045) + 0.055) / 1.055) ** 2.4)
 
 
 def srgb_from_linear(light: Array) -> Array:
     """Linear light 0..1 to display values 0..1."""
-    dark = light <= 0.0031308
-    return np.where(dark, light * 12.92, 1.055 * np.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055)
+    is_dark = light <= 0.0031308
+    return np.where(is_dark, light * 12.92, 1.055 * np.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055)

@@ -1,4 +1,4 @@
-"""What several formats do with the triangles of a mesh."""
+"""Triangle operations shared by mesh formats."""
 
 from __future__ import annotations
 
@@ -10,41 +10,44 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 
-def fans(corners: Array, counts: Array) -> Array:
-    """Polygons as triangles (F, 3), each a fan about its first corner. `corners` holds them one after the other,
-    `counts` how many corners each has; what has fewer than three is no polygon and is left out."""
+def triangulate_fans(corners: Array, counts: Array) -> Array:
+    """Triangulate polygons as fans around their first corner; returns triangles (F, 3).
+
+    corners: vertex indices of all polygons, concatenated
+    counts: number of corners of each polygon; polygons with fewer than three are dropped
+    """
     starts = np.cumsum(counts) - counts
-    triangles = np.maximum(counts - 2, 0)
-    first = np.repeat(starts, triangles)
-    step = np.arange(len(first)) - np.repeat(np.cumsum(triangles) - triangles, triangles)
-    return np.stack([corners[first], corners[first + step + 1], corners[first + step + 2]], axis=1)
+    triangle_counts = np.maximum(counts - 2, 0)
+    first = np.repeat(starts, triangle_counts)
+    corner = np.arange(len(first)) - np.repeat(np.cumsum(triangle_counts) - triangle_counts, triangle_counts)
+    return np.stack([corners[first], corners[first + corner + 1], corners[first + corner + 2]], axis=1)
 
 
-def joined(places: Array) -> tuple[Array, Array]:
-    """The distinct rows of float32 (N, 3) in the order of their first appearance, and which of them each row is."""
-    bits = np.ascontiguousarray(places + np.float32(0)).view(np.uint32)  # -0 + 0 is 0
-    return _distinct(bits, places)
+def merge_equal_rows(positions: Array) -> tuple[Array, Array]:
+    """Distinct rows of float32 (N, 3) by first appearance, and (N,) the index of each row among them."""
+    bits = np.ascontiguousarray(positions + np.float32(0)).view(np.uint32)  # -0 + 0 is 0
+    return _unique_rows(bits, positions)
 
 
-def _distinct(keys: Array, rows: Array) -> tuple[Array, Array]:
+def _unique_rows(keys: Array, rows: Array) -> tuple[Array, Array]:
     order = np.lexsort(keys.T)
-    new = np.ones(len(keys), bool)
-    new[1:] = (keys[order[1:]] != keys[order[:-1]]).any(axis=1)
-    first = order[new]  # lexsort is stable: the earliest row of each group
-    place = np.empty(len(first), np.int64)
-    place[np.argsort(first)] = np.arange(len(first))
-    number = np.empty(len(keys), np.int64)
-    number[order] = place[np.cumsum(new) - 1]
-    return rows[np.sort(first)], number
+    is_first = np.ones(len(keys), bool)
+    is_first[1:] = (keys[order[1:]] != keys[order[:-1]]).any(axis=1)
+    first = order[is_first]  # lexsort is stable: the earliest row of each group
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    indices = np.empty(len(keys), np.int64)
+    indices[order] = rank[np.cumsum(is_first) - 1]
+    return rows[np.sort(first)], indices
 
 
-def distinct(rows: Array) -> tuple[Array, Array]:
-    """The distinct rows of integers (N, K) in the order of their first appearance, and which of them each row is."""
-    return _distinct(rows, rows)
+def unique_rows(rows: Array) -> tuple[Array, Array]:
+    """Distinct rows of integers (N, K) by first appearance, and (N,) the index of each row among them."""
+    return _unique_rows(rows, rows)
 
 
-def open_edges(faces: Array, vertices: int) -> int:
-    """How many edges of triangles (F, 3) are not run through as often one way as the other; 0 for a closed surface."""
+def count_open_edges(faces: Array, vertices: int) -> int:
+    """Count edges of triangles (F, 3) that are not traversed equally often both ways; 0 for a closed surface."""
     a, b = faces.reshape(-1).astype(np.int64), np.roll(faces, -1, axis=1).reshape(-1).astype(np.int64)
-    edges, which = np.unique(np.minimum(a, b) * vertices + np.maximum(a, b), return_inverse=True)
-    return int(np.count_nonzero(np.bincount(which, np.where(a < b, 1, -1), len(edges))))
+    edges, edge_indices = np.unique(np.minimum(a, b) * vertices + np.maximum(a, b), return_inverse=True)
+    return int(np.count_nonzero(np.bincount(edge_indices, np.where(a < b, 1, -1), len(edges))))

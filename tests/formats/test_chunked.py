@@ -52,21 +52,21 @@ WRITTEN: list[tuple[Any, str, Any]] = [
 
 
 @pytest.mark.parametrize(("form", "name", "options"), WRITTEN)
-def test_batches_become_the_same_file_and_come_back_as_the_same_scene(
+def test_stream_roundtrip_matches_asset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Any, name: str, options: Any
 ) -> None:
     asset = make_points(COUNT) if name.startswith("p") else with_ties()
     form.write(asset, tmp_path / name, options)
-    monkeypatch.setattr(external_sort, "RUN_BYTES", 1 << 20)  # several runs, each read in pieces
-    monkeypatch.setattr(external_sort, "HEAD_BYTES", 1 << 18)
-    monkeypatch.setattr(io, "SPOOL", 1 << 16)
+    monkeypatch.setattr(external_sort, "SORT_RUN_BYTES", 1 << 20)  # several runs, each read in pieces
+    monkeypatch.setattr(external_sort, "MERGE_BUFFER_BYTES", 1 << 18)
+    monkeypatch.setattr(io, "SPOOL_MEMORY_BYTES", 1 << 16)
     (tmp_path / "streamed").mkdir()
     shares = list(form.write_stream(from_a_file(asset), tmp_path / "streamed" / name, options))
     assert shares == sorted(shares) and len(shares) > 3 and shares[-1] == pytest.approx(1)
     assert (tmp_path / "streamed" / name).read_bytes() == (tmp_path / name).read_bytes()
     assert [path.name for path in (tmp_path / "streamed").iterdir()] == [name]
 
-    monkeypatch.setattr(spz, "FREE", 0)  # as a file that is too large to be unpacked at once
+    monkeypatch.setattr(spz, "FREE_BYTES", 0)  # as a file that is too large to be unpacked at once
     whole, stream = form.read(tmp_path / name), form.stream(tmp_path / name)
     for _ in range(2):  # as often as anybody asks
         batches = list(stream.batches())
@@ -78,11 +78,11 @@ def test_batches_become_the_same_file_and_come_back_as_the_same_scene(
 
 
 @pytest.mark.parametrize("count", [1, 999, 1000, 1001, 20_000])
-def test_runs_are_merged_as_if_sorted_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+def test_external_sort_matches_stable_sort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """Against numpy's stable sort; with few keys, so that equal ones lie in all runs."""
     monkeypatch.setattr(external_sort, "BATCH_ROWS", 1000)
-    monkeypatch.setattr(external_sort, "RUN_BYTES", 1)
-    monkeypatch.setattr(external_sort, "HEAD_BYTES", 8000)
+    monkeypatch.setattr(external_sort, "SORT_RUN_BYTES", 1)
+    monkeypatch.setattr(external_sort, "MERGE_BUFFER_BYTES", 8000)
     draw = np.random.default_rng(count)
     for values in (draw.normal(size=count), draw.integers(0, 5, count), np.zeros(count), -np.arange(count)):
         points = Points(torch.from_numpy(np.stack([values, np.arange(count), values], axis=1)).float())
@@ -97,7 +97,7 @@ def test_runs_are_merged_as_if_sorted_at_once(tmp_path: Path, monkeypatch: pytes
         assert np.array_equal(found, points.xyz.numpy()[np.argsort(points.xyz[:, 0].numpy(), kind="stable")])
 
 
-def test_medians_are_those_of_torch() -> None:
+def test_compute_medians_matches_torch() -> None:
     draw = torch.Generator().manual_seed(0)
     for values in (
         torch.randn(10_001, generator=draw),
@@ -117,7 +117,7 @@ def test_medians_are_those_of_torch() -> None:
 
 
 @pytest.mark.parametrize("k", [1, 7, 500])
-def test_the_largest(k: int) -> None:
+def test_topk_matches_sort(k: int) -> None:
     values = np.random.default_rng(k).normal(size=10_000).astype(np.float32)
     ordered = np.sort(values)
     for order in (values, ordered, ordered[::-1], np.roll(ordered, 1), np.round(values)):
@@ -127,7 +127,7 @@ def test_the_largest(k: int) -> None:
         assert largest.ends() == (order.max(), np.sort(order)[-k])
 
 
-def test_the_extent_is_that_of_all(tmp_path: Path) -> None:
+def test_stream_extent_matches_asset(tmp_path: Path) -> None:
     splats = make_splats(COUNT, 0)
     stream = from_a_file(splats)
     assert not stream.has_extent
@@ -145,9 +145,7 @@ def test_the_extent_is_that_of_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("form", "name", "options"), WRITTEN)
-def test_what_is_no_number_is_counted_to_the_end_and_not_written(
-    tmp_path: Path, form: Any, name: str, options: Any
-) -> None:
+def test_check_batches_counts_nonfinite_rows(tmp_path: Path, form: Any, name: str, options: Any) -> None:
     asset = make_points(COUNT) if name.startswith("p") else make_splats(COUNT, 0)
     place = asset.xyz if isinstance(asset, Points) else asset.means
     place[[BATCH_ROWS + 5, COUNT - 1], 1] = torch.nan
@@ -157,9 +155,7 @@ def test_what_is_no_number_is_counted_to_the_end_and_not_written(
 
 
 @pytest.mark.parametrize(("form", "name", "options"), WRITTEN)
-def test_a_source_that_changes_or_a_reader_that_stops_leaves_nothing(
-    tmp_path: Path, form: Any, name: str, options: Any
-) -> None:
+def test_write_stream_interrupted_leaves_no_file(tmp_path: Path, form: Any, name: str, options: Any) -> None:
     asset = make_points(COUNT) if name.startswith("p") else make_splats(COUNT, 0)
     for changed in (-1, 1):
         stream = from_a_file(asset)
@@ -172,7 +168,7 @@ def test_a_source_that_changes_or_a_reader_that_stops_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_broken_rows_far_into_a_file_are_counted(tmp_path: Path) -> None:
+def test_check_rows_counts_bad_rows(tmp_path: Path) -> None:
     splats = make_splats(COUNT, 0)
     ply.write(splats, tmp_path / "a.ply")
     data = bytearray((tmp_path / "a.ply").read_bytes())
@@ -187,7 +183,7 @@ def test_broken_rows_far_into_a_file_are_counted(tmp_path: Path) -> None:
         ply.read(tmp_path / "a.ply")
 
 
-def test_a_file_that_is_cut_short_between_two_passes_is_refused(tmp_path: Path) -> None:
+def test_stream_rejects_truncation_between_passes(tmp_path: Path) -> None:
     for form, name, options in WRITTEN:
         asset = make_points(COUNT) if name.startswith("p") else make_splats(COUNT, 0)
         form.write(asset, tmp_path / name, options)
@@ -199,7 +195,7 @@ def test_a_file_that_is_cut_short_between_two_passes_is_refused(tmp_path: Path) 
         assert not (tmp_path / "out.ply").exists()
 
 
-def test_nothing_is_read_before_it_is_asked_for() -> None:
+def test_stream_is_lazy() -> None:
     def never() -> Iterator[Splats]:
         raise AssertionError
         yield empty_splats(0)

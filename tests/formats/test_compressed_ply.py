@@ -37,7 +37,7 @@ def assert_close(ours: Splats, theirs: Splats) -> None:
 
 
 @pytest.mark.parametrize("name", ["biker", "guitar"])
-def test_files_that_nobody_here_wrote(name: str) -> None:
+def test_compressed_ply_reads_external_files(name: str) -> None:
     path = DATA / f"{name}.compressed.ply"
     if not path.exists():
         pytest.skip("the compressed splats of ../shared/data are not here")
@@ -51,7 +51,7 @@ def test_files_that_nobody_here_wrote(name: str) -> None:
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 @pytest.mark.parametrize("count", [1, 256, 20_000])
-def test_what_is_written_comes_back(tmp_path: Path, degree: int, count: int) -> None:
+def test_compressed_ply_roundtrip(tmp_path: Path, degree: int, count: int) -> None:
     splats = make_splats(count, degree)
     compressed_ply.write(splats, tmp_path / "a.compressed.ply")
     back = compressed_ply.read(tmp_path / "a.compressed.ply")
@@ -60,8 +60,8 @@ def test_what_is_written_comes_back(tmp_path: Path, degree: int, count: int) -> 
     for name, values in (("means", splats.means), ("log_scales", splats.log_scales), ("sh", splats.sh[:, 0])):
         got = back.sh[:, 0] if name == "sh" else getattr(back, name)
         levels = 255 if name == "sh" else 1023
-        for first in range(0, count, compressed_ply.CHUNK):
-            part = slice(first, first + compressed_ply.CHUNK)
+        for first in range(0, count, compressed_ply.CHUNK_ROWS):
+            part = slice(first, first + compressed_ply.CHUNK_ROWS)
             room = values[part].amax(dim=0) - values[part].amin(dim=0)
             assert ((got[part] - values[part]).abs() <= room / levels / 2 * 1.01 + 1e-5).all(), name
     assert (torch.sigmoid(back.logit_opacities) - torch.sigmoid(splats.logit_opacities)).abs().max() <= 0.76 / 255
@@ -71,13 +71,13 @@ def test_what_is_written_comes_back(tmp_path: Path, degree: int, count: int) -> 
 
 
 @pytest.mark.parametrize("degree", [0, 3])
-def test_another_reader_sees_the_same(tmp_path: Path, degree: int) -> None:
+def test_compressed_ply_matches_gsply(tmp_path: Path, degree: int) -> None:
     path = tmp_path / "a.compressed.ply"
     compressed_ply.write(make_splats(1000, degree), path)
     assert_close(compressed_ply.read(path), as_others_see(path))
 
 
-def test_words_are_what_the_format_says(tmp_path: Path) -> None:
+def test_compressed_ply_packs_words_by_specification(tmp_path: Path) -> None:
     """Worked out by hand, for two gaussians that are the bounds of their chunk."""
     splats = Splats(
         means=torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]]),
@@ -96,7 +96,7 @@ def test_words_are_what_the_format_says(tmp_path: Path) -> None:
     assert words[1].tolist() == [0xFFFFFFFF, 0b10_1000000000_1000000000_1111111111, 1023 << 11, 255]
 
 
-def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_compressed_ply_rejects_unwritable_assets(tmp_path: Path) -> None:
     path = tmp_path / "a.compressed.ply"
     with pytest.raises(FormatError, match=r"no plain points .*\.ply"):
         compressed_ply.write(Points(torch.zeros(1, 3)), path)  # type: ignore[arg-type]
@@ -123,7 +123,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("name", LIES)
-def test_headers_that_lie_are_refused(tmp_path: Path, name: str) -> None:
+def test_compressed_ply_rejects_false_headers(tmp_path: Path, name: str) -> None:
     path, (old, new, said) = tmp_path / "a.compressed.ply", LIES[name]
     compressed_ply.write(make_splats(300, 1), path)
     data = path.read_bytes()
@@ -134,7 +134,7 @@ def test_headers_that_lie_are_refused(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(("place", "value"), [(3, np.nan), (0, np.inf), (9, 31.0)])
-def test_bounds_that_hold_no_scene_are_refused(tmp_path: Path, place: int, value: float) -> None:
+def test_compressed_ply_rejects_invalid_bounds(tmp_path: Path, place: int, value: float) -> None:
     path = tmp_path / "a.compressed.ply"
     compressed_ply.write(make_splats(300, 1), path)
     head, body = path.read_bytes().split(b"end_header\n", 1)
@@ -145,7 +145,7 @@ def test_bounds_that_hold_no_scene_are_refused(tmp_path: Path, place: int, value
         ply.read(path)
 
 
-def test_damaged_files(tmp_path: Path) -> None:
+def test_compressed_ply_survives_damage(tmp_path: Path) -> None:
     path = tmp_path / "a.compressed.ply"
     compressed_ply.write(make_splats(300, 1), path)
     corrupted_files.assert_survives(ply.read, path, corrupted_files.damaged(path.read_bytes()))
@@ -153,7 +153,7 @@ def test_damaged_files(tmp_path: Path) -> None:
 
 @corrupted_files.calmly
 @given(changes=corrupted_files.edits)
-def test_edited_files(tmp_path: Path, changes: corrupted_files.Edits) -> None:
+def test_compressed_ply_survives_edits(tmp_path: Path, changes: corrupted_files.Edits) -> None:
     path = tmp_path / "a.compressed.ply"
     compressed_ply.write(make_splats(20, 1), path)
     path.write_bytes(corrupted_files.edited(path.read_bytes(), changes))

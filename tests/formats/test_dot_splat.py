@@ -19,7 +19,7 @@ from tests.formats import corrupted_files
 from tests.formats.test_ply import DATA, make_splats
 
 
-def test_a_file_that_nobody_here_wrote() -> None:
+def test_dot_splat_reads_external_file() -> None:
     path = DATA / "minimal.splat"
     if not path.exists():
         pytest.skip("the splats of ../shared/data are not here")
@@ -32,7 +32,7 @@ def test_a_file_that_nobody_here_wrote() -> None:
     assert torch.nn.functional.normalize(splats.quats, dim=1).tolist() == [[0, 0, 0, 1]] * 4
 
 
-def test_every_byte_is_where_the_format_puts_it(tmp_path: Path) -> None:
+def test_dot_splat_byte_layout(tmp_path: Path) -> None:
     splats = Splats(
         means=torch.tensor([[1.0, -2.0, 3.0], [0.0, 0.0, 0.0]]),
         log_scales=torch.tensor([[0.5, 0.0, -1.0], [1.0, 1.0, 1.0]]).log1p(),
@@ -50,7 +50,7 @@ def test_every_byte_is_where_the_format_puts_it(tmp_path: Path) -> None:
     assert list(data[56:]) == [128, 255, round((0.5 - C0) * 255), 128, 255, 128, 128, 128]
 
 
-def test_what_is_written_comes_back_largest_first(tmp_path: Path) -> None:
+def test_dot_splat_roundtrip_sorts_by_importance(tmp_path: Path) -> None:
     splats = make_splats(5000, 2)
     dot_splat.write(splats, tmp_path / "a.splat")
     back = dot_splat.read(tmp_path / "a.splat")
@@ -65,13 +65,13 @@ def test_what_is_written_comes_back_largest_first(tmp_path: Path) -> None:
     assert (back.quats - turned).abs().max() <= 1.01 / 128
 
 
-def test_flat_gaussians_are_read_and_nothing_like_them(tmp_path: Path) -> None:
+def test_dot_splat_reads_flat_gaussians_only(tmp_path: Path) -> None:
     path = tmp_path / "a.splat"
     dot_splat.write(make_splats(4), path)
-    rows = np.fromfile(path, dot_splat.ROW)
+    rows = np.fromfile(path, dot_splat.SPLAT_ROW)
     rows["scale"][2, 1] = 0
     rows.tofile(path)
-    assert dot_splat.read(path).log_scales[2, 1] == dot_splat.SMALLEST
+    assert dot_splat.read(path).log_scales[2, 1] == dot_splat.MIN_WRITTEN_LOG_SCALE
     for field, value in (("scale", -1), ("scale", np.nan), ("scale", 1e20), ("mean", np.inf), ("turn", 128)):
         changed = rows.copy()
         changed[field][1] = value
@@ -80,7 +80,7 @@ def test_flat_gaussians_are_read_and_nothing_like_them(tmp_path: Path) -> None:
             dot_splat.read(path)
 
 
-def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_dot_splat_rejects_unwritable_assets(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no plain points"):
         dot_splat.write(Points(torch.zeros(1, 3)), tmp_path / "a.splat")  # type: ignore[arg-type]
     with pytest.raises(FormatError, match="no gaussians"):
@@ -88,7 +88,7 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_damaged_files(tmp_path: Path) -> None:
+def test_dot_splat_survives_damage(tmp_path: Path) -> None:
     path = tmp_path / "a.splat"
     dot_splat.write(make_splats(50), path)
     data = path.read_bytes()
@@ -97,7 +97,7 @@ def test_damaged_files(tmp_path: Path) -> None:
 
 @corrupted_files.calmly
 @given(changes=corrupted_files.edits)
-def test_edited_files(tmp_path: Path, changes: corrupted_files.Edits) -> None:
+def test_dot_splat_survives_edits(tmp_path: Path, changes: corrupted_files.Edits) -> None:
     path = tmp_path / "a.splat"
     dot_splat.write(make_splats(4), path)
     path.write_bytes(corrupted_files.edited(path.read_bytes(), changes))

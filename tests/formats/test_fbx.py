@@ -73,7 +73,7 @@ def corners(mesh: Mesh, values: torch.Tensor) -> Any:
     return values[mesh.faces.long().reshape(-1)].double().numpy()
 
 
-def test_another_program_reads_the_mesh(assimp: Path, tmp_path: Path) -> None:
+def test_fbx_matches_assimp(assimp: Path, tmp_path: Path) -> None:
     mesh = ball()
     assert mesh.normals is not None and mesh.uv is not None and mesh.texture is not None
     fbx.write(mesh, tmp_path / "a ball.fbx")
@@ -95,7 +95,7 @@ def embedded(scene: ElementTree.Element) -> bytes:
     return bytes(int(byte, 16) for byte in (data.text or "").split())
 
 
-def test_colours_of_vertices(assimp: Path, tmp_path: Path) -> None:
+def test_fbx_vertex_colours(assimp: Path, tmp_path: Path) -> None:
     mesh = ball(textured=False)
     assert mesh.rgb is not None
     fbx.write(mesh, tmp_path / "a.fbx")
@@ -106,7 +106,7 @@ def test_colours_of_vertices(assimp: Path, tmp_path: Path) -> None:
     assert not list(scene.iter("Texture"))
 
 
-def test_bare_triangles(assimp: Path, tmp_path: Path) -> None:
+def test_fbx_bare_triangles(assimp: Path, tmp_path: Path) -> None:
     mesh = Mesh(torch.eye(3), torch.tensor([[0, 1, 2]], dtype=torch.int32))
     fbx.write(mesh, tmp_path / "a.fbx")
     scene = read(assimp, tmp_path / "a.fbx")
@@ -114,7 +114,7 @@ def test_bare_triangles(assimp: Path, tmp_path: Path) -> None:
     assert not list(scene.iter("TextureCoords")) and not list(scene.iter("Colors"))
 
 
-def test_a_picture_beside(assimp: Path, tmp_path: Path) -> None:
+def test_fbx_separate_texture(assimp: Path, tmp_path: Path) -> None:
     mesh = ball()
     assert mesh.texture is not None
     fbx.write(mesh, tmp_path / "ä.fbx", fbx.Options(embed=False))
@@ -127,7 +127,7 @@ def test_a_picture_beside(assimp: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("unit", "centimetres"), [("m", 100), ("cm", 1), ("mm", 0.1)])
-def test_the_unit_and_the_axes_stand_in_the_file(tmp_path: Path, unit: Any, centimetres: float) -> None:
+def test_fbx_unit_and_axes(tmp_path: Path, unit: Any, centimetres: float) -> None:
     fbx.write(ball(), tmp_path / "a.fbx", fbx.Options(unit=unit))
     (settings,) = [n for n in tree(tmp_path / "a.fbx") if n[0] == "GlobalSettings"]
     (properties,) = [n for n in settings[2] if n[0] == "Properties70"]
@@ -144,7 +144,7 @@ def tree(path: Path) -> list[Parsed]:
     data = path.read_bytes()
     assert data[:23] == b"Kaydara FBX Binary  \x00\x1a\x00" and struct.unpack_from("<I", data, 23) == (7400,)
     nodes, at = children(data, 27, len(data))
-    assert data[at : at + 16] == fbx_nodes.FOOT_ID and data.endswith(fbx_nodes.END)
+    assert data[at : at + 16] == fbx_nodes.FOOTER_ID and data.endswith(fbx_nodes.FOOTER_MAGIC)
     version = len(data) - 16 - 120 - 4  # stands on a multiple of 16, as Autodesk's own files have it
     assert version % 16 == 0 and struct.unpack_from("<I", data, version) == (7400,)
     return nodes
@@ -184,7 +184,7 @@ def parsed(data: bytes, at: int) -> tuple[Any, int]:
     return values, at + 12 + length
 
 
-def test_what_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fbx_rejects_unwritable_assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for asset in (make_splats(3), make_points(3)):
         with pytest.raises(FormatError, match=r"FBX holds a mesh; choose \.ply"):
             fbx.write(asset, tmp_path / "a.fbx")
@@ -196,7 +196,7 @@ def test_what_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.Monk
         fbx.write(broken, tmp_path / "a.fbx")
     with pytest.raises(FormatError, match="choose another folder"):
         fbx.write(ball(), tmp_path / "nowhere" / "a.fbx")
-    monkeypatch.setattr(fbx_nodes, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(fbx_nodes, "FBX_MAX_BYTES", 10_000)
     with pytest.raises(FormatError, match="less than 4 GB"):
         fbx.write(ball(), tmp_path / "a.fbx")
     assert not list(tmp_path.iterdir())

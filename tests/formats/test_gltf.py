@@ -26,7 +26,7 @@ from PIL import Image
 
 from lumigraph.formats.gltf import gltf_format as gltf
 from lumigraph.formats.gltf.gltf_format import Options
-from lumigraph.formats.texture_images import encoded
+from lumigraph.formats.texture_images import encode_image
 from lumigraph.scene.assets import Mesh, Points, Splats
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.harmonics import C0
@@ -109,7 +109,7 @@ def step_of(asset: Mesh | Points | Splats, options: Options) -> float:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_validator_finds_no_error(judged: dict[str, Any], name: str) -> None:
+def test_gltf_passes_validator(judged: dict[str, Any], name: str) -> None:
     errors = [finding for finding in judged[name]["findings"] if finding["severity"] == 0]
     if isinstance(CASES[name][0], Splats):
         attributes = [a for a in judged[name]["parts"][0]["attributes"] if a.startswith("KHR_gaussian_splatting:")]
@@ -123,7 +123,7 @@ def test_the_validator_finds_no_error(judged: dict[str, Any], name: str) -> None
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_another_decoder_sees_the_same(judged: dict[str, Any], name: str) -> None:
+def test_gltf_matches_gltf_transform(judged: dict[str, Any], name: str) -> None:
     asset, options = CASES[name]
     (part,) = judged[name]["parts"]
     is_mesh = isinstance(asset, Mesh)
@@ -148,7 +148,7 @@ def test_another_decoder_sees_the_same(judged: dict[str, Any], name: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["plain.glb", "beside.gltf", "bare.glb", "large.glb"])
-def test_trimesh_sees_the_same(folder: Path, name: str) -> None:
+def test_gltf_matches_trimesh(folder: Path, name: str) -> None:
     mesh, options = CASES[name]
     assert isinstance(mesh, Mesh)
     seen = assert_trimesh_sees(folder / name, mesh)
@@ -158,7 +158,7 @@ def test_trimesh_sees_the_same(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_is_written_comes_back(folder: Path, name: str) -> None:
+def test_gltf_roundtrip(folder: Path, name: str) -> None:
     asset, options = CASES[name]
     back = gltf.read(folder / name)
     assert type(back) is type(asset) and len(back) == len(asset)
@@ -191,7 +191,7 @@ def test_what_is_written_comes_back(folder: Path, name: str) -> None:
         assert (back.quats - torch.nn.functional.normalize(asset.quats, dim=1)).abs().max() < 1e-6
 
 
-def test_gaussians_are_laid_out_as_the_extension_says(tmp_path: Path) -> None:
+def test_gltf_gaussian_extension_layout(tmp_path: Path) -> None:
     sh = torch.arange(12.0).reshape(1, 4, 3)
     sh[0, 0] = torch.tensor([0.0, -10.0, (0.5 - 0.5) / C0])
     one = Splats(
@@ -222,7 +222,7 @@ def test_gaussians_are_laid_out_as_the_extension_says(tmp_path: Path) -> None:
     )
 
 
-def test_compression_is_worth_it(tmp_path: Path) -> None:
+def test_gltf_compression_reduces_size(tmp_path: Path) -> None:
     mesh = make_mesh(fine=6)
     sizes = {}
     for compression in ("none", "draco", "meshopt"):
@@ -283,7 +283,7 @@ def read_of(tmp_path: Path, tree: dict[str, Any], binary: bytes) -> Any:
     return gltf.read(tmp_path / "a.glb")
 
 
-def test_nodes_move_turn_and_mirror(tmp_path: Path) -> None:
+def test_gltf_node_transforms(tmp_path: Path) -> None:
     tree, binary = handmade(
         {"POSITION": (CORNERS, {}), "NORMAL": (np.float32([[0, 0, 1]] * 5), {})}, np.uint8([0, 1, 2])
     )
@@ -309,7 +309,7 @@ def test_nodes_move_turn_and_mirror(tmp_path: Path) -> None:
     [(4, [[0, 1, 2]]), (5, [[0, 1, 2], [2, 1, 3], [2, 3, 4]]), (6, [[1, 2, 0], [2, 3, 0], [3, 4, 0]])],
 )
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.uint32])
-def test_strips_and_fans(tmp_path: Path, mode: int, faces: list[list[int]], kind: type) -> None:
+def test_gltf_strips_and_fans(tmp_path: Path, mode: int, faces: list[list[int]], kind: type) -> None:
     tree, binary = handmade({"POSITION": (CORNERS, {})}, np.arange(3 if mode == 4 else 5).astype(kind), mode=mode)
     assert sorted(map(sorted, read_of(tmp_path, tree, binary).faces.tolist())) == sorted(map(sorted, faces))
     mesh = read_of(tmp_path, tree, binary)
@@ -318,7 +318,7 @@ def test_strips_and_fans(tmp_path: Path, mode: int, faces: list[list[int]], kind
     assert (turned > 0).all() or mode == 6
 
 
-def test_numbers_in_few_bits(tmp_path: Path) -> None:
+def test_gltf_normalized_integers(tmp_path: Path) -> None:
     """Against the table of the specification: c / 255, max(c / 127, -1), c / 65535."""
     share: dict[str, Any] = {"normalized": True}
     tree, binary = handmade(
@@ -338,7 +338,7 @@ def test_numbers_in_few_bits(tmp_path: Path) -> None:
     for view in (0, 2):
         tree["bufferViews"][view]["byteStride"] = 4
     tree |= {"extensionsRequired": ["KHR_mesh_quantization", "KHR_texture_transform"]}
-    picture = encoded(make_mesh(texture=True).texture, "png")
+    picture = encode_image(make_mesh(texture=True).texture, "png")
     tree["bufferViews"].append({"buffer": 0, "byteOffset": len(binary), "byteLength": len(picture)})
     tree["buffers"][0]["byteLength"] += len(picture)
     moved = {"KHR_texture_transform": {"offset": [0.5, 0.25], "scale": [0.5, 0.25]}}
@@ -352,7 +352,7 @@ def test_numbers_in_few_bits(tmp_path: Path) -> None:
     assert torch.equal(mesh.texture, make_mesh(texture=True).texture)
 
 
-def test_two_textures_become_one(tmp_path: Path) -> None:
+def test_gltf_merges_textures(tmp_path: Path) -> None:
     """trimesh writes two textured balls and a plain one; every vertex keeps its colour."""
     scene, wanted = trimesh.Scene(), []
     for i in range(3):
@@ -373,7 +373,7 @@ def test_two_textures_become_one(tmp_path: Path) -> None:
     assert np.allclose(mesh.bounds(), scene.bounds, atol=1e-5)
 
 
-def test_what_trimesh_packs_by_draco(tmp_path: Path) -> None:
+def test_gltf_reads_draco_of_trimesh(tmp_path: Path) -> None:
     mesh = make_mesh()
     ball = trimesh.Trimesh(mesh.vertices.numpy(), mesh.faces.numpy(), process=False)
     data = trimesh.exchange.gltf.export_glb(trimesh.Scene(ball), extension_draco=True)
@@ -383,7 +383,7 @@ def test_what_trimesh_packs_by_draco(tmp_path: Path) -> None:
     assert len(back) == len(mesh) and np.allclose(back.bounds(), mesh.bounds(), atol=1e-3)
 
 
-def test_data_in_the_text(folder: Path, tmp_path: Path) -> None:
+def test_gltf_data_uris(folder: Path, tmp_path: Path) -> None:
     tree = json.loads((folder / "beside.gltf").read_text())
     for item in (*tree["buffers"], *tree["images"]):
         data = (folder / item["uri"]).read_bytes()
@@ -396,7 +396,7 @@ def test_data_in_the_text(folder: Path, tmp_path: Path) -> None:
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_gltf_rejects_unwritable_assets(tmp_path: Path) -> None:
     nothing = torch.zeros(0, 3)
     empty = Mesh(nothing, nothing.int())
     broken = replace(make_mesh(), vertices=make_mesh().vertices.clone())
@@ -419,7 +419,7 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_scene_that_is_replaced_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gltf_overwrite_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a b.gltf"
     gltf.write(make_mesh(texture=True), file)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -476,7 +476,7 @@ def lies() -> dict[str, Callable[[dict[str, Any]], object]]:
 
 
 @pytest.mark.parametrize("lie", lies())
-def test_what_cannot_be_read_is_said(tmp_path: Path, lie: str) -> None:
+def test_gltf_rejects_unreadable_files(tmp_path: Path, lie: str) -> None:
     gltf.write(make_mesh(texture=True), tmp_path / "a.glb")
     tree, binary = taken_apart((tmp_path / "a.glb").read_bytes())
     lies()[lie](tree)
@@ -486,7 +486,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, lie: str) -> None:
 
 @pytest.mark.parametrize("name", ["draco.glb", "meshopt.glb"])
 @pytest.mark.parametrize("count", [0, 3, 2**20, 2**33])
-def test_packed_counts_that_are_lies(folder: Path, tmp_path: Path, name: str, count: int) -> None:
+def test_gltf_rejects_false_compressed_counts(folder: Path, tmp_path: Path, name: str, count: int) -> None:
     tree, binary = taken_apart((folder / name).read_bytes())
     tree["accessors"][tree["meshes"][0]["primitives"][0]["indices"]]["count"] = count
     for view in tree["bufferViews"]:
@@ -496,7 +496,7 @@ def test_packed_counts_that_are_lies(folder: Path, tmp_path: Path, name: str, co
         read_of(tmp_path, tree, binary)
 
 
-def test_a_draco_stream_that_keeps_the_processor_busy(tmp_path: Path) -> None:
+def test_gltf_limits_draco_time(tmp_path: Path) -> None:
     corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0.3]])
     uv = torch.tensor([[0.0, 0], [1, 0], [1, 1], [0, 1]])
     faces = torch.tensor([[0, 1, 2], [0, 2, 3]], dtype=torch.int32)
@@ -512,7 +512,7 @@ def test_a_draco_stream_that_keeps_the_processor_busy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("side", [9000, 60000])
-def test_a_picture_too_large_is_not_unpacked(tmp_path: Path, side: int) -> None:
+def test_gltf_rejects_huge_textures(tmp_path: Path, side: int) -> None:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -525,7 +525,7 @@ def test_a_picture_too_large_is_not_unpacked(tmp_path: Path, side: int) -> None:
         gltf.read(tmp_path / "a.gltf")
 
 
-def test_text_that_is_no_json(tmp_path: Path) -> None:
+def test_gltf_rejects_invalid_json(tmp_path: Path) -> None:
     file = tmp_path / "a.gltf"
     for text in (
         b"",
@@ -546,7 +546,7 @@ def test_text_that_is_no_json(tmp_path: Path) -> None:
 @given(
     seed=st.integers(0, 2**32), name=st.sampled_from(["plain.glb", "meshopt.glb", "splats.glb", "points-meshopt.glb"])
 )
-def test_damaged_files_end_in_words(folder: Path, seed: int, name: str) -> None:
+def test_gltf_survives_damage(folder: Path, seed: int, name: str) -> None:
     dice = random.Random(seed)
     data = bytearray((folder / name).read_bytes())
     behind = 20 + int.from_bytes(data[12:16], "little")
@@ -566,7 +566,7 @@ JUNK = [None, True, -1, 0, 1, 3.5, 2**31, 2**60, 1e308, "", "x", [], {}, [0], [-
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32), name=st.sampled_from(["plain.glb", "draco.glb", "meshopt.glb", "splats.glb"]))
-def test_nonsense_in_the_json_ends_in_words(folder: Path, seed: int, name: str) -> None:
+def test_gltf_survives_json_edits(folder: Path, seed: int, name: str) -> None:
     dice = random.Random(seed)
     tree, binary = taken_apart((folder / name).read_bytes())
     for _ in range(dice.randint(1, 3)):

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 
 from lumigraph.formats import ksplat
-from lumigraph.formats.quantization import blocks
+from lumigraph.formats.quantization import block_slices
 from lumigraph.scene.assets import Splats
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.harmonics import C0
@@ -66,7 +66,7 @@ def example(degree: int) -> Splats:
 
 @pytest.mark.parametrize("level", [0, 1, 2])
 @pytest.mark.parametrize("degree", [0, 1, 2])
-def test_all_levels_and_degrees(tmp_path: Path, level: int, degree: int) -> None:
+def test_ksplat_levels_and_degrees(tmp_path: Path, level: int, degree: int) -> None:
     splats, path = example(degree), tmp_path / "a.ksplat"
     path.write_bytes(packed(splats, level))
     back = ksplat.read(path)
@@ -81,19 +81,19 @@ def test_all_levels_and_degrees(tmp_path: Path, level: int, degree: int) -> None
 
 
 @pytest.mark.parametrize("level", [0, 2])
-def test_batches_are_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: int) -> None:
+def test_ksplat_stream_matches_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: int) -> None:
     """Of five gaussians each, so that they end within buckets."""
     path = tmp_path / "a.ksplat"
     path.write_bytes(packed(example(1), level))
     whole = ksplat.read(path)
-    monkeypatch.setattr(ksplat, "blocks", lambda count: blocks(count, 5))
+    monkeypatch.setattr(ksplat, "block_slices", lambda count: block_slices(count, 5))
     batches = list(ksplat.stream(path))
     assert [len(batch) for batch in batches] == [5, 5, 2]
     for name, value in vars(whole).items():
         assert torch.equal(torch.cat([getattr(batch, name) for batch in batches]), value)
 
 
-def test_a_file_that_nobody_here_wrote() -> None:
+def test_ksplat_reads_external_file() -> None:
     path = DATA / "minimal.ksplat"
     if not path.exists():
         pytest.skip("the splats of ../shared/data are not here")
@@ -113,13 +113,13 @@ def test_a_file_that_nobody_here_wrote() -> None:
         (16, b"\1", "1 gaussians, which its sections do not hold"),
         (4096, b"\0\0\0\0", "12 gaussians, which its sections"),
         (4100, b"\xff\xff\xff\xff", "announces 4294967295 gaussians"),
-        (4096 + 40, b"\4", "of an unknown form"),
+        (4096 + 40, b"\4", "of an unknown type"),
         (4096 + 12, b"\3", "more buckets than there are"),
         (4096 + 36, b"\xff\xff\xff\xff", "cut short"),
-        (4096 + 16, struct.pack("<f", math.nan), "of an unknown form"),
+        (4096 + 16, struct.pack("<f", math.nan), "of an unknown type"),
     ],
 )
-def test_headers_that_lie_are_refused(tmp_path: Path, place: int, value: bytes, said: str) -> None:
+def test_ksplat_rejects_false_headers(tmp_path: Path, place: int, value: bytes, said: str) -> None:
     data = bytearray(packed(example(1), 1))
     data[place : place + len(value)] = value
     (tmp_path / "bad.ksplat").write_bytes(data)
@@ -128,7 +128,7 @@ def test_headers_that_lie_are_refused(tmp_path: Path, place: int, value: bytes, 
 
 
 @pytest.mark.parametrize("level", [0, 2])
-def test_damaged_files(tmp_path: Path, level: int) -> None:
+def test_ksplat_survives_damage(tmp_path: Path, level: int) -> None:
     """Most of a header is empty, so the damage is aimed at what is not."""
     data = packed(example(1), level)
     parts = (data[:64], data[64:4096], data[4096:4160], data[4160:5120], data[5120:])
@@ -145,7 +145,7 @@ def test_damaged_files(tmp_path: Path, level: int) -> None:
 
 @corrupted_files.calmly
 @given(changes=corrupted_files.edits, seed=corrupted_files.st.integers(0, 99))
-def test_edited_files(tmp_path: Path, changes: corrupted_files.Edits, seed: int) -> None:
+def test_ksplat_survives_edits(tmp_path: Path, changes: corrupted_files.Edits, seed: int) -> None:
     data = np.frombuffer(packed(example(1), seed % 3), np.uint8).copy()
     draw = np.random.default_rng(seed)
     for start in (0, 4096):

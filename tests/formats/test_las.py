@@ -30,14 +30,14 @@ def by_laspy(path: Path, kind: int, version: str, xyz: Any, scale: float = 1e-4,
     header.vlrs.append(laspy.VLR("somebody", 7, "", b"something else"))
     made = laspy.LasData(header)
     made.x, made.y, made.z = xyz.T
-    if kind in las.COLOURS_AT:
+    if kind in las.COLOUR_OFFSETS:
         made.red, made.green, made.blue = np.linspace(0, top, 3 * len(xyz)).reshape(3, -1).astype(np.uint16)
     made.write(str(path))
 
 
 @pytest.mark.parametrize("count", [0, 1, 50, BATCH_ROWS + 3])
 @pytest.mark.parametrize("colours", [True, False])
-def test_another_reader_sees_the_same(tmp_path: Path, count: int, colours: bool) -> None:
+def test_las_matches_laspy(tmp_path: Path, count: int, colours: bool) -> None:
     full = make_points(count)
     points = full if colours else Points(full.xyz)
     las.write(points, tmp_path / "a.las")
@@ -60,7 +60,7 @@ def test_another_reader_sees_the_same(tmp_path: Path, count: int, colours: bool)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e5])
-def test_points_come_back(tmp_path: Path, scale: float) -> None:
+def test_las_roundtrip(tmp_path: Path, scale: float) -> None:
     points = make_points(1000)
     points = Points(points.xyz * scale + 3 * scale, points.rgb)
     las.write(points, tmp_path / "a.las")
@@ -71,7 +71,7 @@ def test_points_come_back(tmp_path: Path, scale: float) -> None:
     assert (tmp_path / "b.las").read_bytes()[227:] == (tmp_path / "a.las").read_bytes()[227:]
 
 
-def test_the_resolution_is_the_one_asked_for(tmp_path: Path) -> None:
+def test_las_resolution(tmp_path: Path) -> None:
     points = Points(torch.tensor([[0.0, 0, 0], [1.2344, 10, -3.0004], [-100, 2, 1]]))
     las.write(points, tmp_path / "a.las", las.Options(resolution=0.001))
     other = laspy.read(tmp_path / "a.las")
@@ -83,14 +83,14 @@ def test_the_resolution_is_the_one_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [0, 1, 2, 3, 6, 7, 8, 10])
-def test_what_others_write(tmp_path: Path, kind: int) -> None:
+def test_las_reads_laspy_files(tmp_path: Path, kind: int) -> None:
     version = "1.4" if kind > 3 else "1.3" if kind == 3 else "1.2"
     xyz = np.random.default_rng(kind).normal(size=(70, 3)) * 50 + [1000, 2000, 30]
     by_laspy(tmp_path / "a.las", kind, version, xyz)
     points = las.read(tmp_path / "a.las")
     other = laspy.read(tmp_path / "a.las")
     assert np.array_equal(points.xyz.numpy(), other.xyz.astype(np.float32))
-    if kind not in las.COLOURS_AT:
+    if kind not in las.COLOUR_OFFSETS:
         assert points.rgb is None
         return
     rgb = np.stack([other.red, other.green, other.blue], axis=1)
@@ -102,7 +102,7 @@ def test_what_others_write(tmp_path: Path, kind: int) -> None:
     assert las.read(tmp_path / "c.las").rgb is None
 
 
-def test_points_far_from_the_origin_are_refused_rather_than_moved(tmp_path: Path) -> None:
+def test_las_rejects_points_far_from_origin(tmp_path: Path) -> None:
     place, spread = np.array([500_000, 5_400_000, 300]), np.random.default_rng(0).uniform(size=(100, 3))
     by_laspy(tmp_path / "a.las", 7, "1.4", place + spread)
     with pytest.raises(FormatError, match=r"steps of 0\.5; subtract an offset"):
@@ -112,7 +112,7 @@ def test_points_far_from_the_origin_are_refused_rather_than_moved(tmp_path: Path
     assert np.abs(las.read(tmp_path / "c.las").xyz.numpy() - wide).max() < 0.3
 
 
-def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+def test_las_rejects_unreadable_files(tmp_path: Path) -> None:
     file = tmp_path / "a.las"
     las.write(make_points(10), file)
     whole = file.read_bytes()
@@ -121,8 +121,8 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         return whole[:at] + struct.pack(layout, *values) + whole[at + struct.calcsize(layout) :]
 
     for data, words in [
-        (b"", "no header"),
-        (b"ply\n" * 100, "no header"),
+        (b"", "not a LAS header"),
+        (b"ply\n" * 100, "not a LAS header"),
         (whole[:300], "ends inside its header"),
         (whole[:-1], "announces 10 points of 36 bytes there, but the file has 734"),
         (with_bytes(247, "<Q", 2**60), "announces"),
@@ -144,7 +144,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 450), st.binary(min_size=1, max_size=8)), max_size=6), st.integers(0, 470))
-def test_any_bytes_end_in_points_or_a_format_error(tmp_path: Path, spoilt: list[tuple[int, bytes]], cut: int) -> None:
+def test_las_survives_edits(tmp_path: Path, spoilt: list[tuple[int, bytes]], cut: int) -> None:
     file = tmp_path / "a.las"
     las.write(make_points(2), file)
     data = bytearray(file.read_bytes())
@@ -155,7 +155,7 @@ def test_any_bytes_end_in_points_or_a_format_error(tmp_path: Path, spoilt: list[
         assert torch.isfinite(las.read(file).xyz).all()
 
 
-def test_memory_stays_near_that_of_the_result(tmp_path: Path) -> None:
+def test_las_memory_bound(tmp_path: Path) -> None:
     points = make_points(400_000)
     las.write(points, tmp_path / "a.las")
     tracemalloc.start()
@@ -165,7 +165,7 @@ def test_memory_stays_near_that_of_the_result(tmp_path: Path) -> None:
     assert peak < 8e6 < (tmp_path / "a.las").stat().st_size  # the result itself is torch's, and not counted
 
 
-def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_las_rejects_unwritable_assets(tmp_path: Path) -> None:
     broken = make_points(3)
     broken.xyz[1, 1] = math.inf
     mesh = Mesh(torch.eye(3), torch.tensor([[0, 1, 2]], dtype=torch.int32))

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lumigraph.formats import mesh_ply
-from lumigraph.formats.triangles import fans
+from lumigraph.formats.triangles import triangulate_fans
 from lumigraph.scene.assets import Mesh
 from lumigraph.scene.errors import FormatError
 from tests.formats.sample_meshes import assert_trimesh_sees, looks, make_mesh, seen_colours
@@ -29,7 +29,7 @@ MESHES = {
 
 
 @pytest.mark.parametrize("name", MESHES)
-def test_what_is_written_comes_back(tmp_path: Path, name: str) -> None:
+def test_mesh_ply_roundtrip(tmp_path: Path, name: str) -> None:
     mesh = MESHES[name]
     mesh_ply.write(mesh, tmp_path / "a.ply")
     back = mesh_ply.read(tmp_path / "a.ply")
@@ -40,7 +40,7 @@ def test_what_is_written_comes_back(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["bare", "textured", "coloured"])
-def test_trimesh_sees_the_same(tmp_path: Path, name: str) -> None:
+def test_mesh_ply_matches_trimesh(tmp_path: Path, name: str) -> None:
     mesh = MESHES[name]
     mesh_ply.write(mesh, tmp_path / "a.ply")
     seen = assert_trimesh_sees(tmp_path / "a.ply", mesh)
@@ -48,7 +48,7 @@ def test_trimesh_sees_the_same(tmp_path: Path, name: str) -> None:
         assert np.abs(seen_colours(seen).astype(int) - looks(mesh)).max() == 0
 
 
-def test_plyfile_sees_the_same(tmp_path: Path) -> None:
+def test_mesh_ply_matches_plyfile(tmp_path: Path) -> None:
     mesh = make_mesh(texture=True, rgb=True, normals=True)
     mesh_ply.write(mesh, tmp_path / "a.ply")
     seen = plyfile.PlyData.read(tmp_path / "a.ply")
@@ -61,7 +61,7 @@ def test_plyfile_sees_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("order", ["<", ">", "ascii"])
 @pytest.mark.parametrize("count", ["u1", "i4"])
-def test_polygons_of_another_program(tmp_path: Path, order: str, count: str) -> None:
+def test_mesh_ply_reads_polygons(tmp_path: Path, order: str, count: str) -> None:
     """plyfile writes triangles, squares, a pentagon and what is no face; with columns around the lists."""
     random_ = np.random.default_rng(0)
     points = random_.normal(size=(30, 3))
@@ -85,12 +85,12 @@ def test_polygons_of_another_program(tmp_path: Path, order: str, count: str) -> 
     assert mesh.faces.tolist() == wanted
 
 
-def test_fans_of_nothing() -> None:
-    assert fans(np.zeros(0, np.int64), np.zeros(0, np.int64)).shape == (0, 3)
-    assert fans(np.array([1, 2]), np.array([0, 2, 0])).shape == (0, 3)
+def test_triangulate_fans_empty() -> None:
+    assert triangulate_fans(np.zeros(0, np.int64), np.zeros(0, np.int64)).shape == (0, 3)
+    assert triangulate_fans(np.array([1, 2]), np.array([0, 2, 0])).shape == (0, 3)
 
 
-def test_what_trimesh_writes(tmp_path: Path) -> None:
+def test_mesh_ply_reads_trimesh_files(tmp_path: Path) -> None:
     mesh = make_mesh(rgb=True)
     ball = trimesh.Trimesh(mesh.vertices.numpy(), mesh.faces.numpy(), vertex_colors=mesh.rgb.numpy(), process=False)
     for encoding in ("ascii", "binary"):
@@ -100,7 +100,7 @@ def test_what_trimesh_writes(tmp_path: Path) -> None:
         assert torch.equal(back.faces, mesh.faces) and torch.equal(back.rgb, mesh.rgb)
 
 
-def test_nothing_is_written_by_halves(tmp_path: Path) -> None:
+def test_mesh_ply_write_is_atomic(tmp_path: Path) -> None:
     mesh = make_mesh(texture=True)
     mesh.uv[5, 0] = torch.nan
     with pytest.raises(FormatError, match="NaN"):
@@ -136,7 +136,7 @@ GOOD = HEAD + FACES + "0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"
         ("element face", "element other"),
     ],
 )
-def test_what_cannot_be_read_is_said(tmp_path: Path, was: str, now: str) -> None:
+def test_mesh_ply_rejects_unreadable_files(tmp_path: Path, was: str, now: str) -> None:
     file = tmp_path / "a.ply"
     file.write_text(GOOD)
     assert mesh_ply.read(file).faces.tolist() == [[0, 1, 2]]
@@ -146,7 +146,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, was: str, now: str) -> None
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "nowhere.png"])
-def test_a_texture_lies_beside(tmp_path: Path, name: str) -> None:
+def test_mesh_ply_rejects_texture_outside_folder(tmp_path: Path, name: str) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
     mesh_ply.write(make_mesh(texture=True), inside / "a.ply")
@@ -154,13 +154,13 @@ def test_a_texture_lies_beside(tmp_path: Path, name: str) -> None:
     picture.rename(tmp_path / "secret.png")
     data = (inside / "a.ply").read_bytes().replace(picture.name.encode(), name.encode())
     (inside / "a.ply").write_bytes(data)
-    with pytest.raises(FormatError, match=r"does not lie in its own folder|cannot be opened"):
+    with pytest.raises(FormatError, match=r"is not in its folder|cannot be opened"):
         mesh_ply.read(inside / "a.ply")
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32), text=st.booleans())
-def test_damaged_files_end_in_words(tmp_path: Path, seed: int, text: bool) -> None:
+def test_mesh_ply_survives_damage(tmp_path: Path, seed: int, text: bool) -> None:
     dice = random.Random(seed)
     file = tmp_path / "a.ply"
     if text:

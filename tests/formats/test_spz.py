@@ -48,7 +48,7 @@ ALL = [spz.Options(), spz.Options(version=3), spz.Options(version=4)]
 
 @pytest.mark.parametrize("options", ALL)
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
-def test_what_is_written_comes_back(tmp_path: Path, degree: int, options: spz.Options) -> None:
+def test_spz_roundtrip(tmp_path: Path, degree: int, options: spz.Options) -> None:
     splats = make_splats(500, degree)
     spz.write(splats, tmp_path / "a.spz", options)
     back = spz.read(tmp_path / "a.spz")
@@ -61,7 +61,7 @@ def test_what_is_written_comes_back(tmp_path: Path, degree: int, options: spz.Op
 
 @pytest.mark.parametrize("options", ALL)
 @pytest.mark.parametrize("degree", [0, 3])
-def test_another_reader_sees_the_same(tmp_path: Path, degree: int, options: spz.Options) -> None:
+def test_spz_matches_gsply(tmp_path: Path, degree: int, options: spz.Options) -> None:
     splats = make_splats(200, degree)
     spz.write(splats, tmp_path / "a.spz", options)
     other = gsply.read_spz(str(tmp_path / "a.spz"))
@@ -73,7 +73,7 @@ def test_another_reader_sees_the_same(tmp_path: Path, degree: int, options: spz.
     assert_same(Splats(means, scales, quats, logits.reshape(-1), torch.from_numpy(sh)), splats)
 
 
-def test_every_byte_is_where_the_format_puts_it(tmp_path: Path) -> None:
+def test_spz_byte_layout(tmp_path: Path) -> None:
     """Worked out by hand from the description of the format, for two gaussians."""
     sh = torch.zeros(2, 4, 3)
     sh[0, 0] = torch.tensor([0.0, 1.0, -4.0])  # the last is darker than the format knows
@@ -99,7 +99,7 @@ def test_every_byte_is_where_the_format_puts_it(tmp_path: Path) -> None:
     assert body[47:] == bytes([192, 64, 255, *[128] * 6])
 
 
-def test_far_gaussians_cost_near_ones_nothing(tmp_path: Path) -> None:
+def test_spz_outliers_keep_precision(tmp_path: Path) -> None:
     splats = make_splats(3000, 0)
     splats.means[0, 0] = 1e6
     spz.write(splats, tmp_path / "a.spz")
@@ -115,12 +115,12 @@ def test_far_gaussians_cost_near_ones_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", ALL)
 @pytest.mark.parametrize("count", [0, 1])
-def test_none_and_one(tmp_path: Path, count: int, options: spz.Options) -> None:
+def test_spz_none_and_one(tmp_path: Path, count: int, options: spz.Options) -> None:
     spz.write(make_splats(count), tmp_path / "a.spz", options)
     assert len(spz.read(tmp_path / "a.spz")) == count
 
 
-def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_spz_rejects_unwritable_assets(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no plain points"):
         spz.write(Points(torch.zeros(1, 3)), tmp_path / "a.spz")  # type: ignore[arg-type]
     broken = make_splats(3)
@@ -130,7 +130,7 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+def test_spz_rejects_unreadable_files(tmp_path: Path) -> None:
     file = tmp_path / "a.spz"
     spz.write(make_splats(10), file)
     whole = file.read_bytes()
@@ -145,7 +145,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["v2", "v3", "v4", "raw"])
-def test_files_that_nobody_here_wrote(kind: str) -> None:
+def test_spz_reads_external_files(kind: str) -> None:
     file = DATA / f"minimal-{kind}.spz"
     if not file.exists():
         pytest.skip("the files of ../shared/data are not here")
@@ -160,7 +160,7 @@ def test_files_that_nobody_here_wrote(kind: str) -> None:
     assert np.abs(ours.quats.numpy() - other.quats).max() < 1e-6
 
 
-def test_a_scene_that_somebody_saved_in_two_formats() -> None:
+def test_spz_matches_ply_of_same_scene() -> None:
     """Its SPZ was turned to right-up-back, as Niantic's programs do, so here it is turned back by hand."""
     files = [DATA / "biker.spz", DATA / "biker.compressed.ply"]
     if not all(file.exists() for file in files):
@@ -187,7 +187,7 @@ def plain(path: Path, splats: Splats, version: int = 2) -> bytes:
     return gzip.decompress(path.read_bytes())
 
 
-def test_version_1_has_half_floats(tmp_path: Path) -> None:
+def test_spz_reads_version_1(tmp_path: Path) -> None:
     splats = make_splats(7, 1)
     data = plain(tmp_path / "a.spz", splats)
     means = splats.means.numpy().astype("<f2").tobytes()
@@ -199,7 +199,7 @@ def test_version_1_has_half_floats(tmp_path: Path) -> None:
         spz.read(tmp_path / "a.spz")
 
 
-def test_degree_4_is_read_without_its_last(tmp_path: Path) -> None:
+def test_spz_drops_degree_4(tmp_path: Path) -> None:
     splats = make_splats(7, 3)
     data = plain(tmp_path / "a.spz", splats)
     expected = spz.read(tmp_path / "a.spz")
@@ -209,7 +209,7 @@ def test_degree_4_is_read_without_its_last(tmp_path: Path) -> None:
     assert torch.equal(spz.read(tmp_path / "a.spz").sh, expected.sh)
 
 
-def test_higher_degrees_can_be_left_out(tmp_path: Path) -> None:
+def test_spz_sh_degree_option(tmp_path: Path) -> None:
     splats = make_splats(50, 3)
     for degree, expected in ((0, 0), (2, 2), (None, 3)):
         spz.write(splats, tmp_path / "a.spz", spz.Options(sh_degree=degree))
@@ -221,7 +221,7 @@ def test_higher_degrees_can_be_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", [2, 3, 4])
-def test_extensions_are_heeded(tmp_path: Path, version: int) -> None:
+def test_spz_axes_extension(tmp_path: Path, version: int) -> None:
     """The one that turns the axes is refused unless it says nothing new; others are passed over."""
     path = tmp_path / "a.spz"
     spz.write(make_splats(7, 1), path, spz.Options(version=version))  # type: ignore[arg-type]
@@ -241,7 +241,7 @@ def test_extensions_are_heeded(tmp_path: Path, version: int) -> None:
         if fine:
             assert torch.equal(spz.read(path).means, before)
         else:
-            with pytest.raises(FormatError, match=f"axes are turned .*coordinate_system {axes}"):
+            with pytest.raises(FormatError, match=f"axes are rotated .*coordinate_system {axes}"):
                 spz.read(path)
     path.write_bytes(extended(orbit + struct.pack("<II", 0xADBE0003, 1 << 31)))  # longer than the file
     corrupted_files.read_or_refused(spz.read, path)
@@ -250,8 +250,8 @@ def test_extensions_are_heeded(tmp_path: Path, version: int) -> None:
 # --- hostile bytes ----------------------------------------------------------------------------------------------------
 
 
-def test_no_memory_for_what_is_announced(tmp_path: Path) -> None:
-    head = struct.pack("<IIIBBBB", spz.MAGIC, 2, 40_000_000, 3, 12, 0, 0)
+def test_spz_checks_count_before_allocation(tmp_path: Path) -> None:
+    head = struct.pack("<IIIBBBB", spz.SPZ_MAGIC, 2, 40_000_000, 3, 12, 0, 0)
     bomb = gzip.compress(head + bytes(300_000_000), 9)
     spz.write(make_splats(20, 1), tmp_path / "a.spz", spz.Options(version=4))
     four = (tmp_path / "a.spz").read_bytes()
@@ -259,7 +259,7 @@ def test_no_memory_for_what_is_announced(tmp_path: Path) -> None:
     # A frame of the first attribute that goes on long after what the table says, and a header that says it all.
     longer = four[:32] + struct.pack("<QQ", len(frame), 180) + four[48:128] + frame
     most = four[:8] + struct.pack("<I", 0xFFFFFFFF) + four[12:]
-    lies = [bomb, struct.pack("<IIIBBBB", spz.MAGIC, 2, 1 << 31, 3, 12, 0, 0), longer, most]
+    lies = [bomb, struct.pack("<IIIBBBB", spz.SPZ_MAGIC, 2, 1 << 31, 3, 12, 0, 0), longer, most]
     corrupted_files.assert_survives(spz.read, tmp_path / "a.spz", lies)
     for data, said in ((bomb, "which no file of"), (most, "which no file of")):
         (tmp_path / "a.spz").write_bytes(data)
@@ -268,7 +268,7 @@ def test_no_memory_for_what_is_announced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", [2, 4])
-def test_damaged_files(tmp_path: Path, version: int) -> None:
+def test_spz_survives_damage(tmp_path: Path, version: int) -> None:
     path = tmp_path / "a.spz"
     spz.write(make_splats(50, 1), path, spz.Options(version=version))  # type: ignore[arg-type]
     data = path.read_bytes()
@@ -281,7 +281,7 @@ def test_damaged_files(tmp_path: Path, version: int) -> None:
 @pytest.mark.parametrize("version", [2, 4])
 @corrupted_files.calmly
 @given(changes=corrupted_files.edits)
-def test_edited_files(tmp_path: Path, version: int, changes: corrupted_files.Edits) -> None:
+def test_spz_survives_edits(tmp_path: Path, version: int, changes: corrupted_files.Edits) -> None:
     path = tmp_path / "a.spz"
     spz.write(make_splats(5, 1), path, spz.Options(version=version))  # type: ignore[arg-type]
     data = path.read_bytes()

@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lumigraph.formats import stl
-from lumigraph.formats.triangles import joined, open_edges
+from lumigraph.formats.triangles import count_open_edges, merge_equal_rows
 from lumigraph.scene.assets import Mesh, Points
 from lumigraph.scene.errors import FormatError
 from tests.formats.sample_meshes import assert_trimesh_sees, make_mesh, opened_by_trimesh
 
 
-def test_trimesh_sees_the_same(tmp_path: Path) -> None:
+def test_stl_matches_trimesh(tmp_path: Path) -> None:
     mesh = make_mesh(texture=True)
     stl.write(mesh, tmp_path / "a.stl")
     assert (tmp_path / "a.stl").stat().st_size == 84 + 50 * len(mesh)
@@ -31,11 +31,11 @@ def test_trimesh_sees_the_same(tmp_path: Path) -> None:
     assert_trimesh_sees(joined_ball, mesh)
     data = (tmp_path / "a.stl").read_bytes()
     assert data[:5] != b"solid" and b"unit mm" in data[:80]
-    normals = np.frombuffer(data, stl.TRIANGLE, offset=84)["normal"]
+    normals = np.frombuffer(data, stl.TRIANGLE_ROW, offset=84)["normal"]
     assert np.abs(normals - opened_by_trimesh(tmp_path / "a.stl").face_normals).max() < 1e-3
 
 
-def test_what_is_written_comes_back(tmp_path: Path) -> None:
+def test_stl_roundtrip(tmp_path: Path) -> None:
     mesh = make_mesh()
     stl.write(mesh, tmp_path / "a.stl", stl.Options(unit="m"))
     back = stl.read(tmp_path / "a.stl")
@@ -44,7 +44,7 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
     assert b"unit m," in (tmp_path / "a.stl").read_bytes()[:80]
 
 
-def test_text_of_another_program(tmp_path: Path) -> None:
+def test_stl_reads_text(tmp_path: Path) -> None:
     mesh = make_mesh()
     ball = trimesh.Trimesh(mesh.vertices.numpy(), mesh.faces.numpy(), process=False)
     ball.export(tmp_path / "a.stl", file_type="stl_ascii")
@@ -53,14 +53,14 @@ def test_text_of_another_program(tmp_path: Path) -> None:
     assert torch.allclose(back.vertices[back.faces.long()], mesh.vertices[mesh.faces.long()], atol=1e-6)
 
 
-def test_a_seam_of_the_texture_is_no_hole(tmp_path: Path) -> None:
+def test_stl_texture_seam_is_closed(tmp_path: Path) -> None:
     mesh = make_mesh()
     apart = Mesh(mesh.vertices[mesh.faces.long().reshape(-1)], torch.arange(3 * len(mesh)).int().reshape(-1, 3))
     stl.write(apart, tmp_path / "a.stl")
     assert len(stl.read(tmp_path / "a.stl").vertices) == len(mesh.vertices)
 
 
-def test_a_hole_is_refused_unless_allowed(tmp_path: Path) -> None:
+def test_stl_rejects_open_surface(tmp_path: Path) -> None:
     mesh = make_mesh()
     holed = replace(mesh, faces=mesh.faces[1:])
     with pytest.raises(FormatError, match=r"3 of 3837 edges .* allow_open"):
@@ -73,7 +73,7 @@ def test_a_hole_is_refused_unless_allowed(tmp_path: Path) -> None:
     assert len(opened_by_trimesh(tmp_path / "a.stl").faces) == len(mesh) - 1
 
 
-def test_open_edges_against_a_count_by_hand() -> None:
+def test_count_open_edges_matches_manual_count() -> None:
     random = np.random.default_rng(0)
     for _ in range(50):
         faces = np.array([random.choice(8, 3, replace=False) for _ in range(random.integers(1, 12))])
@@ -82,19 +82,19 @@ def test_open_edges_against_a_count_by_hand() -> None:
             for a, b in zip(face, face[1:] + face[:1], strict=True):
                 edge = (min(a, b), max(a, b))
                 balance[edge] = balance.get(edge, 0) + (1 if a < b else -1)
-        assert open_edges(faces, 8) == sum(value != 0 for value in balance.values())
+        assert count_open_edges(faces, 8) == sum(value != 0 for value in balance.values())
 
 
-def test_joined_against_a_dictionary() -> None:
+def test_merge_equal_rows_matches_dictionary() -> None:
     rows = np.random.default_rng(0).integers(-1, 2, (100, 3)).astype(np.float32)
     rows[::7] *= -0.0
-    places, number = joined(rows)
+    places, number = merge_equal_rows(rows)
     known: dict[tuple[float, ...], int] = {}
     assert number.tolist() == [known.setdefault(tuple(row), len(known)) for row in rows.tolist()]
     assert places.tolist() == [list(row) for row in known]
 
 
-def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_stl_rejects_unwritable_assets(tmp_path: Path) -> None:
     broken = replace(make_mesh(), vertices=make_mesh().vertices * torch.inf)
     for asset, words in [
         (Points(torch.zeros(1, 3)), "meshes only"),
@@ -108,7 +108,7 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(text=st.binary(max_size=200), kind=st.integers(0, 2), count=st.integers(0, 2**32 - 1))
-def test_damaged_files_end_in_words(tmp_path: Path, text: bytes, kind: int, count: int) -> None:
+def test_stl_survives_damage(tmp_path: Path, text: bytes, kind: int, count: int) -> None:
     file = tmp_path / "a.stl"
     starts = [
         b"",
@@ -121,7 +121,7 @@ def test_damaged_files_end_in_words(tmp_path: Path, text: bytes, kind: int, coun
 
 
 @pytest.mark.parametrize("word", [b"nan", b"inf", b"1e99", b"x"])
-def test_numbers_that_are_none(tmp_path: Path, word: bytes) -> None:
+def test_stl_rejects_invalid_numbers(tmp_path: Path, word: bytes) -> None:
     (tmp_path / "a.stl").write_bytes(b"solid\n" + b"vertex 0 0 1\nvertex 0 1 0\nvertex 1 0 %s\n" % word + b"endsolid")
     with pytest.raises(FormatError):
         stl.read(tmp_path / "a.stl")

@@ -60,7 +60,7 @@ def values(attribute: Any) -> Any:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("degree", [0, 1, 3])
-def test_gaussians(tmp_path: Path, suffix: str, degree: int) -> None:
+def test_usd_gaussians(tmp_path: Path, suffix: str, degree: int) -> None:
     splats = make_splats(200, degree)
     usd.write(splats, tmp_path / f"a{suffix}")
     assert [file.name for file in tmp_path.iterdir()] == [f"a{suffix}"]
@@ -84,7 +84,7 @@ def test_gaussians(tmp_path: Path, suffix: str, degree: int) -> None:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("parts", [(), ("rgb", "normals")])
-def test_points(tmp_path: Path, suffix: str, parts: tuple[str, ...]) -> None:
+def test_usd_points(tmp_path: Path, suffix: str, parts: tuple[str, ...]) -> None:
     full = make_points(300)
     points = Points(full.xyz, **{name: getattr(full, name) for name in parts})
     usd.write(points, tmp_path / f"a{suffix}")
@@ -113,7 +113,7 @@ def assert_linear(stored: Any, asset: Points | Mesh) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_mesh_with_its_picture_the_right_way_up(tmp_path: Path, suffix: str) -> None:
+def test_usd_mesh_texture_orientation(tmp_path: Path, suffix: str) -> None:
     """Each corner looks its colour up in the picture that the stage names, v from the bottom row."""
     mesh, path = textured(), tmp_path / f"a b{suffix}"
     usd.write(mesh, path)
@@ -148,7 +148,7 @@ def test_a_mesh_with_its_picture_the_right_way_up(tmp_path: Path, suffix: str) -
     assert seen.tolist() == [[0, 0, 255], [255, 255, 255], [0, 255, 0], [255, 0, 0]]
 
 
-def test_a_mesh_with_colours(tmp_path: Path) -> None:
+def test_usd_mesh_colours(tmp_path: Path) -> None:
     mesh = coloured()
     usd.write(mesh, tmp_path / "a.usdc")
     stage = opened(tmp_path / "a.usdc")
@@ -158,21 +158,21 @@ def test_a_mesh_with_colours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("up", "unit", "metres"), [("y", "m", 1), ("z", "cm", 0.01), ("z", "mm", 0.001)])
-def test_the_stage_says_how_it_stands(tmp_path: Path, up: Any, unit: Any, metres: float) -> None:
+def test_usd_up_axis_and_unit(tmp_path: Path, up: Any, unit: Any, metres: float) -> None:
     usd.write(coloured(), tmp_path / "a.usdz", usd.Options(up=up, unit=unit))
     stage = opened(tmp_path / "a.usdz")
     assert UsdGeom.GetStageUpAxis(stage) == up.upper()
     assert UsdGeom.GetStageMetersPerUnit(stage) == metres
 
 
-def test_the_form_is_that_of_the_suffix(tmp_path: Path) -> None:
+def test_usd_suffix_selects_format(tmp_path: Path) -> None:
     starts = {".usda": b"#usda 1.0", ".usdc": b"PXR-USDC", ".usd": b"PXR-USDC", ".usdz": b"PK\x03\x04"}
     for suffix, start in starts.items():
         usd.write(make_points(), tmp_path / f"a{suffix.upper()}")
         assert (tmp_path / f"a{suffix.upper()}").read_bytes().startswith(start)
 
 
-def test_what_is_replaced_stays_whole_until_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_usd_overwrite_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.usda"
     usd.write(textured(), path)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
@@ -189,7 +189,7 @@ def test_what_is_replaced_stays_whole_until_the_end(tmp_path: Path, monkeypatch:
     assert name not in before and np.asarray(Image.open(tmp_path / name)).max() == 7
 
 
-def test_arrays_of_a_wrong_length_are_noticed() -> None:
+def test_usd_rejects_wrong_array_lengths() -> None:
     """Which UsdValidation does not: the check is ours, so it is tried on stages that are broken on purpose."""
     for path, attribute, kind, length in [
         ("/scene/splats", "scales", Sdf.ValueTypeNames.Float3Array, 3),
@@ -204,7 +204,7 @@ def test_arrays_of_a_wrong_length_are_noticed() -> None:
             usd._check_lengths(stage, Path("a.usdc"))
 
 
-def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_usd_rejects_unwritable_assets(tmp_path: Path) -> None:
     nan, flat, huge = make_splats(3), make_splats(3), make_splats(3)
     nan.means[1, 1] = math.nan
     flat.quats[2] = 0
@@ -218,8 +218,8 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
         (nan, "1 of 3 means hold NaN"),
         (flat, "1 of 3 gaussians have a rotation of zero"),
         (huge, "scale above"),
-        (empty, "nothing in it"),
-        (lone, "nothing in it"),
+        (empty, "asset is empty"),
+        (lone, "asset is empty"),
         (infinite, "uv hold NaN or infinity"),
     ]:
         with pytest.raises(FormatError, match=words):
@@ -231,26 +231,26 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_usdz_beyond_4_gb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(usd, "MOST_BYTES", 5000)
+def test_usd_rejects_usdz_beyond_4_gb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usd, "USDZ_MAX_BYTES", 5000)
     with pytest.raises(FormatError, match=r"less than 4 GB; choose \.usdc"):
         usd.write(make_splats(200), tmp_path / "a.usdz")
     usd.write(make_splats(200), tmp_path / "a.usdc")
     assert [file.name for file in tmp_path.iterdir()] == ["a.usdc"]
 
 
-def test_without_usd_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_usd_missing_package_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pxr", None)
     with pytest.raises(FormatError, match="needs the package usd-core"):
         usd.write(make_points(), tmp_path / "a.usdz")
 
 
-def test_importing_the_module_does_not_import_usd() -> None:
+def test_usd_import_is_lazy() -> None:
     code = "import sys; import lumigraph.formats.usd; sys.exit('pxr' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
 
 
-def test_gaussians_of_one_place(tmp_path: Path) -> None:
+def test_usd_single_gaussian(tmp_path: Path) -> None:
     one = Splats(
         torch.zeros(1, 3), torch.zeros(1, 3), torch.tensor([[2.0, 0, 0, 0]]), torch.zeros(1), torch.ones(1, 1, 3)
     )

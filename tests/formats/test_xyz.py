@@ -33,7 +33,7 @@ def said(path: Path, text: str | bytes) -> Path:
 
 
 @pytest.mark.parametrize("count", [1, 50, BATCH_ROWS + 3, 60_000])
-def test_points_come_back_bit_for_bit(tmp_path: Path, count: int) -> None:
+def test_xyz_roundtrip(tmp_path: Path, count: int) -> None:
     points = make_points(count)
     xyz.write(points, tmp_path / "a.xyz")
     back = xyz.read(tmp_path / "a.xyz")
@@ -42,7 +42,7 @@ def test_points_come_back_bit_for_bit(tmp_path: Path, count: int) -> None:
 
 
 @pytest.mark.parametrize("colours", [True, False])
-def test_normals_when_asked_for(tmp_path: Path, colours: bool) -> None:
+def test_xyz_normals_option(tmp_path: Path, colours: bool) -> None:
     points, longer = unit_points(), make_points()
     if not colours:
         points, longer = Points(points.xyz, None, points.normals), Points(longer.xyz, None, longer.normals)
@@ -53,7 +53,7 @@ def test_normals_when_asked_for(tmp_path: Path, colours: bool) -> None:
     assert same_bits(back.xyz, points.xyz)
 
 
-def test_a_floor_whose_normals_look_like_dark_colours(tmp_path: Path) -> None:
+def test_xyz_distinguishes_normals_from_colours(tmp_path: Path) -> None:
     up = torch.tensor([[0.0, 0, 1]]).repeat(5, 1)
     xyz.write(Points(torch.rand(5, 3), None, up), tmp_path / "a.xyz", xyz.Options(normals=True))
     back = xyz.read(tmp_path / "a.xyz")
@@ -63,7 +63,7 @@ def test_a_floor_whose_normals_look_like_dark_colours(tmp_path: Path) -> None:
     assert dark.normals is None and dark.rgb is not None and torch.equal(dark.rgb, up.to(torch.uint8))
 
 
-def test_other_programs_see_the_same(tmp_path: Path) -> None:
+def test_xyz_matches_numpy_and_trimesh(tmp_path: Path) -> None:
     points = make_points(500)
     assert points.rgb is not None
     xyz.write(points, tmp_path / "a.xyz")
@@ -89,13 +89,13 @@ def test_other_programs_see_the_same(tmp_path: Path) -> None:
         "1 2 3 0 0.6 -0.8 10 20 30\n4 5 6 0 0 1 40 50 60\n",
     ],
 )
-def test_what_others_write(tmp_path: Path, text: str) -> None:
+def test_xyz_reads_external_files(tmp_path: Path, text: str) -> None:
     points = xyz.read(said(tmp_path / "a.xyz", text))
     assert points.xyz.tolist() == [[1, 2, 3], [4, 5, 6]]
     assert points.rgb is not None and points.rgb.tolist() == [[10, 20, 30], [40, 50, 60]]
 
 
-def test_positions_alone_and_an_intensity_that_is_left_out(tmp_path: Path) -> None:
+def test_xyz_ignores_intensity(tmp_path: Path) -> None:
     for text in ("1 2 3\n4 5 6", "1 2 3 -800\n4 5 6 900"):
         points = xyz.read(said(tmp_path / "a.xyz", text))
         assert points.xyz.tolist() == [[1, 2, 3], [4, 5, 6]]
@@ -125,12 +125,12 @@ def test_positions_alone_and_an_intensity_that_is_left_out(tmp_path: Path) -> No
         ("\n" * 101 + "1 2 3", "first 100 lines"),
     ],
 )
-def test_what_cannot_be_read_is_said(tmp_path: Path, text: str | bytes, words: str) -> None:
+def test_xyz_rejects_unreadable_files(tmp_path: Path, text: str | bytes, words: str) -> None:
     with pytest.raises(FormatError, match=words):
         xyz.read(said(tmp_path / "a.xyz", text))
 
 
-def test_damage_far_into_the_file_is_said_with_its_line(tmp_path: Path) -> None:
+def test_xyz_reports_line_of_damage(tmp_path: Path) -> None:
     xyz.write(make_points(100_000), tmp_path / "a.xyz")
     lines = (tmp_path / "a.xyz").read_bytes().split(b"\n")
     lines[77_776] = b"here"
@@ -138,7 +138,7 @@ def test_damage_far_into_the_file_is_said_with_its_line(tmp_path: Path) -> None:
         xyz.read(said(tmp_path / "a.xyz", b"\n".join(lines)))
 
 
-def test_memory_stays_within_the_size_of_the_file(tmp_path: Path) -> None:
+def test_xyz_memory_bound(tmp_path: Path) -> None:
     said(tmp_path / "a.xyz", "0 0 1\n" * 200_000)
     tracemalloc.start()
     xyz.read(tmp_path / "a.xyz")
@@ -147,7 +147,7 @@ def test_memory_stays_within_the_size_of_the_file(tmp_path: Path) -> None:
     assert peak < 12 * (tmp_path / "a.xyz").stat().st_size
 
 
-def test_missing_files_and_folders(tmp_path: Path) -> None:
+def test_xyz_rejects_missing_files(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="cannot be opened"):
         xyz.read(tmp_path / "a.xyz")
     with pytest.raises(FormatError):
@@ -164,7 +164,7 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
         ),
     )
 )
-def test_any_bytes_end_in_points_or_a_format_error(tmp_path: Path, data: bytes) -> None:
+def test_xyz_survives_edits(tmp_path: Path, data: bytes) -> None:
     with contextlib.suppress(FormatError):
         points = xyz.read(said(tmp_path / "a.xyz", data))
         assert len(points) and torch.isfinite(points.xyz).all()
@@ -172,7 +172,7 @@ def test_any_bytes_end_in_points_or_a_format_error(tmp_path: Path, data: bytes) 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(*[st.floats(-1e6, 1e6, width=32)] * 3, *[st.integers(0, 255)] * 3), min_size=1, max_size=9))
-def test_any_points_come_back(tmp_path: Path, rows: list[tuple[float, ...]]) -> None:
+def test_xyz_roundtrip_of_any_points(tmp_path: Path, rows: list[tuple[float, ...]]) -> None:
     table = np.array(rows)
     points = Points(torch.tensor(table[:, :3], dtype=torch.float32), torch.tensor(table[:, 3:], dtype=torch.uint8))
     xyz.write(points, tmp_path / "a.xyz")
@@ -182,7 +182,7 @@ def test_any_points_come_back(tmp_path: Path, rows: list[tuple[float, ...]]) -> 
         assert torch.equal(back.xyz, points.xyz) and torch.equal(back.rgb, points.rgb)
 
 
-def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_xyz_rejects_unwritable_assets(tmp_path: Path) -> None:
     broken = make_points(3)
     broken.xyz[1, 1] = math.nan
     mesh = Mesh(torch.eye(3), torch.tensor([[0, 1, 2]], dtype=torch.int32))

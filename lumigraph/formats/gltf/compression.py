@@ -1,12 +1,13 @@
-"""The two compressions of glTF: Draco for triangles, meshoptimizer for tables of any kind.
+"""The two compressions of glTF: Draco for triangles, meshoptimizer for tables of any type.
 
-* `KHR_draco_mesh_compression`: one blob holds the faces and all attributes of a primitive; its accessors only describe
-  what comes out. The edge breaker reorders vertices and may split some, so counts and bounds are those of the stream.
-* `EXT_meshopt_compression`: each view is packed by itself and keeps its order. The view points into a second buffer
-  that has a size and no bytes, and its extension says where the packed bytes lie. The extension fixes version 0 of the
-  coding of attributes and version 1 of that of indices.
+* `KHR_draco_mesh_compression`: one buffer view holds the faces and all attributes of a primitive; its accessors only
+  describe the decoded data. The edge breaker reorders vertices and may split some, so counts and bounds are taken from
+  the encoded stream.
+* `EXT_meshopt_compression`: each buffer view is compressed separately and keeps its order. The view refers to a
+  fallback buffer that has a size but no bytes, and its extension locates the compressed bytes. The extension fixes
+  version 0 of the vertex codec and version 1 of the index codec.
 
-Nothing that is decoded may take more memory than its bytes could honestly hold.
+Decoded data may not take more memory than its bytes can plausibly encode.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lumigraph.formats.gltf.document import INDICES, VERTICES, Document, Json, described
+from lumigraph.formats.gltf.document import INDEX_TARGET, VERTEX_TARGET, Document, Json, make_accessor
 from lumigraph.scene.errors import FormatError
 
 Array = npt.NDArray[Any]
 
 DRACO, MESHOPT = "KHR_draco_mesh_compression", "EXT_meshopt_compression"
-DRACO_LEVEL = 7  # of 10: above it the size hardly falls, and the time doubles
+DRACO_LEVEL = 7  # of 10; higher levels double the time and hardly reduce the size
 NORMAL_BITS, UV_BITS = 10, 12
 DRACO_TYPES = {"POSITION": 0, "NORMAL": 1, "COLOR_0": 2, "TEXCOORD_0": 3}
-DRACO_SECONDS = 50e-6  # of the processor, that a face may take; usual is a microsecond
-DRACO_VERSION = (2, 2)  # the one that the extension allows
+DRACO_SECONDS_PER_FACE = 50e-6  # limit of processor time; a microsecond is usual
+DRACO_VERSION = (2, 2)  # required by the extension
 
 
-def needed(package: str, where: str) -> ModuleType:
-    """The module of an optional package. Raises FormatError where it is not installed."""
+def import_optional(package: str, where: str) -> ModuleType:
+    """Import an optional package. Raises FormatError if it is not installed."""
     try:
         return __import__(package)
     except ImportError as error:
@@ -42,9 +43,9 @@ def needed(package: str, where: str) -> ModuleType:
 # --- Draco -----------------------------------------------------------------------------------------------------------
 
 
-def draco_primitive(document: Document, tables: dict[str, Array], faces: Array, bits: int, where: str) -> Json:
-    """A primitive of triangles: float32 tables, and COLOR_0 as bytes. Raises FormatError."""
-    draco = needed("DracoPy", where)
+def encode_draco_primitive(document: Document, tables: dict[str, Array], faces: Array, bits: int, where: str) -> Json:
+    """Encode triangles with Draco: float32 tables, COLOR_0 as bytes. Raises FormatError."""
+    draco = import_optional("DracoPy", where)
     doubles = {name: tables[name].astype(np.float64) for name in ("NORMAL", "TEXCOORD_0") if name in tables}
     try:
         data: bytes = draco.encode(
@@ -53,7 +54,7 @@ def draco_primitive(document: Document, tables: dict[str, Array], faces: Array, 
             quantization_bits=bits,
             compression_level=DRACO_LEVEL,
             preserve_order=False,
-            normals=doubles.get("NORMAL"),  # which the wrapper wants as doubles
+            normals=doubles.get("NORMAL"),  # the wrapper requires doubles
             normal_quantization_bits=NORMAL_BITS,
             tex_coord=doubles.get("TEXCOORD_0"),
             tex_coord_quantization_bits=UV_BITS,
@@ -62,125 +63,132 @@ def draco_primitive(document: Document, tables: dict[str, Array], faces: Array, 
         stream = draco.decode(data)
     except (RuntimeError, ValueError) as error:  # EncodingFailedException is a RuntimeError
         raise FormatError(f"{where}: Draco cannot hold this mesh ({error}); write it without compression") from error
-    document.use(DRACO, required=True)
-    held = {part["attribute_type"]: part for part in stream.attributes}
-    ids = {name: held[DRACO_TYPES[name]]["unique_id"] for name in tables}
+    document.use_extension(DRACO, required=True)
+    draco_attributes = {part["attribute_type"]: part for part in stream.attributes}
+    ids = {name: draco_attributes[DRACO_TYPES[name]]["unique_id"] for name in tables}
     attributes = {}
     for name in tables:
-        values = held[DRACO_TYPES[name]]["data"]
-        said = described(values, normalized=name == "COLOR_0", bounds=name == "POSITION")
-        attributes[name] = document.add("accessors", said)
+        values = draco_attributes[DRACO_TYPES[name]]["data"]
+        accessor = make_accessor(values, normalized=name == "COLOR_0", bounds=name == "POSITION")
+        attributes[name] = document.add("accessors", accessor)
     corners = np.asarray(stream.faces, np.uint32).reshape(-1, 1)
     return {
         "attributes": attributes,
-        "indices": document.add("accessors", described(corners)),
-        "extensions": {DRACO: {"bufferView": document.view(data), "attributes": ids}},
+        "indices": document.add("accessors", make_accessor(corners)),
+        "extensions": {DRACO: {"bufferView": document.add_view(data), "attributes": ids}},
     }
 
 
-def draco_decoded(data: memoryview, faces: int, vertices: int, where: str) -> tuple[Array, dict[int, Array]]:
-    """The faces (F, 3) and the attributes by their unique id. Raises FormatError unless the stream itself announces
-    as much: its decoder takes memory for whatever it announces.
+def decode_draco(data: memoryview, faces: int, vertices: int, where: str) -> tuple[Array, dict[int, Array]]:
+    """Decode the faces (F, 3), and the attributes by their unique id.
 
-    Within a stream stands one more number, of the sides that texture coordinates were predicted from, which the decoder
-    believes up to 2^31: ten seconds and 270 MB from a hundred bytes, even where all else is whole. It cannot be found
-    without decoding what lies before it; the reader's `Budget.hurry` sees to it that a file does this once at most.
+    Raises FormatError unless the counts in the stream match the JSON: the decoder allocates memory for any count.
+
+    The stream has one more count, of the triangle sides that predict texture coordinates. The decoder trusts it up to
+    2^31: ten seconds and 270 MB for a hundred bytes, even if all other data is valid. It can only be read by decoding
+    all data before it. The reader's `Budget.limit_time` lets a file do this at most once.
     """
-    draco = needed("DracoPy", where)
-    said = _draco_counts(bytes(data[:64]), where)
-    if said[0] > faces or said[1] > vertices or vertices > 3 * faces:
+    draco = import_optional("DracoPy", where)
+    header_counts = _draco_counts(bytes(data[:64]), where)
+    if header_counts[0] > faces or header_counts[1] > vertices or vertices > 3 * faces:
         raise FormatError(
-            f"{where}: a Draco stream of {said[0]} faces and {said[1]} vertices, where the JSON says {faces} and"
+            f"{where}: a Draco stream of {header_counts[0]} faces and {header_counts[1]} vertices, where the JSON says"
+            f" {faces} and"
             f" {vertices}; the file is damaged, fetch it again"
         )
     try:
         stream = draco.decode(bytes(data))
         corners = np.asarray(stream.faces, np.uint32).reshape(-1, 3)
         attributes = {int(part["unique_id"]): np.asarray(part["data"]) for part in stream.attributes}
-    except Exception as error:  # the wrapper raises a handful of types, a few of them its own
+    except Exception as error:  # the wrapper raises several types, some of its own
         raise FormatError(f"{where}: the Draco stream is damaged ({error}); fetch the file again") from error
     if len(corners) != faces or any(len(values) != vertices for values in attributes.values()):
-        raise FormatError(f"{where}: the Draco stream does not hold what the JSON says of it; fetch the file again")
+        raise FormatError(f"{where}: the Draco stream does not match the JSON; fetch the file again")
     return corners, attributes
 
 
 def _draco_counts(head: bytes, where: str) -> tuple[int, int]:
-    """The faces and vertices that the head of a stream announces: "DRACO", version, kind, method, flags, then varints,
-    before and in the order of which the two methods differ."""
+    """(faces, vertices) in the header of a stream.
+
+    The header is "DRACO", version, type, method, flags, then varints. The two methods differ in the order of the counts
+    and in the bytes before them.
+    """
     if (
         head[:5] != b"DRACO"
         or tuple(head[5:7]) != DRACO_VERSION
         or head[7:8] != b"\1"
         or head[8:9] not in (b"\0", b"\1")
     ):
-        raise FormatError(f"{where}: no Draco stream of version 2.2 with triangles; compress the file again")
+        raise FormatError(f"{where}: not a Draco stream of version 2.2 with triangles; compress the file again")
     if int.from_bytes(head[9:11], "little") & 0x8000:
         raise FormatError(f"{where}: a Draco stream with metadata, which is not read; compress the file again")
     by_edge_breaker = head[8] == 1
-    first, at = _varint(head, 12 if by_edge_breaker else 11)
-    second, _ = _varint(head, at)
+    first, offset = _varint(head, 12 if by_edge_breaker else 11)
+    second, _ = _varint(head, offset)
     return (second, first) if by_edge_breaker else (first, second)
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number in groups of seven bits, the lowest first, and the place behind it."""
+def _varint(data: bytes, offset: int) -> tuple[int, int]:
+    """Decode a number in groups of seven bits, lowest first; returns it and the offset after it."""
     number = 0
-    for shift, byte in enumerate(data[at : at + 5]):
+    for shift, byte in enumerate(data[offset : offset + 5]):
         number |= (byte & 127) << 7 * shift
         if byte < 128:
-            return number, at + shift + 1
-    return 1 << 62, at  # never ends: larger than anything that is allowed
+            return number, offset + shift + 1
+    return 1 << 62, offset  # unterminated: return a number above every limit
 
 
 # --- meshoptimizer ---------------------------------------------------------------------------------------------------
 
 
-def packed_table(document: Document, values: Array, where: str, **said: bool) -> int:
-    """The accessor of an (N, 1..4) table, `normalized` or with `bounds` as `described` says; rows are padded."""
-    meshopt = needed("meshoptimizer", where)
+def pack_table(document: Document, values: Array, where: str, **header_counts: bool) -> int:
+    """Compress an (N, 1..4) table; returns its accessor. `flags` are those of `make_accessor`. Pads rows to 4 bytes."""
+    meshopt = import_optional("meshoptimizer", where)
     rows = values.view(np.uint8).reshape(len(values), -1)
     rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 4)))
     meshopt.encode_vertex_version(0)
     data = meshopt.encode_vertex_buffer(rows, len(rows), rows.shape[1])
-    view = _packed_view(document, data, len(rows), rows.shape[1], "ATTRIBUTES", VERTICES)
-    return document.add("accessors", {"bufferView": view} | described(values, **said))
+    view = _packed_view(document, data, len(rows), rows.shape[1], "ATTRIBUTES", VERTEX_TARGET)
+    return document.add("accessors", {"bufferView": view} | make_accessor(values, **header_counts))
 
 
-def packed_faces(document: Document, faces: Array, vertices: int, where: str) -> int:
-    """The accessor of the corners of triangles (F, 3)."""
-    meshopt = needed("meshoptimizer", where)
+def pack_faces(document: Document, faces: Array, vertices: int, where: str) -> int:
+    """Compress the corners of triangles (F, 3); returns their accessor."""
+    meshopt = import_optional("meshoptimizer", where)
     corners = np.ascontiguousarray(faces, np.uint32).reshape(-1)
     meshopt.encode_index_version(1)
     data = meshopt.encode_index_buffer(corners, len(corners), vertices)
-    kind = np.dtype(np.uint16 if vertices < 65536 else np.uint32)
-    view = _packed_view(document, data, len(corners), kind.itemsize, "TRIANGLES", INDICES)
-    return document.add("accessors", {"bufferView": view} | described(corners[:, None].astype(kind)))
+    index_type = np.dtype(np.uint16 if vertices < 65536 else np.uint32)
+    view = _packed_view(document, data, len(corners), index_type.itemsize, "TRIANGLES", INDEX_TARGET)
+    return document.add("accessors", {"bufferView": view} | make_accessor(corners[:, None].astype(index_type)))
 
 
 def _packed_view(document: Document, data: bytes, count: int, stride: int, mode: str, target: int) -> int:
-    document.use(MESHOPT, required=True)
+    document.use_extension(MESHOPT, required=True)
     fallback = {"byteLength": 0, "extensions": {MESHOPT: {"fallback": True}}}
-    nowhere = document.tree.setdefault("buffers", [fallback])[0]
-    view = {"buffer": 1, "byteOffset": nowhere["byteLength"], "byteLength": count * stride, "target": target}
-    nowhere["byteLength"] += count * stride + -(count * stride) % 4
+    fallback_buffer = document.tree.setdefault("buffers", [fallback])[0]
+    view = {"buffer": 1, "byteOffset": fallback_buffer["byteLength"], "byteLength": count * stride, "target": target}
+    fallback_buffer["byteLength"] += count * stride + -(count * stride) % 4
     if mode == "ATTRIBUTES":
         view["byteStride"] = stride
-    packing = document.place(data) | {"byteStride": stride, "count": count, "mode": mode}
+    packing = document.append_bytes(data) | {"byteStride": stride, "count": count, "mode": mode}
     return document.add("bufferViews", view | {"extensions": {MESHOPT: packing}})
 
 
 @dataclass(frozen=True)
 class Packing:
-    """What the extension says of a view."""
+    """Compression parameters of a buffer view."""
 
     count: int
     stride: int  # bytes of a row
     mode: str  # ATTRIBUTES, TRIANGLES or INDICES
     filter: str  # NONE, OCTAHEDRAL, QUATERNION or EXPONENTIAL
 
-    def fits(self, size: int) -> bool:
-        """Whether `size` packed bytes can hold it: in 16 bytes of one column at least two bits are spent, on a triangle
-        or an index at least a byte."""
+    def can_hold(self, size: int) -> bool:
+        """Whether `size` compressed bytes can encode the view.
+
+        The codec spends at least two bits on 16 bytes of a column, and at least a byte on a triangle or an index.
+        """
         if self.mode == "ATTRIBUTES":
             strides = range(4, 257, 4) if self.filter in ("NONE", "EXPONENTIAL") else (4, 8)
             return self.stride in strides and self.count * self.stride <= 64 * size
@@ -188,19 +196,19 @@ class Packing:
         return self.stride in (2, 4) and self.filter == "NONE" and self.count <= (3 if triangles else 1) * size
 
 
-def meshopt_decoded(data: memoryview, packing: Packing, where: str) -> Array:
-    """The bytes of a packed view. Raises FormatError."""
-    meshopt = needed("meshoptimizer", where)
-    heads = {"ATTRIBUTES": (0xA0,), "TRIANGLES": (0xE0, 0xE1), "INDICES": (0xD0, 0xD1)}.get(packing.mode, ())
-    if not len(data) or data[0] not in heads or not packing.fits(len(data)):
-        raise FormatError(f"{where}: what EXT_meshopt_compression says of it cannot be; compress the file again")
+def decode_meshopt(data: memoryview, packing: Packing, where: str) -> Array:
+    """Decode the bytes of a compressed view. Raises FormatError."""
+    meshopt = import_optional("meshoptimizer", where)
+    first_bytes = {"ATTRIBUTES": (0xA0,), "TRIANGLES": (0xE0, 0xE1), "INDICES": (0xD0, 0xD1)}.get(packing.mode, ())
+    if not len(data) or data[0] not in first_bytes or not packing.can_hold(len(data)):
+        raise FormatError(f"{where}: impossible EXT_meshopt_compression parameters; compress the file again")
     try:
         if packing.mode == "ATTRIBUTES":
             row = np.dtype((np.void, packing.stride))
             rows = meshopt.decode_vertex_buffer(packing.count, packing.stride, data, row)
-            return _filtered(meshopt, rows.view(np.uint8), packing)
-        unpack = meshopt.decode_index_buffer if packing.mode == "TRIANGLES" else meshopt.decode_index_sequence
-        indices = unpack(packing.count, 4, data)  # asked for two bytes, the wrapper would still make room for four
+            return _apply_filter(meshopt, rows.view(np.uint8), packing)
+        decode = meshopt.decode_index_buffer if packing.mode == "TRIANGLES" else meshopt.decode_index_sequence
+        indices = decode(packing.count, 4, data)  # the wrapper allocates four bytes even for two
     except (RuntimeError, ValueError) as error:
         raise FormatError(f"{where}: the packed data is damaged ({error}); fetch the file again") from error
     if packing.stride == 2 and indices.max(initial=0) > 65535:
@@ -209,15 +217,15 @@ def meshopt_decoded(data: memoryview, packing: Packing, where: str) -> Array:
     return narrow
 
 
-def _filtered(meshopt: ModuleType, rows: Array, packing: Packing) -> Array:
+def _apply_filter(meshopt: ModuleType, rows: Array, packing: Packing) -> Array:
     if packing.filter == "NONE":
         return rows
-    apply = {
+    decode_filter = {
         "OCTAHEDRAL": meshopt.decode_filter_oct,
         "QUATERNION": meshopt.decode_filter_quat,
         "EXPONENTIAL": meshopt.decode_filter_exp,
     }.get(packing.filter)
-    if apply is None:
+    if decode_filter is None:
         raise ValueError(f"unknown filter {packing.filter}")
-    done: Array = apply(rows, packing.count, packing.stride)
-    return done
+    decoded: Array = decode_filter(rows, packing.count, packing.stride)
+    return decoded

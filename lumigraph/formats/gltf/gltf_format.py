@@ -1,8 +1,8 @@
-"""glTF 2.0, as one binary file (`.glb`) or as JSON with its data beside (`.gltf`): meshes, points and gaussians.
+"""glTF 2.0 as one binary file (`.glb`) or as JSON with companion files (`.gltf`): meshes, points and gaussians.
 
-Right-handed, y up, metres. Texture coordinates run down from the top row, as those of `Mesh` do. The colours of
-vertices are linear light in the file. Gaussians go by `KHR_gaussian_splatting`: linear scales, opacities 0..1, unit
-quaternions x y z w, and coefficients of spherical harmonics as `Splats` has them.
+Right-handed, y up, metres. Texture coordinates have v downwards from the top row, as in `Mesh`. Vertex colours are
+stored as linear light. Gaussians follow `KHR_gaussian_splatting`: linear scales, opacities 0..1, unit quaternions
+x y z w, and SH coefficients as in `Splats`.
 """
 
 from __future__ import annotations

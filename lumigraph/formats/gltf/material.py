@@ -1,4 +1,4 @@
-"""What is kept of a material: its base colour and the texture that this multiplies."""
+"""Base colours of glTF materials and the textures that they multiply; other properties are ignored."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lumigraph.formats.gltf.gltf_file import File, Item
+from lumigraph.formats.gltf.gltf_file import GltfFile, JsonItem
 from lumigraph.formats.io import to_tensor
-from lumigraph.formats.texture_images import MAX_PIXELS, decoded, linear_from_srgb, on_one_sheet, srgb_from_linear
+from lumigraph.formats.texture_images import (
+    MAX_TEXTURE_PIXELS,
+    decode_image,
+    linear_from_srgb,
+    pack_atlas,
+    srgb_from_linear,
+)
 from lumigraph.scene.errors import FormatError
 
 Array = npt.NDArray[Any]
@@ -21,92 +27,99 @@ WHITE: Colour = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
-class Surface:
+class BaseColour:
     """A base colour in linear light, and the texture that it multiplies."""
 
     colour: Colour = WHITE
-    texture: int | None = None  # which image
+    texture: int | None = None  # index of the image
     uv_set: int = 0
     offset: tuple[float, float] = (0.0, 0.0)
     scale: tuple[float, float] = (1.0, 1.0)
 
-    def moved(self, uv: Array) -> Array:
-        """Texture coordinates where KHR_texture_transform puts them."""
-        moved: Array = (uv * np.array(self.scale) + np.array(self.offset)).astype(np.float32)
-        return moved
+    def transform_uv(self, uv: Array) -> Array:
+        """Apply KHR_texture_transform to texture coordinates."""
+        transformed: Array = (uv * np.array(self.scale) + np.array(self.offset)).astype(np.float32)
+        return transformed
 
 
-class Surfaces:
-    """The materials of a file and their pictures, each decoded once."""
+class MaterialReader:
+    """Reads the materials of a file; decodes each image once."""
 
-    def __init__(self, file: File) -> None:
+    def __init__(self, file: GltfFile) -> None:
         self.file = file
-        self.pixels_left = MAX_PIXELS  # of all pictures together: they end on one sheet
+        self.pixels_left = MAX_TEXTURE_PIXELS  # of all images together, since they share one atlas
         self._images: dict[int, torch.Tensor] = {}
 
-    def of(self, primitive: Item) -> Surface:
+    def base_colour_of(self, primitive: JsonItem) -> BaseColour:
         index = primitive.optional("material")
         if index is None:
-            return Surface()
-        surface = self.file.root.at("materials", index).item("pbrMetallicRoughness")
-        r, g, b, _ = (min(max(x, 0.0), 1.0) for x in surface.numbers("baseColorFactor", [1.0] * 4))
-        if "baseColorTexture" not in surface.value:
-            return Surface((r, g, b))
-        texture = surface.item("baseColorTexture")
-        image = self.file.root.at("textures", texture.whole("index")).whole("source")
-        moved = texture.extension("KHR_texture_transform") or Item(texture.path, texture.pointer, {})
-        if moved.value.get("rotation", 0) != 0:
-            raise moved.wrong("a texture that is turned is not read")
-        offset, scale = moved.numbers("offset", [0.0, 0.0]), moved.numbers("scale", [1.0, 1.0])
-        uv_set = moved.whole("texCoord", texture.whole("texCoord", 0, 0, 99), 0, 99)
-        return Surface((r, g, b), image, uv_set, (offset[0], offset[1]), (scale[0], scale[1]))
+            return BaseColour()
+        base_colour = self.file.root.at("materials", index).item("pbrMetallicRoughness")
+        r, g, b, _ = (min(max(x, 0.0), 1.0) for x in base_colour.numbers("baseColorFactor", [1.0] * 4))
+        if "baseColorTexture" not in base_colour.value:
+            return BaseColour((r, g, b))
+        texture = base_colour.item("baseColorTexture")
+        image = self.file.root.at("textures", texture.integer("index")).integer("source")
+        transform = texture.extension("KHR_texture_transform") or JsonItem(texture.path, texture.pointer, {})
+        if transform.value.get("rotation", 0) != 0:
+            raise transform.error("a rotated texture is not supported")
+        offset, scale = transform.numbers("offset", [0.0, 0.0]), transform.numbers("scale", [1.0, 1.0])
+        uv_set = transform.integer("texCoord", texture.integer("texCoord", 0, 0, 99), 0, 99)
+        return BaseColour((r, g, b), image, uv_set, (offset[0], offset[1]), (scale[0], scale[1]))
 
-    def picture(self, surface: Surface) -> torch.Tensor:
-        """(H, W, 3) uint8: the texture times the colour, or a little of the colour alone."""
-        shades = np.rint(srgb_from_linear(linear_from_srgb(np.arange(256)[:, None] / 255) * surface.colour) * 255)
-        if surface.texture is None:
-            return to_tensor(np.broadcast_to(shades[255], (4, 4, 3)), np.uint8)
-        if surface.texture not in self._images:
-            self._images[surface.texture] = self._decoded(surface.texture)
-        image = self._images[surface.texture]
-        if surface.colour == WHITE:
+    def render_texture(self, base_colour: BaseColour) -> torch.Tensor:
+        """(H, W, 3) uint8: the texture times the colour, or a small image of the colour alone."""
+        shade_table = np.rint(
+            srgb_from_linear(linear_from_srgb(np.arange(256)[:, None] / 255) * base_colour.colour) * 255
+        )
+        if base_colour.texture is None:
+            return to_tensor(np.broadcast_to(shade_table[255], (4, 4, 3)), np.uint8)
+        if base_colour.texture not in self._images:
+            self._images[base_colour.texture] = self._decode(base_colour.texture)
+        image = self._images[base_colour.texture]
+        if base_colour.colour == WHITE:
             return image
-        self._take(image)
-        levels = to_tensor(shades, np.uint8)
+        self._charge_pixels(image)
+        levels = to_tensor(shade_table, np.uint8)
         return torch.stack([levels[image[..., c].long(), c] for c in range(3)], dim=-1)
 
-    def _decoded(self, index: int) -> torch.Tensor:
+    def _decode(self, index: int) -> torch.Tensor:
         item = self.file.root.at("images", index)
         if "uri" in item.value:
             data = self.file.uri(item.text("uri"), item)
         else:
-            data = self.file.view(item.whole("bufferView"))
-        image = decoded(data, f"{self.file.path}: {item.pointer}", self.pixels_left)
-        self._take(image)
+            data = self.file.view(item.integer("bufferView"))
+        image = decode_image(data, f"{self.file.path}: {item.pointer}", self.pixels_left)
+        self._charge_pixels(image)
         return image
 
-    def _take(self, image: torch.Tensor) -> None:
+    def _charge_pixels(self, image: torch.Tensor) -> None:
         self.pixels_left -= image.shape[0] * image.shape[1]
         if self.pixels_left < 0:
             raise FormatError(f"{self.file.path}: its textures are too large to be read as one; shrink them")
 
 
-def painted(
-    parts: list[tuple[Surface, Array | None, int]], surfaces: Surfaces
+def merge_textures(
+    parts: list[tuple[BaseColour, Array | None, int]], materials: MaterialReader
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """One texture and the (V, 2) coordinates on it for parts of a surface, coordinates and a number of vertices each.
-    Where no part has a texture, neither is there. Raises FormatError where a texture repeats and is not the only one.
+    """Merge the textures of several parts into one atlas.
+
+    parts: base colour, (V, 2) texture coordinates or None, and number of vertices of each part
+
+    Returns the texture and the (V, 2) coordinates of all parts, or None for both if no part has a texture. Raises
+    FormatError if one of several textures repeats.
     """
-    looks = [
-        (surface.texture, surface.colour) if uv is not None else (None, surface.colour) for surface, uv, _ in parts
+    appearances = [
+        (base_colour.texture, base_colour.colour) if uv is not None else (None, base_colour.colour)
+        for base_colour, uv, _ in parts
     ]
-    if all(texture is None for texture, _ in looks):
+    if all(texture is None for texture, _ in appearances):
         return None, None
-    distinct = list(dict.fromkeys(looks))
-    pictures = [surfaces.picture(Surface(colour, texture)) for texture, colour in distinct]
-    # Any place on a little picture of one colour shows it; its middle is farthest from its neighbours on the sheet.
+    distinct = list(dict.fromkeys(appearances))
+    images = [materials.render_texture(BaseColour(colour, texture)) for texture, colour in distinct]
+    # Any point of a plain image shows its colour; the middle is farthest from other images of the atlas.
     middle = np.full((1, 2), 0.5, np.float32)
     coordinates = [np.repeat(middle, count, axis=0) if uv is None else uv for _, uv, count in parts]
-    which = [distinct.index(look) for look in looks]
-    texture, moved = on_one_sheet(pictures, coordinates, which, str(surfaces.file.path))
-    return texture, to_tensor(np.concatenate(moved))
+    image_indices = [distinct.index(appearance) for appearance in appearances]
+    texture, atlas_uvs = pack_atlas(images, coordinates, image_indices, str(materials.file.path))
+    return texture, to_tensor(np.concatenate(atlas_uvs))
