@@ -201,14 +201,14 @@ def _remap(pixels: Tensor, plan: _Plan) -> Tensor:
     if source.shape[-1] != 4:
         # A mask is interpolated linearly: cubic weights overshoot and would mark a border pixel as used.
         interpolation = cv2.INTER_LINEAR if source.shape[-1] == 1 else cv2.INTER_CUBIC
-        remapped = cv2.remap(source, *maps, interpolation, borderMode=cv2.BORDER_REPLICATE)
-        return torch.from_numpy(remapped.reshape(*remapped.shape[:2], -1))
+        pinhole_pixels = cv2.remap(source, *maps, interpolation, borderMode=cv2.BORDER_REPLICATE)
+        return torch.from_numpy(pinhole_pixels.reshape(*pinhole_pixels.shape[:2], -1))
     rgba = source.astype(np.float32)
     rgba[..., :3] *= rgba[..., 3:] / 255
-    remapped = cv2.remap(rgba, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    pinhole_pixels = cv2.remap(rgba, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     # Cubic weights overshoot at edges, colour and alpha alike, so the division comes before either is clipped.
-    colour = remapped[..., :3] * (255 / remapped[..., 3:].clip(min=0.5))
-    straight = np.concatenate([colour, remapped[..., 3:]], axis=-1)
+    colour = pinhole_pixels[..., :3] * (255 / pinhole_pixels[..., 3:].clip(min=0.5))
+    straight = np.concatenate([colour, pinhole_pixels[..., 3:]], axis=-1)
     return torch.from_numpy(straight.clip(0, 255).round().astype(np.uint8))
 
 

@@ -10,7 +10,7 @@ import torch
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """The tensors here are tiny: on a busy machine, waiting for a second thread costs far more than it brings."""
+    """Use one thread: the tensors are tiny, and waiting for a second thread costs more than it saves."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,6 +1,6 @@
-"""What pycolmap finds in a COLMAP model, and where it projects its points to: the outside judge of our writer.
+"""Dump a COLMAP model as pycolmap reads it, with the projections of its points: the reference for our writer.
 
-Runs in a process of its own, as write_colmap.py does and for the same reason: `python read_colmap.py MODEL`.
+Runs in a process of its own, for the reason given in write_colmap.py: `python read_colmap.py MODEL`.
 """
 
 import zlib  # noqa: F401  isort: skip
@@ -29,10 +29,10 @@ def main(model: str) -> None:
             "pixels": [None if p is None else np.asarray(p).tolist() for p in pixels],
             "keypoints": [keypoints.get(i) for i in sorted(rec.points3D)],
         }
-    seen = [sorted({rec.images[e.image_id].name for e in p.track.elements}) for p in points]
-    found = {"images": images, "seen": seen, "cameras": len(rec.cameras)}
-    found |= {"xyz": [p.xyz.tolist() for p in points], "rgb": [p.color.tolist() for p in points]}
-    json.dump(found, sys.stdout)
+    names_of_point = [sorted({rec.images[e.image_id].name for e in p.track.elements}) for p in points]
+    result = {"images": images, "seen": names_of_point, "cameras": len(rec.cameras)}
+    result |= {"xyz": [p.xyz.tolist() for p in points], "rgb": [p.color.tolist() for p in points]}
+    json.dump(result, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""LLFF: the axes of its matrix, and a table that must fit the photos."""
+"""LLFF: the axes of its matrix, the match of table and photos, and damaged tables."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lumigraph.captures.readers import llff
 from lumigraph.scene.cameras import project
 from lumigraph.scene.errors import CaptureError
 
-from .common import pose, save_picture
+from .common import pose, save_image
 
 
 def write(folder: Path, count: int = 10, width: int = 16) -> Any:
-    """Photos 64x48 said to have been 128x96 with focal length 120; returns the OpenGL poses."""
+    """Write photos 64x48 whose table claims 128x96 and focal length 120; returns the OpenGL poses."""
     rng = np.random.default_rng(0)
     rows, poses = [], []
     for i in range(count):
-        save_picture(folder / "images" / f"{i:02d}.jpg", seed=i)
+        save_image(folder / "images" / f"{i:02d}.jpg", seed=i)
         c2w = pose(rng)
         right, up, back, eye = c2w[:3].T
         rows.append([*np.stack([-up, right, back, eye, [96, 128, 120]], axis=1).flatten(), 0.5, 9.0])
@@ -33,8 +33,8 @@ def write(folder: Path, count: int = 10, width: int = 16) -> Any:
     return poses
 
 
-def test_down_right_backwards(tmp_path: Path) -> None:
-    """A point ahead is seen in the middle, one above it higher up, one to the right of it further right."""
+def test_llff_axes_are_down_right_backwards(tmp_path: Path) -> None:
+    """A point ahead projects to the image centre, one above it higher, one to its right further right."""
     poses = write(tmp_path)
     assert llff.accepts(tmp_path)
     capture = llff.read(tmp_path)
@@ -48,7 +48,7 @@ def test_down_right_backwards(tmp_path: Path) -> None:
         assert (depth > 1.9).all()
 
 
-def test_reduced_photos_stand_in_and_a_missing_photo_is_an_error(tmp_path: Path) -> None:
+def test_llff_reduced_photos_replace_missing_ones(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "images").rename(tmp_path / "images_4")
     capture = llff.read(tmp_path)
@@ -58,7 +58,7 @@ def test_reduced_photos_stand_in_and_a_missing_photo_is_an_error(tmp_path: Path)
         llff.read(tmp_path)
 
 
-def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
+def test_llff_rejects_pickle(tmp_path: Path) -> None:
     write(tmp_path)
     np.save(tmp_path / "poses_bounds.npy", np.array([{"a": 1}] * 10, dtype=object), allow_pickle=True)
     with pytest.raises(CaptureError, match="not a valid table"):
@@ -76,7 +76,7 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
         (np.zeros((10, 17), dtype="S8"), "not a valid table"),
     ],
 )
-def test_a_wrong_table_is_refused(tmp_path: Path, table: Any, message: str) -> None:
+def test_llff_rejects_invalid_table(tmp_path: Path, table: Any, message: str) -> None:
     write(tmp_path)
     np.save(tmp_path / "poses_bounds.npy", table)
     with pytest.raises(CaptureError, match=message):
@@ -85,14 +85,14 @@ def test_a_wrong_table_is_refused(tmp_path: Path, table: Any, message: str) -> N
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_no_damage_escapes_as_anything_but_a_capture_error(tmp_path: Path, data: st.DataObject) -> None:
+def test_llff_damage_raises_only_capture_error(tmp_path: Path, data: st.DataObject) -> None:
     if not (tmp_path / "images").exists():
         write(tmp_path, 2)
         (tmp_path / "poses_bounds.npy").rename(tmp_path / "good")
-    broken = bytearray((tmp_path / "good").read_bytes())
+    content = bytearray((tmp_path / "good").read_bytes())
     for _ in range(data.draw(st.integers(1, 3))):
-        at = data.draw(st.integers(0, len(broken) - 1))
-        broken[at : at + 8] = data.draw(st.binary(max_size=8) | st.sampled_from([b"99999999", b"(((((((", b"'O'"]))
-    (tmp_path / "poses_bounds.npy").write_bytes(bytes(broken[: data.draw(st.integers(0, len(broken)))]))
+        at = data.draw(st.integers(0, len(content) - 1))
+        content[at : at + 8] = data.draw(st.binary(max_size=8) | st.sampled_from([b"99999999", b"(((((((", b"'O'"]))
+    (tmp_path / "poses_bounds.npy").write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
     with contextlib.suppress(CaptureError):
         llff.read(tmp_path)

@@ -1,4 +1,4 @@
-"""Photos in: what is taken, what is left out and said, what EXIF gives, and what no archive may do."""
+"""Import of photos: accepted and rejected files, EXIF facts, and bounds of archives."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def notes(events: list[Event]) -> list[str]:
 
 
 def gradient(width: int = 48, height: int = 32, seed: int = 0) -> Image.Image:
-    """Red grows to the right and green downwards, so that every turn of it is told apart, even after JPEG."""
+    """An image with red growing to the right and green downwards: all eight orientations differ, even after JPEG."""
     x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     return Image.fromarray(np.stack([x, y, np.full_like(x, 40 * seed % 256)], axis=-1).astype(np.uint8))
 
@@ -48,7 +48,7 @@ def ratio(value: float) -> TiffImagePlugin.IFDRational:
     return TiffImagePlugin.IFDRational(fraction.numerator, fraction.denominator)
 
 
-def test_every_format_is_found_and_named_uniquely(tmp_path: Path) -> None:
+def test_find_photos_names_every_format_uniquely(tmp_path: Path) -> None:
     source = tmp_path / "in"
     (source / "more").mkdir(parents=True)
     gradient().save(source / "b.png")
@@ -68,7 +68,7 @@ def test_every_format_is_found_and_named_uniquely(tmp_path: Path) -> None:
     assert not photos.from_video
 
 
-def test_an_upright_photo_keeps_its_bytes(tmp_path: Path) -> None:
+def test_find_photos_keeps_bytes_of_upright_photo(tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
     for name in ("a.jpg", "b.jpg"):
@@ -79,8 +79,8 @@ def test_an_upright_photo_keeps_its_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
-    """For each EXIF code the stored pixels are the upright ones turned back; reading must give the upright ones."""
+def test_find_photos_applies_orientation(tmp_path: Path, orientation: int) -> None:
+    """For each EXIF code the stored pixels are the inverse transform of the upright ones; the import must undo it."""
     undo = {
         1: lambda a: a,
         2: lambda a: a[:, ::-1],
@@ -95,8 +95,8 @@ def test_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     source = tmp_path / "in"
     source.mkdir()
     for name in ("a.png", "b.jpg"):
-        stored = Image.fromarray(np.ascontiguousarray(undo[orientation](upright)))
-        stored.save(source / name, exif=exif_with(orientation), quality=95)
+        pixels = Image.fromarray(np.ascontiguousarray(undo[orientation](upright)))
+        pixels.save(source / name, exif=exif_with(orientation), quality=95)
     photos, _ = finish(find_photos(source, tmp_path / "work"))
     assert photos.sizes == ((48, 32),) * 2
     for name, tolerance in (("a.png", 0), ("b.jpg", 12)):
@@ -105,7 +105,7 @@ def test_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
             assert np.abs(np.asarray(picture).astype(int) - upright).max() <= tolerance
 
 
-def test_focal_length_and_place_survive_turning(tmp_path: Path) -> None:
+def test_exif_focal_length_and_gps_survive_rotation(tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
     south_west: dict[int, Any] = {
@@ -131,16 +131,16 @@ def test_focal_length_and_place_survive_turning(tmp_path: Path) -> None:
     photos, _ = finish(find_photos(source, tmp_path / "work"))
     assert photos.sizes[0] == (32, 48)
     a, b, c, d = photos.focal_px
-    # 26 mm on full frame sees 2 atan(43.27 / 52) = 79.5 degrees across the diagonal (57.7 pixels here).
+    # 26 mm on full frame is 2 atan(43.27 / 52) = 79.5 degrees across the diagonal (57.7 pixels here).
     assert a is not None and 2 * math.degrees(math.atan(math.hypot(48, 32) / 2 / a)) == pytest.approx(79.5, abs=0.05)
-    assert b == pytest.approx(4.0 * 100.0 * 48 / 480)  # 400 px at 480 wide, the file has since been shrunk tenfold
+    assert b == pytest.approx(4.0 * 100.0 * 48 / 480)  # 400 px at width 480; the file is ten times smaller
     assert c is None and d is None
     place = photos.gps[0]
     assert place == pytest.approx((-(33 + 51 / 60 + 24.5 / 3600), -(151 + 12 / 60 + 40 / 3600), -12.5))
     assert photos.gps[1:] == (None, None, None)
 
 
-def test_damaged_and_foreign_files_are_said_and_left_out(tmp_path: Path) -> None:
+def test_find_photos_notes_rejected_files(tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
     for name in ("a.jpg", "b.jpg"):
@@ -156,13 +156,13 @@ def test_damaged_and_foreign_files_are_said_and_left_out(tmp_path: Path) -> None
     (source / "script.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     photos, events = finish(find_photos(source, tmp_path / "work"))
     assert photos.names == ("a.jpg", "b.jpg")
-    said = notes(events)
-    assert len(said) == 5
+    texts = notes(events)
+    assert len(texts) == 5
     for name in ("cut.jpg", "cut.png", "empty.png", "notes.txt", "script.png"):
-        assert sum(name in text for text in said) == 1
+        assert sum(name in text for text in texts) == 1
 
 
-def test_many_bad_files_make_few_notes(tmp_path: Path) -> None:
+def test_find_photos_limits_notes(tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
     for name in ("a.jpg", "b.jpg"):
@@ -175,7 +175,7 @@ def test_many_bad_files_make_few_notes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_too_few_photos_is_an_error_with_advice(tmp_path: Path, count: int) -> None:
+def test_find_photos_rejects_too_few_photos(tmp_path: Path, count: int) -> None:
     source = tmp_path / "in"
     source.mkdir()
     for i in range(count):
@@ -185,7 +185,7 @@ def test_too_few_photos_is_an_error_with_advice(tmp_path: Path, count: int) -> N
     assert list((tmp_path / "work").iterdir()) == []
 
 
-def test_a_missing_path_and_a_lone_file_are_errors(tmp_path: Path) -> None:
+def test_find_photos_rejects_missing_path_and_single_file(tmp_path: Path) -> None:
     with pytest.raises(CaptureError, match="does not exist"):
         finish(find_photos(tmp_path / "nowhere", tmp_path / "work"))
     gradient().save(tmp_path / "one.jpg")
@@ -193,17 +193,17 @@ def test_a_missing_path_and_a_lone_file_are_errors(tmp_path: Path) -> None:
         finish(find_photos(tmp_path / "one.jpg", tmp_path / "work"))
 
 
-def test_masks_reduced_copies_and_our_own_work_are_not_taken_for_photos(tmp_path: Path) -> None:
+def test_find_photos_ignores_masks_reduced_copies_and_work_folder(tmp_path: Path) -> None:
     for folder in ("images", "images_4", "masks"):
         (tmp_path / folder).mkdir()
         for i in range(3):
             gradient().save(tmp_path / folder / f"{i}.jpg")
-    for _ in range(2):  # the second time, the first time's result lies inside the folder
+    for _ in range(2):  # the second time, the result of the first is inside the folder
         photos, _ = finish(find_photos(tmp_path, tmp_path / "work"))
         assert photos.names == ("images__0.jpg", "images__1.jpg", "images__2.jpg")
 
 
-def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
+def test_decode_scales_16_bit_grey(tmp_path: Path) -> None:
     grey = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
     for name in ("a.png", "b.tif"):
         Image.fromarray(grey).save(tmp_path / name)
@@ -211,25 +211,25 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "LA", "1"])
-def test_every_mode_becomes_rgb_or_rgba(tmp_path: Path, mode: str) -> None:
+def test_decode_converts_every_mode_to_rgb_or_rgba(tmp_path: Path, mode: str) -> None:
     suffix = ".tif" if mode == "CMYK" else ".png"
     gradient().convert(mode).save(tmp_path / f"a{suffix}")
     assert image_file.decode(tmp_path / f"a{suffix}").shape == (32, 48, 4 if "A" in mode else 3)
 
 
-def test_a_header_beyond_the_cap_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decode_rejects_size_in_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gradient().save(tmp_path / "a.png")
     monkeypatch.setattr(image_file, "MAX_IMAGE_PIXELS", 48 * 32 - 1)
     with pytest.raises(CaptureError, match="megapixels"):
         image_file.decode(tmp_path / "a.png")
 
 
-def test_the_largest_allowed_picture_passes_pillows_own_check() -> None:
+def test_max_image_pixels_is_below_pillows_limit() -> None:
     assert Image.MAX_IMAGE_PIXELS is not None
     assert image_file.MAX_IMAGE_PIXELS <= 2 * Image.MAX_IMAGE_PIXELS
 
 
-def test_a_phones_jpeg_with_a_second_picture_behind_keeps_its_bytes(tmp_path: Path) -> None:
+def test_find_photos_keeps_bytes_of_mpo(tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
     for name in ("a.jpg", "b.jpg"):
@@ -240,7 +240,7 @@ def test_a_phones_jpeg_with_a_second_picture_behind_keeps_its_bytes(tmp_path: Pa
 
 
 @pytest.mark.skipif(not image_file.is_heic_available(), reason="pillow_heif is not installed")
-def test_heic_is_read_when_its_decoder_is_there(tmp_path: Path) -> None:
+def test_find_photos_reads_heic(tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
     for name in ("a.heic", "b.heic"):
@@ -250,9 +250,7 @@ def test_heic_is_read_when_its_decoder_is_there(tmp_path: Path) -> None:
     assert np.abs(image_file.decode(photos.folder / "a.jpg").astype(int) - np.asarray(gradient(64, 64))).mean() < 6
 
 
-def test_without_its_decoder_heic_is_left_out_with_the_extras_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_find_photos_names_extra_for_heic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "in"
     source.mkdir()
     for name in ("a.jpg", "b.jpg"):
@@ -273,7 +271,7 @@ def jpeg(seed: int = 0) -> bytes:
     return data.getvalue()
 
 
-def test_a_zip_is_unpacked_under_safe_names(tmp_path: Path) -> None:
+def test_archive_unpacks_under_safe_names(tmp_path: Path) -> None:
     link = zipfile.ZipInfo("link.jpg")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "in.zip", "w") as z:
@@ -292,7 +290,7 @@ def test_a_zip_is_unpacked_under_safe_names(tmp_path: Path) -> None:
     assert any("link.jpg" in text for text in notes(events))
 
 
-def test_bounds_of_an_archive_are_counted_while_it_unpacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archive_bounds_are_checked_while_unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as z:
         z.writestr("a.jpg", bytes(64 * 2**20))
     with pytest.raises(CaptureError, match="more than the limit"):
@@ -310,7 +308,7 @@ def test_bounds_of_an_archive_are_counted_while_it_unpacks(tmp_path: Path, monke
         finish(find_photos(tmp_path / "many.zip", tmp_path / "work"))
 
 
-def test_a_damaged_archive_is_one_clear_error(tmp_path: Path) -> None:
+def test_archive_damage_raises_capture_error(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "in.zip", "w") as z:
         for i in range(3):
             z.writestr(f"{i}.jpg", jpeg(i))
@@ -322,7 +320,7 @@ def test_a_damaged_archive_is_one_clear_error(tmp_path: Path) -> None:
     assert list((tmp_path / "work").iterdir()) == []
 
 
-def test_closing_early_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_find_photos_closed_early_leaves_no_files(tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
     for i in range(6):
@@ -333,7 +331,7 @@ def test_closing_early_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list((tmp_path / "work").iterdir()) == []
 
 
-def test_photos_on_another_file_system_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_photos_copies_across_file_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "in"
     source.mkdir()
     for name in ("a.jpg", "b.jpg"):

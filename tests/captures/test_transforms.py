@@ -1,4 +1,4 @@
-"""transforms.json and the Blender form: axes, intrinsics, splits, masks, points, and damage."""
+"""transforms.json and Blender scenes: axes, intrinsics, splits, masks, points, and damage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lumigraph.captures.readers import blender, checked_json, points_ply, transf
 from lumigraph.scene.cameras import generate_rays, project
 from lumigraph.scene.errors import CaptureError
 
-from .common import DATA, pose, save_picture, values
+from .common import DATA, distinct_values, pose, save_image
 
 OPENCV = {
     "fl_x": 60,
@@ -36,11 +36,11 @@ OPENCV = {
 
 
 def write(folder: Path, count: int = 10, file: str = "transforms.json", prefix: str = "images/", **top: Any) -> Any:
-    """A dataset of `count` photos with random poses; returns the document, for a test to spoil and save again."""
+    """Write a dataset of `count` photos with random poses; returns the document, to be modified and saved again."""
     rng = np.random.default_rng(1)
     frames = []
     for i in range(count):
-        save_picture(folder / f"{prefix}{i:02d}.png", seed=i)
+        save_image(folder / f"{prefix}{i:02d}.png", seed=i)
         frames.append({"file_path": f"{prefix}{i:02d}.png", "transform_matrix": pose(rng).tolist()})
     document = {**(top or OPENCV), "frames": frames}
     save(folder, document, file)
@@ -51,8 +51,8 @@ def save(folder: Path, document: Any, file: str = "transforms.json") -> None:
     (folder / file).write_text(json.dumps(document))
 
 
-def test_an_opengl_camera_looks_along_its_minus_z_with_y_up(tmp_path: Path) -> None:
-    """The definition, without a matrix product: a point ahead is seen in the middle, one above it higher up."""
+def test_transforms_camera_looks_along_minus_z_with_y_up(tmp_path: Path) -> None:
+    """By definition, without a matrix product: a point ahead is at the image centre, one above it is higher."""
     document = write(tmp_path, 2, fl_x=60, w=64, h=48)
     capture = transforms.read(tmp_path)
     for i, frame in enumerate(document["frames"]):
@@ -64,7 +64,7 @@ def test_an_opengl_camera_looks_along_its_minus_z_with_y_up(tmp_path: Path) -> N
         assert torch.allclose(depth, torch.full((1, 3), 2.0), atol=1e-5)
 
 
-def test_intrinsics_stand_at_the_top_or_in_the_frame(tmp_path: Path) -> None:
+def test_transforms_intrinsics_at_top_or_in_frame(tmp_path: Path) -> None:
     document = write(tmp_path, 3)
     document["frames"][1] |= {"fl_x": 70, "k1": 0.5}
     save(tmp_path, document)
@@ -91,7 +91,7 @@ def test_intrinsics_stand_at_the_top_or_in_the_frame(tmp_path: Path) -> None:
         ({"fl_x": 50, "k6": 0.1, "camera_model": "FULL_OPENCV"}, (50, 50), (32, 24), "opencv"),
     ],
 )
-def test_each_way_to_say_the_lens(
+def test_transforms_reads_every_lens_form(
     tmp_path: Path, top: dict[str, Any], focal: tuple[float, ...], centre: tuple[float, ...], lens: str
 ) -> None:
     write(tmp_path, 2, **top)
@@ -101,7 +101,7 @@ def test_each_way_to_say_the_lens(
     assert cameras.lens == lens
 
 
-def test_a_pinhole_among_distorted_lenses_gets_zeros(tmp_path: Path) -> None:
+def test_transforms_pinhole_among_distorted_lenses_gets_zeros(tmp_path: Path) -> None:
     document = write(tmp_path, 2, fl_x=50)
     document["frames"][1]["k1"] = 0.1
     save(tmp_path, document)
@@ -114,7 +114,7 @@ def test_a_pinhole_among_distorted_lenses_gets_zeros(tmp_path: Path) -> None:
         transforms.read(tmp_path)
 
 
-def test_the_suffix_may_be_missing_and_missing_photos_are_noted(tmp_path: Path) -> None:
+def test_transforms_guesses_suffix_and_notes_missing_photos(tmp_path: Path) -> None:
     document = write(tmp_path, 10)
     for frame in document["frames"]:
         frame["file_path"] = "./" + frame["file_path"].removesuffix(".png").replace("/", "\\")
@@ -127,7 +127,7 @@ def test_the_suffix_may_be_missing_and_missing_photos_are_noted(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("suffix", [".png", ""])
-def test_a_split_in_the_file_is_honoured(tmp_path: Path, suffix: str) -> None:
+def test_transforms_uses_split_of_file(tmp_path: Path, suffix: str) -> None:
     document = write(tmp_path, 10)
     names = [f"images/{i:02d}{suffix}" for i in range(10)]
     parts = {"train_filenames": names[:6], "val_filenames": names[6:7], "test_filenames": names[7:9]}
@@ -147,15 +147,15 @@ def test_a_split_in_the_file_is_honoured(tmp_path: Path, suffix: str) -> None:
         transforms.read(tmp_path)
 
 
-def test_masks_come_for_all_photos_and_in_their_size(tmp_path: Path) -> None:
+def test_transforms_masks_must_be_complete_and_match_sizes(tmp_path: Path) -> None:
     document = write(tmp_path, 3)
     for i, frame in enumerate(document["frames"]):
-        save_picture(tmp_path / f"masks/{i}.png", seed=i, mode="L")
+        save_image(tmp_path / f"masks/{i}.png", seed=i, mode="L")
         frame["mask_path"] = f"masks/{i}.png"
     save(tmp_path, document)
     masks = transforms.read(tmp_path).masks
-    assert masks is not None and masks[1].shape == (48, 64, 1) and values(masks[1]) == [0, 255]
-    save_picture(tmp_path / "masks/1.png", (32, 24), mode="L")
+    assert masks is not None and masks[1].shape == (48, 64, 1) and distinct_values(masks[1]) == [0, 255]
+    save_image(tmp_path / "masks/1.png", (32, 24), mode="L")
     with pytest.raises(CaptureError, match=r"mask of images/01\.png is 32x24 .* 64x48"):
         transforms.read(tmp_path)
     (tmp_path / "masks/1.png").unlink()
@@ -167,32 +167,34 @@ def test_masks_come_for_all_photos_and_in_their_size(tmp_path: Path) -> None:
         transforms.read(tmp_path)
 
 
-def test_some_transparency_makes_all_photos_rgba(tmp_path: Path) -> None:
+def test_transforms_any_alpha_makes_all_photos_rgba(tmp_path: Path) -> None:
     write(tmp_path, 3)
-    save_picture(tmp_path / "images" / "01.png", mode="RGBA")
+    save_image(tmp_path / "images" / "01.png", mode="RGBA")
     capture = transforms.read(tmp_path)
     assert capture.has_alpha
-    assert values(capture.photo(0)[..., 3]) == [255]
-    assert len(values(capture.photo(1)[..., 3])) > 100
+    assert distinct_values(capture.photo(0)[..., 3]) == [255]
+    assert len(distinct_values(capture.photo(1)[..., 3])) > 100
 
 
-def test_points_and_the_source_frame_are_kept(tmp_path: Path) -> None:
+def test_transforms_reads_points_and_applied_transform(tmp_path: Path) -> None:
     document = write(tmp_path, 3)
     table = np.zeros(4, dtype=[(c, "f4") for c in "xyz"] + [(c, "u1") for c in ("red", "green", "blue")])
     table["x"], table["red"], table["z"] = [1, 2, 3, 4], [10, 20, 30, 255], [0, 0, np.nan, 1]
     PlyData([PlyElement.describe(table, "vertex")]).write(tmp_path / "sparse_pc.ply")
-    applied = [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0.5]]
-    save(tmp_path, document | {"ply_file_path": "sparse_pc.ply", "applied_transform": applied, "applied_scale": 2})
+    transform = [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0.5]]
+    save(tmp_path, document | {"ply_file_path": "sparse_pc.ply", "applied_transform": transform, "applied_scale": 2})
     points = transforms.read(tmp_path).points
     assert points is not None and points.rgb is not None
     assert points.xyz[:, 0].tolist() == [1, 2, 4] and points.rgb[:, 0].tolist() == [10, 20, 255]
-    assert torch.equal(torch.as_tensor(transforms.read_applied_transform(tmp_path)), 2 * torch.tensor(applied).double())
+    assert torch.equal(
+        torch.as_tensor(transforms.read_applied_transform(tmp_path)), 2 * torch.tensor(transform).double()
+    )
     save(tmp_path, document | {"ply_file_path": "gone.ply"})
     assert "gone.ply" in transforms.read(tmp_path).notes[0]
     assert transforms.read_applied_transform(tmp_path) is None
 
 
-def spoiled(document: Any, **changes: Any) -> Any:
+def changed_frame(document: Any, **changes: Any) -> Any:
     copy = json.loads(json.dumps(document))
     copy["frames"][1] |= changes
     return copy
@@ -234,8 +236,8 @@ def matrix_with(row: int, column: int, value: float) -> list[list[float]]:
         ({"file_path": "images/00.png"}, "lists a photo twice"),
     ],
 )
-def test_a_damaged_frame_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    save(tmp_path, spoiled(write(tmp_path, 3), **change))
+def test_transforms_error_names_damaged_frame(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    save(tmp_path, changed_frame(write(tmp_path, 3), **change))
     with pytest.raises(CaptureError, match=message):
         transforms.read(tmp_path)
 
@@ -243,13 +245,13 @@ def test_a_damaged_frame_is_named(tmp_path: Path, change: dict[str, Any], messag
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"{", b"\xff\xfe", b'{"frames": []}', b'{"frames": [3]}', b"[" * 100_000, b'{"fl_x": 1}']
 )
-def test_broken_json_is_one_clear_error(tmp_path: Path, content: bytes) -> None:
+def test_transforms_broken_json_raises_capture_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "transforms.json").write_bytes(content)
     with pytest.raises(CaptureError, match=r"transforms\.json"):
         transforms.read(tmp_path)
 
 
-def test_json_without_end_is_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transforms_rejects_large_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, 3)
     monkeypatch.setattr(checked_json, "MAX_JSON_BYTES", 100)
     with pytest.raises(CaptureError, match="too much"):
@@ -277,11 +279,11 @@ KEYS += ("frames", "train_filenames", "test_filenames", "ply_file_path", "camera
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(where=st.sampled_from(["top", "frame"]), key=st.sampled_from(KEYS), value=junk)
-def test_no_junk_escapes_as_anything_but_a_capture_error(tmp_path: Path, where: str, key: str, value: Any) -> None:
+@given(location=st.sampled_from(["top", "frame"]), key=st.sampled_from(KEYS), value=junk)
+def test_transforms_junk_raises_only_capture_error(tmp_path: Path, location: str, key: str, value: Any) -> None:
     document = write(tmp_path, 2) if not (tmp_path / "images").exists() else json.loads((tmp_path / "good").read_text())
     save(tmp_path, document, "good")
-    save(tmp_path, document | {key: value} if where == "top" else spoiled(document, **{key: value}))
+    save(tmp_path, document | {key: value} if location == "top" else changed_frame(document, **{key: value}))
     try:
         transforms.read(tmp_path)
     except CaptureError:
@@ -295,7 +297,7 @@ def test_no_junk_escapes_as_anything_but_a_capture_error(tmp_path: Path, where: 
 
 @pytest.mark.parametrize("text", [False, True])
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_points_of_any_encoding_are_read(tmp_path: Path, text: bool, order: str) -> None:
+def test_points_ply_reads_every_encoding(tmp_path: Path, text: bool, order: str) -> None:
     rng = np.random.default_rng(0)
     kinds = [("x", "f8"), ("y", "f4"), ("nx", "f4"), ("z", "f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")]
     table = np.zeros(50, dtype=kinds)
@@ -312,16 +314,16 @@ def test_points_of_any_encoding_are_read(tmp_path: Path, text: bool, order: str)
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), text=st.booleans())
-def test_no_damaged_ply_escapes_as_anything_but_a_capture_error(
-    tmp_path: Path, data: st.DataObject, text: bool
-) -> None:
+def test_points_ply_damage_raises_only_capture_error(tmp_path: Path, data: st.DataObject, text: bool) -> None:
     table = np.zeros(5, dtype=[(c, "f4") for c in "xyz"])
     PlyData([PlyElement.describe(table, "vertex")], text=text).write(tmp_path / "p.ply")
-    broken = bytearray((tmp_path / "p.ply").read_bytes())
+    content = bytearray((tmp_path / "p.ply").read_bytes())
     for _ in range(data.draw(st.integers(0, 3))):
-        at = data.draw(st.integers(0, len(broken) - 1))
-        broken[at : at + 8] = data.draw(st.binary(max_size=8) | st.sampled_from([b"99999999", b"double x", b"\n"]))
-    (tmp_path / "p.ply").write_bytes(bytes(broken[: data.draw(st.integers(0, len(broken)))]))
+        offset = data.draw(st.integers(0, len(content) - 1))
+        content[offset : offset + 8] = data.draw(
+            st.binary(max_size=8) | st.sampled_from([b"99999999", b"double x", b"\n"])
+        )
+    (tmp_path / "p.ply").write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
     with contextlib.suppress(CaptureError):
         points_ply.read(tmp_path / "p.ply")
 
@@ -329,12 +331,12 @@ def test_no_damaged_ply_escapes_as_anything_but_a_capture_error(
 # ---------------------------------------------------------------------------------------------------------- blender
 
 
-def test_blender_holds_its_test_split_out(tmp_path: Path) -> None:
+def test_blender_holds_out_test_split(tmp_path: Path) -> None:
     for part, count in (("train", 6), ("val", 3), ("test", 4)):
         document = write(tmp_path, count, f"transforms_{part}.json", f"./{part}/r_", camera_angle_x=0.7)
         for frame in document["frames"]:
             name = frame["file_path"]
-            save_picture(tmp_path / name, mode="RGBA")
+            save_image(tmp_path / name, mode="RGBA")
             frame["file_path"] = name.removesuffix(".png")
         save(tmp_path, document, f"transforms_{part}.json")
     assert blender.accepts(tmp_path) and not transforms.accepts(tmp_path)
@@ -351,26 +353,26 @@ def test_blender_holds_its_test_split_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not (DATA / "lego").is_dir(), reason="the shared lego capture is absent")
-def test_lego() -> None:
+def test_blender_reads_lego() -> None:
     assert blender.accepts(DATA / "lego")
     capture = blender.read(DATA / "lego")
     assert len(capture) == 300 and int(capture.held_out.sum()) == 200
     assert capture.cameras.focal[0].tolist() == pytest.approx([1111.11] * 2, abs=0.01)
-    # The cameras stand on a sphere of radius 4.03 around the bulldozer and look at its middle.
+    # The cameras are on a sphere of radius 4.03 around the bulldozer and look at its centre.
     assert capture.cameras.positions.norm(dim=1).tolist() == pytest.approx([4.0311] * 300, abs=1e-3)
     pixels, _ = project(capture.cameras, torch.zeros(1, 3))
     assert torch.allclose(pixels[:, 0], torch.tensor([400.0, 400.0]), atol=0.1)
-    assert len(values(capture.photo(0)[..., 3])) > 2
+    assert len(distinct_values(capture.photo(0)[..., 3])) > 2
 
 
 @pytest.mark.skipif(not (DATA / "fox").is_dir(), reason="the shared fox capture is absent")
-def test_fox() -> None:
+def test_transforms_reads_fox() -> None:
     capture = transforms.read(DATA / "fox")
     assert len(capture) == 50 and capture.cameras.lens == "opencv"
     assert capture.cameras.size(0) == (1080, 1920)
     assert "17 of 67" in capture.notes[0]
     assert capture.held_out.nonzero().flatten().tolist() == [0, 8, 16, 24, 32, 40, 48]
-    # A phone walked around a fox: the optical axes meet in front of every camera.
+    # A phone moved around a fox: the optical axes meet in front of every camera.
     centres = torch.arange(50)
     axes = generate_rays(capture.cameras, centres, capture.cameras.centre)
     a = torch.eye(3) - axes.directions[:, :, None] * axes.directions[:, None, :]

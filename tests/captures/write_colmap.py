@@ -1,7 +1,7 @@
-"""Writes COLMAP models with pycolmap, and what pycolmap itself projects them to: the outside judge of our reader.
+"""Write COLMAP models with pycolmap, with the projections of their points: the reference for our reader.
 
-Runs in a process of its own: `python write_colmap.py FOLDER`. The first import must be zlib: pycolmap brings a copy of
-that library, and whoever comes second in one process crashes on its first compression.
+Runs in a process of its own: `python write_colmap.py FOLDER`. The first import must be zlib: pycolmap bundles a copy of
+that library, and if the system's zlib is loaded second, its first compression crashes.
 """
 
 import zlib  # noqa: F401  isort: skip
@@ -34,13 +34,13 @@ def camera(number: int, model: str) -> pycolmap.Camera:
 
 
 def pose(rng: np.random.Generator) -> pycolmap.Rigid3d:
-    """A camera some 4 units from the origin that looks roughly at it, cam_from_world."""
+    """A camera about 4 units from the origin that looks approximately at it, cam_from_world."""
     rotation = pycolmap.Rotation3d(rng.normal(0, 0.15, 3))
     return pycolmap.Rigid3d(rotation, [*rng.normal(0, 0.2, 2), 4 + rng.normal(0, 0.2)])
 
 
 def keypoints(rec: pycolmap.Reconstruction, rng: np.random.Generator, ids: list[int]) -> None:
-    """Points seen by two, three or four images, as COLMAP stores them, with ids that have gaps."""
+    """Points seen by two, three or four images, as COLMAP stores them, with gaps in the ids."""
     slots = dict.fromkeys(ids, 0)
     for i in range(30):
         track = pycolmap.Track()
@@ -52,13 +52,13 @@ def keypoints(rec: pycolmap.Reconstruction, rng: np.random.Generator, ids: list[
 
 
 def image(number: int, name: str, camera_id: int) -> pycolmap.Image:
-    made = pycolmap.Image(name=name, camera_id=camera_id, image_id=number)
-    made.points2D = pycolmap.Point2DList([pycolmap.Point2D(np.array([1.0, 2.0])) for _ in range(40)])
-    return made
+    frame = pycolmap.Image(name=name, camera_id=camera_id, image_id=number)
+    frame.points2D = pycolmap.Point2DList([pycolmap.Point2D(np.array([1.0, 2.0])) for _ in range(40)])
+    return frame
 
 
 def plain(model: str) -> pycolmap.Reconstruction:
-    """Five images, each its own frame, ids with gaps and names out of order."""
+    """Five images, each in its own frame, with gaps in the ids and names out of order."""
     rng = np.random.default_rng(len(model))
     rec = pycolmap.Reconstruction()
     rec.add_camera_with_trivial_rig(camera(7, model))
@@ -70,50 +70,50 @@ def plain(model: str) -> pycolmap.Reconstruction:
 
 
 def rig() -> pycolmap.Reconstruction:
-    """Two cameras on one rig, three frames: an image's pose is sensor_from_rig times rig_from_world."""
+    """Two cameras on one rig, three frames: the pose of an image is sensor_from_rig times rig_from_world."""
     rng = np.random.default_rng(5)
     rec = pycolmap.Reconstruction()
     rec.add_camera(camera(1, "PINHOLE"))
     rec.add_camera(camera(2, "OPENCV"))
-    made = pycolmap.Rig(rig_id=1)
-    made.add_ref_sensor(rec.cameras[1].sensor_id)
-    turned = pycolmap.Rigid3d(pycolmap.Rotation3d(np.array([0.0, 0.3, 0.1])), [0.4, 0.1, -0.2])
-    made.add_sensor(rec.cameras[2].sensor_id, turned)
-    rec.add_rig(made)
+    rig = pycolmap.Rig(rig_id=1)
+    rig.add_ref_sensor(rec.cameras[1].sensor_id)
+    sensor_from_rig = pycolmap.Rigid3d(pycolmap.Rotation3d(np.array([0.0, 0.3, 0.1])), [0.4, 0.1, -0.2])
+    rig.add_sensor(rec.cameras[2].sensor_id, sensor_from_rig)
+    rec.add_rig(rig)
     number = 0
     for f in range(1, 4):
         frame = pycolmap.Frame(frame_id=f, rig_id=1)
-        pictures = []
+        frame_images = []
         for c in (1, 2):
             number += 1
-            picture = image(number, f"{f}_{c}.png", c)
-            picture.frame_id = f
-            frame.add_data_id(picture.data_id)
-            pictures.append(picture)
+            view = image(number, f"{f}_{c}.png", c)
+            view.frame_id = f
+            frame.add_data_id(view.data_id)
+            frame_images.append(view)
         frame.rig_from_world = pose(rng)
         rec.add_frame(frame)
-        for picture in pictures:
-            rec.add_image(picture)
+        for view in frame_images:
+            rec.add_image(view)
     keypoints(rec, rng, [1, 2, 3, 4, 5, 6])
     return rec
 
 
 def truth(rec: pycolmap.Reconstruction) -> dict[str, object]:
-    """Pixels of every point in every image and who saw it, by pycolmap's own arithmetic, points in the order of ids."""
+    """Pixels of every point in every image, and the images of each point, by pycolmap, in order of point ids."""
     points = [rec.points3D[i] for i in sorted(rec.points3D)]
     pixels = {}
     for i in rec.reg_image_ids():
         view = rec.images[i]
         cam = view.cam_from_world() * np.array([p.xyz for p in points])
         pixels[view.name] = [rec.cameras[view.camera_id].img_from_cam(c).tolist() for c in cam]
-    seen = [sorted({rec.images[e.image_id].name for e in p.track.elements}) for p in points]
+    image_names = [sorted({rec.images[e.image_id].name for e in p.track.elements}) for p in points]
     xyz, colours = [p.xyz.tolist() for p in points], [p.color.tolist() for p in points]
-    return {"pixels": pixels, "seen": seen, "xyz": xyz, "colours": colours}
+    return {"pixels": pixels, "seen": image_names, "xyz": xyz, "colours": colours}
 
 
 def main(folder: Path) -> None:
-    made = {model: plain(model) for model in PARAMETERS} | {"rig": rig()}
-    for name, rec in made.items():
+    frame = {model: plain(model) for model in PARAMETERS} | {"rig": rig()}
+    for name, rec in frame.items():
         for form in ("bin", "txt"):
             target = folder / name / form / "sparse" / "0"
             target.mkdir(parents=True)

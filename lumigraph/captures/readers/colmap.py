@@ -399,7 +399,7 @@ def _read_points_binary(file: Path) -> _PointTable:
 
 
 def _gather(raw: NDArray[np.uint8], offsets: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
-    """Gather `width` bytes at each of `places` (N,), which need not be aligned: (N, width)."""
+    """Gather `width` bytes at each of `offsets` (N,), which need not be aligned: (N, width)."""
     rows = np.empty((len(offsets), width), dtype=np.uint8)
     for column in range(width):
         rows[:, column] = raw[offsets + column]

@@ -38,24 +38,26 @@ def adjustment_options(
 
 def are_principal_points_determined(model: pycolmap.Reconstruction) -> bool:
     """Return True if all principal points are known to MAX_PRINCIPAL_POINT_STD and clearly off the image centre."""
-    adjusted = copy.deepcopy(model)
+    model_copy = copy.deepcopy(model)
     config = pycolmap.BundleAdjustmentConfig()
-    for image in adjusted.reg_image_ids():
+    for image in model_copy.reg_image_ids():
         config.add_image(image)
     config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-    adjuster = pycolmap.create_default_ceres_bundle_adjuster(adjustment_options(principal_point=True), config, adjusted)
+    adjuster = pycolmap.create_default_ceres_bundle_adjuster(
+        adjustment_options(principal_point=True), config, model_copy
+    )
     adjuster.solve()
     # ALL parameters: with POSES alone, pycolmap 4.2.1 leaves the covariance of cameras uninitialised.
-    covariance = pycolmap.estimate_ba_covariance(pycolmap.BACovarianceOptions(), adjusted, adjuster)
+    covariance = pycolmap.estimate_ba_covariance(pycolmap.BACovarianceOptions(), model_copy, adjuster)
     if covariance is None:
         return False
-    adjusted.update_point_3d_errors()
-    error_px = adjusted.compute_mean_reprojection_error()
+    model_copy.update_point_3d_errors()
+    error_px = model_copy.compute_mean_reprojection_error()
     return all(
         _is_determined(
-            adjusted.cameras[number], covariance.get_other_params_cov(adjusted.cameras[number].params), error_px
+            model_copy.cameras[number], covariance.get_other_params_cov(model_copy.cameras[number].params), error_px
         )
-        for number in {adjusted.images[image].camera_id for image in adjusted.reg_image_ids()}
+        for number in {model_copy.images[image].camera_id for image in model_copy.reg_image_ids()}
     )
 
 
@@ -85,8 +87,8 @@ def refine_principal_points(model: pycolmap.Reconstruction) -> tuple[pycolmap.Re
     The limit is MAX_PRINCIPAL_POINT_SHIFT. The loss is least squares: with a robust
     loss the rotation error of fox rose from 0.095 to 0.11 degrees.
     """
-    adjusted = copy.deepcopy(model)
-    pycolmap.bundle_adjustment(adjusted, adjustment_options(principal_point=True))
-    adjusted.update_point_3d_errors()
-    is_within_limit = all(_shift(camera) <= MAX_PRINCIPAL_POINT_SHIFT for camera in adjusted.cameras.values())
-    return (adjusted, True) if is_within_limit else (model, False)
+    model_copy = copy.deepcopy(model)
+    pycolmap.bundle_adjustment(model_copy, adjustment_options(principal_point=True))
+    model_copy.update_point_3d_errors()
+    is_within_limit = all(_shift(camera) <= MAX_PRINCIPAL_POINT_SHIFT for camera in model_copy.cameras.values())
+    return (model_copy, True) if is_within_limit else (model, False)

@@ -26,12 +26,12 @@ class EventPipe:
     def note(self, text: str) -> None:
         self._write(to_line(Note(text=text, level="warning")))
 
-    def progress(self, stage: str, done: int, total: int, unit: str) -> None:
+    def progress(self, stage: str, count: int, total: int, unit: str) -> None:
         """Send progress at most every PROGRESS_INTERVAL_S; the start and the end of a stage are always sent."""
         now = time.monotonic()
-        if stage != self._stage or done >= total or now - self._sent_at >= PROGRESS_INTERVAL_S:
+        if stage != self._stage or count >= total or now - self._sent_at >= PROGRESS_INTERVAL_S:
             self._stage, self._sent_at = stage, now
-            self._write(to_line(Progress(stage=stage, done=done, total=total, unit=unit)))
+            self._write(to_line(Progress(stage=stage, done=count, total=total, unit=unit)))
 
     def _write(self, line: str) -> None:
         self._pipe.write(line + "\n")

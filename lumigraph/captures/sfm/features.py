@@ -112,8 +112,8 @@ def _aspect_error(mask: tuple[int, ...], image: tuple[int, ...]) -> float:
 
 
 def _threshold(values: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    resized = cv2.resize(values, shape[::-1], interpolation=cv2.INTER_AREA)
-    return np.where(resized >= 128, np.uint8(255), np.uint8(0))
+    area_average = cv2.resize(values, shape[::-1], interpolation=cv2.INTER_AREA)
+    return np.where(area_average >= 128, np.uint8(255), np.uint8(0))
 
 
 def _read_grey(path: Path, size: tuple[int, int], max_size: int) -> NDArray[np.uint8]:

@@ -90,7 +90,7 @@ def run(request: Request, pipe: EventPipe) -> PoseReport:
 
 
 def end_with_parent() -> None:
-    """Exit as soon as the parent does, for whatever reason: standard input then reaches its end."""
+    """Exit as soon as the parent does: standard input then reaches its end."""
 
     def wait() -> None:
         while os.read(0, 1):

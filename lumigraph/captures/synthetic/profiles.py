@@ -66,13 +66,13 @@ class Profile:
         return r * np.float32(1 / self.extent[0]), (z - np.float32(self.low)) * np.float32(1 / self.extent[1])
 
 
-def fit_profile(points: Sequence[tuple[float, float]], closed: bool = False, cells: int = 160) -> Profile:
+def fit_profile(points: Sequence[tuple[float, float]], is_closed: bool = False, cells: int = 160) -> Profile:
     """Fit a smooth curve through `points` in metres; a repeated point makes a corner.
 
     An open curve starts and ends on the axis, a closed one (a ring) does not touch it. `cells` is the resolution of the
     tables along their longer side.
     """
-    outline = _resample(_spline(np.array(points, np.float64), closed), SEGMENT_COUNT)
+    outline = _resample(_spline(np.array(points, np.float64), is_closed), SEGMENT_COUNT)
     margin = 0.02 * float(np.ptp(outline, axis=0).max()) + 1e-3
     low, high = np.array([0.0, outline[:, 1].min() - margin]), outline.max(0) + margin
     cell = float((high - low).max()) / cells
@@ -88,19 +88,19 @@ def fit_profile(points: Sequence[tuple[float, float]], closed: bool = False, cel
     )
 
 
-def _spline(points: Doubles, closed: bool) -> Doubles:
+def _spline(points: Doubles, is_closed: bool) -> Doubles:
     """Catmull-Rom spline through the points, but straight next to corners, where it would overshoot into a lip."""
-    padding = (points[-1:], points[:2]) if closed else (points[:1], points[-1:])
-    padded = np.concatenate([padding[0], points, padding[1]])
+    padding = (points[-1:], points[:2]) if is_closed else (points[:1], points[-1:])
+    padded_points = np.concatenate([padding[0], points, padding[1]])
     t = np.linspace(0, 1, 12, endpoint=False)[:, None]
     pieces = []
-    for a, b, c, d in zip(padded, padded[1:], padded[2:], padded[3:], strict=False):
+    for a, b, c, d in zip(padded_points, padded_points[1:], padded_points[2:], padded_points[3:], strict=False):
         if np.array_equal(b, c):
             continue
         spline = 2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3
         straight = np.array_equal(a, b) or np.array_equal(c, d)
         pieces.append(b + (c - b) * t if straight else spline / 2)
-    path: Doubles = np.concatenate([*pieces, points[:1] if closed else points[-1:]])
+    path: Doubles = np.concatenate([*pieces, points[:1] if is_closed else points[-1:]])
     path[:, 0] = np.maximum(path[:, 0], 0)
     return path
 
@@ -128,9 +128,9 @@ def _tables(outline: Doubles, r: Doubles, z: Doubles) -> tuple[Doubles, Doubles]
         side = b - a
         f = np.clip(((r - a[0]) * side[0] + (z - a[1]) * side[1]) / (side @ side), 0, 1)
         on_r, on_z = a[0] + f * side[0], a[1] + f * side[1]
-        squared = (r - on_r) ** 2 + (z - on_z) ** 2
-        is_nearer = squared < smallest
-        for current, new in ((smallest, squared), (along, i + f), (foot_r, on_r), (foot_z, on_z)):
+        distance_squared = (r - on_r) ** 2 + (z - on_z) ** 2
+        is_nearer = distance_squared < smallest
+        for current, new in ((smallest, distance_squared), (along, i + f), (foot_r, on_r), (foot_z, on_z)):
             np.copyto(current, new, where=is_nearer)
         # A ray from the table point outwards crosses the outline an odd number of times if the point is inside.
         crossings = np.flatnonzero((a[1] > z) != (b[1] > z))

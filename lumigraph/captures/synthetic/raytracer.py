@@ -56,11 +56,11 @@ class ShapeGroup:
         depth_squared: Floats = 2 * (self.origins.T @ start) - squares[:, None] - dot(start, start)
         return depth_squared
 
-    def first_hits(self, which: Ints, start: Floats, ray: Floats, within: Floats) -> tuple[Floats, Ints]:
+    def first_hits(self, shape_indices: Ints, start: Floats, ray: Floats, within: Floats) -> tuple[Floats, Ints]:
         """First intersections of rays.
 
         Args:
-            which: (S,) indices of the shapes to intersect.
+            shape_indices: (S,) shapes to intersect.
             start: (3, R) or (3, 1).
             ray: (3, R) unit directions.
             within: (S, R) as from `within`, for these shapes and starts.
@@ -68,9 +68,10 @@ class ShapeGroup:
         Returns distances (R,) and indices of the shapes hit (R,); FAR and -1 without a hit.
         """
         nearest, owner = np.full(ray.shape[1], FAR), np.full(ray.shape[1], -1, np.intp)
-        ahead = self.origins[:, which].T @ ray - dot(start, ray)  # along the ray to the point nearest to each origin
+        # Distance along the ray to the point nearest to each origin.
+        ahead = self.origins[:, shape_indices].T @ ray - dot(start, ray)
         is_touched = ahead * ahead + within > np.float32(-1e-4)
-        for i, is_candidate in zip(which, is_touched, strict=True):
+        for i, is_candidate in zip(shape_indices, is_touched, strict=True):
             candidates = np.flatnonzero(is_candidate if i < self.foreground else owner < 0)
             if not len(candidates):
                 continue
@@ -192,12 +193,12 @@ def _gather_light(scene: Scene, shape: Shape, point: Floats) -> Floats:
     lamp = scene.window.samples()
     for part in np.split(lamp, lamp.shape[1], axis=1):
         towards = part - start
-        squared = dot(towards, towards)
-        ray = towards / np.sqrt(squared)
+        distance_squared = dot(towards, towards)
+        ray = towards / np.sqrt(distance_squared)
         cosines = np.maximum(dot(normal, ray), 0) * np.maximum(-dot(scene.window.facing, ray), 0)
         if len(lit_texels := np.flatnonzero(cosines)):
             is_visible = is_unoccluded(lit_texels, ray[:, lit_texels], unit(part - centre))
-            share = cosines[lit_texels] / squared[lit_texels] * is_visible
+            share = cosines[lit_texels] / distance_squared[lit_texels] * is_visible
             total[lit_texels, :3] += share[:, None] * (scene.window.strength / np.float32(lamp.shape[1]))
     directions = fibonacci_directions(ROOM_DIRECTIONS)
     for direction, light in zip(np.split(directions, ROOM_DIRECTIONS, axis=1), scene.room(directions), strict=True):
@@ -225,8 +226,10 @@ def reflection_maps(scene: Scene, detail: float = 1.0) -> list[Floats]:
     ray = np.stack([-np.sin(y) * np.cos(2 * x), -np.sin(y) * np.sin(2 * x), np.cos(y)]).astype(np.float32)
     shine = scene.window.seen_from(scene.middle, ray)[:, None] * scene.window.strength * scene.window.shine
     sharp = (scene.room(ray) + shine).reshape(rows, 2 * rows, 3).astype(np.float32)
-    tripled = np.concatenate([sharp] * 3, 1)  # so that the blur wraps at the seam
-    blurred_maps = [cv2.GaussianBlur(tripled, (0, 0), rows * sigma)[:, 2 * rows : 4 * rows] for sigma in (0.09, 0.03)]
+    three_copies = np.concatenate([sharp] * 3, 1)  # so that the blur wraps at the seam
+    blurred_maps = [
+        cv2.GaussianBlur(three_copies, (0, 0), rows * sigma)[:, 2 * rows : 4 * rows] for sigma in (0.09, 0.03)
+    ]
     return [*(np.array(image, np.float32) for image in blurred_maps), sharp]
 
 
@@ -234,7 +237,7 @@ def reflection_maps(scene: Scene, detail: float = 1.0) -> list[Floats]:
 
 
 def render_photo(
-    baked: BakedScene, world_from_cam: Floats, focal: float, size: tuple[int, int], rng: np.random.Generator
+    baked_scene: BakedScene, world_from_cam: Floats, focal: float, size: tuple[int, int], rng: np.random.Generator
 ) -> Bytes:
     """Render an image (H, W, 3) sRGB with a pinhole camera (3, 4), OpenCV axes, principal point at the centre.
 
@@ -252,41 +255,43 @@ def render_photo(
             x = left + np.arange(w) + quarter % 2 / 2 + jitter[0]
             y = top + np.arange(h)[:, None] + quarter // 2 / 2 + jitter[1]
             camera = np.stack([(x.ravel() - width / 2) / focal, (y.ravel() - height / 2) / focal, np.ones(x.size)])
-            light = trace(baked, eye, unit(rotation @ camera.astype(np.float32)))
+            light = trace(baked_scene, eye, unit(rotation @ camera.astype(np.float32)))
             part[:] = light.reshape(4, h, w, 3).mean(0)
     return tone_map(image)
 
 
-def trace(baked: BakedScene, start: Floats, ray: Floats) -> Floats:
+def trace(baked_scene: BakedScene, start: Floats, ray: Floats) -> Floats:
     """Radiance (R, 3) along rays (3, R) from one point (3, 1), all within 90 degrees of their mean."""
     beam = unit(ray.mean(1, keepdims=True))
     smallest_cosine = max(float(dot(ray, beam).min()), 1e-3)
     spread = math.sqrt(max(1 - smallest_cosine**2, 0)) / smallest_cosine
-    candidates = baked.visible.near(start, beam, 0.0, spread)
-    distance, owner = baked.visible.first_hits(candidates, start, ray, baked.visible.within(start)[candidates])
+    candidates = baked_scene.visible.near(start, beam, 0.0, spread)
+    distance, owner = baked_scene.visible.first_hits(
+        candidates, start, ray, baked_scene.visible.within(start)[candidates]
+    )
     light = np.zeros((ray.shape[1], 3), np.float32)
     for i in candidates:
         hit_rays = np.flatnonzero(owner == i)
         if not len(hit_rays):
             continue
-        shape = baked.visible.shapes[i]
+        shape = baked_scene.visible.shapes[i]
         point = shape.local(start + distance[hit_rays] * ray[:, hit_rays])
         x, y = shape.chart(point)
-        radiance = bilinear(baked.charts[i], x, y, shape.border)
+        radiance = bilinear(baked_scene.charts[i], x, y, shape.border)
         if shape.material.gloss:
-            radiance[:, :3] += radiance[:, 3:] * _reflected_light(baked, shape, point, ray[:, hit_rays])
+            radiance[:, :3] += radiance[:, 3:] * _reflected_light(baked_scene, shape, point, ray[:, hit_rays])
         light[hit_rays] = radiance[:, :3]
     return light
 
 
-def _reflected_light(baked: BakedScene, shape: Shape, point: Floats, ray: Floats) -> Floats:
+def _reflected_light(baked_scene: BakedScene, shape: Shape, point: Floats, ray: Floats) -> Floats:
     """Radiance (R, 3) of the room reflected by a smooth dielectric (Schlick 1994, 4 % at normal incidence)."""
     normal = shape.axes @ shape.normal(point)
     cosine = np.maximum(-dot(normal, ray), 0)
     fresnel = np.float32(0.04) + np.float32(0.96) * (1 - cosine) ** 5
     reflected_ray = ray + 2 * cosine * normal
     colatitude = np.arccos(np.clip(reflected_ray[2], -1, 1)) * np.float32(1 / math.pi)
-    reflection_map = baked.reflection_maps[round(shape.material.polish * (len(baked.reflection_maps) - 1))]
+    reflection_map = baked_scene.reflection_maps[round(shape.material.polish * (len(baked_scene.reflection_maps) - 1))]
     return bilinear(reflection_map, azimuth_fraction(reflected_ray), colatitude, RING) * fresnel[:, None]
 
 

@@ -167,25 +167,27 @@ class Box(Shape):
         return np.where((enter < leave) & (enter > 0), enter, FAR)
 
     def chart(self, point: Floats) -> tuple[Floats, Floats]:
-        scaled, members_per_face = self._faces(point)
+        cube_point, members_per_face = self._faces(point)
         x, y = np.empty_like(point[0]), np.empty_like(point[0])
         for members_of_face, face, (top, height) in zip(members_per_face, FACES, self._bands, strict=True):
             (right, s), (down, t) = face.right, face.down
-            x[members_of_face] = scaled[right, members_of_face] * np.float32(s * 0.5) + np.float32(0.5)
+            x[members_of_face] = cube_point[right, members_of_face] * np.float32(s * 0.5) + np.float32(0.5)
             # A small margin keeps the next face in the stack from bleeding over the edge.
-            along = np.clip(scaled[down, members_of_face] * np.float32(t * 0.5) + np.float32(0.5), 0.004, 0.996)
+            along = np.clip(cube_point[down, members_of_face] * np.float32(t * 0.5) + np.float32(0.5), 0.004, 0.996)
             y[members_of_face] = along * np.float32(height) + np.float32(top)
         return x, y
 
     def surface_point(self, x: Floats, y: Floats) -> Floats:
-        scaled = np.zeros((3, len(x)), np.float32)
+        cube_point = np.zeros((3, len(x)), np.float32)
         for face, (top, height) in zip(FACES, self._bands, strict=True):
             members_of_face = np.flatnonzero((y >= top) & (y < top + height))
             (right, s), (down, t) = face.right, face.down
-            scaled[face.axis, members_of_face] = face.end
-            scaled[right, members_of_face] = s * (2 * x[members_of_face] - 1)
-            scaled[down, members_of_face] = t * (2 * (y[members_of_face] - np.float32(top)) / np.float32(height) - 1)
-        return scaled * self.half
+            cube_point[face.axis, members_of_face] = face.end
+            cube_point[right, members_of_face] = s * (2 * x[members_of_face] - 1)
+            cube_point[down, members_of_face] = t * (
+                2 * (y[members_of_face] - np.float32(top)) / np.float32(height) - 1
+            )
+        return cube_point * self.half
 
     def normal(self, point: Floats) -> Floats:
         normal = np.zeros_like(point)
@@ -203,11 +205,11 @@ class Box(Shape):
 
     def _faces(self, point: Floats) -> tuple[Floats, list[Ints]]:
         """Local points scaled to the cube -1..1, and the indices of the points on each of FACES."""
-        scaled = point / self.half
-        axis = np.abs(scaled).argmax(0)
-        positive = np.take_along_axis(scaled, axis[None], 0)[0] > 0
+        cube_point = point / self.half
+        axis = np.abs(cube_point).argmax(0)
+        positive = np.take_along_axis(cube_point, axis[None], 0)[0] > 0
         is_on_face = [(axis == face.axis) & ((positive == (face.end > 0)) | (face.axis == 2)) for face in FACES]
-        return scaled, [np.flatnonzero(members_of_face) for members_of_face in is_on_face]
+        return cube_point, [np.flatnonzero(members_of_face) for members_of_face in is_on_face]
 
 
 @dataclass(frozen=True, eq=False)

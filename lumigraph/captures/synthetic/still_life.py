@@ -180,7 +180,7 @@ def ring(radius: float, tube: float, flat: float = 1.0, cells: int = 160) -> Pro
     """A torus, its tube `flat` times as high as wide. The seam of its chart is at the bottom, out of sight."""
     angles = [2 * math.pi * k / 16 - math.pi / 2 for k in range(16)]
     points = [(radius + tube * math.cos(a), flat * tube * math.sin(a)) for a in angles]
-    return fit_profile(points, closed=True, cells=cells)
+    return fit_profile(points, is_closed=True, cells=cells)
 
 
 def rotation_axes(yaw: float, lean: float = 0.0) -> Floats:

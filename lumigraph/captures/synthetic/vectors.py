@@ -1,7 +1,7 @@
 """Vectors and bilinear lookup for the ray tracer.
 
 Vectors are float32 arrays (3, R), one row per axis, so that every operation runs along contiguous memory; a single
-vector is (3, 1). Images have one corner at (0, 0) and the opposite corner at (1, 1), whatever their size.
+vector is (3, 1). Images have one corner at (0, 0) and the opposite corner at (1, 1), at any size.
 """
 
 from __future__ import annotations
