@@ -37,7 +37,7 @@ def texture() -> Any:
 def write_video(
     path: Path, column_of: Callable[[int], float], count: int, is_blurred: Callable[[int], bool] = lambda i: False
 ) -> Path:
-    """Encode a pan over the wall: frame i starts at column `at(i)`."""
+    """Encode a pan over the wall: frame i starts at column `column_of(i)`."""
     wall = texture()
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=30)
