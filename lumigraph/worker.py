@@ -64,9 +64,9 @@ class Teller:
             now = (event.stage, event.done, event.total, event.unit, event.seconds_left)
             self._beat = Heartbeat(*now, message=b.message, saves=b.saves)
         elif isinstance(event, Note):
-            self._beat = Heartbeat(b.stage, b.done, b.total, b.unit, b.seconds_left, event.text, b.saves)
+            self._beat = Heartbeat(b.stage, b.progress, b.total, b.unit, b.seconds_left, event.text, b.saves)
         elif isinstance(event, CheckpointWritten):
-            self._beat = Heartbeat(b.stage, b.done, b.total, b.unit, b.seconds_left, b.message, b.saves + 1)
+            self._beat = Heartbeat(b.stage, b.progress, b.total, b.unit, b.seconds_left, b.message, b.saves + 1)
         self._news.set()
 
     def end(self) -> None:

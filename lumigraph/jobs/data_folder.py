@@ -1,10 +1,10 @@
-"""The data folder: everything that a server keeps. Copying it while no server runs is a backup.
+"""The data folder: all persistent files of a server. Copying it while no server runs is a backup.
 
 lumigraph.db          projects and jobs
-lock                  held by the one server, whose address stands in it
-token                 the key to it
-projects/ID/          files/ as uploaded, captures/, runs/, made/JOB/ATTEMPT/ what jobs made
-jobs/ID/              events.jsonl and log.txt of a job, and the lock of whoever works at it
+lock                  locked by the running server; contains its address
+token                 the access token
+projects/ID/          files/ (uploads), captures/, runs/, made/JOB/ATTEMPT/ (owner outputs of jobs)
+jobs/ID/              events.jsonl and log.txt of a job, and the lock of its worker
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-NETWORK = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs", "lustre"}
+NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs", "lustre"}
 
 
 class InUseError(RuntimeError):
-    """Another server, or another worker, holds what only one may hold."""
+    """Another server or worker holds the lock."""
 
 
 class DataFolder:
@@ -33,11 +33,11 @@ class DataFolder:
         return self.path / "jobs" / job_id
 
     def outputs(self, project_id: str, job_id: str, attempt: int) -> Path:
-        """Where an attempt puts what it makes: nobody writes there before or after."""
+        """The output folder of one attempt; no owner attempt writes there."""
         return self.project(project_id) / "made" / job_id / f"a{attempt}"
 
     def relative_name(self, path: Path) -> str:
-        """`path` below this folder, with forward slashes."""
+        """`path` relative to this folder, with forward slashes."""
         return path.resolve().relative_to(self.path).as_posix()
 
     @property
@@ -45,25 +45,25 @@ class DataFolder:
         return self.path / "token"
 
     def database_url(self) -> str:
-        """Raises ValueError where the folder lies on a network: the write-ahead log needs shared memory."""
-        kind = detect_file_system(self.path)
-        if kind in NETWORK:
+        """The SQLite URL. Raises ValueError if the folder is on a network: the write-ahead log needs shared memory."""
+        file_system = detect_file_system(self.path)
+        if file_system in NETWORK_FILE_SYSTEMS:
             raise ValueError(
-                f"{self.path} lies on a network file system ({kind}), where SQLite loses data; "
-                "choose a local folder, or a PostgreSQL database by --database"
+                f"{self.path} is on a network file system ({file_system}), where SQLite loses data; "
+                "choose a local folder, or a PostgreSQL database with --database"
             )
         return f"sqlite:///{self.path / 'lumigraph.db'}"
 
     @contextmanager
     def lock(self, address: str) -> Iterator[None]:
-        """Held by one server at a time. Raises InUseError naming the address of the one that holds it."""
+        """Lock the folder for one server. Raises InUseError with the address of the server that holds the lock."""
         for folder in (self.path, self.path / "projects", self.path / "jobs"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self.path / "lock").open("a+b") as file:
-            if not _locked(file):
+            if not _try_lock(file):
                 file.seek(0)
-                other = file.read(200).decode("utf-8", "replace").strip() or "another process"
-                raise InUseError(f"{self.path} is in use by the server at {other}")
+                owner = file.read(200).decode("utf-8", "replace").strip() or "another process"
+                raise InUseError(f"{self.path} is in use by the server at {owner}")
             file.truncate(0)
             file.write(address.encode())
             file.flush()
@@ -71,30 +71,30 @@ class DataFolder:
 
     @contextmanager
     def lock_job(self, job_id: str) -> Iterator[Path]:
-        """The folder of a job, which one worker holds at a time. Raises InUseError at once where another does."""
+        """Lock the folder of a job for one worker, and yield it. Raises InUseError at once if it is locked."""
         folder = self.job(job_id)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "lock").open("ab") as file:
-            if not _locked(file):
-                raise InUseError(f"another worker is still at {folder}")
+            if not _try_lock(file):
+                raise InUseError(f"another worker still holds the lock of {folder}")
             yield folder
 
 
 def detect_file_system(path: Path) -> str:
-    """The kind of the file system that holds `path`, as Linux names it; "" where that is not known."""
+    """The type of the file system that holds `path`, as Linux names it; "" if unknown."""
     mounts = Path("/proc/mounts")
     if not mounts.exists():
         return ""
-    deepest, kind = -1, ""
+    max_depth, file_system = -1, ""
     for line in mounts.read_text("utf-8", "replace").splitlines():
-        _, point, name = line.split(" ")[:3]
-        at = Path(point.encode().decode("unicode_escape"))
-        if path.is_relative_to(at) and len(at.parts) >= deepest:  # the last of those mounted there is on top
-            deepest, kind = len(at.parts), name
-    return kind
+        _, escaped_path, name = line.split(" ")[:3]
+        mount_point = Path(escaped_path.encode().decode("unicode_escape"))
+        if path.is_relative_to(mount_point) and len(mount_point.parts) >= max_depth:  # the last mount hides the others
+            max_depth, file_system = len(mount_point.parts), name
+    return file_system
 
 
-def _locked(file: BinaryIO) -> bool:
+def _try_lock(file: BinaryIO) -> bool:
     if sys.platform == "win32":
         return True
     import fcntl

@@ -1,7 +1,7 @@
-"""One database by its URL: SQLite in a file, or PostgreSQL. Every write is one transaction that raises `seq` first.
+"""Access to one database by its URL: SQLite in a file, or PostgreSQL. Every write increments `seq` first.
 
-Raising the counter first also puts all writers in a row, on either database: whatever a writer reads after it, nobody
-changes until it has committed, and whoever has read up to `seq` never misses a change that commits later.
+Incrementing the counter first also serializes all writers, on either database. No other writer changes the rows that a
+writer reads until it commits, and a reader that has read up to `seq` never misses a change that commits later.
 """
 
 from __future__ import annotations
@@ -18,22 +18,24 @@ from sqlalchemy.exc import DBAPIError
 
 from lumigraph.jobs.tables import counter
 
-PATIENCE = 15.0  # seconds to wait for another writer
+WRITE_LOCK_TIMEOUT_S = 15.0
 
 
 class Database:
-    """Safe to use from many threads: each use takes a connection of its own."""
+    """A pool of connections. Thread-safe: each use takes its own connection."""
 
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
         if self.sqlite:
-            self._engine = create_engine(self.url, connect_args={"timeout": PATIENCE}, pool_size=8, max_overflow=64)
+            self._engine = create_engine(
+                self.url, connect_args={"timeout": WRITE_LOCK_TIMEOUT_S}, pool_size=8, max_overflow=64
+            )
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
         else:
             self._engine = create_engine(self.url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
-        self._writing = self._engine.execution_options(writes=True)
+        self._write_engine = self._engine.execution_options(writes=True)
 
     @property
     def engine(self) -> Engine:
@@ -41,16 +43,18 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        with full_disk_said(), self._engine.connect() as connection:
+        with translate_disk_full(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
-    def write(self, raised: int = 1) -> Iterator[tuple[Connection, int]]:
-        """A transaction and its `seq`, which it has `raised` by so much. Raises OSError (ENOSPC) where the disk is
-        full; nothing has changed then."""
-        with full_disk_said(), self._writing.begin() as connection:
-            new = update(counter).values(seq=counter.c.seq + raised).returning(counter.c.seq)
-            yield connection, connection.execute(new).scalar_one()
+    def write(self, increment: int = 1) -> Iterator[tuple[Connection, int]]:
+        """A transaction and its new `seq`, which is the old one plus `increment`.
+
+        Raises OSError (ENOSPC), and changes nothing, if the disk is full.
+        """
+        with translate_disk_full(), self._write_engine.begin() as connection:
+            statement = update(counter).values(seq=counter.c.seq + increment).returning(counter.c.seq)
+            yield connection, connection.execute(statement).scalar_one()
 
     def seq(self) -> int:
         with self.read() as connection:
@@ -61,7 +65,8 @@ class Database:
 
 
 @contextmanager
-def full_disk_said() -> Iterator[None]:
+def translate_disk_full() -> Iterator[None]:
+    """Raises OSError (ENOSPC) instead of the driver's exception if the disk is full."""
     try:
         yield
     except DBAPIError as error:
@@ -71,11 +76,11 @@ def full_disk_said() -> Iterator[None]:
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
-    connection.isolation_level = None  # transactions begin when we say so, see _begin_sqlite
+    connection.isolation_level = None  # the driver opens no transaction by itself; _begin_sqlite does
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    """A writer takes the lock at once: taking it after a read may fail, however long one waits."""
+    """Take the write lock at the start: taking it after a read can fail, however long the timeout is."""
     connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")

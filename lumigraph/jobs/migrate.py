@@ -1,4 +1,4 @@
-"""Brings a database to the tables that this version knows. An older SQLite file is copied beside itself first."""
+"""Migration of a database to this version's tables. An older SQLite file is backed up next to the original first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import inspect, text
 
 from lumigraph.jobs.database import Database
 
-HEAD = "0001"  # the newest revision in migrations/versions; a test compares
+HEAD = "0001"  # the newest revision in migrations/versions; a test checks it
 
 
 class TooNewError(RuntimeError):
@@ -18,14 +18,14 @@ class TooNewError(RuntimeError):
 
 
 def migrate(database: Database) -> None:
-    """Raises TooNewError where the database is ahead of this program."""
-    found = revision_of(database)
-    if found == HEAD:
-        return  # the usual case, without the half second that importing Alembic takes
-    if found is not None and found > HEAD:
-        raise TooNewError(f"the database is at revision {found}, and this version knows {HEAD}; install a newer one")
-    if found is not None and database.sqlite:
-        back_up(database, found)
+    """Upgrade the tables to HEAD. Raises TooNewError if a later version wrote the database."""
+    revision = revision_of(database)
+    if revision == HEAD:
+        return  # the usual case: importing Alembic would take half a second
+    if revision is not None and revision > HEAD:
+        raise TooNewError(f"the database is at revision {revision}, and this version knows {HEAD}; install a newer one")
+    if revision is not None and database.sqlite:
+        back_up(database, revision)
 
     from alembic import command
     from alembic.config import Config
@@ -45,10 +45,10 @@ def revision_of(database: Database) -> str | None:
 
 
 def back_up(database: Database, revision: str) -> Path:
-    """A copy of a SQLite database beside it, also while others write."""
+    """Copy a SQLite database to a file next to it; safe during writes."""
     file = Path(str(database.url.database))
     copy = file.with_name(f"{file.stem}-{revision}{file.suffix}")
     copy.unlink(missing_ok=True)
-    with contextlib.closing(sqlite3.connect(file)) as connection:  # not the engine's: it would begin a transaction
+    with contextlib.closing(sqlite3.connect(file)) as connection:  # the engine's connection would open a transaction
         connection.execute("VACUUM INTO ?", (str(copy),))
     return copy

@@ -1,4 +1,4 @@
-"""A camera on its way from one place to another."""
+"""Camera animation: interpolation between two cameras over time."""
 
 from __future__ import annotations
 
@@ -13,94 +13,95 @@ Vector = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class Flight:
-    """`begun` in seconds of whatever clock asks, `duration` in seconds."""
+class CameraAnimation:
+    """A camera that moves from `start` to `end`. `start_time` and `duration` are in seconds of the caller's clock."""
 
     start: Camera
     end: Camera
-    begun: float
+    start_time: float
     duration: float
     easing: Easing
 
     @property
-    def lands(self) -> float:
-        return self.begun + self.duration
+    def end_time(self) -> float:
+        return self.start_time + self.duration
 
     def at(self, now: float) -> Camera:
-        """Where the camera is; from `lands` on, exactly at its end."""
-        if now >= self.lands:
+        """The camera at time `now`; from `end_time` on, exactly `end`."""
+        if now >= self.end_time:
             return self.end
-        share = max(0.0, (now - self.begun) / self.duration)
+        fraction = max(0.0, (now - self.start_time) / self.duration)
         if self.easing == "ease_in_out":
-            share = share * share * (3 - 2 * share)  # leaves and arrives with no speed
+            fraction = fraction * fraction * (3 - 2 * fraction)  # smoothstep: zero speed at both ends
         try:
-            return between(self.start, self.end, share)
-        except ValidationError:  # an arc that leaves the world of allowed numbers, between two ends within it
+            return interpolate(self.start, self.end, fraction)
+        except ValidationError:  # the arc exceeds the allowed coordinates, although both ends are within them
             return self.end
 
 
-def between(start: Camera, end: Camera, share: float) -> Camera:
-    """The camera at a `share` 0..1 of the way.
+def interpolate(start: Camera, end: Camera, fraction: float) -> Camera:
+    """The camera at a `fraction` in 0..1 of the way.
 
-    Of its position and what it looks at, the one with the shorter way goes straight, and the other is carried around
-    it on an arc: a camera that goes to the other side of a thing goes around it, not through it, and one that looks
-    around a room stays where it stands.
+    Of the position and the look-at point, the one with the shorter way moves on a straight line. The other one moves
+    on an arc around it. So a camera that goes to the other side of an object moves around it, and a camera that only
+    turns keeps its position.
     """
-    pivots = math.dist(start.position, end.position) < math.dist(start.look_at, end.look_at)
-    if pivots:
-        position = _line(start.position, end.position, share)
-        look_at = _add(position, _arc(_from_to(start), _from_to(end), share, start.up))
+    turns_in_place = math.dist(start.position, end.position) < math.dist(start.look_at, end.look_at)
+    if turns_in_place:
+        position = _lerp(start.position, end.position, fraction)
+        look_at = _add(position, _arc(_view_vector(start), _view_vector(end), fraction, start.up))
     else:
-        look_at = _line(start.look_at, end.look_at, share)
-        away = _arc(_scaled(_from_to(start), -1), _scaled(_from_to(end), -1), share, start.up)
-        position = _add(look_at, away)
-    up = _arc(start.up, end.up, share, _from_to(start))
-    fov = start.fov + (end.fov - start.fov) * share
+        look_at = _lerp(start.look_at, end.look_at, fraction)
+        offset = _arc(_scale(_view_vector(start), -1), _scale(_view_vector(end), -1), fraction, start.up)
+        position = _add(look_at, offset)
+    up = _arc(start.up, end.up, fraction, _view_vector(start))
+    fov = start.fov + (end.fov - start.fov) * fraction
     return Camera(position=position, look_at=look_at, up=up, fov=fov)
 
 
-def _arc(a: Vector, b: Vector, share: float, axis: Vector) -> Vector:
-    """From `a` to `b`, neither zero: the direction turns evenly, the length grows by an even factor.
+def _arc(a: Vector, b: Vector, fraction: float, axis: Vector) -> Vector:
+    """Interpolate between two nonzero vectors: spherical for the direction, geometric for the length.
 
-    Where they are opposite any way round is as short; it is taken about `axis`.
+    If they are opposite, all ways round are equally short; the rotation about `axis` is used.
     """
-    long_a, long_b = math.hypot(*a), math.hypot(*b)
-    ua, ub = _scaled(a, 1 / long_a), _scaled(b, 1 / long_b)
+    length_a, length_b = math.hypot(*a), math.hypot(*b)
+    ua, ub = _scale(a, 1 / length_a), _scale(b, 1 / length_b)
     angle = 2 * math.atan2(math.dist(ua, ub), math.hypot(*_add(ua, ub)))
-    across = _add(ub, _scaled(ua, -_dot(ua, ub)))  # the part of b that is not along a
-    if math.hypot(*across) < 1e-6:
-        across = _across(ua, axis)
-    turned = _add(_scaled(ua, math.cos(angle * share)), _scaled(_unit(across), math.sin(angle * share)))
-    return _scaled(turned, long_a ** (1 - share) * long_b**share)
+    normal_part = _add(ub, _scale(ua, -_dot(ua, ub)))  # the component of b perpendicular to a
+    if math.hypot(*normal_part) < 1e-6:
+        normal_part = _perpendicular(ua, axis)
+    tangent = _normalize(normal_part)
+    direction = _add(_scale(ua, math.cos(angle * fraction)), _scale(tangent, math.sin(angle * fraction)))
+    return _scale(direction, length_a ** (1 - fraction) * length_b**fraction)
 
 
-def _across(direction: Vector, axis: Vector) -> Vector:
-    """Something at right angles to the unit `direction`, and to `axis` where that is not along it."""
-    for other in (axis, (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)):
-        found = _cross(_unit(other), direction)
-        if math.hypot(*found) > 1e-3:
+def _perpendicular(direction: Vector, axis: Vector) -> Vector:
+    """A vector perpendicular to the unit `direction`, and also to `axis` unless the two are parallel."""
+    for candidate in (axis, (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)):
+        normal = _cross(_normalize(candidate), direction)
+        if math.hypot(*normal) > 1e-3:
             break
-    return found
+    return normal
 
 
-def _from_to(camera: Camera) -> Vector:
-    return _add(camera.look_at, _scaled(camera.position, -1))
+def _view_vector(camera: Camera) -> Vector:
+    return _add(camera.look_at, _scale(camera.position, -1))
 
 
-def _line(a: Vector, b: Vector, share: float) -> Vector:
-    return _add(_scaled(a, 1 - share), _scaled(b, share))
+def _lerp(a: Vector, b: Vector, fraction: float) -> Vector:
+    return _add(_scale(a, 1 - fraction), _scale(b, fraction))
 
 
 def _add(a: Vector, b: Vector) -> Vector:
     return (a[0] + b[0], a[1] + b[1], a[2] + b[2])
 
 
-def _scaled(a: Vector, by: float) -> Vector:
-    return (a[0] * by, a[1] * by, a[2] * by)
+def _scale(a: Vector, factor: float) -> Vector:
+    return (a[0] * factor, a[1] * factor, a[2] * factor)
 
 
-def _unit(a: Vector) -> Vector:
-    return _scaled(a, 1 / math.hypot(*a))
+def _normalize(a: Vector) -> Vector:
+    return _scale(a, 1 / math.hypot(*a))
 
 
 def _dot(a: Vector, b: Vector) -> float:

@@ -1,7 +1,7 @@
-"""The loop of the process that renders: commands come in by a socket and frames go out by it, until it closes.
+"""The main loop of the render process: it reads commands from a socket and sends frames to it, until it closes.
 
-The calling thread reads, and another renders. Between them is one Session under a lock: a newer camera replaces an
-older one there, so that no queue can grow. Nothing that goes wrong with the scene ends the loop.
+The calling thread reads, a second one renders. They share one Session under a lock: a newer camera replaces an older
+one there, so no queue can grow. Errors of the scene do not end the loop.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Callable
 import cv2
 import torch
 
-from lumigraph.live.encoders import COARSE, SHARP, FrameRenderer, encode_jpeg
-from lumigraph.live.session import Session, Work
+from lumigraph.live.encoders import COARSE_JPEG_QUALITY, SHARP_JPEG_QUALITY, FrameRenderer, encode_jpeg
+from lumigraph.live.session import FrameTask, Session
 from lumigraph.scene.errors import LumigraphError
 from lumigraph.scene.field import Field
 from lumigraph.wire.live import Ack, CommandError, ErrorCode, FrameHeader, Reply, pack_frame
@@ -33,12 +33,12 @@ from lumigraph.wire.pipe import (
     parse_length,
 )
 
-LOOK_EVERY = 1.0  # seconds between two looks whether the scene was replaced
-FAREWELL = 2.0  # seconds for the picture that is being rendered when the socket closes
+SCENE_POLL_S = 1.0  # between two checks whether the scene was replaced
+RENDER_JOIN_TIMEOUT_S = 2.0  # for the current frame to finish after the socket has closed
 
 
 def inherited_socket() -> socket.socket:
-    """The socket whose descriptor the environment names. Raises RuntimeError where there is none."""
+    """The socket whose descriptor is in the environment. Raises RuntimeError if there is none."""
     try:
         return socket.socket(fileno=int(os.environ[LIVE_FD_VARIABLE]))
     except (KeyError, ValueError, OSError) as error:
@@ -48,213 +48,214 @@ def inherited_socket() -> socket.socket:
 def run_renderer(
     connection: socket.socket,
     load: Callable[[], Field],
-    changed: Callable[[], bool],
+    has_changed: Callable[[], bool],
     session: Session,
     *,
     over_white: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
-    poll_interval_s: float = LOOK_EVERY,
+    poll_interval_s: float = SCENE_POLL_S,
 ) -> None:
     """Render the field that `load` returns for all viewers, starting at the session's camera, until the socket closes.
 
-    `changed` returns whether `load` would return a newer field. The render thread calls both; it calls `changed` every
+    `has_changed` returns whether `load` would return a newer field. The render thread calls both, `has_changed` every
     `poll_interval_s` seconds while there are viewers. An exception of `load` is sent to the viewers as an error, and
     `load` is called again until it succeeds once; `over_white` then says which background the scene has.
     Raises ValueError if the incoming bytes are not valid messages.
     """
-    loop = _Loop(connection, load, changed, session, over_white, clock, poll_interval_s)
+    loop = _Loop(connection, load, has_changed, session, over_white, clock, poll_interval_s)
     renderer = threading.Thread(target=loop.render, name="render", daemon=True)
     renderer.start()
     try:
         loop.read()
     finally:
-        with loop.changed_state:
-            loop.closed = True
-            loop.changed_state.notify()
-        renderer.join(FAREWELL)
+        with loop.condition:
+            loop.is_closed = True
+            loop.condition.notify()
+        renderer.join(RENDER_JOIN_TIMEOUT_S)
         connection.close()
 
 
 class _Loop:
-    """`session` and `closed` are used under `changed_state` alone, `painter` by the thread that renders."""
+    """`condition` guards `session` and `is_closed`. Only the render thread uses `renderer`."""
 
     def __init__(
         self,
         connection: socket.socket,
         load: Callable[[], Field],
-        changed: Callable[[], bool],
+        has_changed: Callable[[], bool],
         session: Session,
         over_white: Callable[[], bool],
         clock: Callable[[], float],
         poll_interval_s: float,
     ) -> None:
-        self.connection, self.load, self.changed, self.session = connection, load, changed, session
+        self.connection, self.load, self.has_changed, self.session = connection, load, has_changed, session
         self.over_white, self.clock, self.poll_interval_s = over_white, clock, poll_interval_s
-        self.changed_state = threading.Condition()
-        self.writing = threading.Lock()
-        self.closed = False
-        self.painter: FrameRenderer | None = None
-        self.looked: float | None = None  # when it was last asked whether the scene was replaced
-        self.number = 0  # of the last frame for all
-        self.trouble: CommandError | None = None  # of the newest picture for all; said once and not at each frame
+        self.condition = threading.Condition()
+        self.write_lock = threading.Lock()
+        self.is_closed = False
+        self.renderer: FrameRenderer | None = None
+        self.last_poll: float | None = None  # time of the last check whether the scene was replaced
+        self.frame_number = 0  # of the last shared frame
+        self.last_error: CommandError | None = None  # of the newest shared frame; sent once, not for each frame
 
-    # -- the thread that reads
+    # -- the read thread
 
     def read(self) -> None:
-        """Take messages until the socket closes."""
+        """Handle messages until the socket closes."""
         while True:
-            prefix = self._exactly(LENGTH_PREFIX_BYTES)
-            message = None if prefix is None else self._exactly(parse_length(prefix))
+            prefix = self._receive_exactly(LENGTH_PREFIX_BYTES)
+            message = None if prefix is None else self._receive_exactly(parse_length(prefix))
             if message is None:
                 return
             try:
-                self._take(message)
-            except ValueError as error:  # of another version; the web process reads what viewers say before we do
-                self._to_all("bad_message", str(error))
+                self._handle(message)
+            except ValueError as error:  # a web process of another version: it has validated the viewers' commands
+                self._broadcast_error("bad_message", str(error))
 
-    def _take(self, message: bytes) -> None:
-        said = decode_renderer_message(message)
-        with self.changed_state:
-            if isinstance(said, ViewerJoined):
-                self.session.joined(said.viewer)
-                if self.trouble is not None:
-                    self.session.replies.append((said.viewer, self.trouble))
-            elif isinstance(said, ViewerLeft):
-                self.session.left(said.viewer)
-            elif isinstance(said, ViewerCommand):
-                if not isinstance(said.command, Ack):
-                    self.session.take(said.viewer, said.command, self.clock())
+    def _handle(self, data: bytes) -> None:
+        message = decode_renderer_message(data)
+        with self.condition:
+            if isinstance(message, ViewerJoined):
+                self.session.add_viewer(message.viewer)
+                if self.last_error is not None:
+                    self.session.replies.append((message.viewer, self.last_error))
+            elif isinstance(message, ViewerLeft):
+                self.session.remove_viewer(message.viewer)
+            elif isinstance(message, ViewerCommand):
+                if not isinstance(message.command, Ack):
+                    self.session.handle_command(message.viewer, message.command, self.clock())
             else:
-                self.session.ready()
-            self.changed_state.notify()
+                self.session.mark_ready()
+            self.condition.notify()
         self._send_replies()
 
-    def _exactly(self, count: int) -> bytes | None:
-        """So many bytes; None where the socket closed."""
-        parts = bytearray()
-        while len(parts) < count:
+    def _receive_exactly(self, count: int) -> bytes | None:
+        """Receive `count` bytes; None if the socket closed."""
+        data = bytearray()
+        while len(data) < count:
             try:
-                part = self.connection.recv(min(count - len(parts), 1 << 16))
+                chunk = self.connection.recv(min(count - len(data), 1 << 16))
             except OSError:
                 return None
-            if not part:
+            if not chunk:
                 return None
-            parts += part
-        return bytes(parts)
+            data += chunk
+        return bytes(data)
 
-    # -- the thread that renders
+    # -- the render thread
 
     def render(self) -> None:
-        """Render what the session asks for until `closed`."""
-        torch.set_num_threads(1)  # its own would spin on the cores that the kernels need
+        """Render the session's tasks until `is_closed`."""
+        torch.set_num_threads(1)  # torch's threads would spin on the cores that the kernels need
         cv2.setNumThreads(1)
         try:
-            while (work := self._wait()) is not None:
-                self._look()
-                self._send_replies()  # flights end by themselves
-                if isinstance(work, Work):
-                    self._do(work)
-        finally:  # should it ever fail, nobody shall wait for frames that do not come
+            while (task := self._wait()) is not None:
+                self._poll_scene()
+                self._send_replies()  # an animation can end without a command
+                if isinstance(task, FrameTask):
+                    self._render_task(task)
+        finally:  # if rendering fails, viewers must not wait for frames
             with contextlib.suppress(OSError):
                 self.connection.shutdown(socket.SHUT_RDWR)
 
-    def _wait(self) -> Work | bool | None:
-        """The next picture to render; True when it is time to look around, None when all is over."""
-        with self.changed_state:
-            while not self.closed:
+    def _wait(self) -> FrameTask | bool | None:
+        """The next frame to render; True if replies or a check of the scene are due, None after closing."""
+        with self.condition:
+            while not self.is_closed:
                 now = self.clock()
-                if self.looked is None:
+                if self.last_poll is None:
                     return True
-                work = self.session.work(now)
-                if work is not None:
-                    return work
+                task = self.session.next_task(now)
+                if task is not None:
+                    return task
                 if self.session.replies:
                     return True
-                waits = [self.session.wake(now)]
-                if self.session.watchers:
-                    waits.append(max(0.0, self.looked + self.poll_interval_s - now))
+                waits = [self.session.seconds_until_due(now)]
+                if self.session.viewers:
+                    waits.append(max(0.0, self.last_poll + self.poll_interval_s - now))
                     if waits[-1] == 0:
                         return True
                 due = [wait for wait in waits if wait is not None]
-                self.changed_state.wait(min(due) if due else None)
+                self.condition.wait(min(due) if due else None)
         return None
 
-    def _look(self) -> None:
-        """Take the scene if it was replaced, or for the first time."""
+    def _poll_scene(self) -> None:
+        """Load the scene for the first time, or again if it was replaced."""
         now = self.clock()
-        if self.looked is not None and now - self.looked < self.poll_interval_s:
+        if self.last_poll is not None and now - self.last_poll < self.poll_interval_s:
             return
-        self.looked = now
+        self.last_poll = now
         try:
-            if self.painter is not None and not self.changed():
+            if self.renderer is not None and not self.has_changed():
                 return
             field = self.load()
-            if self.painter is None:
-                self.painter = FrameRenderer(field, self.over_white())
+            if self.renderer is None:
+                self.renderer = FrameRenderer(field, self.over_white())
             else:
-                self.painter.replace(field)
-            box = self.painter.box.double().cpu().tolist()
-        except Exception as error:  # whatever is wrong with a scene, the session lives on until a better one comes
-            self._to_all("no_scene", _sentence(error, "the scene cannot be read"))
+                self.renderer.set_field(field)
+            box = self.renderer.box.double().cpu().tolist()
+        except Exception as error:  # the session continues after any error: a later state of the scene may load
+            self._broadcast_error("no_scene", _message(error, "the scene cannot be read"))
             return
-        with self.changed_state:
-            self.session.replaced(box)
+        with self.condition:
+            self.session.set_scene(box)
 
-    def _do(self, work: Work) -> None:
+    def _render_task(self, task: FrameTask) -> None:
         seconds = None
         try:
-            if self.painter is None:
-                self._failed(work, "no_scene", self.trouble.message if self.trouble else "there is nothing to show yet")
+            if self.renderer is None:
+                message = self.last_error.message if self.last_error else "the scene is not loaded yet"
+                self._send_error(task, "no_scene", message)
                 return
             start = time.perf_counter()
-            picture = self.painter.paint(work.camera, work.size, work.output)
-            encoded = encode_jpeg(picture, SHARP if work.sharp else COARSE)
+            image = self.renderer.render(task.camera, task.size, task.output)
+            jpeg = encode_jpeg(image, SHARP_JPEG_QUALITY if task.sharp else COARSE_JPEG_QUALITY)
             seconds = time.perf_counter() - start
-        except Exception as error:  # a scene that cannot be rendered from here may be rendered from elsewhere
-            self._failed(work, "render_failed", _sentence(error, "this picture cannot be rendered"))
+        except Exception as error:  # another camera may render without this error
+            self._send_error(task, "render_failed", _message(error, "this frame cannot be rendered"))
         else:
-            self._show(work, encoded, seconds)
-            if work.asker is None:
-                self.trouble = None
+            self._send_frame(task, jpeg, seconds)
+            if task.requester is None:
+                self.last_error = None
         finally:
-            with self.changed_state:
-                self.session.finished(work, seconds)
+            with self.condition:
+                self.session.finish_task(task, seconds)
 
-    def _show(self, work: Work, encoded: bytes, seconds: float) -> None:
-        if work.asker is None:
-            self.number += 1
-        number = self.number if work.asker is None else 0
+    def _send_frame(self, task: FrameTask, jpeg: bytes, seconds: float) -> None:
+        if task.requester is None:
+            self.frame_number += 1
+        number = self.frame_number if task.requester is None else 0
         header = FrameHeader(
             frame=number,
-            id=work.id,
-            width=work.size[0],
-            height=work.size[1],
-            sharp=work.sharp,
-            output=work.output,
-            camera=work.camera,
-            seq=work.seq,
-            by=work.by,
+            id=task.id,
+            width=task.size[0],
+            height=task.size[1],
+            sharp=task.sharp,
+            output=task.output,
+            camera=task.camera,
+            seq=task.seq,
+            by=task.by,
             render_ms=round(1e3 * seconds, 2),
         )
-        self._send(Envelope(viewer=work.asker, frame=number or None), pack_frame(header, encoded))
+        self._send(Envelope(viewer=task.requester, frame=number or None), pack_frame(header, jpeg))
 
-    def _failed(self, work: Work, code: ErrorCode, message: str) -> None:
-        if work.asker is None:
-            self._to_all(code, message)
+    def _send_error(self, task: FrameTask, code: ErrorCode, message: str) -> None:
+        if task.requester is None:
+            self._broadcast_error(code, message)
         else:
-            self._reply(work.asker, CommandError(id=work.id, code=code, message=message))
+            self._reply(task.requester, CommandError(id=task.id, code=code, message=message))
 
-    # -- both
+    # -- both threads
 
-    def _to_all(self, code: ErrorCode, message: str) -> None:
+    def _broadcast_error(self, code: ErrorCode, message: str) -> None:
         error = CommandError(code=code, message=message)
-        if error != self.trouble:
-            self.trouble = error
+        if error != self.last_error:
+            self.last_error = error
             self._reply(None, error)
 
     def _send_replies(self) -> None:
-        with self.writing:  # from taking to sending, so that the other thread's do not overtake
-            with self.changed_state:
+        with self.write_lock:  # covers fetching and sending, so that the two threads keep the order of replies
+            with self.condition:
                 replies, self.session.replies = self.session.replies, []
             for viewer, reply in replies:
                 self._write(Envelope(viewer=viewer, text=True), reply.model_dump_json(exclude_none=True).encode())
@@ -263,14 +264,14 @@ class _Loop:
         self._send(Envelope(viewer=viewer, text=True), reply.model_dump_json(exclude_none=True).encode())
 
     def _send(self, envelope: Envelope, body: bytes) -> None:
-        with self.writing:
+        with self.write_lock:
             self._write(envelope, body)
 
     def _write(self, envelope: Envelope, body: bytes) -> None:
-        with contextlib.suppress(OSError):  # that it closed is noticed by the thread that reads
+        with contextlib.suppress(OSError):  # the read thread notices that the socket closed
             self.connection.sendall(encode_viewer_message(envelope, body))
 
 
-def _sentence(error: Exception, otherwise: str) -> str:
-    """What a person may read of an error: ours are made for that, and of others the kind is said too."""
-    return str(error) if isinstance(error, LumigraphError) else f"{otherwise} ({type(error).__name__}: {error})"[:500]
+def _message(error: Exception, fallback: str) -> str:
+    """The message for viewers: a LumigraphError speaks for itself, others get the `fallback` and their type."""
+    return str(error) if isinstance(error, LumigraphError) else f"{fallback} ({type(error).__name__}: {error})"[:500]

@@ -1,55 +1,55 @@
-"""How coarse a picture must be to be in time, from how long the last ones took."""
+"""Adaptive resolution: chooses the size of the next frame from the render times of the last ones."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 SCALES = (1.0, 2 / 3, 1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 8, 1 / 12, 1 / 16)  # of width and height
-SMALLEST = 16  # pixels of a side
+MIN_SIDE_PX = 16
 
 Size = tuple[int, int]
 
 
-def scaled(size: Size, level: int) -> Size:
+def scale_size(size: Size, level: int) -> Size:
     """(width, height) at SCALES[level]."""
-    return max(SMALLEST, round(size[0] * SCALES[level])), max(SMALLEST, round(size[1] * SCALES[level]))
+    return max(MIN_SIDE_PX, round(size[0] * SCALES[level])), max(MIN_SIDE_PX, round(size[1] * SCALES[level]))
 
 
 @dataclass
-class Pace:
-    """Chooses levels of SCALES. Seconds are those of rendering and encoding one picture.
+class AdaptiveResolution:
+    """Chooses levels of SCALES. All times are seconds to render and encode one frame.
 
-    Part of the time does not depend on pixels, and it is not known how much: what is expected of a finer level from a
-    coarser one is therefore too much, and of a coarser one too little. So `moving` climbs one level at a time.
+    An unknown part of the time does not depend on the number of pixels. An estimate from a coarser level is therefore
+    too high for a finer one, and too low the other way round. So `moving_level` improves by one level at a time.
     """
 
-    coarse_seconds: float = 1 / 20  # while the camera moves: 15 frames a second with room for the way to the screen
-    sharp_seconds: float = 2.0  # at rest: for so long at most nobody can move the camera
-    moving: int = SCALES.index(1 / 8)  # the level while the camera moves; at first nothing is known
-    measured: list[float] = field(default_factory=list)  # seconds a pixel of the last two pictures
+    coarse_seconds: float = 1 / 20  # while the camera moves: 15 frames a second, with time left for the transfer
+    sharp_seconds: float = 2.0  # at rest: the longest time for which the camera does not react
+    moving_level: int = SCALES.index(1 / 8)  # the level while the camera moves; coarse until times are measured
+    pixel_seconds: list[float] = field(default_factory=list)  # seconds per pixel of the last two frames
 
     @property
-    def known(self) -> bool:
-        return bool(self.measured)
+    def has_measurements(self) -> bool:
+        return bool(self.pixel_seconds)
 
-    def took(self, picture: Size, full: Size, seconds: float) -> None:
-        """A `picture` of (width, height) took so long; `full` is the size at rest."""
-        self.measured = [*self.measured[-1:], seconds / (picture[0] * picture[1])]
-        finest = self._finest(full, 0.8 * self.coarse_seconds)  # a margin, so that it does not swing between two
-        if finest < self.moving:
-            self.moving -= 1
-        elif self.expected(scaled(full, self.moving)) > self.coarse_seconds:
-            self.moving = finest
+    def record(self, size: Size, full_size: Size, seconds: float) -> None:
+        """Record the render time of a frame of `size` (width, height); `full_size` is the size at rest."""
+        self.pixel_seconds = [*self.pixel_seconds[-1:], seconds / (size[0] * size[1])]
+        finest = self._finest_level(full_size, 0.8 * self.coarse_seconds)  # the margin avoids swings between two levels
+        if finest < self.moving_level:
+            self.moving_level -= 1
+        elif self.estimate(scale_size(full_size, self.moving_level)) > self.coarse_seconds:
+            self.moving_level = finest
 
-    def expected(self, picture: Size) -> float:
-        """Seconds for a `picture` of (width, height); 0 while nothing is known."""
-        # The quicker of the last two: one that was held up by something else is no reason to become coarse.
-        return min(self.measured, default=0.0) * picture[0] * picture[1]
+    def estimate(self, size: Size) -> float:
+        """Estimated seconds for a frame of `size` (width, height); 0 without measurements."""
+        # The faster of the last two: one slow frame, delayed by another process, must not lower the resolution.
+        return min(self.pixel_seconds, default=0.0) * size[0] * size[1]
 
-    def resting(self, full: Size) -> int:
+    def resting_level(self, full_size: Size) -> int:
         """The finest level that is affordable at rest."""
-        return self._finest(full, self.sharp_seconds)
+        return self._finest_level(full_size, self.sharp_seconds)
 
-    def _finest(self, full: Size, seconds: float) -> int:
+    def _finest_level(self, full_size: Size, seconds: float) -> int:
         levels = range(len(SCALES))
-        return next((i for i in levels if self.expected(scaled(full, i)) <= seconds), len(SCALES) - 1)
+        return next((i for i in levels if self.estimate(scale_size(full_size, i)) <= seconds), len(SCALES) - 1)

@@ -1,10 +1,10 @@
-"""The newest camera becomes the newest frame: what to render next, for whom, how sharp. No clock, no thread, no pixel.
+"""State machine of a live view: which frame to render next, for which viewer, at which size. No clock, thread or pixel.
 
-Whoever owns a session tells it what happened (`joined`, `take`, `ready`, `finished`), and asks for `work`; `now` is in
-seconds of any clock that does not go back. Answers to commands gather in `replies` until they are fetched.
+The owner of a session reports events (`add_viewer`, `handle_command`, `mark_ready`, `finish_task`) and fetches
+`next_task`. `now` is in seconds of any monotonic clock. Replies to commands collect in `replies`.
 
-There is one camera for all. While it moves pictures are coarse and quick; once it has rested for REST seconds comes one
-that is sharp. Nothing is rendered where nothing changed, where nobody watches, or where nobody is ready for a frame.
+All viewers share one camera. While it moves, frames are coarse and fast; after REST_DELAY_S without motion a sharp one
+follows. Nothing is rendered if nothing changed, if there are no viewers, or if no viewer is ready for a frame.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lumigraph.live.camera_animation import Flight
-from lumigraph.live.resolution import Pace, scaled
+from lumigraph.live.camera_animation import CameraAnimation
+from lumigraph.live.resolution import AdaptiveResolution, scale_size
 from lumigraph.wire.live import (
     Camera,
     CommandDone,
@@ -28,203 +28,205 @@ from lumigraph.wire.live import (
     SetOutput,
 )
 
-REST = 0.15  # seconds without a new camera
-FRAME = 1 / 30  # seconds between two frames for all, at least
-LONGEST = 60.0  # seconds that one viewer's request may take: nobody sees anything new meanwhile
+REST_DELAY_S = 0.15  # without a new camera, until the camera counts as resting
+FRAME_INTERVAL_S = 1 / 30  # minimum between two shared frames
+MAX_REQUEST_S = 60.0  # for one viewer's request: all other viewers wait meanwhile
 Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Work:
-    """A picture to render: for all where `asker` is None, else the answer to a request of that viewer."""
+class FrameTask:
+    """A frame to render: for all viewers if `requester` is None, else the answer to that viewer's request."""
 
     camera: Camera
     size: Size  # width, height
     output: Output
     sharp: bool
-    begun: float
-    change: int = 0  # the state of the session that it shows
+    start_time: float
+    version: int = 0  # version of the session that the frame shows
     seq: int | None = None
     by: int | None = None
-    asker: int | None = None
+    requester: int | None = None
     id: str | None = None
 
 
 @dataclass
 class Session:
-    """A camera that many look through."""
+    """A camera shared by all viewers."""
 
     camera: Camera
     size: Size = (640, 480)  # width, height of a frame at rest
     output: Output = "rgb"
     method: str = ""
     box: Sequence[Sequence[float]] | None = None
-    pace: Pace = field(default_factory=Pace)
-    watchers: set[int] = field(default_factory=set)
-    replies: list[tuple[int, Reply]] = field(default_factory=list)  # (viewer, what to say)
+    resolution: AdaptiveResolution = field(default_factory=AdaptiveResolution)
+    viewers: set[int] = field(default_factory=set)
+    replies: list[tuple[int, Reply]] = field(default_factory=list)  # (viewer, reply)
 
-    _change: int = 1  # rises with whatever makes the last frame out of date
-    _shown: int = 0  # the change that the last frame shows
-    _sharp: Size | None = None  # of the last frame, where it was one at rest
-    _ready: bool = True
-    _moved: float = -math.inf
-    _begun: float = -math.inf  # when the last frame for all was begun
+    _version: int = 1  # increases with each change that makes the last frame out of date
+    _rendered_version: int = 0  # of the last shared frame
+    _sharp_size: Size | None = None  # of the last shared frame, if it was a sharp one
+    _is_ready: bool = True
+    _last_motion: float = -math.inf
+    _last_start: float = -math.inf  # start time of the last shared frame
     _seq: int | None = None
     _by: int | None = None
-    _flight: tuple[Flight, int, str | None] | None = None  # and who asked for it, with which id
-    _asked: dict[int, RenderFrame] = field(default_factory=dict)
-    _all_in_turn: bool = False  # the next picture is for all, where there is one to render
+    _animation: tuple[CameraAnimation, int, str | None] | None = None  # with its viewer and the id of the command
+    _requests: dict[int, RenderFrame] = field(default_factory=dict)
+    _shared_first: bool = False  # a shared frame, if one is due, comes before the next request
 
-    # -- what happened
+    # -- events
 
-    def joined(self, viewer: int) -> None:
-        self.watchers.add(viewer)
+    def add_viewer(self, viewer: int) -> None:
+        self.viewers.add(viewer)
         self._greet(viewer)
 
-    def left(self, viewer: int) -> None:
-        self.watchers.discard(viewer)
-        self._asked.pop(viewer, None)
+    def remove_viewer(self, viewer: int) -> None:
+        self.viewers.discard(viewer)
+        self._requests.pop(viewer, None)
 
-    def ready(self) -> None:
-        """Somebody can take another frame. At the start that is so."""
-        self._ready = True
+    def mark_ready(self) -> None:
+        """A viewer can take another frame. A new session is ready."""
+        self._is_ready = True
 
-    def take(self, viewer: int, command: Move | FlyTo | RenderFrame | SetOutput, now: float) -> None:
-        """A command of a viewer. The newest wins: what it makes pointless is answered with an error."""
+    def handle_command(self, viewer: int, command: Move | FlyTo | RenderFrame | SetOutput, now: float) -> None:
+        """Apply a viewer's command. The newest wins: a command that it supersedes is answered with an error."""
         self._advance(now)
         if isinstance(command, RenderFrame):
-            older = self._asked.pop(viewer, None)
-            if older is not None:
-                self._supersede(viewer, older.id, "another render_frame came before this one was begun")
-            self._asked[viewer] = command
+            previous = self._requests.pop(viewer, None)
+            if previous is not None:
+                self._reply_superseded(viewer, previous.id, "a newer render_frame arrived before this one started")
+            self._requests[viewer] = command
         elif isinstance(command, FlyTo):
-            self._end_flight()
-            flight = Flight(self.camera, self._completed(command), now, command.duration, command.easing)
-            self._flight = (flight, viewer, command.id)
+            self._end_animation()
+            end = self._complete_camera(command)
+            animation = CameraAnimation(self.camera, end, now, command.duration, command.easing)
+            self._animation = (animation, viewer, command.id)
             self._seq, self._by = None, viewer
             self._advance(now)
         elif isinstance(command, Move):
-            self._end_flight()
-            self._look(self._completed(command), now)
+            self._end_animation()
+            self._set_camera(self._complete_camera(command), now)
             self._seq, self._by = command.seq, viewer
-            self._done(viewer, command)
+            self._reply_done(viewer, command)
         else:
             size, output = command.size or self.size, command.output or self.output
             if (size, output) != (self.size, self.output):
                 self.size, self.output = size, output
-                self._change += 1
-            self._done(viewer, command)
+                self._version += 1
+            self._reply_done(viewer, command)
 
-    def replaced(self, box: Sequence[Sequence[float]]) -> None:
-        """The scene itself is another now, or there at last."""
-        first, self.box = self.box is None, box
-        if first:
-            for viewer in self.watchers:
+    def set_scene(self, box: Sequence[Sequence[float]]) -> None:
+        """The scene is loaded for the first time, or was replaced by a newer state; `box` is its bounding box."""
+        is_first, self.box = self.box is None, box
+        if is_first:
+            for viewer in self.viewers:
                 self._greet(viewer)
-        self._change += 1
+        self._version += 1
 
-    def finished(self, work: Work, seconds: float | None) -> None:
-        """What `work` gave out is done, in so many seconds; None where it failed, which is not tried again until
-        something changes."""
-        if work.asker is None:
-            self._shown = work.change
-            self._sharp = work.size if work.sharp else None
+    def finish_task(self, task: FrameTask, seconds: float | None) -> None:
+        """Record a rendered frame and its render time; None if it failed. Failures are retried only after a change."""
+        if task.requester is None:
+            self._rendered_version = task.version
+            self._sharp_size = task.size if task.sharp else None
         if seconds is not None:
-            self.pace.took(work.size, self.size, seconds)
-        elif work.asker is None:
-            self._ready = True  # nobody got anything
-            self._sharp = self.size
-            if work.output == self.output != "rgb":  # the method may not know depth: colours it knows
+            self.resolution.record(task.size, self.size, seconds)
+        elif task.requester is None:
+            self._is_ready = True  # no viewer got a frame
+            self._sharp_size = self.size
+            if task.output == self.output != "rgb":  # every method renders rgb, but not every one depth
                 self.output = "rgb"
-                self._change += 1
+                self._version += 1
 
-    # -- what to do
+    # -- schedule
 
-    def work(self, now: float) -> Work | None:
-        """The picture to render now. Those for all and those for single askers take turns."""
+    def next_task(self, now: float) -> FrameTask | None:
+        """The frame to render now. Shared frames and single requests alternate."""
         self._advance(now)
-        for_all = self._for_all(now)
-        while self._asked and not (for_all is not None and self._all_in_turn):
-            for_one = self._for_one(now)
-            if for_one is not None:
-                self._all_in_turn = True
-                return for_one
-        if for_all is not None:
-            self._all_in_turn, self._ready, self._begun = False, False, now
-        return for_all
+        shared_task = self._shared_task(now)
+        while self._requests and not (shared_task is not None and self._shared_first):
+            single = self._request_task(now)
+            if single is not None:
+                self._shared_first = True
+                return single
+        if shared_task is not None:
+            self._shared_first, self._is_ready, self._last_start = False, False, now
+        return shared_task
 
-    def wake(self, now: float) -> float | None:
-        """Seconds until there may be something to do although nothing happens; None: never."""
+    def seconds_until_due(self, now: float) -> float | None:
+        """Seconds until a frame may be due without any new event; None: never."""
         due = []
-        if self._asked:
+        if self._requests:
             due.append(now)
-        if self._flight is not None:
-            due.append(self._flight[0].lands)
-        if self.watchers and self._ready:
-            if self._flight is not None or self._change != self._shown:
-                due.append(self._begun + FRAME)
-            elif self._coarser_than_possible():
-                due.append(self._moved + REST)
+        if self._animation is not None:
+            due.append(self._animation[0].end_time)
+        if self.viewers and self._is_ready:
+            if self._animation is not None or self._version != self._rendered_version:
+                due.append(self._last_start + FRAME_INTERVAL_S)
+            elif self._can_refine():
+                due.append(self._last_motion + REST_DELAY_S)
         return max(0.0, min(due) - now) if due else None
 
-    # -- how
+    # -- helpers
 
-    def _for_all(self, now: float) -> Work | None:
-        if not (self.watchers and self._ready):
+    def _shared_task(self, now: float) -> FrameTask | None:
+        if not (self.viewers and self._is_ready):
             return None
-        resting = self._flight is None and now - self._moved >= REST - 1e-9
-        if self._change != self._shown:
-            if now - self._begun < FRAME - 1e-9:
+        is_resting = self._animation is None and now - self._last_motion >= REST_DELAY_S - 1e-9
+        if self._version != self._rendered_version:
+            if now - self._last_start < FRAME_INTERVAL_S - 1e-9:
                 return None
-        elif not (resting and self._coarser_than_possible()):
+        elif not (is_resting and self._can_refine()):
             return None
-        sharp = resting and self.pace.known  # the very first picture comes soon, however slow the scene may be
-        size = scaled(self.size, self.pace.resting(self.size) if sharp else self.pace.moving)
-        return Work(self.camera, size, self.output, sharp, now, self._change, self._seq, self._by)
+        sharp = is_resting and self.resolution.has_measurements  # the first frame is coarse, so that it comes soon
+        level = self.resolution.resting_level(self.size) if sharp else self.resolution.moving_level
+        size = scale_size(self.size, level)
+        return FrameTask(self.camera, size, self.output, sharp, now, self._version, self._seq, self._by)
 
-    def _coarser_than_possible(self) -> bool:
-        """A slow scene becomes sharp in several pictures, each as fine as the ones before show to be affordable."""
-        if self._sharp is None:
+    def _can_refine(self) -> bool:
+        """Whether a finer frame is affordable. A slow scene sharpens in several frames, as the measurements allow."""
+        if self._sharp_size is None:
             return True
-        return scaled(self.size, self.pace.resting(self.size)) > self._sharp
+        return scale_size(self.size, self.resolution.resting_level(self.size)) > self._sharp_size
 
-    def _for_one(self, now: float) -> Work | None:
-        """The answer to the one who has waited longest; None where it would keep all others waiting for too long."""
-        viewer = next(iter(self._asked))
-        asked = self._asked.pop(viewer)
-        camera, size, output = self._completed(asked), asked.size or self.size, asked.output or self.output
-        seconds = self.pace.expected(size)
-        if seconds > LONGEST:
-            said = f"{size[0]}x{size[1]} pixels would take about {seconds:.0f} s of everybody; ask for fewer"
-            self._say(viewer, CommandError(id=asked.id, code="render_failed", message=said))
+    def _request_task(self, now: float) -> FrameTask | None:
+        """The oldest request; None, with an error as reply, if it would delay all other viewers for too long."""
+        viewer = next(iter(self._requests))
+        request = self._requests.pop(viewer)
+        camera, size = self._complete_camera(request), request.size or self.size
+        seconds = self.resolution.estimate(size)
+        if seconds > MAX_REQUEST_S:
+            message = f"{size[0]}x{size[1]} pixels would block all viewers for about {seconds:.0f} s; request fewer"
+            self._reply(viewer, CommandError(id=request.id, code="render_failed", message=message))
             return None
-        return Work(camera, size, output, sharp=True, begun=now, asker=viewer, id=asked.id)
+        output = request.output or self.output
+        return FrameTask(camera, size, output, sharp=True, start_time=now, requester=viewer, id=request.id)
 
     def _advance(self, now: float) -> None:
-        """Where a flight has come to by now."""
-        if self._flight is None:
+        """Move the camera along its animation, and end the animation if it has arrived."""
+        if self._animation is None:
             return
-        flight, viewer, its_id = self._flight
-        self._look(flight.at(now), min(now, flight.lands))
-        if now >= flight.lands:
-            self._flight = None
-            self._say(viewer, CommandDone(id=its_id, command="fly_to"))
+        animation, viewer, command_id = self._animation
+        self._set_camera(animation.at(now), min(now, animation.end_time))
+        if now >= animation.end_time:
+            self._animation = None
+            self._reply(viewer, CommandDone(id=command_id, command="fly_to"))
 
-    def _end_flight(self) -> None:
-        if self._flight is not None:
-            _, viewer, its_id = self._flight
-            self._flight = None
-            self._supersede(viewer, its_id, "another camera came before this one arrived")
+    def _end_animation(self) -> None:
+        if self._animation is not None:
+            _, viewer, command_id = self._animation
+            self._animation = None
+            self._reply_superseded(viewer, command_id, "a newer camera arrived before the end of this animation")
 
-    def _look(self, camera: Camera, now: float) -> None:
+    def _set_camera(self, camera: Camera, now: float) -> None:
         if camera != self.camera:
-            self.camera, self._moved = camera, max(now, self._moved)
-            self._change += 1
+            self.camera, self._last_motion = camera, max(now, self._last_motion)
+            self._version += 1
 
-    def _completed(self, stand: Move | FlyTo | RenderFrame) -> Camera:
-        """What a command does not say stays as it is."""
-        up, fov = stand.up or self.camera.up, stand.fov or self.camera.fov
-        return Camera(position=stand.position, look_at=stand.look_at, up=up, fov=fov)
+    def _complete_camera(self, command: Move | FlyTo | RenderFrame) -> Camera:
+        """The camera of a command; values that it leaves out are those of the current camera."""
+        up, fov = command.up or self.camera.up, command.fov or self.camera.fov
+        return Camera(position=command.position, look_at=command.look_at, up=up, fov=fov)
 
     def _greet(self, viewer: int) -> None:
         hello = Hello(
@@ -237,15 +239,15 @@ class Session:
         )
         self.replies.append((viewer, hello))
 
-    def _done(self, viewer: int, command: Move | SetOutput) -> None:
+    def _reply_done(self, viewer: int, command: Move | SetOutput) -> None:
         if command.id is not None:
-            self._say(viewer, CommandDone(id=command.id, command=command.kind))
+            self._reply(viewer, CommandDone(id=command.id, command=command.kind))
 
-    def _supersede(self, viewer: int, its_id: str | None, why: str) -> None:
-        self._say(viewer, CommandError(id=its_id, code="superseded", message=why))
+    def _reply_superseded(self, viewer: int, command_id: str | None, message: str) -> None:
+        self._reply(viewer, CommandError(id=command_id, code="superseded", message=message))
 
-    def _say(self, viewer: int, reply: Reply) -> None:
-        if viewer in self.watchers:
+    def _reply(self, viewer: int, reply: Reply) -> None:
+        if viewer in self.viewers:
             self.replies.append((viewer, reply))
 
 

@@ -1,1 +1,1 @@
-"""HTTP and WebSocket: what the studio shows to the network."""
+"""The studio's HTTP and WebSocket server."""

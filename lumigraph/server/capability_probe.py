@@ -1,4 +1,7 @@
-"""What the methods and formats of this installation offer, which a worker tells: this process never imports them."""
+"""Capabilities of this installation: methods and formats with their settings, listed by a worker process.
+
+The web process itself never imports a method or a format.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from lumigraph.server.problems import Problem
 from lumigraph.wire.requests import AssetKind
 from lumigraph.wire.resources import ExportJob, JobRequest, TrainJob
 
-PATIENCE = 120.0  # seconds that a worker may take to tell; importing everything takes some
+PROBE_TIMEOUT_S = 120.0  # includes the import of all methods and formats
 
 
 class Setting(BaseModel):
@@ -31,7 +34,7 @@ class Setting(BaseModel):
 
 
 class KindOffer(BaseModel):
-    """What a form of file can hold. `presets` are values of the settings for a purpose."""
+    """A kind of content that a format can hold. `presets` are values of the settings for a purpose."""
 
     kind: AssetKind
     settings: list[Setting]
@@ -39,15 +42,15 @@ class KindOffer(BaseModel):
 
 
 class FormatOffer(BaseModel):
-    """A file that `export` can write. The kind that comes first is written where a job names none."""
+    """A file format that `export` can write. A job without a `kind` writes the first one."""
 
-    form: str = Field(description="as a job names it, and the file's suffix", examples=["ply"])
+    form: str = Field(description="name in a job, and file suffix", examples=["ply"])
     name: str
     kinds: list[KindOffer]
 
 
-class Described(BaseModel):
-    """methods: the settings of each; formats: what `export` can write."""
+class Capabilities(BaseModel):
+    """Methods with their settings, and the formats that `export` can write."""
 
     methods: dict[str, list[Setting]]
     default: str
@@ -55,83 +58,83 @@ class Described(BaseModel):
 
 
 class CapabilityProbe:
-    """Asked for in the background as soon as it is made; whoever needs it earlier waits."""
+    """Runs the worker in the background from its creation on; `get` waits for the result."""
 
     def __init__(self, command: Sequence[str] = ()) -> None:
         self._command = list(command) or [sys.executable, "-m", "lumigraph.worker", "--describe"]
-        self._described: Described | None = None
-        self._failed = ""
-        self._thread = self._asking()
+        self._capabilities: Capabilities | None = None
+        self._error = ""
+        self._thread = self._start()
 
-    def get(self) -> Described:
-        """Raises Problem 503 where no worker could tell; the next who needs it may find that another could."""
+    def get(self) -> Capabilities:
+        """The capabilities. Raises Problem 503 if the worker failed; the next call then gets the result of a retry."""
         thread = self._thread
-        thread.join(PATIENCE)
-        if self._described is None:
+        thread.join(PROBE_TIMEOUT_S)
+        if self._capabilities is None:
             if not thread.is_alive():
-                self._thread = self._asking()
-            raise Problem(503, "No workers", self._failed or "The workers take long to start; try again.")
-        return self._described
+                self._thread = self._start()
+            raise Problem(503, "No workers", self._error or "The workers take long to start; try again.")
+        return self._capabilities
 
-    def _asking(self) -> threading.Thread:
-        thread = threading.Thread(target=self._ask, name="catalogue", daemon=True)
+    def _start(self) -> threading.Thread:
+        thread = threading.Thread(target=self._run_worker, name="capability-probe", daemon=True)
         thread.start()
         return thread
 
-    def check(self, asked: JobRequest) -> None:
-        """Raises Problem 422 naming the field that no method or format knows, or that is out of its range."""
-        if isinstance(asked, ExportJob):
-            self._check_export(asked)
-        if not isinstance(asked, TrainJob) or (asked.method is None and not asked.settings):
+    def check(self, request: JobRequest) -> None:
+        """Raises Problem 422, naming the field, if a method, format or setting is unknown or out of range."""
+        if isinstance(request, ExportJob):
+            self._check_export(request)
+        if not isinstance(request, TrainJob) or (request.method is None and not request.settings):
             return
-        described = self.get()
-        name = asked.method or described.default
-        if name not in described.methods:
-            _refuse("method", f"there is no method {name!r}; these exist: {', '.join(described.methods)}")
-        _check_settings(f"the method {name}", described.methods[name], asked.settings)
+        capabilities = self.get()
+        name = request.method or capabilities.default
+        if name not in capabilities.methods:
+            _reject("method", f"there is no method {name!r}; these exist: {', '.join(capabilities.methods)}")
+        _check_settings(f"the method {name}", capabilities.methods[name], request.settings)
 
-    def _check_export(self, asked: ExportJob) -> None:
-        offers = {offer.form: offer for offer in self.get().formats}
-        if asked.form not in offers:
-            _refuse("form", f"there is no format {asked.form!r}; these exist: {', '.join(offers)}")
-        kinds = {one.kind: one for one in offers[asked.form].kinds}
-        if asked.kind is not None and asked.kind not in kinds:
-            _refuse("kind", f"{offers[asked.form].name} holds no {asked.kind}; it holds: {', '.join(kinds)}")
-        chosen = kinds[asked.kind] if asked.kind is not None else offers[asked.form].kinds[0]
-        _check_settings(f"{offers[asked.form].name} of {chosen.kind}", chosen.settings, asked.settings)
+    def _check_export(self, request: ExportJob) -> None:
+        formats = {offer.form: offer for offer in self.get().formats}
+        if request.form not in formats:
+            _reject("form", f"there is no format {request.form!r}; these exist: {', '.join(formats)}")
+        file_format = formats[request.form]
+        kinds = {offer.kind: offer for offer in file_format.kinds}
+        if request.kind is not None and request.kind not in kinds:
+            _reject("kind", f"{file_format.name} holds no {request.kind}; it holds: {', '.join(kinds)}")
+        kind = kinds[request.kind] if request.kind is not None else file_format.kinds[0]
+        _check_settings(f"{file_format.name} of {kind.kind}", kind.settings, request.settings)
 
-    def _ask(self) -> None:
+    def _run_worker(self) -> None:
         try:
-            done = subprocess.run(self._command, capture_output=True, timeout=PATIENCE, check=True, text=True)
-            self._described = Described.model_validate(json.loads(done.stdout.splitlines()[-1]))
+            process = subprocess.run(self._command, capture_output=True, timeout=PROBE_TIMEOUT_S, check=True, text=True)
+            self._capabilities = Capabilities.model_validate(json.loads(process.stdout.splitlines()[-1]))
         except subprocess.CalledProcessError as error:
-            self._failed = f"A worker could not tell what there is: {error.stderr.strip().splitlines()[-1:]}"
+            self._error = f"A worker could not list the capabilities: {error.stderr.strip().splitlines()[-1:]}"
         except (OSError, ValueError, IndexError, subprocess.TimeoutExpired) as error:
-            self._failed = f"A worker could not tell what there is: {error}"
+            self._error = f"A worker could not list the capabilities: {error}"
 
 
-def _check_settings(whose: str, known: list[Setting], given: Mapping[str, Any]) -> None:
-    """Raises Problem 422 naming the first that does not exist or is out of its range."""
-    forms = {setting.name: setting.form for setting in known}
-    forms |= {name: setting.form for setting in known for name in setting.former_names}
-    for key, value in given.items():
-        if key not in forms:
-            near = get_close_matches(key, forms, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"settings: {', '.join(forms) or 'none'}"
-            _refuse(f"settings.{key}", f"{whose} has no such setting; {hint}")
-        wrong = fault(forms[key], value)
-        if wrong:
-            _refuse(f"settings.{key}", wrong)
+def _check_settings(owner: str, settings: list[Setting], values: Mapping[str, Any]) -> None:
+    """Raises Problem 422 for the first value whose setting does not exist, or that is out of range."""
+    schemas = {setting.name: setting.form for setting in settings}
+    for key, value in values.items():
+        if key not in schemas:
+            close_names = get_close_matches(key, schemas, n=1)
+            hint = f"did you mean {close_names[0]!r}?" if close_names else f"settings: {', '.join(schemas) or 'none'}"
+            _reject(f"settings.{key}", f"{owner} has no such setting; {hint}")
+        reason = schema_error(schemas[key], value)
+        if reason:
+            _reject(f"settings.{key}", reason)
 
 
-def fault(schema: dict[str, Any], value: Any) -> str:
-    """What is wrong with a value, in words, or "" where nothing is. Knows the part of JSON Schema that settings use."""
+def schema_error(schema: dict[str, Any], value: Any) -> str:
+    """Describe why a value violates a schema; "" if it is valid. Supports the part of JSON Schema that settings use."""
     if "anyOf" in schema:
-        faults = [fault(one, value) for one in schema["anyOf"]]
-        return "" if "" in faults else " and ".join(faults)
+        reasons = [schema_error(option, value) for option in schema["anyOf"]]
+        return "" if "" in reasons else " and ".join(reasons)
     if "enum" in schema:
         return "" if value in schema["enum"] else f"must be one of {', '.join(map(str, schema['enum']))}"
-    kinds: dict[str, tuple[type, ...]] = {
+    types: dict[str, tuple[type, ...]] = {
         "integer": (int,),
         "number": (int, float),
         "string": (str,),
@@ -139,13 +142,13 @@ def fault(schema: dict[str, Any], value: Any) -> str:
         "null": (type(None),),
         "array": (list,),
     }
-    kind = schema["type"]
-    if not isinstance(value, kinds[kind]) or (isinstance(value, bool) and kind != "boolean"):
-        return f"must be of the type {kind}"
+    name = schema["type"]
+    if not isinstance(value, types[name]) or (isinstance(value, bool) and name != "boolean"):
+        return f"must be of the type {name}"
     if isinstance(value, list):
         if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
             return f"must have {schema['minItems']} items"
-        return next((wrong for item in value if (wrong := fault(schema["items"], item))), "")
+        return next((reason for item in value if (reason := schema_error(schema["items"], item))), "")
     if "minimum" in schema and value < schema["minimum"]:
         return f"must be at least {schema['minimum']}"
     if "maximum" in schema and value > schema["maximum"]:
@@ -153,6 +156,6 @@ def fault(schema: dict[str, Any], value: Any) -> str:
     return ""
 
 
-def _refuse(field: str, detail: str) -> None:
+def _reject(field: str, detail: str) -> None:
     errors = [{"where": "body", "path": f"$.{field}", "detail": detail}]
     raise Problem(422, "Invalid request", f"{field}: {detail}", errors=errors)

@@ -1,7 +1,7 @@
-"""What changes, for whoever listens. The job table is looked at once for all listeners.
+"""Feed of changes to projects and jobs. One poll of the tables serves all listeners.
 
-Each listener has a place where the newest state of every job waits until it is fetched: who is slow misses what was in
-between, and nothing queues.
+Each listener holds only the newest state of every job until it is fetched. A slow listener therefore misses states in
+between, and no queue can grow.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from sqlalchemy.exc import DBAPIError
 from lumigraph.jobs.store import Store
 from lumigraph.wire.resources import Change, Job, Project, Snapshot
 
-EVERY = 0.1  # seconds between looks, while anybody listens
+CHANGE_POLL_S = 0.1  # while there are listeners
+POLL_ERROR_DELAY_S = 1.0
 
 log = logging.getLogger(__name__)
 
 
 class Listener:
-    """What one client has yet to be told."""
+    """The changes that one client has not received yet."""
 
     def __init__(self) -> None:
         self._projects: dict[str, Project] = {}
         self._jobs: dict[str, Job] = {}
         self._seq = -1
-        self._news = asyncio.Event()
+        self._has_changes = asyncio.Event()
 
     def add(self, seq: int, projects: list[Project], jobs: list[Job]) -> None:
         self._seq = max(seq, self._seq)
@@ -38,12 +39,12 @@ class Listener:
             if job.id not in self._jobs or self._jobs[job.id].seq <= job.seq:
                 self._jobs[job.id] = job
         if projects or jobs:
-            self._news.set()
+            self._has_changes.set()
 
     async def next(self) -> Change:
-        """Waits until there is something."""
-        await self._news.wait()
-        self._news.clear()
+        """Wait for the next change."""
+        await self._has_changes.wait()
+        self._has_changes.clear()
         change = Change(seq=self._seq, projects=[*self._projects.values()], jobs=[*self._jobs.values()])
         self._projects.clear()
         self._jobs.clear()
@@ -51,7 +52,7 @@ class Listener:
 
 
 class ChangeFeed:
-    """Belongs to one event loop."""
+    """Distributes changes to listeners. All calls must come from one event loop."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -60,15 +61,15 @@ class ChangeFeed:
 
     @contextlib.asynccontextmanager
     async def listen(self, since: int | None) -> AsyncIterator[tuple[Snapshot | Change, Listener]]:
-        """All that is, or all that changed after `since`; and who hears of what comes then."""
+        """Everything, or all changes after `since`, together with a listener for later changes."""
         listener = Listener()
-        self._listeners.add(listener)  # before looking: what comes in between is told twice, not never
+        self._listeners.add(listener)  # before the first read: a change in between arrives twice rather than never
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._look())
+            self._task = asyncio.create_task(self._poll())
         try:
             seq, projects, jobs = await asyncio.to_thread(self._store.changes, since)
-            kind = Snapshot if since is None else Change
-            yield kind(seq=seq, projects=projects, jobs=jobs), listener
+            message_type = Snapshot if since is None else Change
+            yield message_type(seq=seq, projects=projects, jobs=jobs), listener
         finally:
             self._listeners.discard(listener)
 
@@ -78,7 +79,7 @@ class ChangeFeed:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         since = await asyncio.to_thread(self._store.database.seq) - 1
         while self._listeners:
             try:
@@ -87,5 +88,5 @@ class ChangeFeed:
                     listener.add(since, projects, jobs)
             except (OSError, DBAPIError) as error:
                 log.warning("the changes could not be read: %s", error)
-                await asyncio.sleep(1.0)
-            await asyncio.sleep(EVERY)
+                await asyncio.sleep(POLL_ERROR_DELAY_S)
+            await asyncio.sleep(CHANGE_POLL_S)

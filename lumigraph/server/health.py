@@ -1,4 +1,4 @@
-"""Whether it works, for whoever watches over it: /healthz for a person or a container, /metrics for Prometheus."""
+"""Monitoring: /healthz for people and containers, /metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import lumigraph
 from lumigraph.jobs.store import Store
-from lumigraph.server.api.projects import Known
-from lumigraph.server.problems import Problem, documented
+from lumigraph.server.api.projects import ServerDep
+from lumigraph.server.problems import Problem, error_responses
+
+HTTP_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}  # any other method counts as "other"
+MAX_COUNTED_JOBS = 1_000_000
 
 router = APIRouter(tags=["health"])
 
@@ -26,44 +29,44 @@ class Health(BaseModel):
     version: str = lumigraph.__version__
 
 
-@router.get("/healthz", responses=documented(503))
-def healthz(service: Known) -> Health:
-    """Needs no token. 503 where jobs are not being started."""
-    if not service.dispatcher.alive:
-        raise Problem(503, "Dispatcher ended", "No jobs are started any more; restart the server.")
-    service.store.database.seq()
+@router.get("/healthz", responses=error_responses(503))
+def healthz(server: ServerDep) -> Health:
+    """Health check. Needs no token; 503 if the dispatcher has ended."""
+    if not server.dispatcher.alive:
+        raise Problem(503, "Dispatcher ended", "The server no longer starts jobs; restart it.")
+    server.store.database.seq()
     return Health()
 
 
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={**documented(), 200: {"description": "Prometheus's text form", "content": {"text/plain": {}}}},
+    responses={**error_responses(), 200: {"description": "Prometheus's text form", "content": {"text/plain": {}}}},
 )
-def metrics(service: Known) -> Response:
-    """Jobs by state and verb, and how long requests take."""
-    jobs = CollectorRegistry()
-    jobs.register(Jobs(service.store))
-    text = generate_latest(jobs) + generate_latest(TimingMiddleware.registry)
+def metrics(server: ServerDep) -> Response:
+    """Number of jobs by state and verb, and durations of requests."""
+    registry = CollectorRegistry()
+    registry.register(JobCollector(server.store))
+    text = generate_latest(registry) + generate_latest(TimingMiddleware.registry)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-class Jobs(Collector):
-    """Counted when asked."""
+class JobCollector(Collector):
+    """Counts jobs at each scrape."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def collect(self) -> Iterator[Metric]:
-        found = Counter((job.state, job.request.verb) for job in self._store.jobs(limit=1_000_000))
+        counts = Counter((job.state, job.request.verb) for job in self._store.jobs(limit=MAX_COUNTED_JOBS))
         family = GaugeMetricFamily("lumigraph_jobs", "Jobs by state and verb", labels=["state", "verb"])
-        for (state, verb), count in sorted(found.items()):
+        for (state, verb), count in sorted(counts.items()):
             family.add_metric([state, verb], count)
         yield family
 
 
 class TimingMiddleware:
-    """Measures every answer from its request to its first byte. Routes, not paths: an id is no label."""
+    """Measures the time from a request to the first byte of its response, by route: paths would make ids labels."""
 
     registry = CollectorRegistry()
     seconds = Histogram(
@@ -77,17 +80,14 @@ class TimingMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began = time.perf_counter()
+        start_time = time.perf_counter()
 
-        async def noted(message: Message) -> None:
+        async def send_and_record(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("route"), "path", "none")
-                method = scope["method"] if scope["method"] in METHODS else "other"
+                method = scope["method"] if scope["method"] in HTTP_METHODS else "other"
                 labels = (method, route, str(message["status"]))
-                self.seconds.labels(*labels).observe(time.perf_counter() - began)
+                self.seconds.labels(*labels).observe(time.perf_counter() - start_time)
             await send(message)
 
-        await self._app(scope, receive, noted)
-
-
-METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+        await self._app(scope, receive, send_and_record)

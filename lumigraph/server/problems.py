@@ -1,9 +1,8 @@
-"""Every error of the HTTP interface is one shape: `application/problem+json` (RFC 9457).
+"""Errors of the HTTP interface: all of them are `application/problem+json` (RFC 9457).
 
-Routes raise `Problem`; `install(app)` answers it, and whatever else can go wrong, in that shape. A person reads `title`
-and `detail`; a program compares `type`, which is made of the title and therefore stays as long as the title does.
-Nothing about the inside of the server is told: an unforeseen error goes to the log, with its traceback, and to the
-client as a bare 500. A WebSocket is closed with 4000 + the status.
+Routes raise `Problem`; `install(app)` adds the handlers for it and for all other exceptions. People read `title` and
+`detail`. Programs compare `type`, which is derived from the title and changes only with it. An unexpected error is
+logged with its traceback; the client gets a bare 500 without internals. A WebSocket is closed with 4000 + the status.
 """
 
 from __future__ import annotations
@@ -26,14 +25,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket
 
 MEDIA_TYPE = "application/problem+json"
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 SQLITE_FULL = 13
+MAX_CAUSES = 8  # length of the chain of exceptions that is searched
 
 log = logging.getLogger(__name__)
 
 
 class FieldError(BaseModel):
-    """One value that was refused: where it stood, and why."""
+    """One rejected value: its place in the request, and the reason."""
 
     where: str  # body, query, path, header or cookie
     path: str  # JSONPath from there: $.settings.steps, $.views[3]
@@ -41,7 +41,7 @@ class FieldError(BaseModel):
 
 
 class ProblemDetails(BaseModel):
-    """What every answer with a status of 400 and above holds."""
+    """The body of every response with a status of 400 or above."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -49,15 +49,15 @@ class ProblemDetails(BaseModel):
     title: str
     status: int
     detail: str = ""
-    instance: str = ""  # the path that was asked for
+    instance: str = ""  # the path of the request
     errors: list[FieldError] | None = None
 
 
 class Problem(HTTPException):
-    """Raised by a route: `raise Problem(404, "No such project", "There is no project 7.")`.
+    """An error response, raised by a route: `raise Problem(404, "No such project", "There is no project 7.")`.
 
-    `more` becomes further members of the answer. It is an HTTPException so that it comes through FastAPI's reading of
-    the body, which turns any other exception into a 400.
+    `more` becomes further members of the body. The base class is HTTPException, because FastAPI turns any other
+    exception that is raised while it reads a request body into a 400.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Problem(HTTPException):
 
 
 def phrase(status: int) -> str:
-    """'Not Found' of 404; a plain word for numbers that HTTP does not name."""
+    """The reason phrase of a status: 'Not Found' for 404, 'Error' for statuses without one."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:
@@ -80,45 +80,45 @@ def phrase(status: int) -> str:
 
 
 def details(problem: Problem, instance: str) -> dict[str, Any]:
-    """The members of the answer, ready for JSON."""
+    """The members of the response body, ready for JSON."""
     slug = re.sub(r"[^a-z0-9]+", "-", problem.title.lower()).strip("-")
-    kind = "about:blank" if problem.title == phrase(problem.status_code) else f"urn:lumigraph:problem:{slug}"
-    body = {"type": kind, "title": problem.title, "status": problem.status_code, "detail": problem.detail}
+    type_uri = "about:blank" if problem.title == phrase(problem.status_code) else f"urn:lumigraph:problem:{slug}"
+    body = {"type": type_uri, "title": problem.title, "status": problem.status_code, "detail": problem.detail}
     return {**problem.more, **body, "instance": instance}
 
 
-def answer(problem: Problem, instance: str) -> Response:
-    """The problem as a response; `instance` is the path that was asked for, without its query."""
+def problem_response(problem: Problem, instance: str) -> Response:
+    """The problem as a response; `instance` is the path of the request, without its query."""
     headers = dict(problem.headers or {})
     return JSONResponse(details(problem, instance), problem.status_code, headers, MEDIA_TYPE)
 
 
-def understood(error: BaseException) -> Problem | None:
-    """The problem that an exception stands for, or None where it is nothing that a client could understand."""
+def to_problem(error: BaseException) -> Problem | None:
+    """The problem that describes an exception to a client, or None for internal errors."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, RequestValidationError):
-        found = list(field_errors(error))
-        named = ", ".join(dict.fromkeys(f"{one.where} {one.path}" for one in found))
-        errors = [one.model_dump() for one in found]
-        return Problem(422, "Invalid request", f"Not accepted: {named}.", errors=errors)
+        faults = list(field_errors(error))
+        places = ", ".join(dict.fromkeys(f"{fault.where} {fault.path}" for fault in faults))
+        errors = [fault.model_dump() for fault in faults]
+        return Problem(422, "Invalid request", f"Not accepted: {places}.", errors=errors)
     if isinstance(error, HTTPException):
         return Problem(error.status_code, "", str(error.detail or ""), error.headers)
-    if any(is_full(one) for one in chain(error)):
-        return Problem(507, "Disk full", "There is no room left on the server's disk. Nothing was damaged; try again.")
+    if any(is_disk_full(cause) for cause in causes(error)):
+        return Problem(507, "Disk full", "The server's disk is full. No data was damaged; free space and try again.")
     return None
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether a write failed for want of room: a file's, or SQLite's."""
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a write to a file or to SQLite failed because the disk is full."""
     if isinstance(error, OSError):
-        return error.errno in FULL
+        return error.errno in DISK_FULL_ERRNOS
     return getattr(error, "sqlite_errorcode", None) == SQLITE_FULL
 
 
-def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception and those that it wraps (`orig` is SQLAlchemy's word for it)."""
-    for _ in range(8):
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception and those that it wraps (in `orig`, for SQLAlchemy)."""
+    for _ in range(MAX_CAUSES):
         if error is None:
             return
         yield error
@@ -127,44 +127,44 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def field_errors(error: RequestValidationError) -> Iterator[FieldError]:
-    """pydantic's list in our words. The refused values stay out: they may be long, or secret."""
-    for one in error.errors():
-        where, *path = one.get("loc") or ("body",)
+    """Convert pydantic's errors. The rejected values are left out: they may be long, or secret."""
+    for fault in error.errors():
+        where, *path = fault.get("loc") or ("body",)
         steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
-        yield FieldError(where=str(where), path=f"${steps}", detail=str(one.get("msg", "")))
+        yield FieldError(where=str(where), path=f"${steps}", detail=str(fault.get("msg", "")))
 
 
 def install(app: FastAPI) -> None:
-    """Have every error of `app` answered in this shape, and its schema named in the OpenAPI document."""
+    """Add the error handlers to `app`, and the schema of problems to its OpenAPI document."""
 
     async def handle(connection: HTTPConnection, error: Exception) -> Response:
-        problem = understood(error)
+        problem = to_problem(error)
         if problem is None:
             log.error("%s failed", connection.url.path, exc_info=error)
-            problem = Problem(500, "", "The server failed at this; its log says how.")
+            problem = Problem(500, "", "The server failed to process the request; see its log.")
         if isinstance(connection, WebSocket):
-            with suppress(RuntimeError):  # it is closed already
+            with suppress(RuntimeError):  # already closed
                 await connection.close(4000 + problem.status_code, problem.title[:100])
-        return answer(problem, connection.url.path)
+        return problem_response(problem, connection.url.path)
 
-    for kind in (HTTPException, RequestValidationError, OSError, Exception):
-        app.add_exception_handler(kind, handle)
+    for exception_type in (HTTPException, RequestValidationError, OSError, Exception):
+        app.add_exception_handler(exception_type, handle)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, routes=app.routes, description=app.description)
             schema = ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
-            inner = schema.pop("$defs", {})
+            nested_schemas = schema.pop("$defs", {})
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            schemas.update(inner, ProblemDetails=schema)
+            schemas.update(nested_schemas, ProblemDetails=schema)
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For `responses=` of a route: the given statuses and those that every route can give."""
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For `responses=` of a route: the given statuses and those that every route can return."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
-    everywhere = (400, 401, 403, 408, 413, 422, 500)
-    return {n: {"description": phrase(n), "content": content} for n in sorted({*statuses, *everywhere})}
+    common = (400, 401, 403, 408, 413, 422, 500)
+    return {n: {"description": phrase(n), "content": content} for n in sorted({*statuses, *common})}

@@ -1,4 +1,4 @@
-"""`lumigraph up`: one server, one data folder, until it is told to stop."""
+"""`lumigraph up`: run one server on one data folder until a signal stops it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from lumigraph.jobs.data_folder import DataFolder
 from lumigraph.server.app import Settings, build
 from lumigraph.server.auth.tokens import read_or_make_token
 
-GOODBYE = 3  # seconds that open connections have when the server ends
-MESSAGE = 1 << 16  # bytes of a WebSocket message that a client may send
+SHUTDOWN_TIMEOUT_S = 3  # for open connections
+MAX_MESSAGE_BYTES = 1 << 16  # of a WebSocket message from a client
 
 
 class ServerStartError(RuntimeError):
-    """The server cannot start; said in a sentence."""
+    """The server cannot start."""
 
 
 def default_data_folder() -> Path:
-    """The platform's usual place for what programs keep."""
+    """The platform's default folder for application data."""
     from platformdirs import user_data_path
 
     return user_data_path("lumigraph", appauthor=False)
@@ -32,13 +32,13 @@ def default_data_folder() -> Path:
 
 def up(settings: Settings, quiet: bool = False) -> None:
     """Serve until SIGINT or SIGTERM. Raises ServerStartError, or InUseError if another server holds the folder."""
-    listening = bound(settings.host, settings.port)
-    settings = dataclasses.replace(settings, port=listening.getsockname()[1])
+    listener = listen(settings.host, settings.port)
+    settings = dataclasses.replace(settings, port=listener.getsockname()[1])
     address = address_of(settings)
     folder = DataFolder(settings.data)
     with folder.lock(address):
         token = read_or_make_token(folder.token)
-        log_plainly(quiet)
+        configure_logging(quiet)
         app = build(settings)
         config = uvicorn.Config(
             app,
@@ -46,52 +46,53 @@ def up(settings: Settings, quiet: bool = False) -> None:
             access_log=False,
             lifespan="on",
             server_header=False,
-            proxy_headers=False,  # what is in front of us stands in settings.urls
-            timeout_graceful_shutdown=GOODBYE,
-            ws_max_size=MESSAGE,
-            ws_per_message_deflate=False,  # pictures are compressed already
+            proxy_headers=False,  # settings.urls names the proxies instead
+            timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_per_message_deflate=False,  # frames are JPEG already
         )
         for url in (address, *settings.urls):
             print(f"Lumigraph is up: {url.rstrip('/')}/?token={token}", flush=True)
-        uvicorn.Server(config).run(sockets=[listening])
+        uvicorn.Server(config).run(sockets=[listener])
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """A socket that listens there, taken before anything is started."""
+def listen(host: str, port: int) -> socket.socket:
+    """Open the listening socket, before anything else starts. Raises ServerStartError if the address is in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listening = socket.create_server((host.strip("[]"), port), family=family, backlog=256)
+        listener = socket.create_server((host.strip("[]"), port), family=family, backlog=256)
     except OSError as error:
         raise ServerStartError(
             f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port"
         ) from error
-    # Connections inherit this. asyncio asks it only of sockets that say they are TCP, and ours does not; without it the
-    # body of an answer waits 40 ms for the acknowledgement of its header.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
+    # Connections inherit TCP_NODELAY. asyncio sets it only on sockets with an explicit TCP protocol number, which this
+    # one lacks. Without it the body of a response waits 40 ms for the acknowledgement of its header.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def address_of(settings: Settings) -> str:
-    shown = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-    return f"http://{f'[{shown}]' if ':' in shown else shown}:{settings.port}"
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
-def log_plainly(quiet: bool) -> None:
-    """What happens, on stderr: lines for a person on a terminal, JSON for a program."""
-    person = sys.stderr.isatty()
-    shared: list[structlog.typing.Processor] = [
+def configure_logging(quiet: bool) -> None:
+    """Log to stderr: readable lines on a terminal, JSON otherwise."""
+    is_terminal = sys.stderr.isatty()
+    shared_processors: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="%H:%M:%S" if person else "iso", utc=not person),
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if is_terminal else "iso", utc=not is_terminal),
         structlog.processors.format_exc_info,
     ]
-    shown = structlog.dev.ConsoleRenderer() if person else structlog.processors.JSONRenderer()
+    renderer = structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, shown], foreign_pre_chain=shared
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            foreign_pre_chain=shared_processors,
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING if quiet else logging.INFO, force=True)
-    for chatty in ("httpx", "httpcore", "uvicorn.error", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for verbose_logger in ("httpx", "httpcore", "uvicorn.error", "alembic"):
+        logging.getLogger(verbose_logger).setLevel(logging.WARNING)

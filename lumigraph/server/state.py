@@ -1,4 +1,4 @@
-"""What the routes share: the data folder, the job table, the dispatcher, and what the methods offer."""
+"""Shared state of the routes: data folder, job store, dispatcher, capabilities, change feed and live sessions."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class ServerState:
     folder: DataFolder
     store: Store
     dispatcher: Dispatcher
-    catalogue: CapabilityProbe
+    probe: CapabilityProbe
     feed: ChangeFeed
     live: LiveSessions
     cores: int
-    hook_hosts: frozenset[str] = frozenset()  # that may be told when a job has ended
+    webhook_hosts: frozenset[str] = frozenset()  # hosts to which webhooks may be sent
 
     def project_folder(self, project_id: str) -> Path:
-        """Raises Problem 404 where there is no such project, or it is in the bin."""
+        """The folder of a project. Raises Problem 404 if the project does not exist, 409 if it is in the bin."""
         try:
-            found = self.store.project(project_id)
+            project = self.store.project(project_id)
         except NotFoundError as error:
             raise Problem(404, "No such project", str(error)) from error
-        if found.deleted is not None:
+        if project.deleted is not None:
             raise Problem(409, "Project in the bin", "Restore this project first.")
         folder = self.folder.project(project_id)
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,4 +42,4 @@ class ServerState:
 
 
 def server_state(connection: HTTPConnection) -> ServerState:
-    return cast(ServerState, connection.app.state.service)
+    return cast(ServerState, connection.app.state.server)

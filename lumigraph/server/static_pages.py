@@ -1,7 +1,7 @@
-"""The studio's pages: files that `web/` was built into, handed out as they are.
+"""The studio's pages: static files, built from `web/`.
 
-One HTML file serves every address of the studio; what it loads has its content's hash in its name, and may be kept for
-ever. Nothing is loaded from elsewhere, and the Content-Security-Policy sees to it.
+One HTML file serves every address of the studio. The files that it loads have a content hash in their names, so
+browsers may cache them for ever. The Content-Security-Policy forbids loading from other origins.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from lumigraph.server.problems import Problem
 
 STATIC = Path(__file__).parent / "static"
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-NONCE = "__NONCE__"  # stands in the built page where styles are allowed by it
-FOREVER = "private, max-age=31536000, immutable"
-KINDS = {".js": "text/javascript", ".css": "text/css", ".woff2": "font/woff2", ".svg": "image/svg+xml"}
+ASSET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+NONCE = "__NONCE__"  # placeholder in the built page, replaced by the nonce for styles
+IMMUTABLE = "private, max-age=31536000, immutable"
+CONTENT_TYPES = {".js": "text/javascript", ".css": "text/css", ".woff2": "font/woff2", ".svg": "image/svg+xml"}
 
-# Spark decodes splats in WebAssembly, in a worker that it makes of its own source; its wasm travels as a data: URL.
+# Spark decodes splats in WebAssembly, in a worker created from a blob: URL; its wasm is a data: URL.
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'nonce-{nonce}'; style-src-attr "
     "'unsafe-inline'; img-src 'self' blob: data:; media-src 'self' blob:; font-src 'self'; connect-src 'self' blob: "
@@ -39,11 +39,11 @@ router = APIRouter(include_in_schema=False)
 @router.get("/")
 @router.get("/projects/{rest:path}")
 def page() -> Response:
-    """The one page. What it shows at which address is its own business."""
+    """The page of every address; its router reads the path."""
     try:
         text = (STATIC / "index.html").read_text("utf-8")
     except FileNotFoundError:
-        return plain("The studio's pages were not built", UNBUILT, 503)
+        return plain_page("The studio's pages were not built", MISSING_PAGES, 503)
     nonce = secrets.token_urlsafe(16)
     headers = {"content-security-policy": POLICY.format(nonce=nonce), "cache-control": "no-cache"}
     return HTMLResponse(text.replace(NONCE, nonce), headers=headers)
@@ -52,17 +52,17 @@ def page() -> Response:
 @router.get("/assets/{name}")
 @router.get("/{name}.svg")
 def asset(request: Request, name: str) -> Response:
-    """A file of the page, packed where the browser takes it so."""
+    """A file of the page, gzipped if the browser accepts it."""
     folder = STATIC / "assets" if request.url.path.startswith("/assets/") else STATIC
     file = folder / (name if folder != STATIC else f"{name}.svg")
-    if not NAME.fullmatch(file.name) or not file.is_file():
+    if not ASSET_NAME.fullmatch(file.name) or not file.is_file():
         raise Problem(404, "No such file", "The studio has no such file.")
-    headers = {"cache-control": FOREVER if folder != STATIC else "private, max-age=3600", "vary": "accept-encoding"}
-    kind = KINDS.get(file.suffix) or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-    packed = file.with_name(f"{file.name}.gz")
-    if "gzip" in request.headers.get("accept-encoding", "") and packed.is_file():
-        return FileResponse(packed, headers={**headers, "content-encoding": "gzip"}, media_type=kind)
-    return FileResponse(file, headers=headers, media_type=kind)
+    headers = {"cache-control": IMMUTABLE if folder != STATIC else "private, max-age=3600", "vary": "accept-encoding"}
+    media_type = CONTENT_TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    gzip_file = file.with_name(f"{file.name}.gz")
+    if "gzip" in request.headers.get("accept-encoding", "") and gzip_file.is_file():
+        return FileResponse(gzip_file, headers={**headers, "content-encoding": "gzip"}, media_type=media_type)
+    return FileResponse(file, headers=headers, media_type=media_type)
 
 
 STYLE = (
@@ -73,25 +73,24 @@ STYLE = (
     "code{background:#efece5;padding:.1em .3em;border-radius:.3em}"
 )
 STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-UNBUILT = "<p>The server works; its pages are missing. In a checkout, <code>make web</code> builds them.</p>"
-LOGIN = """<p>Open the link that <code>lumigraph up</code> printed at its start, or give the token in it.</p>
+MISSING_PAGES = "<p>The server works; its pages are missing. In a checkout, <code>make web</code> builds them.</p>"
+LOGIN_FORM = """<p>Open the link that <code>lumigraph up</code> printed at its start, or enter its token.</p>
 <form method="get" action="{path}"><label for="token">Token</label>
 <input id="token" name="token" autocomplete="off" spellcheck="false" required autofocus>
 <button>Open the studio</button></form>"""
 
 
-def plain(title: str, body: str, status: int) -> Response:
-    """A page that needs nothing else. `body` is HTML of ours."""
+def plain_page(title: str, body: str, status: int) -> Response:
+    """A self-contained page. `body` is trusted HTML."""
     text = f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
     policy = f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; base-uri 'none'; form-action 'self'; "
     headers = {"content-security-policy": f"{policy}frame-ancestors 'none'"}
     return HTMLResponse(f"{text}<h1>{title}</h1>{body}", status, headers)
 
 
-def login(path: str, headers: Headers) -> Response | None:
-    """For a person at a browser without a token, instead of an error for programs: where to put it. None where it is a
-    program that asks."""
+def login_page(path: str, headers: Headers) -> Response | None:
+    """The form for the token, if a browser navigates here without one; None for other clients, which get an error."""
     if headers.get("sec-fetch-mode", "navigate") != "navigate" or "text/html" not in headers.get("accept", ""):
         return None
-    safe = "/" + path.lstrip("/\\")
-    return plain("Lumigraph is here, and asks for its token", LOGIN.format(path=escape(safe, quote=True)), 401)
+    safe_path = "/" + path.lstrip("/\\")
+    return plain_page("Lumigraph needs its token", LOGIN_FORM.format(path=escape(safe_path, quote=True)), 401)

@@ -22,7 +22,7 @@ def main() -> None:
         migrate(database)
         executor = PreforkExecutor(folder, url)
         executor.cores = 3
-        Dispatcher(Store(database), executor, first_wait=0.01).start()
+        Dispatcher(Store(database), executor, retry_delay_s=0.01).start()
         print("ready", flush=True)
         while True:
             time.sleep(60)

@@ -39,7 +39,7 @@ class Engine:
         self.store = Store(self.database)
         self.executor = PreforkExecutor(self.folder, url, worker)
         self.executor.cores = 2
-        self.dispatcher = Dispatcher(self.store, self.executor, first_wait=0.01)
+        self.dispatcher = Dispatcher(self.store, self.executor, retry_delay_s=0.01)
         self.project = self.store.create_project("p").id
 
     def ask(self, *orders: JobSpec) -> list[Job]:
@@ -126,7 +126,7 @@ def test_cancel_is_seen_soon_and_what_was_done_is_kept(engine: Engine) -> None:
     engine.store.cancel(job.id)
     asked = time.monotonic()
     engine.until(lambda: state(engine, job) == "cancelled")
-    assert time.monotonic() - asked < dispatching.GRACE  # by itself, not by force
+    assert time.monotonic() - asked < dispatching.STOP_TIMEOUT_S  # by itself, not by force
     done, _ = json.loads((engine.folder.job(job.id) / "count.json").read_text())
     assert done >= 1
 
@@ -147,7 +147,7 @@ def test_pause_and_resume(engine: Engine) -> None:
 def test_a_worker_that_does_not_listen_is_ended_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatching, "GRACE", 0.3)
+    monkeypatch.setattr(dispatching, "STOP_TIMEOUT_S", 0.3)
     engine = Engine(tmp_path, "tests.jobs.workers:deaf")
     engine.dispatcher.start()
     [job] = engine.ask(JobSpec(NoopJob()))
@@ -212,7 +212,7 @@ def test_a_killed_nursery_takes_its_workers_along_and_their_jobs_go_on(engine: E
 
 
 def test_the_nursery_ends_when_nothing_is_to_be_done(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lumigraph.jobs.executors.prefork.UNUSED", 0.3)
+    monkeypatch.setattr("lumigraph.jobs.executors.prefork.FORKSERVER_IDLE_S", 0.3)
     for _ in range(2):
         [job] = engine.ask(JobSpec(NoopJob()))
         engine.until(lambda: state(engine, job) == "succeeded")  # noqa: B023

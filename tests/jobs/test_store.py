@@ -152,7 +152,7 @@ def test_all_orders_or_none(store: Store) -> None:
 def test_the_queue_goes_by_priority_then_age(store: Store) -> None:
     first, second, urgent = ask(store, JobSpec(NoopJob()), JobSpec(NoopJob()), JobSpec(NoopJob(), priority=5))
     second = store.set_priority(second.id, 1)
-    order = [claimed(store).job for _ in range(3)]
+    order = [claimed(store).job_id for _ in range(3)]
     assert order == [urgent.id, second.id, first.id]
     assert claim(store) is None
 
@@ -161,10 +161,10 @@ def test_a_job_waits_for_what_it_needs(store: Store) -> None:
     pose = JobSpec(NoopJob())
     train = JobSpec(NoopJob(), needs=(pose.id,))
     ask(store, pose, train, JobSpec(NoopJob(), needs=(pose.id, train.id)))
-    assert claimed(store).job == pose.id
+    assert claimed(store).job_id == pose.id
     assert claim(store) is None
     store.finish(pose.id, 1, "succeeded")
-    assert claimed(store).job == train.id
+    assert claimed(store).job_id == train.id
 
 
 def test_what_needs_a_failed_job_is_cancelled(store: Store) -> None:
@@ -188,11 +188,11 @@ def test_a_job_for_all_cores_waits_until_they_are_free(store: Store) -> None:
 
 
 def test_of_the_jobs_in_a_lane_one_runs(store: Store) -> None:
-    one, two, other = ask(store, *(JobSpec(NoopJob(), lane=lane) for lane in ("run:1", "run:1", "run:2")))
-    assert [claimed(store).job, claimed(store).job] == [one.id, other.id]
+    one, two, other = ask(store, *(JobSpec(NoopJob(), concurrency_key=key) for key in ("run:1", "run:1", "run:2")))
+    assert [claimed(store).job_id, claimed(store).job_id] == [one.id, other.id]
     assert claim(store) is None
     store.finish(one.id, 1, "succeeded")
-    assert claimed(store).job == two.id
+    assert claimed(store).job_id == two.id
 
 
 def test_jobs_without_a_gpu_for_them_wait(store: Store) -> None:
@@ -205,7 +205,7 @@ def test_those_that_wait_after_a_crash_are_passed_over(store: Store) -> None:
     first, second = ask(store, JobSpec(NoopJob()), JobSpec(NoopJob()))
     found = claim(store, waiting={first.id})
     assert found is not None
-    assert found.job == second.id
+    assert found.job_id == second.id
 
 
 def test_cancelling(store: Store) -> None:
@@ -281,7 +281,7 @@ def test_four_dispatchers_never_claim_the_same(store: Store) -> None:
 
     def work() -> None:
         while (taken := store.lease(2, 0, 2)) is not None:
-            found.append(taken.job)
+            found.append(taken.job_id)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -307,7 +307,7 @@ def test_projects(store: Store) -> None:
 
 
 def test_who_wants_to_be_told_is_told_once(store: Store) -> None:
-    [job] = ask(store, JobSpec(NoopJob(), hook="http://example.com/"))
+    [job] = ask(store, JobSpec(NoopJob(), webhook_url="http://example.com/"))
     assert store.pending_webhooks() == []
     claimed(store)
     store.finish(job.id, 1, "succeeded")

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from lumigraph.live.encoders import COARSE, SHARP, FrameRenderer, cameras_of, encode_jpeg, initial_camera
+from lumigraph.live.encoders import (
+    COARSE_JPEG_QUALITY,
+    SHARP_JPEG_QUALITY,
+    FrameRenderer,
+    cameras_of,
+    encode_jpeg,
+    initial_camera,
+)
 from lumigraph.scene import poses
 from lumigraph.scene.cameras import Cameras, project
 from lumigraph.scene.errors import RunError
@@ -29,10 +36,10 @@ def decoded(data: bytes) -> np.ndarray:
 def test_the_jpeg_shows_what_the_field_renders() -> None:
     field = splats()
     expected = to_uint8(field.render(cameras_of(CAMERA, (160, 120)), torch.ones(3)).rgb[0]).numpy()
-    picture = FrameRenderer(field, over_white=True).paint(CAMERA, (160, 120), "rgb")
+    picture = FrameRenderer(field, over_white=True).render(CAMERA, (160, 120), "rgb")
     assert torch.equal(picture, torch.from_numpy(expected))
     assert expected.std() > 20
-    sharp, coarse = encode_jpeg(picture, SHARP), encode_jpeg(picture, COARSE)
+    sharp, coarse = encode_jpeg(picture, SHARP_JPEG_QUALITY), encode_jpeg(picture, COARSE_JPEG_QUALITY)
     assert psnr(decoded(sharp), expected) > 30
     assert len(coarse) < len(sharp)
 
@@ -48,19 +55,19 @@ def test_the_camera_sees_what_it_looks_at_in_the_middle() -> None:
 
 
 def test_the_scale_of_depth_stays() -> None:
-    painter = FrameRenderer(splats())
-    painter.paint(CAMERA, (80, 60), "depth")
-    scale = painter.showing.nearness
+    renderer = FrameRenderer(splats())
+    renderer.render(CAMERA, (80, 60), "depth")
+    scale = renderer.showing.nearness
     near = CAMERA.model_copy(update={"position": (1.5, -0.6, -1.6)})
-    assert painter.paint(near, (80, 60), "depth").float().std() > 10
-    assert painter.showing.nearness == scale
-    painter.replace(splats(seed=1))
-    painter.paint(CAMERA, (80, 60), "depth")
-    assert painter.showing.nearness == scale
+    assert renderer.render(near, (80, 60), "depth").float().std() > 10
+    assert renderer.showing.nearness == scale
+    renderer.set_field(splats(seed=1))
+    renderer.render(CAMERA, (80, 60), "depth")
+    assert renderer.showing.nearness == scale
 
 
 def test_normals_look_back_at_the_camera() -> None:
-    picture = FrameRenderer(splats()).paint(CAMERA, (80, 60), "normal")
+    picture = FrameRenderer(splats()).render(CAMERA, (80, 60), "normal")
     assert picture.shape == (60, 80, 3)
     towards = torch.tensor(CAMERA.position) / torch.tensor(CAMERA.position).norm()
     middle = picture[25:35, 35:45].float().reshape(-1, 3) / 127.5 - 1
@@ -69,7 +76,7 @@ def test_normals_look_back_at_the_camera() -> None:
 
 def test_what_a_field_does_not_render_is_said() -> None:
     with pytest.raises(RunError, match="does not render depth"):
-        FrameRenderer(Plain()).paint(CAMERA, (32, 32), "depth")
+        FrameRenderer(Plain()).render(CAMERA, (32, 32), "depth")
 
 
 def test_the_first_camera_is_one_of_the_run() -> None:

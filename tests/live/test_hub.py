@@ -113,13 +113,13 @@ def with_studio(
     folder: Path,
     test: Callable[[Studio], Awaitable[None]],
     command: Callable[[str], list[str]] = renderer,
-    linger: float = 30.0,
-    patience: float = 30.0,  # seconds: only the test of patience runs out of it
+    linger_s: float = 30.0,
+    viewer_timeout_s: float = 30.0,  # only one test exceeds it
 ) -> None:
     """Run `test` beside a server on a free port."""
 
     async def main() -> None:
-        sessions = LiveSessions(command, linger=linger, patience=patience)
+        sessions = LiveSessions(command, linger_s=linger_s, viewer_timeout_s=viewer_timeout_s)
 
         async def live(websocket: WebSocket) -> None:
             await websocket.accept()
@@ -184,7 +184,7 @@ async def one_picture_for_both(first: Viewer, second: Viewer) -> None:
         assert frames[0] == frames[1]
         assert first.picture == second.picture
         assert (frames[0].by, frames[0].camera.position) == (number, command.position)
-        expected = FrameRenderer(field).paint(frames[0].camera, (160, 120), "rgb").numpy()
+        expected = FrameRenderer(field).render(frames[0].camera, (160, 120), "rgb").numpy()
         assert psnr(decoded(first.picture), expected) > 30
 
 
@@ -234,7 +234,7 @@ async def a_scene_that_is_learned_further(runs: Path, viewer: Viewer) -> None:
     newer = splats(seed=9)
     write(newer, runs / "a" / "field.safetensors")
     header = await viewer.sharp()
-    expected = FrameRenderer(newer).paint(header.camera, (160, 120), "rgb").numpy()
+    expected = FrameRenderer(newer).render(header.camera, (160, 120), "rgb").numpy()
     assert header.camera.position == (0.0, 0.0, -6.0)
     assert psnr(decoded(viewer.picture), expected) > 30
 
@@ -261,7 +261,7 @@ def test_who_acknowledges_nothing_is_cut_off_and_nobody_waits_for_it(runs: Path)
                 count += isinstance(await viewer.next(acknowledge=False), FrameHeader)
         return count
 
-    with_studio(runs, test, patience=0.5)
+    with_studio(runs, test, viewer_timeout_s=0.5)
 
 
 def test_a_process_that_is_killed_is_told_and_another_can_be_opened(runs: Path) -> None:
@@ -296,7 +296,7 @@ def test_so_many_processes_and_no_more(runs: Path) -> None:
                     assert isinstance(error, CommandError)
                     assert error.code == "busy"
                     assert await third.closed() == CLOSE_CODE_BUSY
-            while all(not session.idle for session in studio.sessions._sessions.values()):
+            while all(not session.is_idle for session in studio.sessions._sessions.values()):
                 await asyncio.sleep(0.01)
             async with studio.viewer("c") as third:
                 assert isinstance(await third.next(), Hello)
@@ -316,12 +316,12 @@ def test_the_process_ends_after_its_last_viewer(runs: Path) -> None:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
 
-    with_studio(runs, test, greeter, linger=0.05)
+    with_studio(runs, test, greeter, linger_s=0.05)
 
 
 def test_a_process_that_does_not_end_is_ended(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that neither reads nor writes, and does not care that its socket closed."""
-    monkeypatch.setattr("lumigraph.server.live.hub.GOODBYE", 0.05)
+    monkeypatch.setattr("lumigraph.server.live.hub.RENDERER_EXIT_TIMEOUT_S", 0.05)
     pids: list[int] = []
 
     async def test(studio: Studio) -> None:

@@ -112,7 +112,7 @@ def test_a_viewer_is_greeted_and_sees_the_scene() -> None:
         assert (viewer, hello.viewer, hello.camera, hello.size) == (1, 1, CAMERA, (64, 48))
         header, picture = renderer.sharp()
         assert (header.width, header.height, header.camera) == (64, 48, CAMERA)
-        expected = FrameRenderer(field).paint(CAMERA, (64, 48), "rgb").numpy()
+        expected = FrameRenderer(field).render(CAMERA, (64, 48), "rgb").numpy()
         assert psnr(decoded(picture), expected) > 30
 
 

@@ -20,7 +20,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from lumigraph.server import problems
-from lumigraph.server.auth.access import SECURITY, Guard, allowed_hosts, cookie_name, cookie_value, take_token
+from lumigraph.server.auth.access import SECURITY_HEADERS, Guard, allowed_hosts, cookie_name, cookie_value, pop_token
 from lumigraph.server.auth.tokens import read_or_make_token, rotate_token, token_file
 from tests.server.running_server import free_socket, served
 
@@ -166,7 +166,7 @@ def test_the_matrix_of_http() -> None:
             expected = lets_in(*case)
             assert status == 200 if expected else status in (401, 403), case
             assert ("access-control-allow-origin" in headers) == (origin == FRIEND), case
-            assert headers.items() >= SECURITY.items(), case
+            assert headers.items() >= SECURITY_HEADERS.items(), case
             seen.add(expected)
         return seen
 
@@ -267,7 +267,7 @@ def test_errors_have_the_headers_too(guarded: TestClient) -> None:
     answer = guarded.get("/broken", headers=BEARER)
     assert answer.status_code == 500
     assert "inside" not in answer.text
-    assert SECURITY.items() <= dict(answer.headers).items()
+    assert SECURITY_HEADERS.items() <= dict(answer.headers).items()
 
 
 @pytest.mark.parametrize(
@@ -387,7 +387,7 @@ def test_the_token_stays_out_of_the_log(caplog: pytest.LogCaptureFixture, monkey
 )
 def test_take_token(query: bytes, left: bytes, token: str | None) -> None:
     scope = {"query_string": query}
-    assert take_token(scope) == token
+    assert pop_token(scope) == token
     assert scope["query_string"] == left
 
 

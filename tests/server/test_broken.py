@@ -213,7 +213,7 @@ def test_a_full_disk(url: str, data: Path, monkeypatch: pytest.MonkeyPatch, erro
 
     where = begin(url, "a.bin", len(DATA))
     with monkeypatch.context() as patch:
-        patch.setattr(body_writer.os, "pwrite", write)
+        patch.setattr(os, "pwrite", write)
         answers = [
             httpx.patch(where, headers={**BODY, "upload-offset": "0"}, content=DATA),
             httpx.put(f"{url}{FILES}/b.bin", content=DATA),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lumigraph.server.files.content_type import HEAD, KINDS, check, looks_like
+from lumigraph.server.files.content_type import FILE_TYPES, HEAD_BYTES, check, detect_type
 from lumigraph.server.files.filenames import SUFFIXES
 from lumigraph.server.files.image_size import PARSERS, size_of
 from lumigraph.server.problems import Problem
@@ -53,7 +53,7 @@ def test_sizes_as_another_program_writes_them(suffix: str, form: str, options: d
     file = io.BytesIO()
     Image.new("RGB", (321, 123), (9, 99, 199)).save(file, form, **options)
     assert size_of(suffix, reader(file.getvalue())) == (321, 123)
-    assert looks_like(file.getvalue()) == KINDS[suffix]
+    assert detect_type(file.getvalue()) == FILE_TYPES[suffix]
 
 
 @pytest.mark.parametrize(
@@ -109,21 +109,21 @@ def test_each_kind_is_itself_and_no_other(tmp_path: Path) -> None:
     for suffix, kind in SOUND.items():
         assert checked(tmp_path, suffix, kind) == 0, suffix
         for other, data in SOUND.items():
-            alike = suffix == other or (KINDS.get(suffix) == KINDS.get(other) and suffix in KINDS)
+            alike = suffix == other or (FILE_TYPES.get(suffix) == FILE_TYPES.get(other) and suffix in FILE_TYPES)
             if not alike and suffix not in ("bin", "txt"):
                 assert checked(tmp_path, suffix, data) == 415, (suffix, other)
 
 
 @pytest.mark.parametrize("data", [b"<html>", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"\x7fELF", b"MZ", b"%PDF-"])
 def test_pages_and_programs_are_not_pictures(tmp_path: Path, data: bytes) -> None:
-    for suffix in KINDS:
+    for suffix in FILE_TYPES:
         assert checked(tmp_path, suffix, data) == 415
     assert checked(tmp_path, "json", data) == 415
 
 
 def test_text_is_text(tmp_path: Path) -> None:
     assert checked(tmp_path, "txt", b"") == 0
-    assert checked(tmp_path, "txt", b"x" * (HEAD - 1) + "ü".encode() * 5) == 0  # cut in a letter
+    assert checked(tmp_path, "txt", b"x" * (HEAD_BYTES - 1) + "ü".encode() * 5) == 0  # cut in a letter
     assert checked(tmp_path, "txt", b"a\0b") == 415
     assert checked(tmp_path, "txt", b"\xff\xfe") == 415
     assert checked(tmp_path, "json", b"\xef\xbb\xbf\n[1]") == 0

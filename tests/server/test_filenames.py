@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from lumigraph.server.files import safe_open
-from lumigraph.server.files.filenames import PART_BYTES, parts_of, suffix_of
+from lumigraph.server.files.filenames import MAX_PART_BYTES, parts_of, suffix_of
 from lumigraph.server.problems import Problem
 from tests.server.running_server import application
 
@@ -23,7 +23,7 @@ GOOD = [
     "家.jpg",
     "console.txt",
     "a..b.txt",
-    "x" * (PART_BYTES - 4) + ".txt",
+    "x" * (MAX_PART_BYTES - 4) + ".txt",
 ]
 BAD = [
     "",
@@ -60,8 +60,8 @@ BAD = [
     "Com1.txt",
     "LPT¹.txt",
     "a/b/c/d/e.jpg",
-    "x" * (PART_BYTES + 1),
-    "é" * (PART_BYTES // 2 + 1),
+    "x" * (MAX_PART_BYTES + 1),
+    "é" * (MAX_PART_BYTES // 2 + 1),
     "x" * 100_000,
     "\ud800.txt",
 ]
@@ -141,7 +141,7 @@ def trap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient,
         return descriptor
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(safe_open.os, "open", noted)
+    patch.setattr(os, "open", noted)
     with TestClient(application(base / "data"), raise_server_exceptions=False) as client:
         yield client, base, opened
     patch.undo()

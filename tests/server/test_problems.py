@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from lumigraph.server import problems
-from lumigraph.server.problems import MEDIA_TYPE, Problem, documented
+from lumigraph.server.problems import MEDIA_TYPE, Problem, error_responses
 
 
 class Settings(BaseModel):
@@ -28,7 +28,7 @@ def client() -> TestClient:
     app = FastAPI()
     problems.install(app)
 
-    @app.post("/jobs/{number}", responses=documented(404))
+    @app.post("/jobs/{number}", responses=error_responses(404))
     def job(number: int, body: Body) -> int:
         return number
 

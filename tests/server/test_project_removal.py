@@ -59,7 +59,7 @@ def test_all_of_it_goes(folder: DataFolder, store: Store, binned: tuple[str, str
 def test_a_death_before_the_table_forgets_undoes_it(
     folder: DataFolder, store: Store, binned: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    renamed = folder.project(binned[0]).with_name(binned[0] + project_removal.GONE)
+    renamed = folder.project(binned[0]).with_name(binned[0] + project_removal.REMOVED_SUFFIX)
     monkeypatch.setattr(store, "delete_project", lambda _: (_ for _ in ()).throw(Died))
     monkeypatch.setattr(Path, "rename", lambda self, to: None if self == renamed else _rename(self, to))
     with pytest.raises((Died, FileNotFoundError)):

@@ -326,7 +326,7 @@ def test_the_ledger_agrees_with_the_disk(client: TestClient, data: Path) -> None
     client.put(f"{FILES}/b.txt?overwrite=true", content=b"x" * 30)
     declare(client, "c.txt", 100)
     declare(client, "d.txt", 2, **{"content-type": "application/offset+octet-stream"})
-    assert uploads.count(data / "p") == (142, 4)
+    assert uploads.count_usage(data / "p") == (142, 4)
     counted: list[Path] = []
 
     def count(root: Path) -> tuple[int, int]:
@@ -335,9 +335,9 @@ def test_the_ledger_agrees_with_the_disk(client: TestClient, data: Path) -> None
 
     ledger = QuotaLedger(Limits(project_bytes=10), count, stale_seconds=60)
     for _ in range(3):
-        ledger.take(data, 1, 1)
-    ledger.give_back(data, 3, 3)
-    ledger.take(data, 5)
+        ledger.reserve(data, 1, 1)
+    ledger.release(data, 3, 3)
+    ledger.reserve(data, 5)
     assert counted == [data]
 
 

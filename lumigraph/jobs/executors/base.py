@@ -1,4 +1,4 @@
-"""Who places processes. The job table decides; an executor only starts, watches and kills."""
+"""The executor protocol. The job table decides; an executor only starts, watches and kills worker processes."""
 
 from __future__ import annotations
 
@@ -8,31 +8,33 @@ from lumigraph.jobs.store import Lease
 
 
 class WorkerExit(NamedTuple):
-    claim: Lease
-    code: int  # of the process; negative: the signal that ended it
+    lease: Lease
+    exit_code: int  # negative: the number of the signal that ended the process
 
 
 class Executor(Protocol):
-    cores: int  # that one job can have at most
+    cores: int  # the most CPUs that one job can have
 
-    def free(self) -> tuple[int, int]:
-        """CPUs and GPUs that are not taken."""
+    def capacity(self) -> tuple[int, int]:
+        """Free CPUs and GPUs."""
         ...
 
-    def start(self, claim: Lease) -> str:
-        """Starts a worker for this attempt; returns what it can be found by."""
+    def start(self, lease: Lease) -> str:
+        """Start a worker for this attempt, and return a handle that identifies it."""
         ...
 
-    def ended(self) -> list[WorkerExit]:
-        """Attempts whose worker is gone with all its children. Each is named until it is forgotten."""
+    def poll(self) -> list[WorkerExit]:
+        """Attempts whose worker and all its children have exited. Each is reported until `forget`."""
         ...
 
-    def forget(self, claim: Lease) -> None: ...
+    def forget(self, lease: Lease) -> None: ...
 
     def stop(self, job_id: str) -> None:
-        """Asks the worker to save, put its job back and go."""
+        """Ask the worker to save, requeue its job and exit."""
         ...
 
     def kill(self, job_id: str) -> None: ...
 
-    def at_work(self) -> list[Lease]: ...
+    def leases(self) -> list[Lease]:
+        """The attempts whose worker runs."""
+        ...

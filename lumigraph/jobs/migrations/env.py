@@ -1,4 +1,4 @@
-"""Run by Alembic. The connection comes from lumigraph.jobs.migrate, which alone starts it."""
+"""Alembic's entry script. lumigraph.jobs.migrate is its only caller and provides the connection."""
 
 from alembic import context
 

@@ -1,36 +1,36 @@
-"""What this installation offers: methods with the form of their settings, and formats."""
+"""Routes for the capabilities of this installation: methods and export formats, with schemas of their settings."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from lumigraph.server.api.projects import Known
+from lumigraph.server.api.projects import ServerDep
 from lumigraph.server.capability_probe import FormatOffer, Setting
-from lumigraph.server.problems import documented
+from lumigraph.server.problems import error_responses
 
 router = APIRouter(tags=["offers"])
 
 
 class MethodOffer(BaseModel):
-    """A way of learning a scene. `form` of a setting is JSON Schema."""
+    """A training method. The `form` of a setting is JSON Schema."""
 
     name: str
-    default: bool = Field(description="taken where a job names none")
+    default: bool = Field(description="used by jobs that name no method")
     settings: list[Setting]
 
 
-@router.get("/methods", responses=documented(503))
-def methods(service: Known) -> list[MethodOffer]:
-    """Every method with its settings. The first answer after a start may take some seconds."""
-    described = service.catalogue.get()
+@router.get("/methods", responses=error_responses(503))
+def methods(server: ServerDep) -> list[MethodOffer]:
+    """Every method with its settings. The first response after a start may take some seconds."""
+    capabilities = server.probe.get()
     return [
-        MethodOffer(name=name, default=name == described.default, settings=settings)
-        for name, settings in described.methods.items()
+        MethodOffer(name=name, default=name == capabilities.default, settings=settings)
+        for name, settings in capabilities.methods.items()
     ]
 
 
-@router.get("/formats", responses=documented(503))
-def formats(service: Known) -> list[FormatOffer]:
-    """Every format that a run can be exported to, what each can hold and with which settings."""
-    return service.catalogue.get().formats
+@router.get("/formats", responses=error_responses(503))
+def formats(server: ServerDep) -> list[FormatOffer]:
+    """Every format that a run can be exported to, with its kinds of content and their settings."""
+    return server.probe.get().formats

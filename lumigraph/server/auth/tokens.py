@@ -1,4 +1,4 @@
-"""The secret that opens the studio: 32 random bytes in a file that only its owner can read."""
+"""The access token of the studio: 32 random bytes in a file that only its owner can read."""
 
 from __future__ import annotations
 
@@ -10,63 +10,65 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-SOUND = re.compile(r"[A-Za-z0-9_-]{16,512}")
+TOKEN_PATTERN = re.compile(r"[A-Za-z0-9_-]{16,512}")
 
 
 def read_or_make_token(path: Path) -> str:
-    """The token in the file at `path`, made there first where there is none.
+    """Read the token from the file at `path`; create the file if it does not exist.
 
-    A file that others could read is made private. Raises ValueError where the file holds no sound token, and OSError
-    where it cannot be read or is a symbolic link.
+    A file that others could read is made private. Raises ValueError if the file holds no valid token, and OSError if it
+    cannot be read or is a symbolic link.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not os.path.lexists(path):  # a dangling link is refused below, not written through
-        _make(path, replace=False)
+    if not os.path.lexists(path):  # a dangling link is rejected below, not followed
+        _write(path, replace=False)
     return _read(path)
 
 
 def rotate_token(path: Path) -> str:
-    """Another token in place of the one in the file; those who hold the old one, or its cookie, are out at once."""
-    _make(path, replace=True)
+    """Replace the token in the file. The old token and its cookies become invalid at once."""
+    _write(path, replace=True)
     return _read(path)
 
 
 def token_file(path: Path) -> Callable[[], str]:
-    """The token of the file as it is now: read again whenever the file has changed, empty (nobody gets in) while the
-    file is missing or unsound."""
-    seen: tuple[int, int, int] | None = None
+    """A function that returns the file's current token, and reads it again after each change of the file.
+
+    The token is empty, which rejects all requests, while the file is missing or invalid.
+    """
+    last_stamp: tuple[int, int, int] | None = None
     token = ""
 
-    def current() -> str:
-        nonlocal seen, token
+    def current_token() -> str:
+        nonlocal last_stamp, token
         try:
             status = path.stat(follow_symlinks=False)
-            mark = (status.st_mtime_ns, status.st_ino, status.st_size)
-            if mark != seen:
-                token, seen = _read(path), mark
+            stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
+            if stamp != last_stamp:
+                token, last_stamp = _read(path), stamp
         except (OSError, ValueError):
-            token, seen = "", None
+            token, last_stamp = "", None
         return token
 
-    return current
+    return current_token
 
 
-def _make(path: Path, replace: bool) -> None:
-    """Written beside and put in its place whole. Without `replace`, whoever comes first wins."""
-    beside = path.with_name(f"{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+def _write(path: Path, replace: bool) -> None:
+    """Write a new token atomically. Without `replace`, the file of the first of several writers stays."""
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(secrets.token_urlsafe(32) + "\n")
             file.flush()
             os.fsync(file.fileno())
         if replace:
-            beside.replace(path)
+            temporary.replace(path)
         else:
             with suppress(FileExistsError):
-                os.link(beside, path)
+                os.link(temporary, path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> str:
@@ -75,6 +77,6 @@ def _read(path: Path) -> str:
         if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
             os.fchmod(file.fileno(), 0o600)
         token = file.read(1024).decode("ascii", "replace").strip()
-    if not SOUND.fullmatch(token):
+    if not TOKEN_PATTERN.fullmatch(token):
         raise ValueError(f"{path} holds no token: one line of 16 to 512 letters, digits, - and _ is needed")
     return token

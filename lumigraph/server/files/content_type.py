@@ -1,7 +1,7 @@
-"""Is a file what its suffix says, and is its picture of a bearable size? Answered from its first bytes.
+"""Checks of uploaded files: magic bytes that match the suffix, and a limit on the number of pixels.
 
-The server decodes nothing: that is the runner's work, in a process that may die. But what is plainly something else, or
-a picture of a million megapixels, is refused before anybody opens it.
+The server decodes no file: workers do, in processes that may crash. It rejects files of another type, and images with
+too many pixels, by their first bytes.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import codecs
 import os
 
-from lumigraph.server.files.image_size import Read, size_of
+from lumigraph.server.files.image_size import ReadAt, size_of
 from lumigraph.server.problems import Problem
 
-HEAD = 64 << 10
+HEAD_BYTES = 64 << 10
 HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"})
 MOVIE_BOXES = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})  # old QuickTime files begin with these
 
 
-def looks_like(head: bytes) -> str:
-    """The kind of file that begins like this, by the word used for its suffixes in KINDS; '' if it is none of them."""
+def detect_type(head: bytes) -> str:
+    """The type of a file by its magic bytes, as named in FILE_TYPES; '' if unknown."""
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -42,7 +42,7 @@ def looks_like(head: bytes) -> str:
     return ""
 
 
-KINDS = {
+FILE_TYPES = {
     **dict.fromkeys(("jpg", "jpeg"), "JPEG"),
     "png": "PNG",
     "webp": "WebP",
@@ -58,43 +58,43 @@ KINDS = {
 
 
 def check(descriptor: int, suffix: str, pixels: int) -> None:
-    """Raises Problem 415 where the open file is not what `suffix` says, 413 where its picture has over `pixels`."""
+    """Raises Problem 415 if the open file does not match `suffix`, 413 if its image has more than `pixels` pixels."""
 
     def read(at: int, count: int) -> bytes:
         return os.pread(descriptor, count, at)
 
-    check_head(read(0, HEAD), suffix)
+    check_head(read(0, HEAD_BYTES), suffix)
     check_size(suffix, read, pixels)
 
 
 def check_head(head: bytes, suffix: str) -> None:
-    """Raises Problem 415 where a file that begins like this is not what `suffix` says. At least 16 bytes, or all."""
-    found = looks_like(head)
-    wanted = KINDS.get(suffix, "")
-    if wanted and found != wanted:
-        seems = f"it looks like {found}" if found else "it begins with other bytes"
-        raise unlike(suffix, seems)
+    """Raises Problem 415 if the first bytes of a file do not match `suffix`. Needs 16 bytes or the whole file."""
+    file_type = detect_type(head)
+    expected = FILE_TYPES.get(suffix, "")
+    if expected and file_type != expected:
+        reason = f"it looks like {file_type}" if file_type else "it begins with other bytes"
+        raise mismatch(suffix, reason)
     if suffix in ("txt", "json") and not is_text(head):
-        raise unlike(suffix, "it is not text in UTF-8")
+        raise mismatch(suffix, "it is not text in UTF-8")
     if suffix == "json" and head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] not in (b"{", b"["):
-        raise unlike(suffix, "it begins with neither { nor [")
+        raise mismatch(suffix, "it begins with neither { nor [")
 
 
-def check_size(suffix: str, read: Read, pixels: int) -> None:
+def check_size(suffix: str, read: ReadAt, pixels: int) -> None:
     try:
         size = size_of(suffix, read)
     except (ValueError, OverflowError) as error:
-        raise unlike(suffix, str(error)) from error
+        raise mismatch(suffix, str(error)) from error
     if size is not None and size[0] * size[1] > pixels:
         raise Problem(
             413,
             "Too many pixels",
-            f"The picture says that it has {size[0]} x {size[1]} pixels; at most {pixels:,} are taken.",
+            f"The image has {size[0]} x {size[1]} pixels by its header; at most {pixels:,} are accepted.",
         )
 
 
 def is_text(head: bytes) -> bool:
-    """UTF-8 without NUL; a letter may be cut where the head ends."""
+    """Whether the bytes are UTF-8 without NUL. The last character may be incomplete."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
@@ -102,5 +102,5 @@ def is_text(head: bytes) -> bool:
     return b"\0" not in head
 
 
-def unlike(suffix: str, why: str) -> Problem:
-    return Problem(415, "Not what its name says", f"The file is called .{suffix}, but {why}. It was not kept.")
+def mismatch(suffix: str, reason: str) -> Problem:
+    return Problem(415, "Not what its name says", f"The file is called .{suffix}, but {reason}. It was not stored.")

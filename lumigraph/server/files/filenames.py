@@ -1,8 +1,8 @@
-"""Names that users give to files: what is taken, and what is not.
+"""Rules for the names of uploaded files.
 
-A name is a label of up to four parts, `photos/left/001.jpg`. It has been percent-decoded once, by the HTTP server, and
-is not decoded again. Whatever could mean more than itself on some system is refused: parents, drives, devices, hidden
-files, control characters. Names are brought to Unicode's composed form (NFC), so that a Mac and a PC mean the same.
+A name has up to four parts: `photos/left/001.jpg`. The HTTP server has percent-decoded it once; it is not decoded
+again. Parts with a special meaning on any system are rejected: parent folders, drives, devices, hidden files, control
+characters. Names are normalized to Unicode NFC, so that macOS and Windows clients produce the same name.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import unicodedata
 
 from lumigraph.server.problems import Problem
 
-PARTS = 4
-PART_BYTES = 120
+MAX_PARTS = 4
+MAX_PART_BYTES = 120
 IMAGES = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "heic", "heif")
 ARCHIVES = ("zip",)
 VIDEOS = ("mp4", "mov", "m4v", "mkv", "webm", "avi")
@@ -28,26 +28,26 @@ Parts = tuple[str, ...]
 
 
 def parts_of(name: str) -> Parts:
-    """The parts of a sound name. Raises Problem 422 that says what is wrong with any other."""
-    if len(name) > PARTS * (PART_BYTES + 1):
-        raise refused("it is too long")
+    """Split a name into its parts. Raises Problem 422 with the reason if the name is not allowed."""
+    if len(name) > MAX_PARTS * (MAX_PART_BYTES + 1):
+        raise name_problem("it is too long")
     parts = tuple(unicodedata.normalize("NFC", name).split("/"))
-    if len(parts) > PARTS:
-        raise refused(f"it has more than {PARTS} parts")
+    if len(parts) > MAX_PARTS:
+        raise name_problem(f"it has more than {MAX_PARTS} parts")
     for part in parts:
-        if wrong := fault(part):
-            raise refused(wrong)
+        if reason := part_error(part):
+            raise name_problem(reason)
     return parts
 
 
-def fault(part: str) -> str:
-    """What is wrong with one part of a name; empty where nothing is."""
+def part_error(part: str) -> str:
+    """The reason why a part of a name is not allowed; empty if it is."""
     if not part:
         return "a part of it is empty"
     if FORBIDDEN.search(part) or any(unicodedata.category(sign) in INVISIBLE for sign in part):
-        return 'a part of it has a character that is not taken: \\ : < > " | ? * or one that cannot be seen'
-    if len(part.encode()) > PART_BYTES:
-        return f"a part of it is longer than {PART_BYTES} bytes"
+        return 'a part of it has a forbidden character: \\ : < > " | ? * or an invisible one'
+    if len(part.encode()) > MAX_PART_BYTES:
+        return f"a part of it is longer than {MAX_PART_BYTES} bytes"
     if part.startswith("."):
         return "a part of it begins with a dot"
     if part[-1] in ". " or part[0] == " ":
@@ -57,19 +57,21 @@ def fault(part: str) -> str:
     return ""
 
 
-def refused(why: str) -> Problem:
-    detail = f"The name is not taken: {why}."
-    return Problem(422, "Name not accepted", detail, errors=[{"where": "path", "path": "$.name", "detail": why}])
+def name_problem(reason: str) -> Problem:
+    detail = f"The name is not accepted: {reason}."
+    return Problem(422, "Name not accepted", detail, errors=[{"where": "path", "path": "$.name", "detail": reason}])
 
 
 def suffix_of(parts: Parts) -> str:
-    """'jpg' of photos/001.JPG. Raises Problem 415, naming what is taken, where it is not one of SUFFIXES."""
+    """'jpg' for photos/001.JPG. Raises Problem 415 if the suffix is not one of SUFFIXES."""
     stem, dot, suffix = parts[-1].rpartition(".")
     if not (stem and dot and suffix.lower() in SUFFIXES):
-        raise Problem(415, "Kind of file not accepted", f"Taken are: {', '.join(SUFFIXES)}.", accepted=list(SUFFIXES))
+        raise Problem(
+            415, "Kind of file not accepted", f"Accepted suffixes: {', '.join(SUFFIXES)}.", accepted=list(SUFFIXES)
+        )
     return suffix.lower()
 
 
-def key(part: str) -> str:
-    """Equal for names that some file system would take for the same."""
+def collision_key(part: str) -> str:
+    """A key that is equal for names that some file system treats as the same."""
     return part.lower() if part.isascii() else unicodedata.normalize("NFC", part.casefold())

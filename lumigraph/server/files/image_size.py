@@ -1,8 +1,8 @@
-"""How many pixels a picture says it has, read from its header alone; nothing is decoded.
+"""Image sizes, read from the headers of files without decoding them.
 
-Handed in is a function `read(at, count)` that gives up to `count` bytes from byte `at`. Each parser reads a few bytes
-at each of a bounded number of places, so that a hostile file costs no more than a sound one. Raises ValueError where
-there is no size to be found.
+The parsers take a function `read(at, count)` that returns up to `count` bytes from byte `at`. Each parser reads a few
+bytes at a bounded number of offsets, so a malicious file costs no more than a valid one. Raises ValueError if the
+header holds no size.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 
-Read = Callable[[int, int], bytes]
+ReadAt = Callable[[int, int], bytes]
 Size = tuple[int, int]  # width, height
 
-STEPS = 4096  # segments of a JPEG, boxes of a HEIC, entries of a TIFF that are looked at
-SOF = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
+MAX_HEADER_STEPS = 4096  # segments of a JPEG, boxes of a HEIC, entries of a TIFF
+MAX_TIFF_PAGES = 64
+SOF_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 
 
-def size_of(suffix: str, read: Read) -> Size | None:
-    """(width, height) of a picture of that kind; None for kinds that are not pictures."""
+def size_of(suffix: str, read: ReadAt) -> Size | None:
+    """(width, height) of an image; None if files with this suffix are not images."""
     parser = PARSERS.get(suffix)
     if parser is None:
         return None
@@ -32,7 +33,7 @@ def size_of(suffix: str, read: Read) -> Size | None:
     return width, height
 
 
-def png(read: Read) -> Size:
+def png(read: ReadAt) -> Size:
     head = read(0, 24)
     if head[12:16] != b"IHDR":
         raise ValueError("the first chunk is not IHDR")
@@ -40,32 +41,32 @@ def png(read: Read) -> Size:
     return width, height
 
 
-def jpeg(read: Read) -> Size:
-    """The largest of all frame headers before the pixels: decoders do not agree about which one counts."""
-    at, found = 2, (0, 0)
-    for _ in range(STEPS):
+def jpeg(read: ReadAt) -> Size:
+    """The largest of all frame headers before the pixels: decoders disagree about which one counts."""
+    at, largest = 2, (0, 0)
+    for _ in range(MAX_HEADER_STEPS):
         head = read(at, 9)
         if len(head) < 4 or head[0] != 0xFF:
             break
         marker = head[1]
         if marker == 0xFF:  # padding
             at += 1
-        elif marker in ALONE:
+        elif marker in BARE_MARKERS:
             at += 2
         elif marker in (0xD9, 0xDA):
             break
         else:
-            if marker in SOF:
+            if marker in SOF_MARKERS:
                 height, width = struct.unpack(">HH", head[5:9])
-                found = max(found, (width, height), key=lambda size: size[0] * size[1])
+                largest = max(largest, (width, height), key=lambda size: size[0] * size[1])
             length = int.from_bytes(head[2:4], "big")
             if length < 2:
                 raise ValueError("a segment without a length")
             at += 2 + length
-    return found
+    return largest
 
 
-def webp(read: Read) -> Size:
+def webp(read: ReadAt) -> Size:
     head = read(0, 30)
     kind = head[12:16]
     if kind == b"VP8X":
@@ -79,44 +80,44 @@ def webp(read: Read) -> Size:
     raise ValueError("an unknown kind of WebP")
 
 
-def tiff(read: Read) -> Size:
+def tiff(read: ReadAt) -> Size:
     """The largest of the first pages."""
     head = read(0, 16)
     order = "<" if head[:2] == b"II" else ">"
     big = struct.unpack(order + "H", head[2:4])[0] == 43
     (at,) = struct.unpack(order + ("Q" if big else "I"), head[8:16] if big else head[4:8])
-    found, pages = (0, 0), 0
-    while at and pages < 64:
+    largest, pages = (0, 0), 0
+    while at and pages < MAX_TIFF_PAGES:
         pages += 1
         (count,) = struct.unpack(order + ("Q" if big else "H"), read(at, 8 if big else 2))
         start = at + (8 if big else 2)
         step = 20 if big else 12
-        if count > STEPS:
+        if count > MAX_HEADER_STEPS:
             raise ValueError("too many entries")
         entries = read(start, count * step)
         size = {256: 0, 257: 0}
         for i in range(0, len(entries) - step + 1, step):
             tag, kind = struct.unpack(order + "HH", entries[i : i + 4])
             if tag in size:
-                form = {3: "H", 4: "I", 16: "Q"}.get(kind)
-                if form is None:
+                number_format = {3: "H", 4: "I", 16: "Q"}.get(kind)
+                if number_format is None:
                     raise ValueError("a size that is not a number")
                 value = entries[i + (12 if big else 8) : i + step]
-                (size[tag],) = struct.unpack_from(order + form, value)
-        found = max(found, (size[256], size[257]), key=lambda one: one[0] * one[1])
-        following = read(start + count * step, 8 if big else 4)
-        (at,) = struct.unpack(order + ("Q" if big else "I"), following)
-    return found
+                (size[tag],) = struct.unpack_from(order + number_format, value)
+        largest = max(largest, (size[256], size[257]), key=lambda page: page[0] * page[1])
+        next_offset = read(start + count * step, 8 if big else 4)
+        (at,) = struct.unpack(order + ("Q" if big else "I"), next_offset)
+    return largest
 
 
-def heif(read: Read) -> Size:
-    """The larger of the coded images' sizes and their grids': all are in `ispe` boxes of meta/iprp/ipco."""
+def heif(read: ReadAt) -> Size:
+    """The largest size of the coded images and their grids: all are in `ispe` boxes of meta/iprp/ipco."""
     start, end = 0, None
     for kind, skip in ((b"meta", 4), (b"iprp", 0), (b"ipco", 0)):
-        found = next(boxes(read, start, end, kind), None)
-        if found is None:
+        box = next(boxes(read, start, end, kind), None)
+        if box is None:
             raise ValueError(f"no box {kind.decode()!r}")
-        start, end = found[0] + skip, found[1]
+        start, end = box[0] + skip, box[1]
     sizes = [(0, 0)]
     for ispe, _ in boxes(read, start, end, b"ispe"):
         width, height = struct.unpack(">II", read(ispe + 4, 8))
@@ -124,9 +125,9 @@ def heif(read: Read) -> Size:
     return max(sizes, key=lambda size: size[0] * size[1])
 
 
-def boxes(read: Read, at: int, end: int | None, kind: bytes) -> Iterator[tuple[int, int | None]]:
-    """(first byte, end) of the contents of each box of that kind among those from `at` to `end`."""
-    for _ in range(STEPS):
+def boxes(read: ReadAt, at: int, end: int | None, kind: bytes) -> Iterator[tuple[int, int | None]]:
+    """(first byte, end) of the contents of each box of type `kind` from `at` to `end`."""
+    for _ in range(MAX_HEADER_STEPS):
         head = read(at, 16)
         if len(head) < 8 or (end is not None and at >= end):
             return
@@ -140,7 +141,7 @@ def boxes(read: Read, at: int, end: int | None, kind: bytes) -> Iterator[tuple[i
         at += length
 
 
-PARSERS: dict[str, Callable[[Read], Size]] = {
+PARSERS: dict[str, Callable[[ReadAt], Size]] = {
     "png": png,
     "jpg": jpeg,
     "jpeg": jpeg,

@@ -1,7 +1,7 @@
-"""The files of a project: `files/` holds the complete ones, `uploads/` what is still on its way.
+"""Store of a project's files: `files/` holds the complete ones, `uploads/` the partial ones.
 
-A file appears in `files/` by a rename, after its bytes are on the disk: it is there whole or not at all. All of it lies
-below the project's folder, by `below`. These functions touch the disk; call them in a thread.
+A file appears in `files/` by a rename, after its bytes are on disk: it is complete or absent. All paths are opened with
+`safe_open`. These functions block on the disk; call them in a thread.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lumigraph.server.files import safe_open
 from lumigraph.server.files.downloads import etag
-from lumigraph.server.files.filenames import PARTS, Parts, key
+from lumigraph.server.files.filenames import MAX_PARTS, Parts, collision_key
 from lumigraph.server.problems import Problem
 from lumigraph.wire.files import StoredFile
 
@@ -27,21 +27,21 @@ FILES = "files"
 UPLOADS = "uploads"
 
 
-def listing(root: Path) -> list[StoredFile]:
-    """Every complete file, in the order of its name."""
-    return sorted((stored(name, status) for name, status in walk(root)), key=lambda one: one.name)
+def list_files(root: Path) -> list[StoredFile]:
+    """All complete files, sorted by name."""
+    return sorted((stored_file(name, status) for name, status in walk(root)), key=lambda file: file.name)
 
 
-def stored(name: str, status: os.stat_result) -> StoredFile:
-    modified = datetime.fromtimestamp(status.st_mtime, UTC)
-    return StoredFile(name=name, bytes=status.st_size, etag=etag(status), modified=modified)
+def stored_file(name: str, status: os.stat_result) -> StoredFile:
+    mtime = datetime.fromtimestamp(status.st_mtime, UTC)
+    return StoredFile(name=name, bytes=status.st_size, etag=etag(status), modified=mtime)
 
 
 def walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """(name, status) of every regular file; links and hidden files are passed over."""
+    """(name, status) of every regular file; links and hidden files are skipped."""
     try:
         with safe_open.folder(root, (FILES,)) as folder:
-            yield from _walk(folder, "", PARTS)
+            yield from _walk(folder, "", MAX_PARTS)
     except FileNotFoundError:
         return
 
@@ -54,15 +54,15 @@ def _walk(folder: int, prefix: str, depth: int) -> Iterator[tuple[str, os.stat_r
             if entry.is_file(follow_symlinks=False):
                 yield prefix + entry.name, entry.stat(follow_symlinks=False)
             elif depth > 1 and entry.is_dir(follow_symlinks=False):
-                inner = safe_open.opened(folder, entry.name, safe_open.FOLDER)
+                subfolder = safe_open.open_entry(folder, entry.name, safe_open.FOLDER_FLAGS)
                 try:
-                    yield from _walk(inner, f"{prefix}{entry.name}/", depth - 1)
+                    yield from _walk(subfolder, f"{prefix}{entry.name}/", depth - 1)
                 finally:
-                    os.close(inner)
+                    os.close(subfolder)
 
 
 def check_free_name(root: Path, parts: Parts, overwrite: bool) -> None:
-    """Raises Problem 409 where `place` would."""
+    """Raises Problem 409 if `move_into_place` would."""
     try:
         for depth in range(len(parts)):
             with safe_open.folder(root, (FILES, *parts[:depth])) as folder:
@@ -74,33 +74,35 @@ def check_free_name(root: Path, parts: Parts, overwrite: bool) -> None:
 
 
 def find_rival(folder: int, parts: Parts, depth: int, overwrite: bool) -> str | None:
-    """The file in `folder` that parts[depth] would replace, if any. Raises Problem 409 where that is not allowed.
+    """The file in `folder` that parts[depth] would replace, if any. Raises Problem 409 if that is not allowed.
 
-    Names that differ only in case are one name on some systems: a capture must not fall apart on its way there.
+    Names that differ only in case are equal on some systems: a capture must keep all its files when it is copied there.
     """
-    part, last = parts[depth], depth == len(parts) - 1
-    wanted = key(part)
-    for other in safe_open.listing(folder):
-        if key(other) != wanted:
+    part, is_last = parts[depth], depth == len(parts) - 1
+    part_key = collision_key(part)
+    for name in safe_open.list_names(folder):
+        if collision_key(name) != part_key:
             continue
-        status = safe_open.status(folder, other)
+        status = safe_open.status(folder, name)
         if status is None:
             continue
-        if not last and other == part and stat.S_ISDIR(status.st_mode):
+        if not is_last and name == part and stat.S_ISDIR(status.st_mode):
             return None
-        if last and overwrite and stat.S_ISREG(status.st_mode):
-            return other
-        again = " To replace it, say ?overwrite=true." if last and stat.S_ISREG(status.st_mode) else ""
-        raise Problem(409, "Name taken", f"There is {'/'.join((*parts[:depth], other))!r} already.{again}")
+        if is_last and overwrite and stat.S_ISREG(status.st_mode):
+            return name
+        hint = " To replace it, use ?overwrite=true." if is_last and stat.S_ISREG(status.st_mode) else ""
+        raise Problem(409, "Name taken", f"{'/'.join((*parts[:depth], name))!r} exists already.{hint}")
     return None
 
 
-def place(root: Path, uploads: int, partial: str, parts: Parts, overwrite: bool) -> tuple[StoredFile, int | None]:
-    """Move the file `partial` of the open folder `uploads` to its place, and what it replaced out of it.
+def move_into_place(
+    root: Path, uploads: int, partial: str, parts: Parts, overwrite: bool
+) -> tuple[StoredFile, int | None]:
+    """Move the synced file `partial` from the open folder `uploads` to its name below `files/`.
 
-    The new file, and the bytes of the one that it replaced, if any. Its bytes must be on the disk. Raises Problem 409.
+    Returns the new file, and the size of the file that it replaced, if any. Raises Problem 409 if the name is taken.
     """
-    with only_one(root):
+    with exclusive_lock(root):
         for depth in range(len(parts) - 1):
             with safe_open.folder(root, (FILES, *parts[:depth]), make=True) as folder:
                 find_rival(folder, parts, depth, overwrite)
@@ -114,12 +116,12 @@ def place(root: Path, uploads: int, partial: str, parts: Parts, overwrite: bool)
             status = safe_open.status(folder, parts[-1])
     if status is None:
         raise Problem(409, "Name taken", "The file was removed the moment it arrived.")
-    return stored("/".join(parts), status), None if before is None else before.st_size
+    return stored_file("/".join(parts), status), None if before is None else before.st_size
 
 
 def delete(root: Path, parts: Parts) -> int:
-    """Remove a file and the folders that it leaves empty. Its bytes. Raises Problem 404."""
-    with only_one(root):
+    """Remove a file and the folders that it leaves empty; return its size. Raises Problem 404."""
+    with exclusive_lock(root):
         try:
             with safe_open.folder(root, (FILES, *parts[:-1])) as folder:
                 status = safe_open.status(folder, parts[-1])
@@ -134,7 +136,7 @@ def delete(root: Path, parts: Parts) -> int:
         except FileNotFoundError:
             raise no_such_file(parts) from None
         except OSError as error:
-            if error.errno not in safe_open.NOT_EMPTY:
+            if error.errno not in safe_open.NOT_EMPTY_ERRNOS:
                 raise
     return size
 
@@ -144,8 +146,8 @@ def no_such_file(parts: Parts) -> Problem:
 
 
 @contextmanager
-def only_one(root: Path) -> Iterator[None]:
-    """One at a time, also among several server processes, looks at the names in `files/` and then changes them."""
+def exclusive_lock(root: Path) -> Iterator[None]:
+    """Lock the names in `files/` for a check and a change, also against name server processes."""
     with safe_open.folder(root, (FILES,), make=True) as folder:
         if sys.platform != "win32":
             fcntl.flock(folder, fcntl.LOCK_EX)
@@ -153,9 +155,9 @@ def only_one(root: Path) -> Iterator[None]:
 
 
 def lock(descriptor: int) -> None:
-    """Until the file is closed, no other server process writes it. Raises Problem 423."""
+    """Lock an open file against name server processes until it is closed. Raises Problem 423."""
     if sys.platform != "win32":
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Problem(423, "Busy", "Another server is at this upload.", {"retry-after": "5"}) from None
+            raise Problem(423, "Busy", "Another server process writes this upload.", {"retry-after": "5"}) from None

@@ -1,7 +1,8 @@
-"""Removing a project for good: its files and what the table knows of it, both or neither, whatever happens in between.
+"""Permanent removal of a project: its files and its rows, both or neither.
 
-The project's folder is renamed first, with the names of its jobs' folders inside; then the table forgets it; then the
-files go. A server that died in between finds the renamed folder at its next start, and what the table says decides.
+The project's folder is renamed first, with a list of its jobs inside; then the rows are deleted, then the files. After
+a crash in between, the next start finds the renamed folder. If the rows are deleted it completes the removal, else it
+restores the folder.
 """
 
 from __future__ import annotations
@@ -13,45 +14,48 @@ from pathlib import Path
 from lumigraph.jobs.data_folder import DataFolder
 from lumigraph.jobs.store import NotFoundError, Store
 
-GONE = ".gone"
-JOBS = "jobs.json"
+REMOVED_SUFFIX = ".gone"
+JOB_LIST = "jobs.json"
 
 
 def purge(folder: DataFolder, store: Store, project_id: str) -> None:
-    """Raises NotFoundError, and ConflictError where it is not in the bin or a job still runs: nothing happened then."""
+    """Remove a project permanently.
+
+    Raises NotFoundError, or ConflictError if the project is not in the bin or a job runs; nothing is changed then.
+    """
     store.project(project_id)
-    own = folder.project(project_id)
-    own.mkdir(parents=True, exist_ok=True)
-    (own / JOBS).write_text(json.dumps([job.id for job in store.jobs(project_id, limit=10**9)]))
-    gone = own.with_name(own.name + GONE)
-    own.rename(gone)
+    project_folder = folder.project(project_id)
+    project_folder.mkdir(parents=True, exist_ok=True)
+    (project_folder / JOB_LIST).write_text(json.dumps([job.id for job in store.jobs(project_id, limit=10**9)]))
+    removed_folder = project_folder.with_name(project_folder.name + REMOVED_SUFFIX)
+    project_folder.rename(removed_folder)
     try:
         store.delete_project(project_id)
     except BaseException:
-        gone.rename(own)
-        (own / JOBS).unlink()
+        removed_folder.rename(project_folder)
+        (project_folder / JOB_LIST).unlink()
         raise
-    _remove(folder, gone)
+    _remove(folder, removed_folder)
 
 
 def finish(folder: DataFolder, store: Store) -> None:
-    """What a server that died left half done: to its end where the table has forgotten the project, else undone."""
-    for gone in (folder.path / "projects").glob(f"*{GONE}"):
-        own = gone.with_name(gone.name.removesuffix(GONE))
+    """Complete or undo the removals that a crashed server left unfinished."""
+    for removed_folder in (folder.path / "projects").glob(f"*{REMOVED_SUFFIX}"):
+        project_folder = removed_folder.with_name(removed_folder.name.removesuffix(REMOVED_SUFFIX))
         try:
-            store.project(own.name)
+            store.project(project_folder.name)
         except NotFoundError:
-            _remove(folder, gone)
+            _remove(folder, removed_folder)
         else:
-            gone.rename(own)
-            (own / JOBS).unlink(missing_ok=True)
+            removed_folder.rename(project_folder)
+            (project_folder / JOB_LIST).unlink(missing_ok=True)
 
 
-def _remove(folder: DataFolder, gone: Path) -> None:
-    for job_id in json.loads((gone / JOBS).read_text()):
+def _remove(folder: DataFolder, removed_folder: Path) -> None:
+    for job_id in json.loads((removed_folder / JOB_LIST).read_text()):
         shutil.rmtree(folder.job(job_id), ignore_errors=True)
-    kept = gone / JOBS
-    for path in gone.iterdir():  # the list goes last, so that a second try knows the jobs too
-        if path != kept:
+    job_list = removed_folder / JOB_LIST
+    for path in removed_folder.iterdir():  # the job list goes last, because a retry needs it
+        if path != job_list:
             shutil.rmtree(path, ignore_errors=True)
-    shutil.rmtree(gone, ignore_errors=True)
+    shutil.rmtree(removed_folder, ignore_errors=True)

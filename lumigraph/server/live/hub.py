@@ -1,8 +1,8 @@
-"""The relay of live views: viewers' WebSockets on one side, one process that renders for each run on the other.
+"""The viewer hub: relays live views between the viewers' WebSockets and one render process for each run.
 
-This process renders nothing and decodes nothing. It checks what viewers say, sends each of them the newest frame that
-it can take, and tells the renderer when somebody can take another. A viewer has one place where the newest frame waits,
-so a slow one misses frames and holds up nobody; one that acknowledges nothing is cut off.
+The hub renders and decodes nothing. It validates commands, sends each viewer the newest frame that it has room for, and
+asks the renderer for another frame when a viewer has room. Each viewer has a one-frame slot: slow viewers drop frames
+instead of stalling others. A viewer that acknowledges no frames is disconnected.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from lumigraph.wire.live import (
     CLOSE_CODE_SLOW,
     MAX_UNACKNOWLEDGED_FRAMES,
     Ack,
-    Command,
     CommandError,
     ErrorCode,
     read_command,
@@ -44,49 +43,51 @@ from lumigraph.wire.pipe import (
     parse_length,
 )
 
-MOST = 2  # processes that render
-LINGER = 30.0  # seconds that one stays after its last viewer left, with its camera
-PATIENCE = 5.0  # seconds for an acknowledgement, and for a message to leave
-GOODBYE = 3.0  # seconds for a process to end by itself
-BUFFER = 1 << 20  # bytes of frames that may wait to be read here
-REPLIES = 16  # that wait for one viewer; until some have gone, nothing more is read from it
+MAX_RENDERERS = 2
+LINGER_S = 30.0  # a render process stays, with its camera, after its last viewer has left
+VIEWER_TIMEOUT_S = 5.0  # to acknowledge a frame or to receive a message
+RENDERER_EXIT_TIMEOUT_S = 3.0  # until a render process whose socket closed is killed
+FRAME_BUFFER_BYTES = 1 << 20  # of frames that wait to be read by the hub
+MAX_QUEUED_REPLIES = 16  # for one viewer; while the queue is full, no command of that viewer is read
 
 log = logging.getLogger(__name__)
-Close = tuple[int, str]  # the code and the reason with which a connection is closed
+Close = tuple[int, str]  # WebSocket close code and reason
 
 
 class LiveSessions:
-    """At most `most` processes that render, one a run, from its first viewer until `linger` seconds after its last.
+    """Starts and ends render processes: at most `max_renderers`, one for each run that has viewers.
 
-    `command(run_path)` is the command line of such a process. It inherits a connected socket, whose descriptor stands
-    in its environment as LUMIGRAPH_LIVE_FD (wire.pipe). Belongs to one event loop.
+    `command(run_path)` is the command line of a render process. The process inherits a connected socket, whose
+    descriptor is in its environment as LUMIGRAPH_LIVE_FD (wire.pipe). It ends `linger_s` seconds after its last viewer
+    has left. All calls must come from one event loop.
     """
 
     def __init__(
         self,
         command: Callable[[str], list[str]],
         *,
-        most: int = MOST,
-        linger: float = LINGER,
-        patience: float = PATIENCE,
+        max_renderers: int = MAX_RENDERERS,
+        linger_s: float = LINGER_S,
+        viewer_timeout_s: float = VIEWER_TIMEOUT_S,
     ) -> None:
-        self._command, self._most, self._linger, self._patience = command, most, linger, patience
+        self._command, self._max_renderers = command, max_renderers
+        self._linger_s, self._viewer_timeout_s = linger_s, viewer_timeout_s
         self._sessions: dict[str, _Session] = {}
         self._endings: set[asyncio.Task[None]] = set()
 
     async def watch(self, websocket: WebSocket, run_path: str) -> None:
-        """Show the run to an accepted and authorised WebSocket until either side ends it; closes it."""
+        """Stream the run to an accepted, authorized WebSocket until either side ends, then close it."""
         try:
             session = self._session(run_path)
         except _BusyError as error:
-            await _refuse(websocket, "busy", str(error), CLOSE_CODE_BUSY)
+            await _reject(websocket, "busy", str(error), CLOSE_CODE_BUSY)
             return
         try:
             await session.start()
         except OSError as error:
             log.error("live view of %s: %s", run_path, error)
             self._forget(session)
-            await _refuse(websocket, "ended", "the process that renders could not be started", CLOSE_CODE_ENDED)
+            await _reject(websocket, "ended", "the render process could not be started", CLOSE_CODE_ENDED)
             return
         viewer = session.join(websocket)
         try:
@@ -95,33 +96,33 @@ class LiveSessions:
             session.leave(viewer)
 
     async def close(self) -> None:
-        """End all processes, and wait until they have ended."""
+        """End all render processes, and wait for them."""
         for session in list(self._sessions.values()):
             self._forget(session)
         await asyncio.gather(*self._endings)
 
     @property
     def processes(self) -> dict[str, int]:
-        """The process number of each run that is being shown."""
+        """The process id of the renderer of each run."""
         return {run: session.process.pid for run, session in self._sessions.items() if session.process is not None}
 
     def _session(self, run_path: str) -> _Session:
         session = self._sessions.get(run_path)
         if session is not None:
             return session
-        if len(self._sessions) >= self._most:
-            idle = next((one for one in self._sessions.values() if one.idle), None)
-            if idle is None:
-                raise _BusyError(f"{self._most} scenes are being shown, which is all that this server allows")
-            self._forget(idle)
-        session = _Session(self._command(run_path), self._linger, self._patience, self._forget)
+        if len(self._sessions) >= self._max_renderers:
+            idle_session = next((session for session in self._sessions.values() if session.is_idle), None)
+            if idle_session is None:
+                raise _BusyError(f"{self._max_renderers} scenes have viewers, the maximum on this server; try later")
+            self._forget(idle_session)
+        session = _Session(self._command(run_path), self._linger_s, self._viewer_timeout_s, self._forget)
         self._sessions[run_path] = session
         return session
 
     def _forget(self, session: _Session) -> None:
-        """A new viewer of this run gets a new session; this one ends in its own time."""
-        for run, known in list(self._sessions.items()):
-            if known is session:
+        """End a session in the background; the next viewer of its run gets a new one."""
+        for run, candidate in list(self._sessions.items()):
+            if candidate is session:
                 del self._sessions[run]
                 ending = asyncio.create_task(session.end())
                 self._endings.add(ending)
@@ -133,213 +134,216 @@ class _BusyError(Exception):
 
 
 class _Session:
-    """One process that renders, and its viewers. `over` is called once, when it is of no more use."""
+    """One render process and its viewers. `on_end` is called once, when the session can be removed."""
 
-    def __init__(self, command: list[str], linger: float, patience: float, over: Callable[[_Session], None]) -> None:
-        self.command, self.linger, self.patience, self.over = command, linger, patience, over
+    def __init__(
+        self, command: list[str], linger_s: float, viewer_timeout_s: float, on_end: Callable[[_Session], None]
+    ) -> None:
+        self.command, self.linger_s, self.viewer_timeout_s, self.on_end = command, linger_s, viewer_timeout_s, on_end
         self.viewers: dict[int, _Viewer] = {}
-        self.newest: tuple[int, bytes] | None = None  # the last frame for all, for whoever comes next
+        self.newest_frame: tuple[int, bytes] | None = None  # shared frame, for viewers that join later
         self.process: asyncio.subprocess.Process | None = None
-        self.ended = False
-        self.asking = False  # a frame came, and the renderer has not been asked for another
-        self._joined = 0
-        self._coming = 0  # viewers that wait for the start
-        self._starting: asyncio.Task[None] | None = None
-        self._reading: asyncio.Task[None] | None = None
-        self._lingering: asyncio.TimerHandle | None = None
+        self.has_ended = False
+        self.owes_request = False  # a frame arrived, and the renderer is not yet asked for another
+        self._last_viewer = 0
+        self._pending_viewers = 0  # that wait for the start of the process
+        self._start_task: asyncio.Task[None] | None = None
+        self._read_task: asyncio.Task[None] | None = None
+        self._linger_timer: asyncio.TimerHandle | None = None
         self._writer: asyncio.StreamWriter | None = None
 
     @property
-    def idle(self) -> bool:
-        return not self.viewers and not self._coming
+    def is_idle(self) -> bool:
+        return not self.viewers and not self._pending_viewers
 
     # -- the process
 
     async def start(self) -> None:
-        """Returns when the process runs; the first viewer starts it. Raises OSError."""
-        self._stay()
-        self._coming += 1
+        """Wait until the process runs; the first viewer starts it. Raises OSError if it cannot be started."""
+        self._stop_linger_timer()
+        self._pending_viewers += 1
         try:
-            if self._starting is None:
-                self._starting = asyncio.create_task(self._start())
-            await asyncio.shield(self._starting)  # a viewer that gives up does not take the others with it
+            if self._start_task is None:
+                self._start_task = asyncio.create_task(self._start())
+            await asyncio.shield(self._start_task)  # a viewer that disconnects must not cancel the start for others
         finally:
-            self._coming -= 1
-            self._leave_later()
+            self._pending_viewers -= 1
+            self._start_linger_timer()
 
     async def _start(self) -> None:
-        ours, theirs = socket.socketpair()
+        hub_socket, renderer_socket = socket.socketpair()
         try:
             self.process = await asyncio.create_subprocess_exec(
                 *self.command,
                 stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,  # Ctrl-C is for the server, which then closes the socket
-                env={**os.environ, LIVE_FD_VARIABLE: str(theirs.fileno())},
+                pass_fds=(renderer_socket.fileno(),),
+                start_new_session=True,  # Ctrl-C must reach only the server, which then closes the socket
+                env={**os.environ, LIVE_FD_VARIABLE: str(renderer_socket.fileno())},
             )
         except BaseException:
-            ours.close()
+            hub_socket.close()
             raise
         finally:
-            theirs.close()
-        reader, self._writer = await asyncio.open_connection(sock=ours, limit=BUFFER)
-        self._reading = asyncio.create_task(self._read(reader))
+            renderer_socket.close()
+        reader, self._writer = await asyncio.open_connection(sock=hub_socket, limit=FRAME_BUFFER_BYTES)
+        self._read_task = asyncio.create_task(self._read(reader))
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
-        """Hand on what the renderer says until its socket closes; then it has ended for everybody."""
+        """Relay the renderer's messages until its socket closes; then end the session for all viewers."""
         try:
             while True:
                 envelope, body = decode_viewer_message(
                     await reader.readexactly(parse_length(await reader.readexactly(LENGTH_PREFIX_BYTES)))
                 )
-                one = None if envelope.viewer is None else self.viewers.get(envelope.viewer)
+                recipient = None if envelope.viewer is None else self.viewers.get(envelope.viewer)
                 if envelope.frame is not None:
-                    self.newest, self.asking = (envelope.frame, body), True
+                    self.newest_frame, self.owes_request = (envelope.frame, body), True
                     for viewer in self.viewers.values():
-                        viewer.show(envelope.frame, body)
-                    self.ask()
+                        viewer.put_frame(envelope.frame, body)
+                    self.request_frame()
                 elif envelope.viewer is None:
                     for viewer in self.viewers.values():
-                        viewer.say(body.decode())
-                elif one is not None:
-                    one.greeted = True  # that is the first thing which it hears from there
-                    one.say(body.decode() if envelope.text else body)
+                        viewer.queue_reply(body.decode())
+                elif recipient is not None:
+                    recipient.is_greeted = True  # the first message to a viewer is its greeting
+                    recipient.queue_reply(body.decode() if envelope.text else body)
         except (asyncio.IncompleteReadError, OSError):
             pass
         except ValueError as error:
-            log.error("the process that renders speaks another language: %s", error)
-        self.ended = True
+            log.error("the render process sent an invalid message: %s", error)
+        self.has_ended = True
         for viewer in self.viewers.values():
-            self._dismiss(viewer)
-        self.over(self)
+            self._end_viewer(viewer)
+        self.on_end(self)
 
-    def _dismiss(self, viewer: _Viewer) -> None:
-        text = "the process that renders this scene has ended; opening the view again starts another"
+    def _end_viewer(self, viewer: _Viewer) -> None:
+        text = "the render process of this scene has ended; open the view again to start a new one"
         viewer.end(CommandError(code="ended", message=text), (CLOSE_CODE_ENDED, "the renderer has ended"))
 
-    async def tell(self, message: RendererMessage) -> None:
-        """Say something to the renderer; waits while it does not read, which holds up whoever says too much."""
+    async def send(self, message: RendererMessage) -> None:
+        """Send a message to the renderer. Waits while the renderer does not read: back-pressure on the sender."""
         assert self._writer is not None
-        with contextlib.suppress(OSError):  # that it ended is noticed where it is read
+        with contextlib.suppress(OSError):  # the read task notices the end of the process
             self._writer.write(encode_renderer_message(message))
             await self._writer.drain()
 
-    def ask(self) -> None:
-        """Ask for another frame, once for each that came, when somebody could take it at once."""
-        if self.asking and any(viewer.has_room for viewer in self.viewers.values()):
-            self.asking = False
-            self._tell_soon(FrameCredit())
+    def request_frame(self) -> None:
+        """Request the next frame, once for each frame that arrived, if a viewer has room for it."""
+        if self.owes_request and any(viewer.has_room for viewer in self.viewers.values()):
+            self.owes_request = False
+            self._send_nowait(FrameCredit())
 
-    def _tell_soon(self, message: RendererMessage) -> None:
-        """Of the few small messages that are bounded by the number of frames and viewers."""
+    def _send_nowait(self, message: RendererMessage) -> None:
+        """Send a small message without back-pressure. The numbers of frames and viewers bound such messages."""
         assert self._writer is not None
         with contextlib.suppress(OSError):
             self._writer.write(encode_renderer_message(message))
 
     async def end(self) -> None:
-        """Close the socket, at which a healthy process ends; end it otherwise."""
-        self._stay()
-        if self._starting is not None:
+        """Close the socket, on which a healthy process exits; kill the process if it does not."""
+        self._stop_linger_timer()
+        if self._start_task is not None:
             with contextlib.suppress(OSError):
-                await self._starting
+                await self._start_task
         if self._writer is not None:
             self._writer.close()
         if self.process is not None:
             try:
-                await asyncio.wait_for(self.process.wait(), GOODBYE)
+                await asyncio.wait_for(self.process.wait(), RENDERER_EXIT_TIMEOUT_S)
             except TimeoutError:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self.process.pid, signal.SIGKILL)
                 await self.process.wait()
-        if self._reading is not None:
-            self._reading.cancel()
+        if self._read_task is not None:
+            self._read_task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._reading
+                await self._read_task
 
     # -- its viewers
 
     def join(self, websocket: WebSocket) -> _Viewer:
-        self._stay()
-        self._joined += 1
-        viewer = self.viewers[self._joined] = _Viewer(self._joined, websocket, self)
-        if self.newest is not None:
-            viewer.show(*self.newest)
-        self._tell_soon(ViewerJoined(viewer=viewer.number))
-        self.ask()
-        if self.ended:  # while this viewer waited for its start
-            self._dismiss(viewer)
+        self._stop_linger_timer()
+        self._last_viewer += 1
+        viewer = self.viewers[self._last_viewer] = _Viewer(self._last_viewer, websocket, self)
+        if self.newest_frame is not None:
+            viewer.put_frame(*self.newest_frame)
+        self._send_nowait(ViewerJoined(viewer=viewer.number))
+        self.request_frame()
+        if self.has_ended:  # while this viewer waited for the start
+            self._end_viewer(viewer)
         return viewer
 
     def leave(self, viewer: _Viewer) -> None:
         del self.viewers[viewer.number]
-        self._tell_soon(ViewerLeft(viewer=viewer.number))
-        self.ask()
-        self._leave_later()
+        self._send_nowait(ViewerLeft(viewer=viewer.number))
+        self.request_frame()
+        self._start_linger_timer()
 
-    def _stay(self) -> None:
-        if self._lingering is not None:
-            self._lingering.cancel()
-            self._lingering = None
+    def _stop_linger_timer(self) -> None:
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
+            self._linger_timer = None
 
-    def _leave_later(self) -> None:
-        if self.idle and self._lingering is None:
-            self._lingering = asyncio.get_running_loop().call_later(self.linger, self.over, self)
+    def _start_linger_timer(self) -> None:
+        if self.is_idle and self._linger_timer is None:
+            self._linger_timer = asyncio.get_running_loop().call_later(self.linger_s, self.on_end, self)
 
 
 class _Viewer:
-    """One WebSocket: a task that reads commands, and one that sends replies and the newest frame."""
+    """One WebSocket: a task reads commands, another one sends replies and the newest frame."""
 
     def __init__(self, number: int, websocket: WebSocket, session: _Session) -> None:
         self.number, self.websocket, self.session = number, websocket, session
         self.replies: deque[str | bytes] = deque()
-        self.newest: tuple[int, bytes] | None = None  # the one place where a frame waits
-        self.unacknowledged: deque[tuple[int, float]] = deque()  # frames and when they were sent
-        self.greeted = False  # frames come after the renderer's first word
-        self.closing: Close | None = None
-        self.changed = asyncio.Event()
-        self.room = asyncio.Event()
-        self.room.set()
+        self.frame_slot: tuple[int, bytes] | None = None
+        self.unacknowledged: deque[tuple[int, float]] = deque()  # (frame number, send time)
+        self.is_greeted = False  # frames are sent only after the renderer's greeting
+        self.close_reason: Close | None = None
+        self.wake_event = asyncio.Event()
+        self.reply_room = asyncio.Event()
+        self.reply_room.set()
 
     @property
     def has_room(self) -> bool:
-        """Whether a frame that came now could be sent now."""
-        return self.newest is None and len(self.unacknowledged) < MAX_UNACKNOWLEDGED_FRAMES
+        """Whether a frame that arrives now can be sent at once."""
+        return self.frame_slot is None and len(self.unacknowledged) < MAX_UNACKNOWLEDGED_FRAMES
 
-    def show(self, number: int, frame: bytes) -> None:
-        self.newest = (number, frame)
-        self.changed.set()
+    def put_frame(self, number: int, frame: bytes) -> None:
+        """Put a frame into the slot; an unsent older one is dropped."""
+        self.frame_slot = (number, frame)
+        self.wake_event.set()
 
-    def say(self, reply: str | bytes) -> None:
+    def queue_reply(self, reply: str | bytes) -> None:
         self.replies.append(reply)
-        if len(self.replies) >= REPLIES:
-            self.room.clear()
-        self.changed.set()
+        if len(self.replies) >= MAX_QUEUED_REPLIES:
+            self.reply_room.clear()
+        self.wake_event.set()
 
     def end(self, error: CommandError, close: Close) -> None:
-        """Say why, and close."""
-        self.closing = close
-        self.say(error.model_dump_json(exclude_none=True))
+        """Send the error, then close the connection."""
+        self.close_reason = close
+        self.queue_reply(error.model_dump_json(exclude_none=True))
 
     async def serve(self) -> None:
-        """Until the viewer goes, is cut off, or the session ends."""
-        reading, sending = asyncio.create_task(self._read()), asyncio.create_task(self._send())
+        """Serve the connection until the viewer disconnects, is disconnected, or the session ends."""
+        read_task, send_task = asyncio.create_task(self._read()), asyncio.create_task(self._send())
         try:
-            await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({read_task, send_task}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (reading, sending):
+            for task in (read_task, send_task):
                 task.cancel()
-            ended = await asyncio.gather(reading, sending, return_exceptions=True)
-        for how in ended:
-            if isinstance(how, tuple):
-                await self._close(how)
+            results = await asyncio.gather(read_task, send_task, return_exceptions=True)
+        for result in results:
+            if isinstance(result, tuple):
+                await self._close(result)
                 return
-            if not isinstance(how, WebSocketDisconnect | asyncio.CancelledError | OSError | None):
-                log.error("live view: %r", how)
+            if not isinstance(result, WebSocketDisconnect | asyncio.CancelledError | OSError | None):
+                log.error("live view: %r", result)
 
-    async def _close(self, how: Close) -> None:
-        """A viewer that does not read cannot be told, so there is an end to waiting for that."""
+    async def _close(self, close: Close) -> None:
+        """Close the connection. The wait is limited, because the viewer may not read."""
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(self.websocket.close(*how), self.session.patience)
+            await asyncio.wait_for(self.websocket.close(*close), self.session.viewer_timeout_s)
 
     # -- reading
 
@@ -351,72 +355,68 @@ class _Viewer:
             text = message.get("text")
             command = read_command(message.get("bytes") or b"" if text is None else text)
             if isinstance(command, CommandError):
-                self.say(command.model_dump_json(exclude_none=True))
+                self.queue_reply(command.model_dump_json(exclude_none=True))
             elif isinstance(command, Ack):
                 self._acknowledge(command.frame)
             else:
-                await self.session.tell(_said(self.number, command))
-            await self.room.wait()
+                await self.session.send(ViewerCommand(viewer=self.number, command=command))
+            await self.reply_room.wait()
 
     def _acknowledge(self, frame: int) -> None:
         while self.unacknowledged and self.unacknowledged[0][0] <= frame:
             self.unacknowledged.popleft()
-        self.changed.set()
-        self.session.ask()
+        self.wake_event.set()
+        self.session.request_frame()
 
     # -- sending
 
     async def _send(self) -> Close:
-        """Returns why it closes."""
+        """Send replies and frames; return the reason for closing the connection."""
         while True:
-            self.changed.clear()
+            self.wake_event.clear()
             while self.replies:
                 reply = self.replies.popleft()
-                self.room.set()
-                if not await self._sent(reply):
+                self.reply_room.set()
+                if not await self._try_send(reply):
                     return CLOSE_CODE_SLOW, "messages were not read"
-            if self.closing is not None:
-                return self.closing
-            if self.greeted and self.newest is not None and len(self.unacknowledged) < MAX_UNACKNOWLEDGED_FRAMES:
-                number, frame = self.newest
-                self.newest = None
+            if self.close_reason is not None:
+                return self.close_reason
+            if self.is_greeted and self.frame_slot is not None and len(self.unacknowledged) < MAX_UNACKNOWLEDGED_FRAMES:
+                number, frame = self.frame_slot
+                self.frame_slot = None
                 self.unacknowledged.append((number, time.monotonic()))
-                self.session.ask()  # the next is rendered while this one leaves
-                if not await self._sent(frame):
+                self.session.request_frame()  # the next frame is rendered while this one is sent
+                if not await self._try_send(frame):
                     return CLOSE_CODE_SLOW, "frames were not read"
                 continue
-            if not await self._something_new():
+            if not await self._wait_for_event():
                 return CLOSE_CODE_SLOW, "frames were not acknowledged"
 
-    async def _sent(self, message: str | bytes) -> bool:
-        """Whether it left in time."""
-        sending: Coroutine[Any, Any, None] = (
+    async def _try_send(self, message: str | bytes) -> bool:
+        """Send a message; return False if it was not sent in time."""
+        send_call: Coroutine[Any, Any, None] = (
             self.websocket.send_text(message) if isinstance(message, str) else self.websocket.send_bytes(message)
         )
         try:
-            await asyncio.wait_for(sending, self.session.patience)
+            await asyncio.wait_for(send_call, self.session.viewer_timeout_s)
         except TimeoutError:
             return False
         return True
 
-    async def _something_new(self) -> bool:
-        """Waits for something to send or to note; False where an acknowledgement is overdue."""
+    async def _wait_for_event(self) -> bool:
+        """Wait for a message to send or an acknowledgement; return False if an acknowledgement is overdue."""
         if not self.unacknowledged:
-            await self.changed.wait()
+            await self.wake_event.wait()
             return True
-        left = self.unacknowledged[0][1] + self.session.patience - time.monotonic()
+        remaining_s = self.unacknowledged[0][1] + self.session.viewer_timeout_s - time.monotonic()
         try:
-            await asyncio.wait_for(self.changed.wait(), left)
+            await asyncio.wait_for(self.wake_event.wait(), remaining_s)
         except TimeoutError:
             return False
         return True
 
 
-def _said(viewer: int, command: Command) -> RendererMessage:
-    return ViewerCommand(viewer=viewer, command=command)
-
-
-async def _refuse(websocket: WebSocket, code: ErrorCode, message: str, close: int) -> None:
+async def _reject(websocket: WebSocket, code: ErrorCode, message: str, close: int) -> None:
     with contextlib.suppress(WebSocketDisconnect, OSError, RuntimeError):
         await websocket.send_text(CommandError(code=code, message=message).model_dump_json(exclude_none=True))
         await websocket.close(close, message)

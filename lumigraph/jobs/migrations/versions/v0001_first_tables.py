@@ -1,4 +1,4 @@
-"""The first tables. They are spelled out here: tables.py goes on changing, this revision does not."""
+"""The first tables. They are written out here because tables.py will change and this revision must not."""
 
 import sqlalchemy as sa
 from alembic import op
