@@ -46,7 +46,7 @@ def time(scene: Scene, pairs: int, threads: int, repeats: int) -> dict[str, obje
         for stage, value in splatting.profile(params, rest, camera, degree=3).items():
             seconds[stage].append(value)
     median = {stage: statistics.median(values) for stage, values in seconds.items()}
-    entries, lanes = int(median.pop("entries")), int(median.pop("lanes"))
+    entries, lanes = int(median.pop("tile_intersections")), int(median.pop("evaluated_pairs"))
     limit = peak.measure(threads)
     result: dict[str, object] = {f"{stage}_ms": round(1e3 * value, 2) for stage, value in median.items()}
     result["forward_ms"] = round(1e3 * sum(median[stage] for stage in FORWARD), 2)

@@ -1,7 +1,10 @@
-"""Adam (Kingma and Ba 2015) over whole tensors: compiled for float32 on the CPU and CUDA, plain torch elsewhere."""
+"""Adam optimizer (Kingma and Ba 2015) over whole tensors.
 
+Compiled for float32 on the CPU and CUDA; plain torch for other dtypes and devices.
+"""
+
+import ctypes
 import math
-import struct
 from collections.abc import Sequence
 
 import torch
@@ -12,8 +15,23 @@ from lumigraph.kernels.native import native
 from lumigraph.kernels.operations import check_tensor, has_compiled_kernel, launch, register_operation
 
 
+class AdamStep(ctypes.Structure):
+    """`struct AdamStep` of csrc/sample.h."""
+
+    _fields_ = [
+        ("learning_rate", ctypes.c_float),
+        ("inv_sqrt_correction2", ctypes.c_float),
+        ("beta1", ctypes.c_float),
+        ("beta2", ctypes.c_float),
+        ("epsilon", ctypes.c_float),
+    ]
+
+
 class Adam:
-    """Moments of some parameters. Where nothing was ever learned, as in most of a hash table, nothing moves."""
+    """Adam with the first and second moments of a list of parameters.
+
+    Elements whose gradient has always been zero do not move. Most of a hash table is such.
+    """
 
     def __init__(self, parameters: Sequence[Tensor], beta1: float = 0.9, beta2: float = 0.99, epsilon: float = 1e-15):
         self.parameters, self.step_count = list(parameters), 0
@@ -22,23 +40,22 @@ class Adam:
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
 
     @torch.no_grad()
-    def step(self, rates: Sequence[float]) -> None:
-        """One step with the parameters' gradients, each with its learning rate; they are zero afterwards, to be added
-        to."""
+    def step(self, learning_rates: Sequence[float]) -> None:
+        """Update each parameter from its gradient with its own learning rate, then set the gradients to zero."""
         self.step_count += 1
-        for p, m, v, rate in zip(self.parameters, self.m, self.v, rates, strict=True):
+        for p, m, v, rate in zip(self.parameters, self.m, self.v, learning_rates, strict=True):
             assert p.grad is not None
             if has_compiled_kernel(p):
                 _adam(p.detach(), p.grad, m, v, rate, self.beta1, self.beta2, self.epsilon, self.step_count)
             else:
                 m.lerp_(p.grad, 1 - self.beta1)
                 v.lerp_(p.grad * p.grad, 1 - self.beta2)
-                size = (v / (1 - self.beta2**self.step_count)).sqrt_().add_(self.epsilon)
-                p.addcdiv_(m, size, value=-rate / (1 - self.beta1**self.step_count))
+                denominator = (v / (1 - self.beta2**self.step_count)).sqrt_().add_(self.epsilon)
+                p.addcdiv_(m, denominator, value=-rate / (1 - self.beta1**self.step_count))
                 p.grad.zero_()
 
 
-# ---- the operation
+# ---- torch operation
 
 
 def _adam_cuda(
@@ -46,10 +63,10 @@ def _adam_cuda(
 ) -> None:
     for name, x in (("parameter", p), ("gradient", g), ("m", m), ("v", v)):
         check_tensor(name, x, tuple(p.shape), p)
-    corrected = rate / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step)
-    settings = struct.pack("@5f", *corrected, beta1, beta2, epsilon)
+    bias_corrections = rate / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step)
+    settings = AdamStep(*bias_corrections, beta1, beta2, epsilon)
     if n := p.numel():
-        launch(p, "adam_step", -(-n // cuda.THREADS), n, p, g, m, v, settings)
+        launch(p, "adam_step", -(-n // cuda.THREADS_PER_BLOCK), n, p, g, m, v, settings)
 
 
 _adam = register_operation(

@@ -1,10 +1,10 @@
-"""Marching cubes (Lorensen and Cline 1987) over the sparse blocks of kernels/tsdf.py.
+"""Marching cubes (Lorensen and Cline 1987) over the sparse voxel blocks of tsdf.py.
 
-A closed manifold wherever voxels are known: on a face whose diagonals differ the inside corners are cut apart,
-whichever of the two cells looks. Where a voxel is not known the surface ends.
+The surface is a closed manifold wherever voxels are known. On an ambiguous face the inside corners are separated, and
+both cells that share the face decide alike. The surface ends at unknown voxels.
 
-Compiled (csrc/cubes.h) and several-threaded; the twin is reference/cubes.py, on a dense volume.
-float32 on the CPU only.
+Compiled (csrc/marching_cubes.h), multi-threaded, float32 on the CPU only. Reference: reference/marching_cubes.py, on a
+dense volume.
 """
 
 import math
@@ -16,15 +16,16 @@ from lumigraph.kernels.native import native
 from lumigraph.kernels.tsdf import TsdfVolume
 
 
-def march_cubes(volume: TsdfVolume, beyond: float = math.nan) -> tuple[Tensor, Tensor]:
-    """-> vertices (V, 3) x, y, z counted in voxels, faces (F, 3) int32, counter-clockwise from outside.
+def march_cubes(volume: TsdfVolume, outside_value: float = math.nan) -> tuple[Tensor, Tensor]:
+    """Extract the zero level set -> vertices (V, 3) x, y, z in voxels, faces (F, 3) int32, counter-clockwise outside.
 
-    Beside the volume all voxels have the value `beyond`: 1 closes the surface there, NaN leaves it open. Vertices where
-    it ends may belong to no face."""
+    All voxels beyond the volume have the value `outside_value`: 1 closes the surface there, NaN leaves it open.
+    Vertices at an open end may belong to no face.
+    """
     surface = native.Surface()
     bz, by, bx = volume.blocks.shape
-    given = (volume.blocks.contiguous(), volume.values.contiguous(), [bx, by, bz], beyond)
-    corners, triangles = native.march_cubes(surface, *given)
-    vertices, faces = torch.empty(corners, 3), torch.empty(triangles, 3, dtype=torch.int32)
+    sparse_volume = (volume.blocks.contiguous(), volume.values.contiguous(), [bx, by, bz])
+    vertex_count, face_count = native.march_cubes(surface, *sparse_volume, outside_value)
+    vertices, faces = torch.empty(vertex_count, 3), torch.empty(face_count, 3, dtype=torch.int32)
     native.unpack_surface(surface, vertices, faces)
     return vertices, faces

@@ -1,6 +1,6 @@
-"""Triangles -> which of them is nearest at each pixel centre (+0.5), and where in it that is.
+"""Triangle rasterization: the nearest triangle at each pixel centre (+0.5), and the position inside it.
 
-Compiled (csrc/raster.h) and several-threaded; the twin is reference/raster.py. float32 on the CPU only.
+Compiled (csrc/rasterize.h), multi-threaded, float32 on the CPU only. Reference: reference/rasterize.py.
 """
 
 from typing import NamedTuple
@@ -12,17 +12,26 @@ from lumigraph.kernels.native import native
 
 
 class Fragments(NamedTuple):
-    face: Tensor  # (H, W) int32, -1 where there is none
-    depth: Tensor  # (H, W), infinite where there is none
-    weights: Tensor | None  # (H, W, 3) of the corners of the face, corrected for perspective
+    """Rasterized triangles, one fragment per pixel."""
+
+    face: Tensor  # (H, W) int32 triangle index, -1 for background
+    depth: Tensor  # (H, W) z, infinite for background
+    weights: Tensor | None  # (H, W, 3) perspective-correct barycentric coordinates
 
 
 def rasterize(corners: Tensor, faces: Tensor, size: tuple[int, int], weights: bool = True) -> Fragments:
-    """corners (V, 3): x, y in pixels and depth z; faces (F, 3) int32, either way round; size: (width, height).
+    """Rasterize triangles without back-face culling.
 
-    A triangle with a corner at z <= 0 is not drawn. Where two are equally near, the first in the list wins."""
+    A triangle with a corner at z <= 0 is dropped. Of equal depths, the triangle with the lower index wins.
+
+    Args:
+        corners: (V, 3) x, y in pixels and depth z.
+        faces: (F, 3) int32 corner indices.
+        size: (width, height) in pixels.
+        weights: also compute barycentric coordinates.
+    """
     width, height = size
     face, depth = torch.empty(height, width, dtype=torch.int32), torch.empty(height, width)
-    shares = torch.empty(height, width, 3) if weights else torch.empty(0)
-    native.raster(corners.contiguous(), faces.contiguous(), width, height, face, depth, shares)
-    return Fragments(face, depth, shares if weights else None)
+    barycentric = torch.empty(height, width, 3) if weights else torch.empty(0)
+    native.raster(corners.contiguous(), faces.contiguous(), width, height, face, depth, barycentric)
+    return Fragments(face, depth, barycentric if weights else None)

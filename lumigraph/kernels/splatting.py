@@ -1,14 +1,14 @@
-"""Gaussian splatting: rendering with gradients, and the fused training step, on the device where the rows lie.
+"""Differentiable Gaussian splatting and the fused training step, on the CPU or a GPU.
 
 A gaussian is one row of `params` (N, 16) float32, a cache line: 0-2 mean, 3-5 log scale, 6-9 quaternion (w, x, y, z;
-any length), 10 logit opacity, 11-13 SH DC, 14 its number of Adam steps, 15 free. `sh_rest` (N, 48) holds the 15 higher
-SH coefficients x RGB, coefficient-major, and 3 of padding. Colour = max(0, 0.5 + sum_k SH_k Y_k(direction)).
+any length), 10 logit opacity, 11-13 SH DC, 14 its number of Adam steps, 15 unused. `sh_rest` (N, 48) holds the 15
+higher SH coefficients x RGB, coefficient-major, and 3 of padding. Colour = max(0, 0.5 + sum_k SH_k Y_k(direction)).
 
-Formulas: csrc/gaussian.h; specification and oracle: reference/splat.py. On a CPU results do not depend on the number of
-threads; on a GPU they differ from run to run in their last bits.
+Formulas: csrc/gaussian.h. Specification: reference/splatting.py. CPU results do not depend on the number of threads.
+GPU results differ between runs in their last bits.
 """
 
-import struct
+import ctypes
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from lumigraph.kernels.native import native
 
 PARAM_COLUMNS, SH_COLUMNS = 16, 48
 MEAN, LOG_SCALE, QUAT, LOGIT_OPACITY, SH_DC, STEP_COUNT = slice(0, 3), slice(3, 6), slice(6, 10), 10, slice(11, 14), 14
+CACHE_LINE_FLOATS = 16
 
 set_threads = native.set_threads
 threads = native.threads
@@ -43,17 +44,19 @@ class Camera:
 
     @cached_property
     def native(self) -> Any:
-        """For the CPU's kernels. Raises ValueError where it is no camera that can be rendered."""
+        """The camera for CPU kernels. Raises ValueError if its focal length or size is invalid."""
         return native.Camera(self._rows, *self.focal, *self.centre, *self.size, self.near, self.antialiased)
 
     @cached_property
-    def packed(self) -> bytes:
-        """`struct Camera` of csrc/gaussian.h, for a GPU's."""
-        assert self.native is not None  # its checks are ours
-        m = torch.tensor(self._rows).view(3, 4)
-        position = -m[:, :3].T @ m[:, 3]
-        floats = (*m[:, :3].flatten().tolist(), *m[:, 3].tolist(), *position.tolist(), *self.focal, *self.centre)
-        return struct.pack("@19f2if?3x", *floats, *self.size, self.near, self.antialiased)
+    def c_struct(self) -> ctypes.Structure:
+        """The camera for CUDA kernels. Raises ValueError as `native` does."""
+        assert self.native is not None  # validates the camera
+        pose = torch.tensor(self._rows).view(3, 4)
+        position = -pose[:, :3].T @ pose[:, 3]
+        extrinsics = (tuple(pose[:, :3].flatten().tolist()), tuple(pose[:, 3].tolist()), tuple(position.tolist()))
+        return splatting_cuda.CameraStruct(
+            *extrinsics, *self.focal, *self.centre, *self.size, self.near, self.antialiased
+        )
 
     @cached_property
     def _rows(self) -> list[float]:
@@ -62,28 +65,28 @@ class Camera:
 
 
 def create_rasterizer(device: torch.device) -> splatting_cpu.Rasterizer | splatting_cuda.Rasterizer:
-    """What renders rows that lie on this device. Raises CudaError where it cannot."""
+    """Create a rasterizer for rows on this device. Raises CudaError if the device cannot run kernels."""
     if device.type == "cpu":
         return splatting_cpu.Rasterizer()
-    device = torch.empty(0, device=device).device  # "cuda" says which
+    device = torch.empty(0, device=device).device  # resolves "cuda" to an index
     return splatting_cuda.Rasterizer(cuda.get_launcher(device), device)
 
 
-_kept = threading.local()
+_thread_cache = threading.local()
 
 
 def cached_rasterizer(device: torch.device) -> splatting_cpu.Rasterizer | splatting_cuda.Rasterizer:
-    """As create_rasterizer, for a picture that nothing flows back from. A GPU's keeps its memory for the next picture
-    of this
-    thread: to ask for it again would take longer than to render."""
+    """Return a rasterizer for images without gradients.
+
+    On a GPU it is reused by later calls of this thread with its memory: allocation would take longer than rendering.
+    """
     if device.type == "cpu":
         return create_rasterizer(device)
-    views: dict[torch.device, splatting_cpu.Rasterizer | splatting_cuda.Rasterizer] = _kept.__dict__.setdefault(
-        "views", {}
-    )
-    if device not in views:
-        views[device] = create_rasterizer(device)
-    return views[device]
+    rasterizers: dict[torch.device, splatting_cpu.Rasterizer | splatting_cuda.Rasterizer]
+    rasterizers = _thread_cache.__dict__.setdefault("rasterizers", {})
+    if device not in rasterizers:
+        rasterizers[device] = create_rasterizer(device)
+    return rasterizers[device]
 
 
 class _Render(torch.autograd.Function):
@@ -93,10 +96,9 @@ class _Render(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         rasterizer = (create_rasterizer if any(ctx.needs_input_grad) else cached_rasterizer)(params.device)
         rgb, transmittance, depth = allocate_images(camera, params.device)
-        colour = background.detach().float().tolist()
-        given = (params.detach(), sh_rest.detach(), len(params), degree, colour)
-        rasterizer.forward(camera, *given, rgb, transmittance, depth)
-        ctx.rasterizer, ctx.background = rasterizer, background.device
+        rows = (params.detach(), sh_rest.detach(), len(params), degree)
+        rasterizer.forward(camera, *rows, background.detach().float().tolist(), rgb, transmittance, depth)
+        ctx.rasterizer, ctx.background_device = rasterizer, background.device
         ctx.save_for_backward(params, sh_rest, rgb, transmittance, depth, world_to_cam)
         return rgb, depth, transmittance
 
@@ -105,17 +107,17 @@ class _Render(torch.autograd.Function):
         params, sh_rest, rgb, transmittance, depth, world_to_cam = ctx.saved_tensors
         g_rgb, g_depth, g_transmittance = (g.contiguous() for g in gradients)
         g_params, g_sh = torch.empty_like(params), torch.empty_like(sh_rest)
-        wanted = ctx.needs_input_grad[2]
-        g_camera = torch.empty(3, 4, dtype=torch.float64, device=params.device) if wanted else None
-        given = (params.detach(), sh_rest.detach(), rgb, transmittance, depth)
-        ctx.rasterizer.backward(*given, g_rgb, g_transmittance, g_depth, g_params, g_sh, g_camera)
-        g_background = (g_rgb * transmittance).sum((1, 2)).to(ctx.background) if ctx.needs_input_grad[3] else None
-        g_world = g_camera.to(world_to_cam) if g_camera is not None else None
-        return g_params, g_sh, g_world, g_background, None, None
+        needs_camera_grad, needs_background_grad = ctx.needs_input_grad[2:4]
+        g_camera = torch.empty(3, 4, dtype=torch.float64, device=params.device) if needs_camera_grad else None
+        rows_and_images = (params.detach(), sh_rest.detach(), rgb, transmittance, depth)
+        ctx.rasterizer.backward(*rows_and_images, g_rgb, g_transmittance, g_depth, g_params, g_sh, g_camera)
+        g_background = (g_rgb * transmittance).sum((1, 2)).to(ctx.background_device) if needs_background_grad else None
+        g_world_to_cam = g_camera.to(world_to_cam) if g_camera is not None else None
+        return g_params, g_sh, g_world_to_cam, g_background, None, None
 
 
 def check_rows(params: Tensor, sh_rest: Tensor) -> None:
-    """ValueError unless the rows are what the kernels read: float32, contiguous, on one device, (N, 16) and (N, 48)."""
+    """Raise ValueError unless the rows are float32, contiguous, on one device, (N, 16) and (N, 48)."""
     for name, x, width in (("params", params, PARAM_COLUMNS), ("sh_rest", sh_rest, SH_COLUMNS)):
         if (
             x.dtype != torch.float32
@@ -129,7 +131,7 @@ def check_rows(params: Tensor, sh_rest: Tensor) -> None:
                 f"{tuple(x.shape)} on {x.device.type}"
             )
     if params.device != sh_rest.device:
-        raise ValueError(f"params lie on {params.device} but sh_rest on {sh_rest.device}")
+        raise ValueError(f"params are on {params.device} but sh_rest on {sh_rest.device}")
     if len(params) != len(sh_rest):
         raise ValueError(f"{len(params)} rows of params but {len(sh_rest)} of sh_rest")
 
@@ -137,10 +139,14 @@ def check_rows(params: Tensor, sh_rest: Tensor) -> None:
 def render(
     params: Tensor, sh_rest: Tensor, camera: Camera, degree: int, background: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One rasterizer -> rgb (H, W, 3), depth (H, W) = sum of weight x z, alpha (H, W).
+    """Render one view -> rgb (H, W, 3), depth (H, W) = sum of weight x z, alpha (H, W).
 
-    Differentiable in params, sh_rest, camera.world_to_cam and background (3,). Rows with NaN or infinities are not
-    drawn.
+    Differentiable in params, sh_rest, camera.world_to_cam and background. Rows with NaN or infinities are not drawn.
+
+    Args:
+        params, sh_rest: (N, 16) and (N, 48) gaussians.
+        degree: SH degree, 0 to 3.
+        background: (3,) colour, black if None.
     """
     check_rows(params, sh_rest)
     colour = params.new_zeros(3) if background is None else background
@@ -152,18 +158,20 @@ def render(
 def render_surface(
     params: Tensor, sh_rest: Tensor, camera: Camera, degree: int, background: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `render`, but depth (H, W) is the z of the gaussian at which half of the light is stopped, and 0 where that
-    never happens. Not differentiable."""
+    """Render as `render` does, but with median depth. Not differentiable.
+
+    Median depth (H, W) is the z of the gaussian at which transmittance falls to a half, or 0 if it stays above.
+    """
     check_rows(params, sh_rest)
     colour = [0.0] * 3 if background is None else background.float().tolist()
     rgb, transmittance, depth = allocate_images(camera, params.device)
-    given = (params, sh_rest, len(params), degree, colour, rgb, transmittance, depth)
-    cached_rasterizer(params.device).forward(camera, *given, median=True)
+    rows = (params, sh_rest, len(params), degree)
+    cached_rasterizer(params.device).forward(camera, *rows, colour, rgb, transmittance, depth, median=True)
     return rgb.permute(1, 2, 0), depth, 1 - transmittance
 
 
 def allocate_images(camera: Camera, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Room for rgb (3, H, W), transmittance and depth (H, W)."""
+    """Allocate rgb (3, H, W), transmittance (H, W) and depth (H, W)."""
     width, height = camera.size
     return (
         torch.empty(3, height, width, device=device),
@@ -173,11 +181,11 @@ def allocate_images(camera: Camera, device: torch.device) -> tuple[Tensor, Tenso
 
 
 class Trainer:
-    """Rows under training, `capacity` at most, and the fused step: render, loss, backward and Adam in one call.
+    """Gaussians under optimization and the fused training step: render, loss, backward and Adam in one call.
 
-    `params`, `sh_rest` and the moments `m v sh_m sh_v` have `capacity` rows, of which the first `count` live. `score`
-    (capacity, 2) sums per gaussian, since it was last cleared, blending weight x pixel error and the length of
-    dL/d(pixel position).
+    `params`, `sh_rest` and their moments `m v sh_m sh_v` have `capacity` rows, of which the first `count` are in use.
+    `score` (capacity, 2) accumulates per gaussian, until it is cleared: blending weight x pixel error, and the length
+    of dL/d(pixel position).
     """
 
     def __init__(self, capacity: int, device: torch.device | str = "cpu") -> None:
@@ -186,12 +194,9 @@ class Trainer:
         self.sh_rest, self.sh_m, self.sh_v = (allocate_rows(capacity, SH_COLUMNS, self.device) for _ in range(3))
         self.score = torch.zeros(capacity, 2, device=self.device)
         self.rasterizer = create_rasterizer(self.device)
-        kind = (
-            splatting_cpu.Optimizer
-            if isinstance(self.rasterizer, splatting_cpu.Rasterizer)
-            else splatting_cuda.Optimizer
-        )
-        self.optimizer = kind(self.m, self.v, self.sh_m, self.sh_v, self.score)
+        is_cpu = isinstance(self.rasterizer, splatting_cpu.Rasterizer)
+        optimizer_class = splatting_cpu.Optimizer if is_cpu else splatting_cuda.Optimizer
+        self.optimizer = optimizer_class(self.m, self.v, self.sh_m, self.sh_v, self.score)
 
     def step(
         self,
@@ -200,44 +205,55 @@ class Trainer:
         background: Sequence[float],
         target: Tensor,
         mask: Tensor | None,
-        weights: Any,
+        loss: Any,
         synchronize: bool = True,
     ) -> dict[str, Any]:
-        """target (3, H, W) uint8, mask (H, W) uint8, on the rows' device; weights: PhotometricLoss.
+        """Train on one view -> means l1, mse, ssim; dL/dgain and dL/dbias of its exposure; tile intersections.
 
+        On a GPU the result belongs to a step or two before, unless `synchronize` makes the call wait for the GPU.
 
-        Returns the means l1, mse, ssim of this view, dL/dgain and dL/dbias of its exposure, and the entries; on a GPU
-        those of a step or two before unless synchronize is set, for then the GPU is waited for.
+        Args:
+            target: (3, H, W) uint8 photo on the device of the rows.
+            mask: (H, W) uint8 or None.
+            loss: a PhotometricLoss.
         """
         rows = (self.params, self.sh_rest, self.count, degree, background)
-        return self.rasterizer.step(camera, *rows, target, mask, weights, self.optimizer, synchronize=synchronize)
+        return self.rasterizer.step(camera, *rows, target, mask, loss, self.optimizer, synchronize=synchronize)
 
 
 def allocate_rows(rows: int, width: int, device: torch.device | str = "cpu") -> Tensor:
-    """Zeros (rows, width) float32 that start at a cache line."""
-    flat = torch.zeros(rows * width + 16, device=device)
-    skip = -(flat.data_ptr() // 4) % 16
-    return flat[skip : skip + rows * width].view(rows, width)
+    """Allocate zeros (rows, width) float32, aligned to a cache line."""
+    flat = torch.zeros(rows * width + CACHE_LINE_FLOATS, device=device)
+    padding = -(flat.data_ptr() // 4) % CACHE_LINE_FLOATS
+    return flat[padding : padding + rows * width].view(rows, width)
 
 
 def photometric_loss(
-    rgb: Tensor, target: Tensor, weights: Any, mask: Tensor | None = None, *, gradient: bool = True
+    rgb: Tensor, target: Tensor, loss: Any, mask: Tensor | None = None, *, gradient: bool = True
 ) -> tuple[dict[str, Any], Tensor | None, Tensor]:
-    """rgb (3, H, W) float32, target (3, H, W) uint8 -> (means and exposure gradients, dL/drgb, error map (H, W))."""
+    """Compute the training loss -> means and exposure gradients, dL/drgb, error map (H, W).
+
+    Args:
+        rgb: (3, H, W) float32 render.
+        target: (3, H, W) uint8 photo.
+        loss: a PhotometricLoss.
+        mask: (H, W) uint8 or None.
+    """
     rasterizer = create_rasterizer(rgb.device)
-    g, error, told = rasterizer.loss(rgb.contiguous(), target.contiguous(), mask, weights, gradient=gradient)
-    return told if isinstance(told, dict) else splatting_cuda.loss_means(told, rgb.numel()), g, error
+    g_rgb, error, sums = rasterizer.loss(rgb.contiguous(), target.contiguous(), mask, loss, gradient=gradient)
+    return sums if isinstance(sums, dict) else splatting_cuda.loss_means(sums, rgb.numel()), g_rgb, error
 
 
 def profile(params: Tensor, sh_rest: Tensor, camera: Camera, degree: int) -> dict[str, float]:
-    """Seconds of each stage of one forward and backward pass on the CPU; how many (tile, gaussian) `entries` there
-    were, and how many pixel-gaussian pairs (`lanes`) compositing evaluated."""
-    state, rasterizer, (rgb, transmittance, _) = native.State(), camera.native, allocate_images(camera, params.device)
-    g, g_params, g_sh = torch.ones_like(rgb), torch.empty_like(params), torch.empty_like(sh_rest)
-    for _ in range(2):  # the first round grows the buffers
+    """Time one forward and backward pass on the CPU -> seconds of each stage, and two counts.
+
+    `tile_intersections`: pairs of tile and gaussian. `evaluated_pairs`: pairs of pixel and gaussian in compositing.
+    """
+    state, (rgb, transmittance, _) = native.State(), allocate_images(camera, params.device)
+    g_rgb, g_params, g_sh = torch.ones_like(rgb), torch.empty_like(params), torch.empty_like(sh_rest)
+    images = (rgb, transmittance, None)
+    for _ in range(2):  # the first pass grows the buffers
         state.take_seconds()
-        native.forward(
-            state, rasterizer, params, sh_rest, len(params), degree, (0.0, 0.0, 0.0), rgb, transmittance, None
-        )
-        native.backward(state, params, sh_rest, rgb, transmittance, None, g, None, None, g_params, g_sh, None)
-    return {**state.take_seconds(), "entries": state.entries, "lanes": state.lanes}
+        native.forward(state, camera.native, params, sh_rest, len(params), degree, (0.0, 0.0, 0.0), *images)
+        native.backward(state, params, sh_rest, *images, g_rgb, None, None, g_params, g_sh, None)
+    return {**state.take_seconds(), "tile_intersections": state.entries, "evaluated_pairs": state.lanes}

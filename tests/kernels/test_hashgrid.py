@@ -154,7 +154,7 @@ def test_a_gpu_refuses_rows_that_it_could_not_read_at_once(device: torch.device)
     grid = hashgrid.HashGrid(10, 4, 64)
     table, weights, xyz, direction = (x.to(device) for x in inputs(grid, 5))
     shifted = torch.zeros(table.numel() + 1, device=device)[1:].view(-1, 2)
-    with pytest.raises(ValueError, match="amid a row"):
+    with pytest.raises(ValueError, match="not aligned to a row"):
         hashgrid.query_field(grid, shifted, weights, xyz, direction)
 
 

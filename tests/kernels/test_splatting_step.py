@@ -166,8 +166,8 @@ def test_a_step_without_room_for_its_lists_learns_nothing_and_the_next_has_room(
     device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody waits to know how many (tile, gaussian) pairs a view has: here ten gaussians grow suddenly."""
-    monkeypatch.setattr(splatting_cuda, "ENTRIES_EACH", 1)
-    monkeypatch.setattr(splatting_cuda, "FEWEST_ENTRIES", 8)
+    monkeypatch.setattr(splatting_cuda, "INITIAL_INTERSECTIONS_PER_SPLAT", 1)
+    monkeypatch.setattr(splatting_cuda, "MIN_INTERSECTIONS", 8)
     scene = blob(10, (96, 80), degree=0, seed=7, radius=3)
     rates = torch.tensor([*[2e-3] * 14, 0, 0])
     trainer = trainer_of(scene, rates, 1e-3, device)
@@ -177,7 +177,7 @@ def test_a_step_without_room_for_its_lists_learns_nothing_and_the_next_has_room(
     def step() -> tuple[bool, int]:
         before = trainer.params.clone()
         told = trainer.step(camera, 0, (0.0, 0.0, 0.0), target, None, photometric(0.2, 0.0))
-        return not torch.equal(trainer.params, before), told["entries"]
+        return not torch.equal(trainer.params, before), told["tile_intersections"]
 
     learned, few = step()
     assert learned

@@ -105,7 +105,7 @@ def test_noise_closes_whatever_the_cases() -> None:
     g = torch.Generator().manual_seed(1)
     volume = blocks_of(torch.rand(24, 24, 24, generator=g) * 2 - 1)
     volume.blocks[0, 1, 1], volume.blocks[2, 1, 0] = tsdf.BLOCK_INSIDE, tsdf.BLOCK_OUTSIDE
-    vertices, faces = marching_cubes.march_cubes(volume, beyond=1.0)
+    vertices, faces = marching_cubes.march_cubes(volume, outside_value=1.0)
     mesh = trimesh.Trimesh(vertices.numpy(), faces.numpy(), process=False)
     assert mesh.is_watertight and mesh.is_winding_consistent and mesh.volume > 0
 

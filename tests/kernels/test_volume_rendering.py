@@ -160,7 +160,7 @@ def test_most_samples_and_endless_steps(device: torch.device) -> None:
     with pytest.raises(ValueError, match="multiple of 4"):
         ray_marching.OccupancyGrid(torch.ones(2, 6, 6, 6, dtype=torch.uint8), torch.zeros(3), 1.0)
     for wrong in ((17, 4), (1, 2048)):
-        with pytest.raises(ValueError, match="cubes"):
+        with pytest.raises(ValueError, match="cascades"):
             ray_marching.OccupancyGrid(
                 torch.zeros(1, dtype=torch.uint8).expand(wrong[0], *[wrong[1]] * 3), torch.zeros(3), 1.0
             )

@@ -99,7 +99,7 @@ KERNEL(radix_pass)
 }
 
 // Tiles of each gaussian, gaussians in depth order. counts[0] = entries there are, counts[1] = those that had room.
-KERNEL(list_entries)
+KERNEL(bin_tiles)
 (int width, int height, int tiles_x, const u32* order, const Splat* splats, u32* status, u32* ticket, u32* counts,
  u32 capacity, u32* keys, u32* ids) {
     __shared__ u32 drawn, before, scans[WARPS];

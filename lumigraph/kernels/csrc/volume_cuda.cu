@@ -26,7 +26,7 @@ struct Span {
 
 }  // namespace
 
-KERNEL(light_rays)
+KERNEL(composite_rays)
 (const float4* density_rgb, const float* distance, const float* length, const long long* first, int rays, int samples,
  float* rgb, float* transmittance, float* depth, float* weight) {
     const int r = (int)blockIdx.x * WARPS + warp();
@@ -56,7 +56,7 @@ KERNEL(light_rays)
 }
 
 // From the back: nothing is subtracted again. T_i = T_{i+1} + w_i.
-KERNEL(light_rays_backward)
+KERNEL(composite_rays_backward)
 (const float4* density_rgb, const float* distance, const float* length, const long long* first, int rays, int samples,
  const float* transmittance, const float* weight, const float* g_rgb, const float* g_transmittance,
  const float* g_depth, const float* g_weight, float4* out) {
