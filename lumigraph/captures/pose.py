@@ -1,9 +1,10 @@
-"""Cameras from photos alone: structure from motion, in a process of its own.
+"""Camera poses from photos alone: structure from motion in a child process.
 
-The work is done by `structure.process`, for two reasons. Its library aborts the interpreter when it is loaded before
-zlib, and a crash or the out-of-memory killer must end one job and not the studio. Events come back through a pipe, one
-line of JSON each; an unread pipe fills up and pauses the child, closing the generator kills it, and the child ends by
-itself when its standard input closes, so that it never outlives its parent.
+The stages run in `sfm.process`, for two reasons. pycolmap aborts the interpreter if it is loaded before zlib. A crash
+or the out-of-memory killer must end one job, not the whole server.
+
+Events come back through a pipe, one JSON object per line. An unread pipe fills up and pauses the child, and closing the
+generator kills it. The child also exits when its standard input closes, so that it never outlives its parent.
 """
 
 from __future__ import annotations
@@ -63,9 +64,9 @@ def estimate(
     shares none. No features are extracted where a photo is masked or transparent. Lenses are OPENCV (k1 k2 p1 p2).
     Yields Progress over photos, pairs and registered images.
 
-    Raises CaptureError if `out` contains anything else, if the photos do not register well enough to be trusted
-    (with allow_partial the result is kept, with a Note), or if the process dies. No partial output remains. An earlier
-    result in `out` is replaced at the end.
+    Raises CaptureError if `out` is not empty and not an earlier result, if a gate rejects the model, or if the process
+    dies. With allow_partial a rejected model is kept, with a Note. No partial output remains. An earlier result in
+    `out` is replaced at the end.
     """
     _check_inputs(photos, out, matching)
     tmp_folder = out.with_name(f"{out.name}.posing.tmp-{os.getpid()}")

@@ -6,9 +6,8 @@ loses its outermost corners, a pincushion lens the middles of its edges. A fishe
 so its new image also ends at MAX_FISHEYE_ANGLE from the axis.
 
 Resampling: one cubic interpolation, then one area average to the final size. INTER_LINEAR blurs by half a pixel, which
-a radiance field then learns; Lanczos rings at edges and costs four times as much. If the new focal length is much
-shorter than the old one, the interpolation runs on a finer grid, so that no source pixel is skipped. Colours with alpha
-are premultiplied in between.
+a radiance field then learns; Lanczos rings at edges and costs four times as much. A much shorter new focal length would
+skip source pixels, so the interpolation then runs on a finer grid. Colours with alpha are premultiplied in between.
 
 Decoding: a JPEG at least four times as large as its result is decoded at 1/2, 1/4 or 1/8 of its size. That keeps at
 least MIN_DECODED_PER_TARGET source pixels along each side of a result pixel. On phone photos the result differs from
@@ -91,10 +90,10 @@ class _Plan:
 def prepare(capture: Capture, cache: Path, downscale: float = 1) -> Generator[Event, None, Capture]:
     """Return the capture with pinhole cameras, its photos and masks undistorted and downscaled by `downscale`.
 
-    Pinhole photos at downscale 1 are used unchanged. A file in `cache` is identified by the path, time and size of its
-    photo (or by the pixels if there is no file) and all parameters. Cache files are written atomically, so an
-    interrupted run leaves only complete ones. Raises CaptureError if a photo cannot be decoded or a lens leaves no
-    usable image, ValueError if downscale < 1.
+    Pinhole photos at downscale 1 are used unchanged. The key of a cache file hashes all parameters and its photo:
+    path, time and size, or the pixels if there is no file. Cache files are written atomically, so an interrupted run
+    leaves only complete ones. Raises CaptureError if a photo cannot be decoded or a lens leaves no usable image,
+    ValueError if downscale < 1.
     """
     is_pinhole = capture.cameras.lens == "pinhole"
     if is_pinhole and downscale == 1:

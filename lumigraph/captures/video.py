@@ -1,8 +1,8 @@
 """Extraction of sharp video frames, evenly spaced along the camera's motion.
 
 Two passes, so that memory does not grow with the video. The first decodes every frame to a small grey image and stores
-two numbers: its sharpness, the variance of the Laplacian (Pech-Pacheco et al. 2000), and the motion up to the frame, by
-dense optical flow (Kroeger et al. 2016). The second pass decodes again and writes the chosen frames.
+two numbers. Sharpness is the variance of the Laplacian (Pech-Pacheco et al. 2000). Motion up to the frame is measured
+by dense optical flow (Kroeger et al. 2016). The second pass decodes again and writes the chosen frames.
 """
 
 from __future__ import annotations

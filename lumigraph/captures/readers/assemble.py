@@ -70,8 +70,8 @@ def assemble(
 ) -> Capture:
     """Build a Capture of `views`, which must be in name order, because `points.view_indices` contains their indices.
 
-    Raises CaptureError, with the photo's name, if a pose is not rigid, a photo's aspect ratio does not fit its
-    intrinsics, a mask is missing or has another size, or the views mix incompatible lenses.
+    Raises CaptureError if a pose is not rigid, if a photo's aspect ratio does not fit its intrinsics, if a mask is
+    missing or has another size, or if lenses are incompatible. The error names the photo.
     """
     if len({view.name for view in views}) != len(views):
         raise CaptureError(f"{location} lists a photo twice: remove one of them")

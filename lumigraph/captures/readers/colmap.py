@@ -1,7 +1,7 @@
 """COLMAP's sparse models, binary and text (COLMAP documentation, "Output Format").
 
-`cameras`, `images` and `points3D` are read. COLMAP 4 also writes `rigs` and `frames`, but its `images` still contain
-each image's own cam_from_world ("fully compatible with old outputs"), so the other two add nothing to poses.
+`cameras`, `images` and `points3D` are read. COLMAP 4 also writes `rigs` and `frames`, which add nothing to poses: its
+`images` still contain each image's own cam_from_world ("fully compatible with old outputs").
 COLMAP's axes are OpenCV's and its pixel corner is (0, 0), as ours; its poses are inverted once, here.
 """
 

@@ -1,7 +1,7 @@
 """LLFF captures (Mildenhall et al. 2019): images/ and poses_bounds.npy, N x 17 float64.
 
 A row contains a 3x5 matrix, row by row, and the near and far depth of the scene. The matrix is [down | right |
-backwards | position | (height, width, focal)], so OpenCV's right, down, forward axes are its columns 1, 0 and minus 2.
+backwards | position | (height, width, focal)]. OpenCV's right, down, forward axes are its columns 1, 0 and minus 2.
 The principal point is the image centre. Every eighth view is held out.
 """
 

@@ -1,8 +1,8 @@
 """Local features of an image, and matches between two images.
 
-SIFT (Lowe 2004) in OpenCV's implementation, with the Hellinger kernel of Arandjelovic and Zisserman (2012): square
-roots of L1-normalised histograms, whose dot product is the Hellinger kernel of the histograms.
-Matching is exact: an integer kernel compares every descriptor with every other.
+SIFT (Lowe 2004) in OpenCV's implementation, as RootSIFT (Arandjelovic and Zisserman 2012): descriptors are square
+roots of L1-normalised histograms. Their dot product is the Hellinger kernel of the histograms. Matching is exact: an
+integer kernel compares every descriptor with every other.
 """
 
 from __future__ import annotations

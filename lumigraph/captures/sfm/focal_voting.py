@@ -1,9 +1,9 @@
 """Focal length from a vote of many image pairs, for images without EXIF.
 
-The fundamental matrix F of two images by one camera with calibration K gives the essential matrix K^T F K, whose two
+The fundamental matrix F of two images by one camera with calibration K gives the essential matrix K^T F K. Its two
 non-zero singular values are equal (Huang and Faugeras 1989). Each candidate focal length is scored by the ratio of the
 two (Mendonca and Cipolla 1999), and the pairs vote. A vote is more robust than least squares: planes, small motions and
-false matches scatter the optimum of most pairs, and only the true focal length is the optimum of many.
+false matches scatter the optimum of most pairs. Only the true focal length is the optimum of many.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A small ray tracer for a static scene, fast on a CPU because most of its work is baked once.
 
 Diffuse light does not depend on the camera. `bake` therefore computes the irradiance at each texel of the shapes'
-charts: from a window with soft shadows, and from the room where other shapes do not occlude it. A photo then costs one
-visibility test and one bilinear lookup per ray. Glossy reflection of the room depends on the camera and costs one
-more lookup. Lengths in metres, z up, colours in linear light.
+charts. The light comes from a window with soft shadows, and from the room where other shapes do not occlude it. A photo
+then costs one visibility test and one bilinear lookup per ray. Glossy reflection of the room depends on the camera and
+costs one more lookup. Lengths in metres, z up, colours in linear light.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Window:
 class Scene:
     """A scene. `visible`: all shapes; `shadow_casters`: those that cast shadows (the walls of the room do not).
 
-    `room` returns the radiance (R, 3) from unit directions (3, R), without the window's; `middle` (3, 1) is the point
+    `room` returns the radiance (R, 3) from unit directions (3, R), without the window's. `middle` (3, 1) is the point
     at which reflections of the room are evaluated.
     """
 

@@ -130,8 +130,10 @@ class Sphere(Shape):
 
 @dataclass(frozen=True)
 class Face:
-    """A side of a box: its normal axis and direction, and the signed axes that run right and down in its image, seen
-    from outside with z up."""
+    """A side of a box: its normal axis and direction, and the signed axes that run right and down in its image.
+
+    The image is seen from outside with z up.
+    """
 
     axis: int
     end: int
@@ -197,8 +199,7 @@ class Box(Shape):
 
     @cached_property
     def _bands(self) -> list[tuple[float, float]]:
-        """(start, height) of each of FACES in the chart: the top in proportion to the sides, but no side so thin that
-        it would fall between texels."""
+        """(start, height) of each of FACES in the chart, in proportion, but no side is thinner than a texel."""
         side = max(float(self.half[2, 0] / self.half[1, 0]), 0.02)
         edges = np.cumsum([0, 1, side, side, side, side]) / (1 + 4 * side)
         return [(float(a), float(b - a)) for a, b in itertools.pairwise(edges)]
