@@ -1,10 +1,10 @@
-# From outside come Python >= 3.11 with venv, a C++ compiler and make; everything else lives in .venv.
+# Requirements: Python >= 3.11 with venv, a C++ compiler and make. All else is installed into .venv.
 
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := $(wildcard lumigraph/kernels/csrc/*)
 
-# What `make demo` scans: a folder or zip of photos, or a video. The default is rendered on the spot.
+# Input of `make demo`: a folder or zip of photos, or a video. The default is rendered first.
 SAMPLE := demo/sample
 PHOTOS ?= $(SAMPLE)/images
 SECONDS ?= 60
@@ -18,28 +18,28 @@ PAGES := $(shell find web/src web/public -type f 2>/dev/null) $(wildcard web/*.j
 .PHONY: docs help setup native web demo test check format bench soak clean
 
 help:
-	@echo 'make setup     Python packages into .venv, the kernels compiled in place'
-	@echo 'make demo      photos of a made-up scene -> a 3D scene, to be watched in a browser   [PHOTOS=folder|zip|video] [SECONDS=60]'
-	@echo 'make web       the pages of the studio, by Node'
-	@echo 'make test      all tests'
-	@echo 'make check     ruff, mypy --strict, clang-format, tsc, eslint, prettier'
-	@echo 'make docs      the documentation as a site, in build/site'
-	@echo 'make format    let ruff, clang-format and prettier rewrite the sources'
-	@echo 'make bench     kernels, training and poses, timed; appends to benchmarks/results'
-	@echo 'make soak      kills workers and servers 1000 times, then looks whether anything was lost   [KILLS=1000]'
-	@echo 'make clean     forget what was compiled'
+	@echo 'make setup     install Python packages into .venv, compile the kernels in place'
+	@echo 'make demo      reconstruct a synthetic scene from its photos; watch it in a browser   [PHOTOS=folder|zip|video] [SECONDS=60]'
+	@echo 'make web       build the pages of the studio with Node'
+	@echo 'make test      run all tests'
+	@echo 'make check     run ruff, mypy --strict, clang-format, tsc, eslint, prettier'
+	@echo 'make docs      build the documentation site in build/site'
+	@echo 'make format    format the sources with ruff, clang-format and prettier'
+	@echo 'make bench     time kernels, training and poses; append to benchmarks/results'
+	@echo 'make soak      kill workers and servers 1000 times, then check that no job is lost   [KILLS=1000]'
+	@echo 'make clean     delete compiled files'
 
 setup: .venv/installed build/native/installed lumigraph/server/static/index.html
 native: build/native/installed
 web: lumigraph/server/static/index.html
 
-# torch comes first, alone and pinned, so that nothing else decides its version. Where the index offers a CUDA build, that is
-# what arrives, gigabytes of it, and it works too: to save the room, install PyTorch's CPU build into .venv beforehand.
-# The package itself is installed without its kernels: those are compiled in the source tree by the rule below, so that
-# there is one copy of them and rebuilding one is never shadowed by another.
+# torch is installed first, alone and pinned, so that no other package decides its version. An index with a CUDA build
+# delivers gigabytes, which work too. To save space, install the CPU build of PyTorch into .venv beforehand.
+# The package itself is installed without its kernels. The rule below compiles them in the source tree, so there is only
+# one copy, and a rebuilt kernel is never shadowed by another.
 .venv/installed: pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv || \
-	    { echo 'no venv could be made: on Debian, apt-get install python3-venv' >&2; exit 1; }
+	    { echo 'cannot create a venv; on Debian: apt-get install python3-venv' >&2; exit 1; }
 	$(BIN)/pip install --no-deps torch==2.13.0
 	$(BIN)/pip install 'cmake>=3.18' ninja
 	$(BIN)/pip install --config-settings=wheel.cmake=false -e '.[dev,formats,heic,postgres]'
@@ -52,7 +52,7 @@ build/native/installed: CMakeLists.txt $(SOURCES) | .venv/installed
 	$(BIN)/cmake --install build/native --prefix .
 	touch $@
 
-# The studio's pages, by Node 20; a wheel carries them, so that nobody else needs it.
+# The pages of the studio, built with Node 20. A wheel contains them, so users need no Node.
 web/node_modules/installed: web/package-lock.json
 	cd web && npm ci --no-audit --no-fund
 	touch $@
@@ -60,12 +60,12 @@ web/node_modules/installed: web/package-lock.json
 lumigraph/server/static/index.html: web/node_modules/installed $(PAGES)
 	cd web && npm run build
 
-# Judges of glTF files that are not ours.
+# Independent validators of glTF files.
 tests/formats/gltf/node_modules/installed: tests/formats/gltf/package-lock.json
 	cd tests/formats/gltf && npm ci --no-audit --no-fund
 	touch $@
 
-# Viewers of other projects, in which exported files are looked at.
+# Viewers of other projects, which open exported files.
 tests/web/viewers/node_modules/installed: tests/web/viewers/package-lock.json
 	cd tests/web/viewers && npm ci --no-audit --no-fund
 	touch $@
@@ -75,13 +75,13 @@ ifeq ($(PHOTOS),$(SAMPLE)/images)
 	test -d $(PHOTOS) || $(BIN)/lumigraph sample $(SAMPLE)
 endif
 	$(BIN)/python examples/demo.py '$(PHOTOS)' --seconds $(SECONDS)
-	@echo 'demo/run/report.html    figures and held-out views beside their photos'
+	@echo 'demo/run/report.html    metrics, and held-out photos next to their renderings'
 	@echo 'demo/run/rgb.mp4        a flight around the scene'
 	@echo 'demo/run/scene.ply      the gaussians, for any splat viewer'
-	@echo 'lumigraph up --data demo/studio      the same in a browser, to walk through'
+	@echo 'lumigraph up --data demo/studio      walk through the scene in a browser'
 
-# Three lanes of about the same length, since what waits for a browser or for processes of its own leaves a core idle.
-# OpenMP's threads would spin on the cores of the other lanes.
+# Three parallel groups of similar length, because tests that wait for a browser or a process leave a core idle.
+# More OpenMP threads would spin on the cores of the other groups.
 test: export OMP_NUM_THREADS = 1
 test: setup tests/formats/gltf/node_modules/installed tests/web/viewers/node_modules/installed
 	cd web && npm test

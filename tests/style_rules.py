@@ -46,6 +46,22 @@ HEADLESS = re.compile(
     r"\bwhat(?:ever)?\b(?! is new)|\bwho(?:ever|soever)?\b(?=\s+(?:is|has|asks|comes|gives|takes))|\bnobody\b", re.I
 )
 
+UNIT_SUFFIXES = {
+    "seconds": "S|SECONDS?",
+    "milliseconds": "MS|MILLISECONDS?",
+    "minutes": "MINUTES?|MIN",
+    "hours": "HOURS?",
+    "days": "DAYS?",
+    "pixels": "PX|PIXELS?",
+    "bytes": "BYTES?",
+    "metres": "M|METRES?",
+    "degrees": "DEG|DEGREES?",
+    "megapixels": "MEGAPIXELS?",
+}
+UNIT_COMMENT = re.compile(rf"#\W*({'|'.join(UNIT_SUFFIXES)})\b(?! (?:a|per)\b)")
+
+CODE_SPAN = re.compile(r"`[^`\n]+`")
+
 
 def is_bare_participle(name: str) -> bool:
     """Whether a name is one participle or pronoun without a noun: `found`, `asked`, `one`."""
@@ -85,12 +101,30 @@ def bare_participles(source: str) -> tuple[list[tuple[str, int]], int]:
 
 
 def headless_clauses(text: str, line: int = 1) -> tuple[list[tuple[str, int]], int]:
-    """Clauses without a noun ("what is", "whoever", "nobody") in a text, and the number of its words."""
+    """Clauses without a noun ("what is", "whoever", "nobody") in a text without its `code`, and its word count."""
+    text = CODE_SPAN.sub(lambda match: "`" + " " * (len(match[0]) - 2) + "`", text)
     clauses = [
         (text[max(0, m.start() - 20) : m.end() + 30].replace("\n", " "), line + text.count("\n", 0, m.start()))
         for m in HEADLESS.finditer(text)
     ]
     return clauses, len(re.findall(r"[A-Za-z']+", text))
+
+
+def constants_without_unit(source: str) -> list[tuple[str, int]]:
+    """List module-level numbers in UPPER_CASE whose trailing comment starts with a unit that their name lacks."""
+    lines, violations = source.splitlines(), []
+    for node in ast.parse(source).body:
+        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+            continue
+        name, match = node.targets[0].id, UNIT_COMMENT.search(lines[node.lineno - 1])
+        is_number = all(
+            isinstance(part, ast.Constant | ast.BinOp | ast.UnaryOp | ast.operator | ast.unaryop)
+            for part in ast.walk(node.value)
+        )
+        suffix = match and rf"(?:^|_)(?:{UNIT_SUFFIXES[match[1]]})(?:_|$)"
+        if suffix and name.isupper() and is_number and not re.search(suffix, name):
+            violations.append((name, node.lineno))
+    return violations
 
 
 def main(paths: list[str]) -> None:
@@ -101,6 +135,8 @@ def main(paths: list[str]) -> None:
         texts = [(source, 1)]
         if path.endswith(".py"):
             texts = list(prose(source))
+            for name, line in constants_without_unit(source):
+                print(f"{path}:{line}: constant {name} lacks the unit of its comment")
             bare, count = bare_participles(source)
             names, participles = names + count, participles + len(bare)
             for name, line in bare:

@@ -1,4 +1,4 @@
-"""What the documentation shows works as shown, and the files that it points to exist."""
+"""The examples in the documentation run, and its links lead to files."""
 
 import re
 import sys
@@ -18,6 +18,7 @@ from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.capture import ArrayPhotos, Capture
 from lumigraph.scene.errors import FormatError
 from lumigraph.studio import config_schema
+from lumigraph.wire.events import Metrics
 from tests.studio.conftest import make_capture
 
 ROOT = Path(__file__).parent.parent
@@ -25,19 +26,19 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 @pytest.fixture
-def shown(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """The module that the page's python block is."""
+def page_module(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Execute the page's Python block as a module."""
     text = (ROOT / "docs" / request.param).read_text()
     (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    module = types.ModuleType("shown")
-    sys.modules["shown"] = module  # dataclasses look their module up
+    module = types.ModuleType("page_module")
+    sys.modules["page_module"] = module  # dataclasses look up their module
     exec(compile(block, request.param, "exec"), module.__dict__)
     yield module
-    del sys.modules["shown"]
+    del sys.modules["page_module"]
 
 
-@pytest.mark.parametrize("shown", ["add-a-method.md"], indirect=True)
-def test_the_method_shown_learns(shown: Any) -> None:
+@pytest.mark.parametrize("page_module", ["add-a-method.md"], indirect=True)
+def test_add_a_method_example_trains(page_module: Any) -> None:
     sizes = torch.tensor([[4, 3]] * 5)
     poses = torch.eye(3, 4).expand(5, 3, 4)
     photos = ArrayPhotos([torch.full((3, 4, 3), 51, dtype=torch.uint8)] * 5)
@@ -45,24 +46,24 @@ def test_the_method_shown_learns(shown: Any) -> None:
     cameras = Cameras(poses, sizes.float(), sizes.float() / 2, sizes)
     train, test = Capture(cameras, photos, tuple("abcde"), held_out).split()
 
-    (setting,) = config_schema.settings(shown.Config)
+    (setting,) = config_schema.settings(page_module.Config)
     assert setting.name == "rate" and setting.doc
     budget = loop.Budget(steps=60)
-    training = shown.start(train, shown.Config(), budget)
+    training = page_module.start(train, page_module.Config(), budget)
     events = list(loop.train(training, test, budget, look_every=1e9, save=lambda *_: None))
-    assert events[-1].values["psnr"] > 40
-    again = shown.resume(train, shown.Config(), training.state(), budget)
-    assert torch.equal(again.field.colour, training.field.colour)
+    assert isinstance(events[-1], Metrics) and events[-1].values["psnr"] > 40
+    resumed_training = page_module.resume(train, page_module.Config(), training.state(), budget)
+    assert torch.equal(resumed_training.field.colour, training.field.colour)
     assert training.field.colour.tolist() == pytest.approx([0.2] * 3, abs=1e-2)
 
 
-def test_the_method_shown_is_the_example_and_is_found_once_installed(
+def test_add_a_method_example_is_the_installable_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     package = ROOT / "examples" / "constant-colour"
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "add-a-method.md").read_text(), re.DOTALL)
     assert (package / "lumigraph_constant.py").read_text() == block
-    # what an installer would write of it
+    # metadata that an installer would write
     project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
     metadata = tmp_path / "lumigraph_constant-1.0.dist-info"
     metadata.mkdir()
@@ -80,29 +81,29 @@ def test_the_method_shown_is_the_example_and_is_found_once_installed(
     assert "share of the way to the mean of a photo" in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("shown", ["add-a-format.md"], indirect=True)
-def test_the_format_shown_is_sound(shown: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("page_module", ["add-a-format.md"], indirect=True)
+def test_add_a_format_example_roundtrip_and_damage(page_module: Any, tmp_path: Path) -> None:
     points = Points(torch.randn(7, 3), torch.randint(0, 256, (7, 3), dtype=torch.uint8))
-    shown.write(points, tmp_path / "points.dots")
-    back = shown.read(tmp_path / "points.dots")
-    torch.testing.assert_close(back.xyz, points.xyz)
-    assert torch.equal(back.rgb, points.rgb)
-    for damage in (b"1 2 3\n", b"1 2 nan 4 5 6\n", b"1 2 3 4 5 256\n", b"1 2 3 4 5 x\n"):
-        (tmp_path / "damaged.dots").write_bytes(damage)
+    page_module.write(points, tmp_path / "points.dots")
+    points_read = page_module.read(tmp_path / "points.dots")
+    torch.testing.assert_close(points_read.xyz, points.xyz)
+    assert points.rgb is not None and torch.equal(points_read.rgb, points.rgb)
+    for content in (b"1 2 3\n", b"1 2 nan 4 5 6\n", b"1 2 3 4 5 256\n", b"1 2 3 4 5 x\n"):
+        (tmp_path / "damaged.dots").write_bytes(content)
         with pytest.raises(FormatError, match="damaged"):
-            shown.read(tmp_path / "damaged.dots")
+            page_module.read(tmp_path / "damaged.dots")
     with pytest.raises(FormatError, match="coloured points only"):
-        shown.write(Points(torch.randn(7, 3)), tmp_path / "bare.dots")
+        page_module.write(Points(torch.randn(7, 3)), tmp_path / "bare.dots")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_targets(page: Path) -> None:
     links = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", page.read_text())
     missing = [link for link in links if not (page.parent / link).exists()]
     assert not missing
 
 
-def test_make_targets_named_in_the_documentation_exist() -> None:
+def test_make_targets_in_docs_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = {name for page in PAGES for name in re.findall(r"`make ([a-z]+)", page.read_text())}
-    assert named and named <= targets
+    mentions = {name for page in PAGES for name in re.findall(r"`make ([a-z]+)", page.read_text())}
+    assert mentions and mentions <= targets

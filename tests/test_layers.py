@@ -1,7 +1,7 @@
-"""The plan of the house, held by reading every import of the package without running it.
+"""The layers of docs/architecture.md, checked by reading every import of lumigraph without running it.
 
-An import counts wherever it stands: at the top, in a function, under TYPE_CHECKING, or as a name handed to
-import_module. The checks take a dictionary of sources, so that each is also shown a house that breaks its rule.
+An import counts anywhere: at the top, in a function, under TYPE_CHECKING, or as an argument of import_module. The
+checks take a dictionary of sources, so that each is also tested with sources that break its rule.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import pytest
 from lumigraph.studio.registry import METHODS
 
 ROOT = Path(__file__).parents[1]
-HOUSE = "lumigraph"
+PACKAGE = "lumigraph"
 
 CRAFTS = {"captures", "methods", "completion", "extract", "formats", "live"}
 
-# Who may import what beside its own room; "wire" stands for all modules in it, "wire.events" for that one.
+# Allowed imports of each package, next to its own modules; "wire" means all its modules, "wire.events" that one alone.
 MAY_IMPORT: dict[str, set[str]] = {
     "wire": set(),
     "scene": set(),
@@ -41,23 +41,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
 }
 WITHOUT_TORCH = {"wire", "jobs", "server", "client"}
-RUNS_CODE_WHEN_READ = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml"}
+UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml"}
 
 Sources = Mapping[str, str]  # module name -> source text
 Import = tuple[str, int]  # the module's full name, the line
 
 
-def house() -> dict[str, str]:
-    """Every module of the package; a package goes by its own name, its __init__ left out."""
+def package_sources() -> dict[str, str]:
+    """Read every module of lumigraph. An `__init__` has the name of its package."""
     sources = {}
-    for path in sorted((ROOT / HOUSE).rglob("*.py")):
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
         sources[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path.read_text("utf-8")
     return sources
 
 
 def imports(name: str, sources: Sources) -> Iterator[Import]:
-    """Everything that module `name` imports. `from a import b` means a.b where that is one of our modules, else a."""
+    """List the imports of module `name`. `from a import b` means a.b if that is one of our modules, else a."""
     is_package = any(other.startswith(f"{name}.") for other in sources)
     for node in ast.walk(ast.parse(sources[name])):
         if isinstance(node, ast.Import):
@@ -69,61 +69,64 @@ def imports(name: str, sources: Sources) -> Iterator[Import]:
                 base = ".".join([*above, *filter(None, [base])])
             for alias in node.names:
                 inner = f"{base}.{alias.name}"
-                yield (inner if inner in sources or not base.startswith(HOUSE) else base), node.lineno
+                yield (inner if inner in sources or not base.startswith(PACKAGE) else base), node.lineno
         elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
             first = node.args[0] if node.args else None
             if isinstance(first, ast.Constant) and isinstance(first.value, str):
                 yield first.value, node.lineno
 
 
-def ours(sources: Sources) -> dict[str, list[Import]]:
-    """For each of our modules, which of our modules it imports, and where."""
+def own_imports(sources: Sources) -> dict[str, list[Import]]:
+    """List the imports of our own modules in each of our modules."""
     return {
-        name: [(target, line) for target, line in imports(name, sources) if target.split(".")[0] == HOUSE]
+        name: [(target, line) for target, line in imports(name, sources) if target.split(".")[0] == PACKAGE]
         for name in sources
     }
 
 
-def room(module: str) -> str:
-    """'scene' of 'lumigraph.scene.cameras'; '' for the package itself, which holds the version and nothing else."""
+def subpackage(module: str) -> str:
+    """'scene' for 'lumigraph.scene.cameras'; '' for lumigraph itself, which has the version alone."""
     return module.split(".")[1] if "." in module else ""
 
 
-def wrong_doors(sources: Sources) -> list[str]:
-    """Imports that the plan does not allow, and rooms that it does not know."""
-    found = []
-    for name, targets in ours(sources).items():
-        if room(name) and room(name) not in MAY_IMPORT:
-            found.append(f"{name}: the plan has no room {room(name)!r}")
+def forbidden_imports(sources: Sources) -> list[str]:
+    """List the imports outside MAY_IMPORT, and the packages that are not in it."""
+    violations = []
+    for name, targets in own_imports(sources).items():
+        if subpackage(name) and subpackage(name) not in MAY_IMPORT:
+            violations.append(f"{name}: MAY_IMPORT has no package {subpackage(name)!r}")
             continue
         for target, line in targets:
-            inside = target.removeprefix(f"{HOUSE}.")
-            allowed = MAY_IMPORT.get(room(name), set())
-            if room(target) not in {room(name), "", *allowed} and inside not in allowed:
-                found.append(f"{name}:{line} imports {target}")
-    return found
+            inside = target.removeprefix(f"{PACKAGE}.")
+            allowed = MAY_IMPORT.get(subpackage(name), set())
+            if subpackage(target) not in {subpackage(name), "", *allowed} and inside not in allowed:
+                violations.append(f"{name}:{line} imports {target}")
+    return violations
 
 
-def circles(sources: Sources) -> list[str]:
-    """Modules that reach themselves by way of others."""
-    graph = {name: {target for target, _ in targets} & set(sources) - {name} for name, targets in ours(sources).items()}
-    return [name for name in graph if name in reached(graph, name)]
+def import_cycles(sources: Sources) -> list[str]:
+    """List the modules that import themselves through others."""
+    graph = {
+        name: {target for target, _ in targets} & set(sources) - {name}
+        for name, targets in own_imports(sources).items()
+    }
+    return [name for name in graph if name in reachable(graph, name)]
 
 
-def reached(graph: Mapping[str, set[str]], start: str) -> set[str]:
-    """All that is reached from `start` by one step or more."""
-    seen: set[str] = set()
-    waiting = list(graph[start])
-    while waiting:
-        name = waiting.pop()
-        if name not in seen:
-            seen.add(name)
-            waiting += graph.get(name, ())
-    return seen
+def reachable(graph: Mapping[str, set[str]], start: str) -> set[str]:
+    """Return all nodes reachable from `start` by at least one step."""
+    visited: set[str] = set()
+    pending = list(graph[start])
+    while pending:
+        name = pending.pop()
+        if name not in visited:
+            visited.add(name)
+            pending += graph.get(name, ())
+    return visited
 
 
-def torch_inside(sources: Sources) -> list[str]:
-    """Modules of rooms without torch that import it, directly or through others of ours (and their packages)."""
+def torch_imports(sources: Sources) -> list[str]:
+    """List the modules that import torch against the rule, directly or through our other modules and their packages."""
     graph: dict[str, set[str]] = {}
     for name in sources:
         targets = {target for target, _ in imports(name, sources)}
@@ -132,62 +135,63 @@ def torch_inside(sources: Sources) -> list[str]:
     return [
         f"{name} reaches {target}"
         for name in sources
-        if room(name) in WITHOUT_TORCH
-        for target in sorted(reached(graph, name))
+        if subpackage(name) in WITHOUT_TORCH
+        for target in sorted(reachable(graph, name))
         if "torch" in target.split(".")
     ]
 
 
 def unsafe_reads(sources: Sources) -> list[str]:
-    """Ways of reading or writing files that can run what is in them."""
-    found = []
+    """List calls and imports that can execute code from a file."""
+    violations = []
     for name in sources:
         for target, line in imports(name, sources):
-            if target.split(".")[0] in RUNS_CODE_WHEN_READ or target in ("torch.load", "torch.save"):
-                found.append(f"{name}:{line} imports {target}")
+            if target.split(".")[0] in UNSAFE_MODULES or target in ("torch.load", "torch.save"):
+                violations.append(f"{name}:{line} imports {target}")
         for node in ast.walk(ast.parse(sources[name])):
             if isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.load", "torch.save"):
-                found.append(f"{name}:{node.lineno} uses {ast.unparse(node)}")
+                violations.append(f"{name}:{node.lineno} uses {ast.unparse(node)}")
             if isinstance(node, ast.Call) and allows_pickle(node):
-                found.append(f"{name}:{node.lineno} allows pickle")
-    return found
+                violations.append(f"{name}:{node.lineno} allows pickle")
+    return violations
 
 
 def allows_pickle(call: ast.Call) -> bool:
-    """Anything but a literal False for allow_pickle, by keyword or as np.load's third argument."""
-    given = [keyword.value for keyword in call.keywords if keyword.arg == "allow_pickle"]
+    """Whether allow_pickle is anything but a literal False, by keyword or as np.load's third argument."""
+    arguments = [keyword.value for keyword in call.keywords if keyword.arg == "allow_pickle"]
     if ast.unparse(call.func) in ("np.load", "numpy.load"):
-        given += call.args[2:3]
-    return any(not (isinstance(value, ast.Constant) and value.value is False) for value in given)
+        arguments += call.args[2:3]
+    return any(not (isinstance(value, ast.Constant) and value.value is False) for value in arguments)
 
 
-# -- the house as it is ----------------------------------------------------------------------------------------------
+# -- the package itself --
 
 
-@pytest.mark.parametrize("broken", [wrong_doors, circles, torch_inside, unsafe_reads])
-def test_the_house_keeps_its_rules(broken: Callable[[Sources], list[str]]) -> None:
-    sources = house()
-    assert {f"{HOUSE}.wire.events", f"{HOUSE}.scene.cameras"} <= set(sources)  # it was really read
-    assert broken(sources) == []
+@pytest.mark.parametrize("check", [forbidden_imports, import_cycles, torch_imports, unsafe_reads])
+def test_package_obeys_rule(check: Callable[[Sources], list[str]]) -> None:
+    sources = package_sources()
+    assert {f"{PACKAGE}.wire.events", f"{PACKAGE}.scene.cameras"} <= set(sources)  # the sources were read
+    assert check(sources) == []
 
 
-def test_rooms_do_not_re_export() -> None:
+def test_packages_do_not_re_export() -> None:
     """An empty __init__ keeps `import lumigraph.scene.errors` from loading anything else."""
-    for path in (ROOT / HOUSE).rglob("__init__.py"):
+    for path in (ROOT / PACKAGE).rglob("__init__.py"):
         statements = [node for node in ast.parse(path.read_text("utf-8")).body if not isinstance(node, ast.Expr)]
         assert [ast.unparse(node).split(" = ")[0] for node in statements] in ([], ["__version__"]), path
 
 
-def test_torch_stays_out_of_the_process() -> None:
-    """The same rule as `torch_inside`, asked of Python itself; cli too, so that --help answers at once."""
-    names = [name for name in house() if room(name) in {*WITHOUT_TORCH, "", "cli"}] + [f"{HOUSE}.scene.errors"]
-    names.remove(f"{HOUSE}.jobs.migrations.env")  # a script of Alembic's, which alone can run it
+def test_import_without_torch() -> None:
+    """`torch_imports` in a real interpreter; cli too, because --help must answer at once."""
+    names = [name for name in package_sources() if subpackage(name) in {*WITHOUT_TORCH, "", "cli"}]
+    names.append(f"{PACKAGE}.scene.errors")
+    names.remove(f"{PACKAGE}.jobs.migrations.env")  # a script that Alembic alone can run
     code = f"import sys, importlib; [importlib.import_module(n) for n in {names}]; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "False", done.stderr
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.stdout.strip() == "False", process.stderr
 
 
-# -- houses that break the rules -------------------------------------------------------------------------------------
+# -- sources that break the rules --
 
 BASE = {
     "lumigraph": "",
@@ -221,11 +225,11 @@ BASE = {
         ("server.new", "from lumigraph.studio import verbs"),
         ("cli", "from lumigraph.scene.cameras import Cameras"),
         ("formats.new", "from lumigraph.methods.train import train"),
-        ("attic.new", ""),
+        ("unknown.new", ""),
     ],
 )
-def test_a_wrong_door_is_found(module: str, source: str) -> None:
-    assert wrong_doors({**BASE, f"lumigraph.{module}": source})
+def test_forbidden_imports_finds(module: str, source: str) -> None:
+    assert forbidden_imports({**BASE, f"lumigraph.{module}": source})
 
 
 @pytest.mark.parametrize(
@@ -238,19 +242,19 @@ def test_a_wrong_door_is_found(module: str, source: str) -> None:
         ("live.new", "import lumigraph.wire.requests, lumigraph.scene.cameras"),
     ],
 )
-def test_a_right_door_is_open(module: str, source: str) -> None:
-    assert wrong_doors({**BASE, f"lumigraph.{module}": source}) == []
+def test_forbidden_imports_allows(module: str, source: str) -> None:
+    assert forbidden_imports({**BASE, f"lumigraph.{module}": source}) == []
 
 
-def test_a_circle_is_found() -> None:
-    assert circles(BASE) == []
-    round_about = {
+def test_import_cycles_finds_cycle() -> None:
+    assert import_cycles(BASE) == []
+    cycle_sources = {
         "lumigraph.scene.a": "from lumigraph.scene import b",
         "lumigraph.scene.b": "from .c import x",
         "lumigraph.scene.c": "def late():\n    import lumigraph.scene.a",
         "lumigraph.scene.d": "import lumigraph.scene.a",
     }
-    assert circles({**BASE, **round_about}) == [f"lumigraph.scene.{name}" for name in "abc"]
+    assert import_cycles({**BASE, **cycle_sources}) == [f"lumigraph.scene.{name}" for name in "abc"]
 
 
 @pytest.mark.parametrize(
@@ -263,10 +267,10 @@ def test_a_circle_is_found() -> None:
         "def late():\n    from lumigraph.formats import ply",
     ],
 )
-def test_torch_is_found_near_and_far(source: str) -> None:
-    assert torch_inside(BASE) == []
-    assert torch_inside({**BASE, "lumigraph.jobs.new": source})
-    assert torch_inside({**BASE, "lumigraph.wire": source, "lumigraph.jobs.new": "import lumigraph.wire.events"})
+def test_torch_imports_finds_direct_and_indirect(source: str) -> None:
+    assert torch_imports(BASE) == []
+    assert torch_imports({**BASE, "lumigraph.jobs.new": source})
+    assert torch_imports({**BASE, "lumigraph.wire": source, "lumigraph.jobs.new": "import lumigraph.wire.events"})
 
 
 @pytest.mark.parametrize(
@@ -283,21 +287,23 @@ def test_torch_is_found_near_and_far(source: str) -> None:
         "np.load(path, None, True)",
     ],
 )
-def test_an_unsafe_read_is_found(source: str) -> None:
+def test_unsafe_reads_finds(source: str) -> None:
     assert unsafe_reads({"lumigraph.scene.new": source})
 
 
-def test_a_safe_read_is_not() -> None:
+def test_unsafe_reads_allows_safe_load() -> None:
     source = "import torch, numpy as np\nnp.load(path)\nnp.load(path, allow_pickle=False)\nnp.load(path, 'r', False)"
     assert unsafe_reads({"lumigraph.scene.new": source}) == []
 
 
-def test_no_method_has_a_special_case_outside_its_own_file() -> None:
+def test_methods_have_no_special_case_elsewhere() -> None:
     names = set(METHODS)
-    for module, source in house().items():
-        if room(module) in ("methods", "kernels") or module == f"{HOUSE}.studio.registry":
+    for module, source in package_sources().items():
+        if subpackage(module) in ("methods", "kernels") or module == f"{PACKAGE}.studio.registry":
             continue
-        found = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)} & names
-        named = {target for target, _ in imports(module, house()) if target.startswith(f"{HOUSE}.methods.")}
-        assert not found, module
-        assert named <= {f"{HOUSE}.methods.train", f"{HOUSE}.methods.devices"}, module
+        names_in_code = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)} & names
+        method_imports = {
+            target for target, _ in imports(module, package_sources()) if target.startswith(f"{PACKAGE}.methods.")
+        }
+        assert not names_in_code, module
+        assert method_imports <= {f"{PACKAGE}.methods.train", f"{PACKAGE}.methods.devices"}, module

@@ -1,6 +1,6 @@
 """From photos to a scene on a server: python remote_scan.py URL TOKEN PHOTOS OUT [SECONDS]
 
-The server and its workers may be stopped at any moment, and started again: nothing that was asked is lost.
+The server and its workers may stop and restart at any moment; no request is lost.
 """
 
 import sys
@@ -22,6 +22,6 @@ with Client(url, token) as client:
             elif isinstance(event, Metrics) and "psnr" in event.values:
                 print(f"after {event.seconds:.0f} s: {event.values['psnr']:.2f} dB", flush=True)
         for path in job.download(out):
-            print("made", path, flush=True)
+            print("wrote", path, flush=True)
         if job.state.request.verb == "evaluate":
             print(f"held-out views: {job.state.result['psnr']:.2f} dB", flush=True)
