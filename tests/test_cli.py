@@ -131,11 +131,11 @@ def test_settings_come_as_flags_and_as_pairs(call: Call, tmp_path: Path, capture
     [
         (("--rate", "fast"), "setting 'rate' must be float, not 'fast'"),
         (("--set", "ratte=1"), "did you mean 'rate'?"),
-        (("--set", "rate"), "--set wants NAME=VALUE"),
+        (("--set", "rate"), "--set expects NAME=VALUE"),
         (("--no-such-flag", "1"), "unrecognized arguments: --no-such-flag"),
         (("--seconds", "-1"), "-1 is not a positive number"),
         (("--seconds", "nan"), "nan is not a positive number"),
-        (("--steps", "0"), "0 is too small, the least is 1"),
+        (("--steps", "0"), "0 is too small; the minimum is 1"),
         (("--steps", "many"), "invalid whole number value: 'many'"),
         (("--downscale", "0.5"), "0.5 would enlarge"),
         (("--device", "abacus"), "invalid choice: 'abacus'"),
@@ -157,8 +157,8 @@ def test_wrong_options_are_named(call: Call, tmp_path: Path, capture: Path, argv
 def test_flags_may_be_spelled_as_python_spells_them(call: Call, tmp_path: Path) -> None:
     code, _, err = call("pose", tmp_path, "-o", tmp_path / "out", "--allow_partial")
     assert (code, "no usable photo" in err) == (1, True)
-    assert arguments.dashed("--set=a_b=c_d") == "--set=a_b=c_d"
-    assert arguments.dashed("a_b") == "a_b"
+    assert arguments.normalize_flag("--set=a_b=c_d") == "--set=a_b=c_d"
+    assert arguments.normalize_flag("a_b") == "a_b"
 
 
 def test_an_unknown_command_or_a_missing_argument(call: Call) -> None:
@@ -267,7 +267,7 @@ def test_a_fault_of_ours_is_one_sentence_too(call: Call, monkeypatch: pytest.Mon
     monkeypatch.setattr(commands, "info", fault)
     code, _, err = call("info")
     assert code == 1
-    assert "a fault in lumigraph itself: ZeroDivisionError: division by zero" in one_sentence(err)
+    assert "internal error: ZeroDivisionError: division by zero" in one_sentence(err)
     code, _, err = call("info", "--debug")
     assert code == 1
     assert "Traceback" in err

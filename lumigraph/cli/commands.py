@@ -1,4 +1,4 @@
-"""What each command does: its arguments become a request, a verb is pulled to its end, the result is printed."""
+"""Commands: build a request from the arguments, run the verb to its end, print the result."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def scan(args: Args) -> int:
     from lumigraph.studio import verbs
     from lumigraph.wire.requests import ScanRequest
 
-    request = ask(ScanRequest, args, "source", "out", "frames", "allow_partial", "overwrite", **learning(args))
+    request = build_request(
+        ScanRequest, args, "source", "out", "frames", "allow_partial", "overwrite", **training_options(args)
+    )
     evaluation = follow(verbs.scan(request), args)
     print_evaluation(evaluation)
     return 0
@@ -39,19 +41,19 @@ def scan_remotely(args: Args) -> int:
     from lumigraph.studio import registry
     from lumigraph.wire.resources import PoseJob, TrainJob
 
-    learned = learning(args)
-    learned["settings"] = {name: _json(value) for name, value in learned["settings"].items()}
-    train = ask(TrainJob, args, **learned)
+    options = training_options(args)
+    options["settings"] = {name: _json(value) for name, value in options["settings"].items()}
+    train = build_request(TrainJob, args, **options)
     if args.overwrite:
-        (Path(args.out) / remote.MEMORY).unlink(missing_ok=True)
-    posed = registry.reader_for(Path(args.source)) is not None
-    pose = None if posed else ask(PoseJob, args, "frames", "allow_partial")
+        (Path(args.out) / remote.JOBS_FILE).unlink(missing_ok=True)
+    has_poses = registry.reader_for(Path(args.source)) is not None
+    pose = None if has_poses else build_request(PoseJob, args, "frames", "allow_partial")
     print_evaluation(follow(remote.scan(args.remote, Path(args.source), Path(args.out), pose, train), args))
     return 0
 
 
 def _json(text: str) -> Any:
-    """A setting as JSON has it: a number where it reads like one."""
+    """Parse a setting as JSON, or return the text if it is not JSON."""
     try:
         return json.loads(text)
     except ValueError:
@@ -62,7 +64,7 @@ def sample(args: Args) -> int:
     from lumigraph.studio import verbs
     from lumigraph.wire.requests import SampleRequest
 
-    follow(verbs.sample(ask(SampleRequest, args, "out", "views", "size", "seed")), args)
+    follow(verbs.sample(build_request(SampleRequest, args, "out", "views", "size", "seed")), args)
     return 0
 
 
@@ -70,7 +72,7 @@ def pose(args: Args) -> int:
     from lumigraph.studio import verbs
     from lumigraph.wire.requests import PoseRequest
 
-    follow(verbs.pose(ask(PoseRequest, args, "source", "out", "frames", "allow_partial", "matching")), args)
+    follow(verbs.pose(build_request(PoseRequest, args, "source", "out", "frames", "allow_partial", "matching")), args)
     return 0
 
 
@@ -78,7 +80,7 @@ def train(args: Args) -> int:
     from lumigraph.studio import verbs
     from lumigraph.wire.requests import TrainRequest
 
-    request = ask(TrainRequest, args, "capture", "out", "resume", "overwrite", **learning(args))
+    request = build_request(TrainRequest, args, "capture", "out", "resume", "overwrite", **training_options(args))
     follow(verbs.train(request), args)
     return 0
 
@@ -87,8 +89,8 @@ def evaluate(args: Args) -> int:
     from lumigraph.studio import verbs
     from lumigraph.wire.requests import EvaluateRequest
 
-    request = ask(EvaluateRequest, args, "run", "device", "renderer")
-    evaluation = follow(verbs.evaluate(request), args, print_made=not args.json)
+    request = build_request(EvaluateRequest, args, "run", "device", "renderer")
+    evaluation = follow(verbs.evaluate(request), args, print_artifacts=not args.json)
     if args.json:
         print(json.dumps(evaluation, indent=2))
     else:
@@ -101,7 +103,10 @@ def render(args: Args) -> int:
     from lumigraph.wire.requests import RenderRequest
 
     follow(
-        verbs.render(ask(RenderRequest, args, "run", "out", "path", "size", "frames", "fps", "device", "output")), args
+        verbs.render(
+            build_request(RenderRequest, args, "run", "out", "path", "size", "frames", "fps", "device", "output")
+        ),
+        args,
     )
     return 0
 
@@ -110,7 +115,11 @@ def compare(args: Args) -> int:
     from lumigraph.studio import comparing
     from lumigraph.wire.requests import CompareRequest
 
-    rows = follow(comparing.compare(ask(CompareRequest, args, "runs", "out", "device")), args, print_made=not args.json)
+    rows = follow(
+        comparing.compare(build_request(CompareRequest, args, "runs", "out", "device")),
+        args,
+        print_artifacts=not args.json,
+    )
     print(json.dumps(rows, indent=2) if args.json else comparing.table(rows))
     return 0
 
@@ -120,7 +129,7 @@ def export(args: Args) -> int:
     from lumigraph.wire.requests import ExportRequest
 
     names = ("run", "out", "kind", "preset", "frame", "origin")
-    report = follow(verbs.export(ask(ExportRequest, args, *names, settings=settings(args))), args)
+    report = follow(verbs.export(build_request(ExportRequest, args, *names, settings=settings(args))), args)
     print_report(report)
     return 0
 
@@ -129,8 +138,8 @@ def convert(args: Args) -> int:
     from lumigraph.studio import verbs
     from lumigraph.wire.requests import ConvertRequest
 
-    asked = ask(ConvertRequest, args, "source", "out", "dataset", "keep_axes", settings=settings(args))
-    report = follow(verbs.convert(asked), args)
+    request = build_request(ConvertRequest, args, "source", "out", "dataset", "keep_axes", settings=settings(args))
+    report = follow(verbs.convert(request), args)
     if report is not None:
         print_report(report)
     return 0
@@ -139,17 +148,17 @@ def convert(args: Args) -> int:
 def inspect(args: Args) -> int:
     from pathlib import Path
 
-    from lumigraph.studio.inspecting import inspect as look
+    from lumigraph.studio import inspecting
 
-    said = look(Path(args.file))
+    description = inspecting.inspect(Path(args.file))
     if args.json:
-        print(json.dumps(said, indent=2))
+        print(json.dumps(description, indent=2))
         return 0
-    wide = max(map(len, said))
-    for name, value in said.items():
+    width = max(map(len, description))
+    for name, value in description.items():
         if name == "bounds":
             value = " to ".join(" ".join(f"{x:.6g}" for x in corner) for corner in value)
-        print(f"{name.replace('_', ' '):{wide}}  {f'{value:,}' if type(value) is int else value}")
+        print(f"{name.replace('_', ' '):{width}}  {f'{value:,}' if type(value) is int else value}")
     return 0
 
 
@@ -157,7 +166,7 @@ def scale(args: Args) -> int:
     from lumigraph.studio import verbs
     from lumigraph.wire.requests import ScaleRequest
 
-    follow(verbs.scale(ask(ScaleRequest, args, "run", "points", "metres")), args)
+    follow(verbs.scale(build_request(ScaleRequest, args, "run", "points", "metres")), args)
     return 0
 
 
@@ -189,42 +198,42 @@ def info(args: Args) -> int:
     from lumigraph.studio import system_info
 
     lines = system_info.describe(args.short)
-    wide = max(len(what) for what, _ in lines)
-    for what, value in lines:
-        print(f"{what:{wide}}  {value}")
+    width = max(len(label) for label, _ in lines)
+    for label, value in lines:
+        print(f"{label:{width}}  {value}")
     return 0
 
 
-# ---- parts of them
+# ---- helpers
 
 
 class Interrupted(Exception):
-    """Ctrl-C or a request to terminate, taken between two events: everything was closed in order."""
+    """Ctrl-C or SIGTERM, handled between two events after everything was closed in order."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
 
 
-def learning(args: Args) -> dict[str, Any]:
-    """The fields of a Learning request."""
+def training_options(args: Args) -> dict[str, Any]:
+    """Collect the fields of `TrainingOptions`."""
     names = ("method", "seconds", "steps", "downscale", "holdout", "seed", "device")
     return {"settings": settings(args), **{name: getattr(args, name) for name in names}}
 
 
 def settings(args: Args) -> dict[str, str]:
-    """Those that came as --set name=value or as flags of their own."""
-    found = {}
+    """Collect settings given as --set name=value or as separate flags."""
+    values = {}
     for pair in args.set:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise argparse_error(args, f"--set wants NAME=VALUE, not {pair!r}")
-        found[name.replace("-", "_")] = value
-    return found | {key.partition(":")[2]: value for key, value in vars(args).items() if key.startswith("setting:")}
+            raise argparse_error(args, f"--set expects NAME=VALUE, not {pair!r}")
+        values[name.replace("-", "_")] = value
+    return values | {key.partition(":")[2]: value for key, value in vars(args).items() if key.startswith("setting:")}
 
 
 def print_report(report: ExportReport) -> None:
-    """One line: what a reader of the file will find."""
+    """Print the properties of an exported file on one line."""
     sizes = " x ".join(f"{b - a:.3g}" for a, b in zip(*report.bounds, strict=True))
     unit = "m" if report.metres_per_unit == 1 else "units"
     parts = [f"{report.count:,} {report.holds} in {report.bytes / 1e6:.2f} MB", f"{sizes} {unit}", f"{report.up} is up"]
@@ -238,8 +247,8 @@ def argparse_error(args: Args, message: str) -> LumigraphError:
     return LumigraphError(f"{message}; see lumigraph {args.command} --help")
 
 
-def ask(request: type[Any], args: Args, *names: str, **more: Any) -> Any:
-    """The request of a verb from the arguments of its command. Raises LumigraphError naming the flag that is wrong."""
+def build_request(request: type[Any], args: Args, *names: str, **more: Any) -> Any:
+    """Build the request of a verb. Raises LumigraphError that names an invalid flag."""
     from pydantic import ValidationError
 
     try:
@@ -249,62 +258,62 @@ def ask(request: type[Any], args: Args, *names: str, **more: Any) -> Any:
         raise argparse_error(args, f"--{first['loc'][0]}: {first['msg']}") from error
 
 
-def follow(events: Generator[Event, None, Any], args: Args, print_made: bool = True) -> Any:
-    """Pulls a verb to its end, showing what it says, and prints what it made; returns its result.
+def follow(events: Generator[Event, None, Any], args: Args, print_artifacts: bool = True) -> Any:
+    """Run a verb to its end, display its events and print its artifacts. Returns the result of the verb.
 
-    Ctrl-C is taken between two events: the verb is closed, not torn out of the middle of a step. A second one tears.
+    Ctrl-C takes effect between two events, so that the verb closes in order. A second Ctrl-C interrupts at once.
     """
     from lumigraph.cli.terminal import Terminal
 
     terminal: Terminal = Terminal(args.quiet)
-    with interruptions() as seen:
+    with interruptions() as signals:
         try:
-            with terminal.showing():
-                result = _pull(events, terminal, seen)
+            with terminal.progress_bars():
+                result = _pull(events, terminal, signals)
         except Exception:
-            if seen:  # a child process that got the same Ctrl-C is no failure of its own
-                raise Interrupted(seen[0]) from None
+            if signals:  # a child process that received the same Ctrl-C has not failed
+                raise Interrupted(signals[0]) from None
             raise
         finally:
             events.close()
-    if print_made:
-        for made in terminal.made:
-            print(f"{made.path}  ({made.what})")
+    if print_artifacts:
+        for artifact in terminal.artifacts:
+            print(f"{artifact.path}  ({artifact.what})")
     return result
 
 
-def _pull(events: Generator[Event, None, Any], terminal: Terminal, seen: list[int]) -> Any:
+def _pull(events: Generator[Event, None, Any], terminal: Terminal, signals: list[int]) -> Any:
     while True:
         try:
             event = next(events)
         except StopIteration as end:
             return end.value
         terminal.show(event)
-        if seen:
-            raise Interrupted(seen[0])
+        if signals:
+            raise Interrupted(signals[0])
 
 
 @contextmanager
 def interruptions() -> Iterator[list[int]]:
-    """Yields the list that the first SIGINT or SIGTERM enters; the second raises KeyboardInterrupt where it strikes."""
-    seen: list[int] = []
+    """Yield a list that receives the first SIGINT or SIGTERM. A second signal raises KeyboardInterrupt at once."""
+    signals: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
-        if seen:
+        if signals:
             raise KeyboardInterrupt
-        seen.append(number)
+        signals.append(number)
         os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield seen
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def print_evaluation(evaluation: dict[str, Any]) -> None:
-    psnr = "equal pictures" if evaluation["psnr"] is None else f"PSNR {evaluation['psnr']:.2f} dB"
+    psnr = "equal images" if evaluation["psnr"] is None else f"PSNR {evaluation['psnr']:.2f} dB"
     size = f"{evaluation['size']:,} {evaluation['size_unit']}"
     print(
         f"{psnr}, SSIM {evaluation['ssim']:.4f} on {evaluation['views']} held-out views; "

@@ -1,8 +1,7 @@
-"""The command line: photos or a video in, a 3D scene out.
+"""Entry point of the command line.
 
-This door opens at once: what computes is imported by the command that needs it. Results go to stdout, everything said
-on the way to stderr. The exit code is 0; or, with one sentence on stderr, 1; 2 where the command makes no sense; 130
-after Ctrl-C.
+It starts fast because each command imports its own dependencies. Results go to stdout, progress and messages to stderr.
+Exit codes: 0 success; 1 error, with one sentence on stderr; 2 invalid arguments; 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -20,30 +19,30 @@ from lumigraph.scene.errors import LumigraphError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line and returns the exit code."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in given
+    """Run a command line and return the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in argv
     args: Args | None = None
     try:
-        args = parse(given)
+        args = parse(argv)
         command: Callable[[Args], int] = args.run_command
         return command(args)
     except (KeyboardInterrupt, Interrupted) as stop:
         number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
-        complain(f"stopped. {how_to_go_on(args, given)}", debug)
+        complain(f"stopped. {describe_resume(args, argv)}", debug)
         return 128 + number
     except LumigraphError as error:
         return complain(str(error), debug)
-    except BrokenPipeError:  # whoever read our results has read enough
+    except BrokenPipeError:  # the reader of stdout has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         return complain(f"{error.strerror or error}{where}", debug)
     except MemoryError:
-        return complain("out of memory; a larger --downscale needs less", debug)
+        return complain("out of memory; a larger --downscale needs less memory", debug)
     except Exception as error:
-        return complain(f"a fault in lumigraph itself: {type(error).__name__}: {error}; --debug shows where", debug)
+        return complain(f"internal error: {type(error).__name__}: {error}; --debug prints a traceback", debug)
 
 
 def complain(sentence: str, debug: bool) -> int:
@@ -54,12 +53,12 @@ def complain(sentence: str, debug: bool) -> int:
     return 1
 
 
-def how_to_go_on(args: Args | None, given: Sequence[str]) -> str:
-    """The way back in after Ctrl-C."""
+def describe_resume(args: Args | None, argv: Sequence[str]) -> str:
+    """Describe how to resume after Ctrl-C."""
     command = getattr(args, "command", None)
-    words = [word for word in given if word != "--overwrite"]
+    words = [word for word in argv if word != "--overwrite"]
     if command == "train" and "--resume" not in words:
         words.append("--resume")
     if command in ("train", "scan"):
-        return f"What was learned is kept; go on with: lumigraph {shlex.join(words)}"
-    return "Nothing half-written is left; the same command starts again"
+        return f"Progress is saved; continue with: lumigraph {shlex.join(words)}"
+    return "No partial output is left; the same command starts again"

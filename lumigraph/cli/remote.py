@@ -1,6 +1,6 @@
-"""`lumigraph scan --remote`: the photos go to a server, the jobs run there, what they make comes back.
+"""`lumigraph scan --remote`: upload the photos, run the jobs on a server, download their artifacts.
 
-OUT/remote.json remembers what was asked, so that the same command goes on where it was interrupted.
+OUT/remote.json stores the ids of the jobs, so that the same command continues after an interruption.
 """
 
 from __future__ import annotations
@@ -19,54 +19,56 @@ from lumigraph.scene.errors import LumigraphError, RunError
 from lumigraph.wire.events import ArtifactWritten, Event, Note
 from lumigraph.wire.resources import PoseJob, TrainJob
 
-MEMORY = "remote.json"
+JOBS_FILE = "remote.json"
 
 
 def scan(address: str, source: Path, out: Path, pose: PoseJob | None, train: TrainJob) -> Generator[Event, None, Any]:
-    """Returns the evaluation. `address` is what `lumigraph up` printed, with its token. Raises RunError."""
+    """Run a scan on a server and return the evaluation. Raises RunError.
+
+    `address` is the URL printed by `lumigraph up`, including the token.
+    """
     if not source.exists():
         raise RunError(f"{source} does not exist")
     parts = urlsplit(address)
     token = parse_qs(parts.query).get("token", [""])[0]
     if not (parts.scheme in ("http", "https") and parts.netloc and token):
-        raise RunError("--remote wants the address that `lumigraph up` prints, http://HOST:PORT/?token=TOKEN")
+        raise RunError("--remote expects the address that `lumigraph up` prints, http://HOST:PORT/?token=TOKEN")
     out.mkdir(parents=True, exist_ok=True)
     try:
         with Client(f"{parts.scheme}://{parts.netloc}", token) as client:
-            jobs = yield from _asked(client, source, out, pose, train)
-            return (yield from _followed(jobs, out))
+            jobs = yield from _submit(client, source, out, pose, train)
+            return (yield from _follow(jobs, out))
     except (ClientError, JobError) as error:
         raise RunError(str(error)) from error
     except (httpx.HTTPError, WebSocketException) as error:
         raise LumigraphError(f"the server at {parts.netloc} cannot be reached: {error}") from error
 
 
-def _asked(
+def _submit(
     client: Client, source: Path, out: Path, pose: PoseJob | None, train: TrainJob
 ) -> Generator[Event, None, list[Job]]:
-    """The jobs: those of the last time, or new ones."""
-    memory = out / MEMORY
-    if memory.exists():
-        told = json.loads(memory.read_text())
-        yield Note(text=f"going on with the project {told['project']}")
-        return [client.job(job) for job in told["jobs"]]
-    named = source.resolve()
-    project = client.projects.create(named.parent.name if named.name == "images" else named.name)
+    """Return the jobs of the interrupted command, or submit new ones."""
+    jobs_file = out / JOBS_FILE
+    if jobs_file.exists():
+        record = json.loads(jobs_file.read_text())
+        yield Note(text=f"continuing the project {record['project']}")
+        return [client.job(job) for job in record["jobs"]]
+    folder = source.resolve()
+    project = client.projects.create(folder.parent.name if folder.name == "images" else folder.name)
     names = project.upload(source)
-    yield Note(text=f"{len(names)} files are on the server")
-    asked = {"pose": pose and pose.model_dump(), "train": train.model_dump(exclude_none=True)}
-    jobs = project.scan(**asked)
-    beside = memory.with_suffix(".new")
-    beside.write_text(json.dumps({"project": project.id, "jobs": [job.id for job in jobs]}))
-    beside.replace(memory)
+    yield Note(text=f"{len(names)} files uploaded")
+    jobs = project.scan(pose=pose and pose.model_dump(), train=train.model_dump(exclude_none=True))
+    temporary = jobs_file.with_suffix(".new")
+    temporary.write_text(json.dumps({"project": project.id, "jobs": [job.id for job in jobs]}))
+    temporary.replace(jobs_file)
     return jobs
 
 
-def _followed(jobs: list[Job], out: Path) -> Generator[Event, None, Any]:
+def _follow(jobs: list[Job], out: Path) -> Generator[Event, None, Any]:
     evaluation = None
     for job in jobs:
         for event in job.follow():
-            if not isinstance(event, ArtifactWritten):  # paths of the server's disk
+            if not isinstance(event, ArtifactWritten):  # its path is on the server's disk
                 yield event
         for artifact, path in zip(job.artifacts(), job.download(out), strict=True):
             yield ArtifactWritten(path=str(path), what=artifact.what, sha256=artifact.sha256)

@@ -180,7 +180,7 @@ def test_asked_to_stop_it_saves_says_how_to_go_on_and_goes_on(
     process.join(PATIENCE)
     assert process.exitcode == 128 + number
     said = worker.log.read_text()
-    assert "go on with: lumigraph train" in said
+    assert "continue with: lumigraph train" in said
     assert "--resume" in said
     assert "Traceback" not in said
     before = loadable(worker.run)
