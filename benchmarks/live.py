@@ -1,7 +1,7 @@
-"""A live view as its viewer has it: frames a second while the camera moves, and the age of what is on the screen.
+"""Live view benchmark: frames per second while the camera moves, and the age of the displayed frame.
 
-The server, the process that renders and the viewer are three processes of one machine, and talk over real sockets. A
-frame's age is the time from sending the camera that it shows to having its pixels decoded.
+Server, renderer and viewer are three processes of one machine, connected by real sockets. The age of a frame is the
+time from sending its camera to having its pixels decoded.
 """
 
 import asyncio
@@ -46,10 +46,10 @@ async def _moving(address: str, viewers: int, seconds: float) -> Row:
     async with asyncio.TaskGroup() as group:
         others = [group.create_task(_watch(address, _idle)) for _ in range(viewers - 1)]
         frames = await _watch(address, lambda send: _drag(send, WARM_UP + seconds))
-        for other in others:
-            other.cancel()
-    begun = frames[0].shown + WARM_UP
-    frames = [frame for frame in frames if frame.shown >= begun and not frame.sharp]
+        for rival in others:
+            rival.cancel()
+    creation = frames[0].shown + WARM_UP
+    frames = [frame for frame in frames if frame.shown >= creation and not frame.sharp]
     lasted = frames[-1].shown - frames[0].shown
     sizes = [frame.width for frame in frames]
     return {
@@ -70,15 +70,19 @@ async def _jumps(address: str, count: int) -> Row:
 
 def _ages(ages: list[float]) -> Row:
     ages = sorted(1e3 * age for age in ages)
-    found = {"p50": statistics.median(ages), "p95": ages[math.ceil(0.95 * len(ages)) - 1], "max": ages[-1]}
-    return {f"camera_to_pixel_ms_{name}": round(value, 1) for name, value in found.items()}
+    result = {"p50": statistics.median(ages), "p95": ages[math.ceil(0.95 * len(ages)) - 1], "max": ages[-1]}
+    return {f"camera_to_pixel_ms_{name}": round(value, 1) for name, value in result.items()}
 
 
 class _Frame:
-    def __init__(self, header: Any, size: int, sent: dict[int, float]) -> None:
+    def __init__(self, header: Any, size: int, patch_response: dict[int, float]) -> None:
         self.shown = time.perf_counter()
-        self.age = self.shown - sent.get(header.seq, math.nan)
-        self.seq, self.sharp, self.width = header.seq if header.seq in sent else None, header.sharp, header.width
+        self.age = self.shown - patch_response.get(header.seq, math.nan)
+        self.seq, self.sharp, self.width = (
+            header.seq if header.seq in patch_response else None,
+            header.sharp,
+            header.width,
+        )
         self.render_ms, self.bytes = header.render_ms, size
 
 
@@ -93,7 +97,7 @@ async def _watch(address: str, act: Callable[[Send], Awaitable[None]]) -> list[_
 
     from lumigraph.wire.live import Ack, Hello, Move, read_reply, unpack_frame
 
-    sent: dict[int, float] = {}
+    patch_response: dict[int, float] = {}
     frames: list[_Frame] = []
     async with connect(address, compression=None, max_size=None) as socket:
         greeted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -107,21 +111,21 @@ async def _watch(address: str, act: Callable[[Send], Awaitable[None]]) -> list[_
                     continue
                 header, jpeg = unpack_frame(message)
                 cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-                if header.by == await greeted and header.seq in sent:
-                    frames.append(_Frame(header, len(message), sent))
-                    shown.set()
+                if header.by == await greeted and header.seq in patch_response:
+                    frames.append(_Frame(header, len(message), patch_response))
+                    preview.set()
                 await socket.send(Ack(frame=header.frame).model_dump_json(exclude_none=True))
 
         async def send(angle: float) -> None:
-            sent[seq := len(sent)] = time.perf_counter()
+            patch_response[seq := len(patch_response)] = time.perf_counter()
             position = (4.5 * math.cos(angle), -1.2, 4.5 * math.sin(angle))
             move = Move(position=position, look_at=(0.0, 0.0, 0.0), seq=seq)
             await socket.send(move.model_dump_json(exclude_none=True))
 
-        shown = asyncio.Event()
+        preview = asyncio.Event()
         reading = asyncio.create_task(read())
         await greeted
-        send.frames, send.shown = frames, shown  # type: ignore[attr-defined]
+        send.frames, send.shown = frames, preview  # type: ignore[attr-defined]
         try:
             await act(send)
         finally:

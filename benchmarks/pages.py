@@ -1,4 +1,4 @@
-"""The studio as its users see it: how soon the first page is there, how soon what a job does is on the screen."""
+"""Page benchmark: time to the first paint, and delay from a job's step to the screen."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def rows() -> Iterator[dict[str, object]]:
         try:
             with studio.client() as client:
                 project = client.projects.create("watched")
-                told = watched(studio, project.id, chromium)
+                headers = watched(studio, project.id, chromium)
         finally:
             studio.stop()
         started = []
@@ -38,11 +38,11 @@ def rows() -> Iterator[dict[str, object]]:
             up = time.perf_counter() - begin
             studio.stop()
             started.append(up)
-    paint = statistics.median(told["paint_ms"])
+    paint = statistics.median(headers["paint_ms"])
     yield {"case": "link opened until first paint", "ms": round(paint)}
-    yield {"case": "until the page can be used", "ms": round(statistics.median(told["usable_ms"]))}
+    yield {"case": "until the page can be used", "ms": round(statistics.median(headers["usable_ms"]))}
     yield {"case": "server start to first paint", "seconds": round(statistics.median(started) + paint / 1e3, 2)}
-    late = sorted(told["late_ms"])
+    late = sorted(headers["late_ms"])
     yield {
         "case": "a job's step until it is on the screen",
         "p50_ms": round(statistics.median(late)),
@@ -58,23 +58,23 @@ def watched(studio: Studio, project: str, chromium: Path) -> dict[str, list[floa
         command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True, env={**os.environ, "CHROMIUM": str(chromium)}
     ) as measuring:
         assert measuring.stdout is not None
-        told: dict[str, list[float]] = json.loads(measuring.stdout.readline())
+        headers: dict[str, list[float]] = json.loads(measuring.stdout.readline())
         with studio.client() as client:
             job = client.projects.get(project).ask(wire.NoopJob(steps=40, pause=0.5, save_every=1))
             steps = _steps(studio.data / "jobs" / job.id / "count.json", 40)
-        seen = {int(step): at for step, at in json.loads(measuring.stdout.readline())}
-    told["late_ms"] = [1e3 * (seen[step] / 1e3 - at) for step, at in steps.items() if step in seen]
-    return told
+        history = {int(step): at for step, at in json.loads(measuring.stdout.readline())}
+    headers["late_ms"] = [1e3 * (history[step] / 1e3 - at) for step, at in steps.items() if step in history]
+    return headers
 
 
 def _steps(file: Path, last: int) -> dict[int, float]:
     """When each step was done, by the time of the file that it wrote."""
-    found: dict[int, float] = {}
-    while last not in found:
+    result: dict[int, float] = {}
+    while last not in result:
         time.sleep(0.02)
         if file.exists():
             at = file.stat().st_mtime
-            done = json.loads(file.read_text())[0]
+            outcome = json.loads(file.read_text())[0]
             if file.stat().st_mtime == at:
-                found.setdefault(done, at)
-    return found
+                result.setdefault(outcome, at)
+    return result

@@ -1,5 +1,4 @@
-"""The server as its users feel it: how soon it is up, how much memory it takes when idle, how fast it answers while
-jobs take all cores, how soon news arrive, how many jobs it gets through."""
+"""Server benchmark: start time, idle memory, latency while jobs use all cores, delay of events, jobs per minute."""
 
 from __future__ import annotations
 
@@ -83,7 +82,7 @@ def news(studio: Studio, project: str) -> dict[str, object]:
         file = studio.data / "jobs" / job.id / "count.json"
         while True:
             change = wire.Change.model_validate_json(socket.recv())
-            told = next((one for one in change.jobs if one.id == job.id), None)
+            told = next((item for item in change.jobs if item.id == job.id), None)
             if told is not None and told.done:
                 late.append(time.time() - file.stat().st_mtime)
             if told is not None and told.state in wire.FINAL_STATES:
@@ -106,8 +105,8 @@ def cancels(studio: Studio, project: Project) -> dict[str, object]:
     return spread(late)
 
 
-def spread(found: list[float]) -> dict[str, object]:
-    ordered = sorted(1e3 * one for one in found)
+def spread(result: list[float]) -> dict[str, object]:
+    ordered = sorted(1e3 * item for item in result)
     return {
         f"p{percent}_ms": round(ordered[min(len(ordered) - 1, len(ordered) * percent // 100)], 1)
         for percent in (50, 95, 99)

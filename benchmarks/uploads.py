@@ -1,9 +1,9 @@
-"""Uploads over loopback to a server in a process of its own: MB/s, and how much memory it takes for them.
+"""Upload benchmark over loopback to a server in its own process: MB/s and peak memory.
 
-The server is the true one, door included. Both ends and the disk share the machine; what the disk alone does with as
-many bytes, written and synced, stands beside the figures.
+The server includes access control. Client, server and disk share the machine. Each row also has the rate of the disk
+alone for as many bytes, written and synced.
 
-python -m benchmarks.uploads FOLDER: that server; prints its port.
+python -m benchmarks.uploads FOLDER: runs the server and prints its port.
 """
 
 import base64
@@ -109,22 +109,22 @@ def ask(
 
 def peak_rss(pid: int) -> float:
     """MB at most so far, of 10^6 bytes (Linux)."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024e-6
+    result = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert result is not None
+    return int(result[1]) * 1024e-6
 
 
 def serve(folder: Path) -> None:
-    bound = socket.socket()
-    bound.bind(("127.0.0.1", 0))
-    bound.listen(16)
-    port = bound.getsockname()[1]
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(16)
+    port = listener.getsockname()[1]
     print(port, flush=True)
     app = FastAPI()
     problems.install(app)
     app.include_router(uploads.router(lambda project: folder / "p", Limits(free_bytes=0)))
     guard = Guard(app, TOKEN, allowed_hosts("127.0.0.1", port))
-    uvicorn.Server(uvicorn.Config(guard, log_level="warning", lifespan="off")).run([bound])
+    uvicorn.Server(uvicorn.Config(guard, log_level="warning", lifespan="off")).run([listener])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A store on each database: SQLite in a file, and a real PostgreSQL where Debian's package can be had."""
+"""A store on each database: SQLite in a file, and a real PostgreSQL if Debian's package can be installed."""
 
 from __future__ import annotations
 

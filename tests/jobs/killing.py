@@ -1,4 +1,4 @@
-"""A server of jobs alone, to be killed: `python -m tests.jobs.killing DATA` dispatches until it is ended."""
+"""A dispatcher process that tests kill: `python -m tests.jobs.killing DATA`."""
 
 from __future__ import annotations
 

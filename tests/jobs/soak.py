@@ -1,4 +1,4 @@
-"""Kills workers and servers at random, then looks whether anything was lost, doubled or wrong.
+"""Soak test: kills workers and servers at random, then checks that no job is lost, duplicated or wrong.
 
 python -m tests.jobs.soak --kills 1000      make soak
 """
@@ -38,7 +38,7 @@ class Report:
     workers: int = 0
     nurseries: int = 0  # each with all its workers
     servers: int = 0
-    asked: int = 0
+    job_count: int = 0
     back: list[float] = field(default_factory=list)  # seconds from a kill to new progress
     wrong: list[str] = field(default_factory=list)
 
@@ -51,7 +51,7 @@ class Report:
         late = back[int(0.95 * (len(back) - 1))] if back else 0.0
         return (
             f"{self.workers} workers, {self.nurseries} nurseries and {self.servers} servers killed, "
-            f"{self.asked} jobs: {len(self.wrong)} wrong; "
+            f"{self.job_count} jobs: {len(self.wrong)} wrong; "
             f"back at work after {statistics.median(back or [0.0]):.2f} s (median), {late:.2f} s (95 %), "
             f"{max(back or [0.0]):.2f} s (longest)"
         )
@@ -105,7 +105,7 @@ class Soak:
             self._acknowledged += [job.id for job in self._store.submit(self._project, [order])]
 
     def _kill_worker(self) -> None:
-        workers = [one for one, job in self._workers() if self._spared(job)]
+        workers = [item for item, job in self._workers() if self._spared(job)]
         if workers:
             self.report.workers += 1
             self._kill(self._chance.choice(workers))
@@ -128,7 +128,7 @@ class Soak:
     def _workers(self) -> list[tuple[psutil.Process, str]]:
         """The processes at work, and their jobs."""
         ids = [job.id for job in self._jobs()]
-        return [(one, job) for one, mark in at_work(self._server.pid) for job in ids if job.startswith(mark)]
+        return [(item, job) for item, mark in at_work(self._server.pid) for job in ids if job.startswith(mark)]
 
     def _kill_server(self) -> None:
         before = self._progress()
@@ -152,9 +152,9 @@ class Soak:
         """Until an attempt that began after the kill says how far it is."""
         started = time.monotonic()
 
-        def began_and_told(job_id: str, attempt: int, done: float) -> bool:
+        def began_and_told(job_id: str, attempt: int, outcome: float) -> bool:
             was, had = before.get(job_id, (0, 0.0))
-            return attempt > was and done != had
+            return attempt > was and outcome != had
 
         while not any(began_and_told(job_id, *now) for job_id, now in self._progress().items()):
             self._ask()
@@ -173,7 +173,7 @@ class Soak:
         self._server.wait()
         wrong = self.report.wrong
         jobs = {job.id: job for job in self._store.jobs(self._project, limit=10**6)}
-        self.report.asked = len(self._acknowledged)
+        self.report.job_count = len(self._acknowledged)
         wrong += [f"{job_id} is lost" for job_id in self._acknowledged if job_id not in jobs]
         wrong += [f"{job_id} was never asked for" for job_id in jobs if job_id not in self._acknowledged]
         for job in jobs.values():
@@ -186,9 +186,9 @@ class Soak:
             found = connection.execute(text("PRAGMA integrity_check")).scalar()
         wrong += [] if found == "ok" else [f"integrity_check: {found}"]
         end = time.monotonic() + 5.0  # that processes may take to go
-        while (left := self._left()) and time.monotonic() < end:
+        while (partial_files := self._left()) and time.monotonic() < end:
             time.sleep(0.1)
-        wrong += [f"process {pid} is left" for pid in left]
+        wrong += [f"process {pid} is left" for pid in partial_files]
         self._database.close()
 
     def _left(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""Real workers, started, watched and ended by a real dispatcher."""
+"""A real dispatcher with real workers."""
 
 from __future__ import annotations
 
@@ -82,26 +82,26 @@ def state(engine: Engine, job: Job) -> str:
     return engine.store.job(job.id).state
 
 
-def test_a_job_is_done_and_tells_what_happened(engine: Engine) -> None:
+def test_dispatcher_runs_job(engine: Engine) -> None:
     [job] = engine.ask(JobSpec(NoopJob(steps=12, save_every=5)))
     engine.until(lambda: state(engine, job) == "succeeded")
-    seen = engine.store.job(job.id)
-    assert seen.result == {"sum": 78}
-    assert (seen.stage, seen.done, seen.total, seen.unit) == ("count", 12, 12, "steps")
+    history = engine.store.job(job.id)
+    assert history.result == {"sum": 78}
+    assert (history.stage, history.done, history.total, history.unit) == ("count", 12, 12, "steps")
     lines = (engine.folder.job(job.id) / "events.jsonl").read_bytes().splitlines()
     assert [event.step for line in lines if isinstance(event := from_line(line), CheckpointWritten)] == [5, 10]
 
 
-def test_a_killed_worker_goes_on_from_what_it_saved(engine: Engine) -> None:
+def test_dispatcher_resumes_killed_worker(engine: Engine) -> None:
     [job] = engine.ask(JobSpec(NoopJob(steps=60, pause=0.02, save_every=5)))
     engine.until(lambda: engine.store.job(job.id).done >= 10)
     engine.worker(job).kill()
     engine.until(lambda: state(engine, job) == "succeeded")
-    seen = engine.store.job(job.id)
-    assert (seen.result, seen.attempt, seen.crashes) == ({"sum": 1830}, 2, 1)
+    history = engine.store.job(job.id)
+    assert (history.result, history.attempt, history.crashes) == ({"sum": 1830}, 2, 1)
 
 
-def test_what_fails_says_why(engine: Engine) -> None:
+def test_dispatcher_stores_error(engine: Engine) -> None:
     from lumigraph.wire.resources import EvaluateJob
 
     [job] = engine.ask(JobSpec(EvaluateJob()))
@@ -109,44 +109,42 @@ def test_what_fails_says_why(engine: Engine) -> None:
     assert engine.store.job(job.id).error == "this project has no run yet; train first"
 
 
-def test_a_poisonous_job_fails_after_four_crashes(tmp_path: Path) -> None:
+def test_dispatcher_fails_job_after_four_crashes(tmp_path: Path) -> None:
     engine = Engine(tmp_path, "tests.jobs.workers:poisonous")
     engine.dispatcher.start()
     [job] = engine.ask(JobSpec(NoopJob()))
     engine.until(lambda: state(engine, job) == "failed")
-    seen = engine.store.job(job.id)
-    assert (seen.attempt, seen.crashes) == (4, 4)
-    assert "signal 11" in str(seen.error)
+    history = engine.store.job(job.id)
+    assert (history.attempt, history.crashes) == (4, 4)
+    assert "signal 11" in str(history.error)
     engine.close()
 
 
-def test_cancel_is_seen_soon_and_what_was_done_is_kept(engine: Engine) -> None:
+def test_dispatcher_cancel_keeps_progress(engine: Engine) -> None:
     [job] = engine.ask(JobSpec(NoopJob(steps=10_000, pause=0.01, save_every=10_000)))
     engine.until(lambda: engine.store.job(job.id).done >= 1)
     engine.store.cancel(job.id)
-    asked = time.monotonic()
+    request = time.monotonic()
     engine.until(lambda: state(engine, job) == "cancelled")
-    assert time.monotonic() - asked < dispatching.STOP_TIMEOUT_S  # by itself, not by force
-    done, _ = json.loads((engine.folder.job(job.id) / "count.json").read_text())
-    assert done >= 1
+    assert time.monotonic() - request < dispatching.STOP_TIMEOUT_S  # by itself, not by force
+    outcome, _ = json.loads((engine.folder.job(job.id) / "count.json").read_text())
+    assert outcome >= 1
 
 
-def test_pause_and_resume(engine: Engine) -> None:
+def test_dispatcher_pause_and_resume(engine: Engine) -> None:
     [job] = engine.ask(JobSpec(NoopJob(steps=100, pause=0.01, save_every=10_000)))
     engine.until(lambda: engine.store.job(job.id).done >= 5)
     engine.store.pause(job.id)
     engine.until(lambda: state(engine, job) == "queued")
-    done, _ = json.loads((engine.folder.job(job.id) / "count.json").read_text())
-    assert done >= 5
+    outcome, _ = json.loads((engine.folder.job(job.id) / "count.json").read_text())
+    assert outcome >= 5
     engine.store.pause(job.id, paused=False)
     engine.until(lambda: state(engine, job) == "succeeded")
     assert engine.store.job(job.id).result == {"sum": 5050}
     assert engine.store.job(job.id).crashes == 0
 
 
-def test_a_worker_that_does_not_listen_is_ended_with_its_children(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dispatcher_kills_unresponsive_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatching, "STOP_TIMEOUT_S", 0.3)
     engine = Engine(tmp_path, "tests.jobs.workers:deaf")
     engine.dispatcher.start()
@@ -160,7 +158,7 @@ def test_a_worker_that_does_not_listen_is_ended_with_its_children(
     engine.close()
 
 
-def test_what_a_worker_leaves_behind_ends_with_it(tmp_path: Path) -> None:
+def test_dispatcher_kills_leftover_children(tmp_path: Path) -> None:
     engine = Engine(tmp_path, "tests.jobs.workers:leaky")
     engine.dispatcher.start()
     [job] = engine.ask(JobSpec(NoopJob()))
@@ -180,7 +178,7 @@ time.sleep(600)
 """
 
 
-def test_a_worker_and_what_it_started_end_with_the_server(engine: Engine) -> None:
+def test_worker_ends_with_server(engine: Engine) -> None:
     read, write = os.pipe()  # what the server holds: its end is the end of the server
     worker = subprocess.Popen(
         [sys.executable, "-c", ORPHAN],
@@ -199,7 +197,7 @@ def test_a_worker_and_what_it_started_end_with_the_server(engine: Engine) -> Non
     os.close(read)
 
 
-def test_a_killed_nursery_takes_its_workers_along_and_their_jobs_go_on(engine: Engine) -> None:
+def test_forkserver_kill_requeues_jobs(engine: Engine) -> None:
     jobs = engine.ask(*(JobSpec(NoopJob(steps=100, pause=0.02, save_every=5)) for _ in range(2)))
     engine.until(lambda: all(engine.store.job(job.id).done >= 10 for job in jobs))
     workers = [engine.worker(job) for job in jobs]
@@ -211,7 +209,7 @@ def test_a_killed_nursery_takes_its_workers_along_and_their_jobs_go_on(engine: E
     assert not any(worker.is_running() for worker in workers)
 
 
-def test_the_nursery_ends_when_nothing_is_to_be_done(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forkserver_ends_when_idle(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lumigraph.jobs.executors.prefork.FORKSERVER_IDLE_S", 0.3)
     for _ in range(2):
         [job] = engine.ask(JobSpec(NoopJob()))
@@ -219,7 +217,7 @@ def test_the_nursery_ends_when_nothing_is_to_be_done(engine: Engine, monkeypatch
         engine.until(lambda: not nurseries(os.getpid()))
 
 
-def test_a_log_that_cannot_be_written_is_that_jobs_fault_alone(engine: Engine) -> None:
+def test_forkserver_survives_unwritable_log(engine: Engine) -> None:
     [running] = engine.ask(JobSpec(NoopJob(steps=100, pause=0.02, save_every=5)))
     engine.until(lambda: engine.store.job(running.id).done >= 5)
     order = JobSpec(NoopJob())
@@ -230,7 +228,7 @@ def test_a_log_that_cannot_be_written_is_that_jobs_fault_alone(engine: Engine) -
     assert engine.store.job(running.id).attempt == 1
 
 
-def test_stopping_saves_and_the_next_start_goes_on(tmp_path: Path) -> None:
+def test_dispatcher_stop_and_restart_resumes(tmp_path: Path) -> None:
     engine = Engine(tmp_path)
     engine.dispatcher.start()
     [job] = engine.ask(JobSpec(NoopJob(steps=200, pause=0.01, save_every=10_000)))
@@ -239,15 +237,15 @@ def test_stopping_saves_and_the_next_start_goes_on(tmp_path: Path) -> None:
     again = Engine(tmp_path)
     waiting = again.store.job(job.id)
     assert (waiting.state, waiting.crashes) == ("queued", 0)
-    done, _ = json.loads((again.folder.job(job.id) / "count.json").read_text())
-    assert done >= 20
+    outcome, _ = json.loads((again.folder.job(job.id) / "count.json").read_text())
+    assert outcome >= 20
     again.dispatcher.start()
     again.until(lambda: state(again, job) == "succeeded")
     assert again.store.job(job.id).result == {"sum": 20100}
     again.close()
 
 
-def test_a_stopped_zombie_that_wakes_up_changes_nothing(engine: Engine) -> None:
+def test_worker_is_fenced_after_loss(engine: Engine) -> None:
     [job] = engine.ask(JobSpec(NoopJob(steps=150, pause=0.01, save_every=5)))
     engine.until(lambda: engine.store.job(job.id).done >= 5)
     zombie = engine.worker(job)
@@ -256,11 +254,11 @@ def test_a_stopped_zombie_that_wakes_up_changes_nothing(engine: Engine) -> None:
     engine.until(lambda: engine.store.job(job.id).attempt == 2)  # and waits for the lock of the job's folder
     zombie.resume()
     engine.until(lambda: state(engine, job) == "succeeded")
-    seen = engine.store.job(job.id)
-    assert (seen.result, seen.attempt) == ({"sum": 11325}, 2)
+    history = engine.store.job(job.id)
+    assert (history.result, history.attempt) == ({"sum": 11325}, 2)
 
 
-def test_a_clock_that_jumps_a_day_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dispatcher_ignores_clock_jumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(tmp_path)
     engine.dispatcher.start()
     [job] = engine.ask(JobSpec(NoopJob(steps=40, pause=0.02, save_every=5)))
@@ -273,7 +271,7 @@ def test_a_clock_that_jumps_a_day_changes_nothing(tmp_path: Path, monkeypatch: p
     engine.close()
 
 
-def test_one_server_a_data_folder(tmp_path: Path) -> None:
+def test_data_folder_lock(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path)
     with (
         folder.lock("http://127.0.0.1:7007"),
@@ -285,14 +283,14 @@ def test_one_server_a_data_folder(tmp_path: Path) -> None:
         assert (tmp_path / "lock").read_text() == "http://127.0.0.1:7008"
 
 
-def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_folder_rejects_network_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert detect_file_system(Path("/proc/self")) == "proc" or sys.platform != "linux"
     monkeypatch.setattr("lumigraph.jobs.data_folder.detect_file_system", lambda _: "nfs4")
     with pytest.raises(ValueError, match=r"network file system \(nfs4\)"):
         DataFolder(tmp_path).database_url()
 
 
-def test_signals_have_their_names(engine: Engine) -> None:
+def test_dispatcher_retries_after_sigkill(engine: Engine) -> None:
     [job] = engine.ask(JobSpec(NoopJob(steps=100, pause=0.02)))
     os.kill(engine.worker(job).pid, signal.SIGKILL)
     engine.until(lambda: engine.store.job(job.id).attempt >= 2)

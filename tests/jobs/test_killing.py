@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.jobs.soak import Soak
 
 
-def test_random_kills_lose_nothing(tmp_path: Path) -> None:
+def test_soak_loses_nothing(tmp_path: Path) -> None:
     report = Soak(tmp_path, seed=7).run(seconds=600, kills=16)
     assert report.wrong == []
     assert report.workers >= 5

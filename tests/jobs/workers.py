@@ -1,4 +1,4 @@
-"""Workers that misbehave, and how tests find those that are at work."""
+"""Misbehaving workers, and functions that find running workers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def poisonous() -> int:
 
 
 def deaf() -> int:
-    """It ignores that it is to stop, and so does its child."""
+    """Ignores SIGTERM; so does its child."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     leaky()
     time.sleep(600)
@@ -27,7 +27,7 @@ def deaf() -> int:
 
 
 def leaky() -> int:
-    """It leaves a child behind."""
+    """Exits without waiting for its child."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     (Path(sys.argv[1]) / "child").write_text(str(child.pid))
     return 0
@@ -35,21 +35,21 @@ def leaky() -> int:
 
 def at_work(server: int) -> list[tuple[psutil.Process, str]]:
     """The worker processes of a server, and the beginning of the id of the job of each."""
-    found = []
+    result = []
     for nursery in nurseries(server):
         with contextlib.suppress(psutil.Error):
             for worker in nursery.children():
                 with contextlib.suppress(psutil.Error):
                     if worker.name().startswith("job "):
-                        found.append((worker, worker.name().removeprefix("job ")))
-    return found
+                        result.append((worker, worker.name().removeprefix("job ")))
+    return result
 
 
 def nurseries(server: int) -> list[psutil.Process]:
-    found = []
+    result = []
     with contextlib.suppress(psutil.Error):
         for child in psutil.Process(server).children():
             with contextlib.suppress(psutil.Error):
                 if "lumigraph.jobs.executors.forkserver" in child.cmdline():
-                    found.append(child)
-    return found
+                    result.append(child)
+    return result

@@ -1,4 +1,4 @@
-"""Where the tests look from."""
+"""The camera of the tests."""
 
 from lumigraph.wire.live import Camera
 

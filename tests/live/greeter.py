@@ -1,4 +1,4 @@
-"""A renderer that only greets: it starts at once, for tests of who is started and ended when."""
+"""A renderer that only greets: it starts at once, for tests of starting and ending processes."""
 
 import os
 import socket

@@ -45,15 +45,15 @@ class Plain:
 
 
 def main(path: Path) -> None:
-    seen = 0.0
+    history = 0.0
 
     def read() -> SplatField:
-        nonlocal seen
-        seen = path.stat().st_mtime
+        nonlocal history
+        history = path.stat().st_mtime
         return load(load_file(path))
 
     session = Session(CAMERA, (160, 120), method="splat")
-    run_renderer(inherited_socket(), read, lambda: path.stat().st_mtime != seen, session, poll_interval_s=0.05)
+    run_renderer(inherited_socket(), read, lambda: path.stat().st_mtime != history, session, poll_interval_s=0.05)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The pictures of a live view: what the field renders, as JPEG."""
+"""Frames of a live view: the render of a field, encoded as JPEG."""
 
 import math
 
@@ -33,7 +33,7 @@ def decoded(data: bytes) -> np.ndarray:
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
-def test_the_jpeg_shows_what_the_field_renders() -> None:
+def test_encode_jpeg_matches_render() -> None:
     field = splats()
     expected = to_uint8(field.render(cameras_of(CAMERA, (160, 120)), torch.ones(3)).rgb[0]).numpy()
     picture = FrameRenderer(field, over_white=True).render(CAMERA, (160, 120), "rgb")
@@ -44,7 +44,7 @@ def test_the_jpeg_shows_what_the_field_renders() -> None:
     assert len(coarse) < len(sharp)
 
 
-def test_the_camera_sees_what_it_looks_at_in_the_middle() -> None:
+def test_cameras_of_centres_look_at() -> None:
     cameras = cameras_of(CAMERA, (160, 90))
     edge = torch.tensor([[0.0, 0.0, 0.0]])
     pixels, _ = project(cameras, edge)
@@ -54,7 +54,7 @@ def test_the_camera_sees_what_it_looks_at_in_the_middle() -> None:
     assert float(cameras.world_from_cam[0, :, 1] @ torch.tensor(CAMERA.up)) < 0  # down is not up
 
 
-def test_the_scale_of_depth_stays() -> None:
+def test_frame_renderer_depth_scale_is_constant() -> None:
     renderer = FrameRenderer(splats())
     renderer.render(CAMERA, (80, 60), "depth")
     scale = renderer.showing.nearness
@@ -66,7 +66,7 @@ def test_the_scale_of_depth_stays() -> None:
     assert renderer.showing.nearness == scale
 
 
-def test_normals_look_back_at_the_camera() -> None:
+def test_frame_renderer_normals_face_camera() -> None:
     picture = FrameRenderer(splats()).render(CAMERA, (80, 60), "normal")
     assert picture.shape == (60, 80, 3)
     towards = torch.tensor(CAMERA.position) / torch.tensor(CAMERA.position).norm()
@@ -74,22 +74,22 @@ def test_normals_look_back_at_the_camera() -> None:
     assert float((middle @ towards).mean()) > 0.3
 
 
-def test_what_a_field_does_not_render_is_said() -> None:
+def test_frame_renderer_rejects_missing_output() -> None:
     with pytest.raises(RunError, match="does not render depth"):
         FrameRenderer(Plain()).render(CAMERA, (32, 32), "depth")
 
 
-def test_the_first_camera_is_one_of_the_run() -> None:
+def test_initial_camera_matches_run() -> None:
     like = Cameras(
         torch.eye(4)[None, :3], torch.full((1, 2), 70.0), torch.tensor([[50.0, 40.0]]), torch.tensor([[100, 80]])
     )
     cameras = poses.orbit(
         like, 12, centre=torch.tensor([1.0, 2, 3]), radius=4.0, height=1.0, up=torch.tensor([0.0, 0, 1])
     )
-    found = initial_camera(cameras, 5)
-    assert found.position == pytest.approx(cameras.positions[5].tolist())
-    assert found.look_at == pytest.approx((1, 2, 3), abs=1e-2)
-    assert found.up == pytest.approx((0, 0, 1), abs=1e-3)
-    again = cameras_of(found, (100, 80))
+    result = initial_camera(cameras, 5)
+    assert result.position == pytest.approx(cameras.positions[5].tolist())
+    assert result.look_at == pytest.approx((1, 2, 3), abs=1e-2)
+    assert result.up == pytest.approx((0, 0, 1), abs=1e-3)
+    again = cameras_of(result, (100, 80))
     assert torch.allclose(again.world_from_cam[0], cameras.world_from_cam[5].float(), atol=1e-3)
     assert torch.allclose(again.focal[0], cameras.focal[5].float(), atol=1e-3)

@@ -1,4 +1,4 @@
-"""The relay from end to end: a web server, processes that render, and WebSocket clients, all of them real."""
+"""The viewer hub end to end, with a real web server, render processes and WebSocket clients."""
 
 import asyncio
 import contextlib
@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -71,24 +72,24 @@ class Viewer:
                 await self.say(Ack(frame=header.frame))
         return header
 
-    async def until(self, wanted: Callable[[Answer], bool]) -> Answer:
-        while not wanted(found := await self.next()):
+    async def until(self, condition: Callable[[Answer], bool]) -> Answer:
+        while not condition(result := await self.next()):
             pass
-        return found
+        return result
 
     async def sharp(self, seq: int | None = None) -> FrameHeader:
-        found = await self.until(
+        result = await self.until(
             lambda answer: isinstance(answer, FrameHeader) and answer.sharp and (seq is None or answer.seq == seq)
         )
-        assert isinstance(found, FrameHeader)
-        return found
+        assert isinstance(result, FrameHeader)
+        return result
 
     async def error(self) -> CommandError:
-        found = await self.until(lambda answer: isinstance(answer, CommandError))
-        assert isinstance(found, CommandError)
-        return found
+        result = await self.until(lambda answer: isinstance(answer, CommandError))
+        assert isinstance(result, CommandError)
+        return result
 
-    async def closed(self) -> int | None:
+    async def close_code(self) -> int | None:
         """The code with which the server closes, after whatever it still sends."""
         try:
             while True:
@@ -158,13 +159,13 @@ def from_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-def test_viewers_share_a_camera_and_say_what_they_like(runs: Path) -> None:
+def test_hub_viewers_share_camera(runs: Path) -> None:
     async def test(studio: Studio) -> None:
         async with studio.viewer() as first, studio.viewer() as second:
-            hello, other = await first.next(), await second.next()
+            hello, rival = await first.next(), await second.next()
             assert isinstance(hello, Hello)
-            assert isinstance(other, Hello)
-            assert (hello.viewer, other.viewer, hello.method) == (1, 2, "splat")
+            assert isinstance(rival, Hello)
+            assert (hello.viewer, rival.viewer, hello.method) == (1, 2, "splat")
             await one_picture_for_both(first, second)
             await whatever_is_said(first)
             await what_a_new_viewer_gets(studio, second)
@@ -213,13 +214,13 @@ async def whatever_is_said(viewer: Viewer) -> None:
     assert (await viewer.sharp(77)).seq == 77
 
 
-async def what_a_new_viewer_gets(studio: Studio, other: Viewer) -> None:
+async def what_a_new_viewer_gets(studio: Studio, rival: Viewer) -> None:
     """The frame that is there, without rendering it again."""
-    seen = await other.sharp(77)
+    history = await rival.sharp(77)
     async with studio.viewer() as late:
         assert isinstance(await late.next(), Hello)
-        assert await late.next() == seen
-        assert late.picture == other.picture
+        assert await late.next() == history
+        assert late.picture == rival.picture
 
 
 async def what_is_asked_alone(viewer: Viewer) -> None:
@@ -239,20 +240,24 @@ async def a_scene_that_is_learned_further(runs: Path, viewer: Viewer) -> None:
     assert psnr(decoded(viewer.picture), expected) > 30
 
 
-def test_who_acknowledges_nothing_is_cut_off_and_nobody_waits_for_it(runs: Path) -> None:
+def is_frame(answer: Answer, seq: int) -> bool:
+    return isinstance(answer, FrameHeader) and answer.seq == seq
+
+
+def test_hub_disconnects_silent_viewer(runs: Path) -> None:
     async def test(studio: Studio) -> None:
-        async with studio.viewer() as good, studio.viewer() as silent:
+        async with studio.viewer() as reader, studio.viewer() as silent:
             owed = asyncio.create_task(all_frames(silent))
             seq = 0
             while not owed.done():
                 seq += 1
-                await good.say(Move(position=(0, 0, -4 - seq % 9), look_at=(0, 0, 0), seq=seq))
-                await good.until(lambda answer, seq=seq: isinstance(answer, FrameHeader) and answer.seq == seq)  # type: ignore[misc]
+                await reader.say(Move(position=(0, 0, -4 - seq % 9), look_at=(0, 0, 0), seq=seq))
+                await reader.until(partial(is_frame, seq=seq))
             assert seq > MAX_UNACKNOWLEDGED_FRAMES
             assert await owed == MAX_UNACKNOWLEDGED_FRAMES
             assert silent.socket.close_code == CLOSE_CODE_SLOW
-            await good.say(Move(position=(0, 0, -20), look_at=(0, 0, 0), seq=0))
-            await good.sharp(0)
+            await reader.say(Move(position=(0, 0, -20), look_at=(0, 0, 0), seq=0))
+            await reader.sharp(0)
 
     async def all_frames(viewer: Viewer) -> int:
         count = 0
@@ -264,7 +269,7 @@ def test_who_acknowledges_nothing_is_cut_off_and_nobody_waits_for_it(runs: Path)
     with_studio(runs, test, viewer_timeout_s=0.5)
 
 
-def test_a_process_that_is_killed_is_told_and_another_can_be_opened(runs: Path) -> None:
+def test_hub_reports_killed_renderer(runs: Path) -> None:
     async def test(studio: Studio) -> None:
         async with studio.viewer("b") as first, studio.viewer("b") as second:
             await first.sharp()
@@ -272,7 +277,7 @@ def test_a_process_that_is_killed_is_told_and_another_can_be_opened(runs: Path) 
             os.kill(pid, signal.SIGKILL)
             for viewer in (first, second):
                 assert (await viewer.error()).code == "ended"
-                assert await viewer.closed() == CLOSE_CODE_ENDED
+                assert await viewer.close_code() == CLOSE_CODE_ENDED
         async with studio.viewer("b") as again:
             assert isinstance(await again.next(), Hello)
             await again.sharp()
@@ -281,7 +286,7 @@ def test_a_process_that_is_killed_is_told_and_another_can_be_opened(runs: Path) 
     with_studio(runs, test)
 
 
-def test_so_many_processes_and_no_more(runs: Path) -> None:
+def test_hub_limits_renderers(runs: Path) -> None:
     """A third scene is refused while two are watched, and takes the place of one that nobody watches any more."""
 
     async def test(studio: Studio) -> None:
@@ -295,7 +300,7 @@ def test_so_many_processes_and_no_more(runs: Path) -> None:
                     error = await third.next()
                     assert isinstance(error, CommandError)
                     assert error.code == "busy"
-                    assert await third.closed() == CLOSE_CODE_BUSY
+                    assert await third.close_code() == CLOSE_CODE_BUSY
             while all(not session.is_idle for session in studio.sessions._sessions.values()):
                 await asyncio.sleep(0.01)
             async with studio.viewer("c") as third:
@@ -305,7 +310,7 @@ def test_so_many_processes_and_no_more(runs: Path) -> None:
     with_studio(runs, test, greeter)
 
 
-def test_the_process_ends_after_its_last_viewer(runs: Path) -> None:
+def test_hub_ends_renderer_after_last_viewer(runs: Path) -> None:
     async def test(studio: Studio) -> None:
         async with studio.viewer() as viewer:
             await viewer.next()
@@ -319,7 +324,7 @@ def test_the_process_ends_after_its_last_viewer(runs: Path) -> None:
     with_studio(runs, test, greeter, linger_s=0.05)
 
 
-def test_a_process_that_does_not_end_is_ended(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_kills_unresponsive_renderer(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that neither reads nor writes, and does not care that its socket closed."""
     monkeypatch.setattr("lumigraph.server.live.hub.RENDERER_EXIT_TIMEOUT_S", 0.05)
     pids: list[int] = []
@@ -337,10 +342,10 @@ def test_a_process_that_does_not_end_is_ended(runs: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("command", [["/no/such/program"], [sys.executable, "-c", "raise SystemExit(3)"]])
-def test_a_process_that_does_not_start_is_told(runs: Path, command: list[str]) -> None:
+def test_hub_reports_failed_start(runs: Path, command: list[str]) -> None:
     async def test(studio: Studio) -> None:
         async with studio.viewer() as viewer:
             assert (await viewer.error()).code == "ended"
-            assert await viewer.closed() == CLOSE_CODE_ENDED
+            assert await viewer.close_code() == CLOSE_CODE_ENDED
 
     with_studio(runs, test, lambda run_path: command)

@@ -1,4 +1,4 @@
-"""The loop of the renderer, at the other end of its socket. What comes is waited for; no test sleeps."""
+"""The renderer's loop, tested through its socket. Tests wait for messages and never sleep."""
 
 import socket
 import threading
@@ -70,11 +70,11 @@ class Renderer:
             self.tell(FrameCredit())
         return envelope.viewer, header, picture
 
-    def until(self, wanted: Callable[[Answer], bool]) -> tuple[int | None, Answer, bytes]:
+    def until(self, condition: Callable[[Answer], bool]) -> tuple[int | None, Answer, bytes]:
         while True:
-            found = self.next()
-            if wanted(found[1]):
-                return found
+            result = self.next()
+            if condition(result[1]):
+                return result
 
     def sharp(self) -> tuple[FrameHeader, bytes]:
         _, header, picture = self.until(lambda answer: isinstance(answer, FrameHeader) and answer.sharp)
@@ -84,14 +84,14 @@ class Renderer:
 
 @contextmanager
 def rendering(
-    load: Callable[[], Field], changed: Callable[[], bool] = lambda: False, session: Session | None = None
+    load: Callable[[], Field], post_response: Callable[[], bool] = lambda: False, session: Session | None = None
 ) -> Iterator[Renderer]:
     ours, theirs = socket.socketpair()
     ours.settimeout(SECONDS)
     threads = torch.get_num_threads()
     session = session or Session(CAMERA, (64, 48))
     loop = threading.Thread(
-        target=run_renderer, args=(theirs, load, changed, session), kwargs={"poll_interval_s": 0.01}
+        target=run_renderer, args=(theirs, load, post_response, session), kwargs={"poll_interval_s": 0.01}
     )
     loop.start()
     try:
@@ -103,7 +103,7 @@ def rendering(
         assert not loop.is_alive()  # it ends when its socket closes
 
 
-def test_a_viewer_is_greeted_and_sees_the_scene() -> None:
+def test_renderer_greets_and_renders() -> None:
     field = splats()
     with rendering(lambda: field) as renderer:
         renderer.tell(ViewerJoined(viewer=1))
@@ -116,7 +116,7 @@ def test_a_viewer_is_greeted_and_sees_the_scene() -> None:
         assert psnr(decoded(picture), expected) > 30
 
 
-def test_frames_say_which_camera_they_show() -> None:
+def test_renderer_frames_name_their_camera() -> None:
     with rendering(Plain) as renderer:
         renderer.tell(ViewerJoined(viewer=1), ViewerJoined(viewer=2))
         renderer.sharp()
@@ -130,7 +130,7 @@ def test_frames_say_which_camera_they_show() -> None:
         assert (header.seq, header.frame >= number) == (49, True)
 
 
-def test_each_command_has_its_answer() -> None:
+def test_renderer_answers_commands() -> None:
     with rendering(splats) as renderer:
         renderer.tell(ViewerJoined(viewer=1), ViewerJoined(viewer=2))
         renderer.sharp()
@@ -151,7 +151,7 @@ def test_each_command_has_its_answer() -> None:
         assert decoded(picture).shape == (16, 80, 3)
 
 
-def test_what_fails_is_said_once_and_the_view_lives_on() -> None:
+def test_renderer_reports_error_once() -> None:
     field = Plain()
     with rendering(lambda: field) as renderer:
         renderer.tell(ViewerJoined(viewer=1))
@@ -173,7 +173,7 @@ def test_what_fails_is_said_once_and_the_view_lives_on() -> None:
         assert renderer.sharp()[0].camera.position == (0.0, 0.0, -9.0)
 
 
-def test_an_output_that_the_method_lacks_gives_way_to_colours() -> None:
+def test_renderer_falls_back_to_rgb() -> None:
     with rendering(Plain) as renderer:
         renderer.tell(ViewerJoined(viewer=1))
         renderer.sharp()
@@ -184,7 +184,7 @@ def test_an_output_that_the_method_lacks_gives_way_to_colours() -> None:
         assert renderer.sharp()[0].output == "rgb"
 
 
-def test_a_scene_that_is_not_there_yet_comes_when_it_is() -> None:
+def test_renderer_waits_for_scene() -> None:
     there = threading.Event()
 
     def load() -> Plain:
@@ -205,7 +205,7 @@ def test_a_scene_that_is_not_there_yet_comes_when_it_is() -> None:
         assert renderer.sharp()[0].output == "rgb"
 
 
-def test_a_newer_scene_is_shown_from_where_the_camera_is() -> None:
+def test_renderer_newer_scene_keeps_camera() -> None:
     newer = threading.Event()
     taken = threading.Event()
 
@@ -228,7 +228,7 @@ def test_a_newer_scene_is_shown_from_where_the_camera_is() -> None:
         assert decoded(picture)[0, 0, 2] > 200
 
 
-def test_nobody_watches_nothing_is_rendered() -> None:
+def test_renderer_idles_without_viewers() -> None:
     field = Plain()
     with rendering(lambda: field) as renderer:
         renderer.tell(ViewerJoined(viewer=1))
@@ -242,7 +242,7 @@ def test_nobody_watches_nothing_is_rendered() -> None:
         assert renderer.sharp()[0].camera.position == (0.0, 0.0, -9.0)
 
 
-def test_a_message_of_another_version_is_an_error() -> None:
+def test_renderer_rejects_invalid_message() -> None:
     with rendering(Plain) as renderer:
         renderer.tell(ViewerJoined(viewer=1))
         renderer.sharp()
@@ -255,7 +255,7 @@ def test_a_message_of_another_version_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("value", ["", "x", "100000"])
-def test_a_renderer_without_a_socket_says_so(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_inherited_socket_missing(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     from lumigraph.live.renderer import inherited_socket
 
     monkeypatch.setenv("LUMIGRAPH_LIVE_FD", value)

@@ -1,4 +1,4 @@
-"""What is rendered next, and for whom: by a clock that stands still unless it is told."""
+"""The schedule of a live session, with a manual clock."""
 
 import math
 
@@ -35,14 +35,14 @@ def give(session: Session, task: FrameTask, seconds: float = 0.01) -> None:
     session.mark_ready()
 
 
-def test_nothing_is_rendered_where_nobody_watches() -> None:
+def test_session_idles_without_viewers() -> None:
     session = Session(CAMERA, FULL)
     session.handle_command(1, move(1), 0.0)
     assert session.next_task(0.0) is None
     assert session.seconds_until_due(0.0) is None
 
 
-def test_the_first_picture_is_coarse_and_the_next_sharp() -> None:
+def test_session_first_frame_is_coarse() -> None:
     session = Session(CAMERA, FULL, method="some", box=[[-1, -1, -1], [1, 1, 1]])
     session.add_viewer(4)
     ((viewer, hello),) = session.replies
@@ -59,7 +59,7 @@ def test_the_first_picture_is_coarse_and_the_next_sharp() -> None:
     assert (task.size, task.sharp) == (FULL, True)
 
 
-def test_nothing_is_rendered_where_nothing_changes() -> None:
+def test_session_idles_without_changes() -> None:
     session = resting()
     for now in (0.0, 1.0, 1e6):
         assert session.next_task(now) is None
@@ -69,7 +69,7 @@ def test_nothing_is_rendered_where_nothing_changes() -> None:
     assert session.next_task(1e6) is None
 
 
-def test_coarse_while_it_moves_and_sharp_once_it_rests() -> None:
+def test_session_sharpens_at_rest() -> None:
     session = resting(seconds=0.5)
     session.handle_command(1, move(1, seq=5), 0.0)
     task = session.next_task(0.0)
@@ -86,7 +86,7 @@ def test_coarse_while_it_moves_and_sharp_once_it_rests() -> None:
     assert session.next_task(1.0) is None
 
 
-def test_the_newest_camera_wins() -> None:
+def test_session_newest_camera_wins() -> None:
     session = resting()
     first = move(0.5, seq=0)
     session.handle_command(1, first, 0.0)
@@ -102,7 +102,7 @@ def test_the_newest_camera_wins() -> None:
     assert session.next_task(0.1) is None
 
 
-def test_frames_for_all_keep_a_distance_and_wait_for_somebody_ready() -> None:
+def test_session_frame_interval_and_readiness() -> None:
     session = resting()
     session.handle_command(1, move(1), 0.0)
     task = session.next_task(0.0)
@@ -117,7 +117,7 @@ def test_frames_for_all_keep_a_distance_and_wait_for_somebody_ready() -> None:
     assert session.next_task(FRAME_INTERVAL_S) is not None
 
 
-def test_a_flight_passes_the_middle_and_ends_at_its_end() -> None:
+def test_session_animation_path() -> None:
     session = resting()
     session.handle_command(1, Move(position=(0.0, 0.0, -5.0), look_at=(0.0, 0.0, 0.0), up=(0, -1, 0), fov=40), 0.0)
     end = FlyTo(position=(10.0, 0.0, -5.0), look_at=(10.0, 0.0, 0.0), fov=60, duration=2.0, id="there")
@@ -138,7 +138,7 @@ def test_a_flight_passes_the_middle_and_ends_at_its_end() -> None:
     assert task.start_time == 3.2
 
 
-def test_a_flight_keeps_the_camera_moving_without_commands() -> None:
+def test_session_animation_renders_without_commands() -> None:
     session = resting()
     session.handle_command(1, FlyTo(position=(9, 0, 0), look_at=(0, 0, 0), duration=1.0, easing="linear"), 0.0)
     pictures = []
@@ -152,33 +152,33 @@ def test_a_flight_keeps_the_camera_moving_without_commands() -> None:
     assert session.camera.position == (9.0, 0.0, 0.0)
 
 
-def test_another_camera_takes_over_from_a_flight() -> None:
+def test_session_move_supersedes_animation() -> None:
     session = resting()
     session.handle_command(1, FlyTo(position=(9, 0, 0), look_at=(0, 0, 0), duration=1.0, id="f"), 0.0)
     session.add_viewer(2)
     session.replies.clear()
     session.handle_command(2, move(3, id="m"), 0.5)
     assert session.camera.position == (3.0, 0.0, -5.0)
-    (to_first, superseded), (to_second, done) = session.replies
+    (to_first, superseded), (to_second, outcome) = session.replies
     assert (to_first, to_second) == (1, 2)
     assert isinstance(superseded, CommandError)
     assert (superseded.code, superseded.id) == ("superseded", "f")
-    assert done == CommandDone(id="m", command="move")
+    assert outcome == CommandDone(id="m", command="move")
     session.next_task(2.0)
     assert session.camera.position == (3.0, 0.0, -5.0)
 
 
-def test_a_flight_of_no_time_has_arrived() -> None:
+def test_session_animation_of_zero_duration() -> None:
     session = resting()
     session.handle_command(1, FlyTo(position=(9, 0, 0), look_at=(0, 0, 0), duration=0.0, id="f"), 0.0)
     assert session.camera.position == (9.0, 0.0, 0.0)
     assert session.replies == [(1, CommandDone(id="f", command="fly_to"))]
 
 
-def test_one_frame_for_the_asker_alone() -> None:
+def test_session_render_frame_is_private() -> None:
     session = resting()
-    asked = RenderFrame(position=(9, 0, 0), look_at=(0, 0, 0), size=(100, 50), output="depth", id="q")
-    session.handle_command(1, asked, 0.0)
+    request = RenderFrame(position=(9, 0, 0), look_at=(0, 0, 0), size=(100, 50), output="depth", id="q")
+    session.handle_command(1, request, 0.0)
     task = session.next_task(0.0)
     assert task is not None
     assert (task.requester, task.id, task.size, task.output, task.sharp) == (1, "q", (100, 50), "depth", True)
@@ -188,7 +188,7 @@ def test_one_frame_for_the_asker_alone() -> None:
     assert session.next_task(1.0) is None
 
 
-def test_an_asker_has_one_request_at_a_time() -> None:
+def test_session_render_frame_supersedes_older() -> None:
     session = resting()
     for number in range(3):
         session.handle_command(1, RenderFrame(position=(9, 0, number), look_at=(0, 0, 9), id=str(number)), 0.0)
@@ -199,12 +199,12 @@ def test_an_asker_has_one_request_at_a_time() -> None:
     assert task.id == "2"
 
 
-def test_a_request_that_would_hold_up_everybody_is_refused() -> None:
+def test_session_rejects_slow_request() -> None:
     session = resting()
     session.resolution = AdaptiveResolution(pixel_seconds=[5e-6])  # seconds a pixel
-    asked = RenderFrame(position=(9, 0, 0), look_at=(0, 0, 9), size=(4096, 4096), id="huge")
-    session.handle_command(1, asked, 0.0)
-    session.handle_command(2, asked.model_copy(update={"size": (640, 480), "id": "fine"}), 0.0)
+    request = RenderFrame(position=(9, 0, 0), look_at=(0, 0, 9), size=(4096, 4096), id="huge")
+    session.handle_command(1, request, 0.0)
+    session.handle_command(2, request.model_copy(update={"size": (640, 480), "id": "fine"}), 0.0)
     task = session.next_task(0.0)
     assert task is not None
     assert task.id == "fine"
@@ -214,7 +214,7 @@ def test_a_request_that_would_hold_up_everybody_is_refused() -> None:
     assert "about 84 s" in error.message
 
 
-def test_askers_and_the_others_take_turns() -> None:
+def test_session_alternates_requests_and_shared_frames() -> None:
     session = resting()
     kinds = []
     for i in range(6):
@@ -227,7 +227,7 @@ def test_askers_and_the_others_take_turns() -> None:
     assert kinds.count(1) == kinds.count(None) == 3
 
 
-def test_another_output_or_size_at_rest_is_sharp_at_once() -> None:
+def test_session_new_output_is_sharp_at_rest() -> None:
     session = resting()
     session.handle_command(1, SetOutput(output="depth", size=(320, 240), id="s"), 0.0)
     assert session.replies == [(1, CommandDone(id="s", command="set"))]
@@ -241,7 +241,7 @@ def test_another_output_or_size_at_rest_is_sharp_at_once() -> None:
     assert task.sharp
 
 
-def test_what_failed_is_not_tried_again_until_something_changes() -> None:
+def test_session_failure_waits_for_change() -> None:
     session = resting()
     session.handle_command(1, move(1), 0.0)
     task = session.next_task(0.0)
@@ -252,7 +252,7 @@ def test_what_failed_is_not_tried_again_until_something_changes() -> None:
     assert session.next_task(2.0) is not None
 
 
-def test_an_output_that_fails_gives_way_to_colours() -> None:
+def test_session_failed_output_falls_back_to_rgb() -> None:
     session = resting()
     session.handle_command(1, SetOutput(output="depth"), 0.0)
     task = session.next_task(0.0)
@@ -267,7 +267,7 @@ def test_an_output_that_fails_gives_way_to_colours() -> None:
 
 
 @pytest.mark.parametrize("rate", [1e-9, 3e-7, 1e-6, 1e-5, 1e-4])
-def test_the_pace_finds_the_finest_level_that_is_in_time(rate: float) -> None:
+def test_resolution_converges_to_finest_level(rate: float) -> None:
     """Seconds a picture: 3 ms and `rate` a pixel."""
     resolution, sizes = AdaptiveResolution(), []
     for _ in range(20):
@@ -281,7 +281,7 @@ def test_the_pace_finds_the_finest_level_that_is_in_time(rate: float) -> None:
         assert 0.003 + rate * math.prod(scale_size(FULL, resolution.moving_level - 1)) > 0.6 * resolution.coarse_seconds
 
 
-def test_one_late_picture_is_no_reason_to_become_coarse() -> None:
+def test_resolution_ignores_one_slow_frame() -> None:
     resolution = AdaptiveResolution(moving_level=0)
     for seconds in (0.01, 0.01, 1.0, 0.01):
         resolution.record(FULL, FULL, seconds)
@@ -291,7 +291,7 @@ def test_one_late_picture_is_no_reason_to_become_coarse() -> None:
     assert resolution.moving_level > 2
 
 
-def test_a_slow_scene_is_as_sharp_as_patience_allows() -> None:
+def test_session_slow_scene_refines_to_time_limit() -> None:
     session = Session(CAMERA, FULL)
     session.add_viewer(1)
     sizes = []
@@ -311,13 +311,13 @@ def camera(position: tuple[float, float, float], look_at: tuple[float, float, fl
     return Camera(position=position, look_at=look_at, up=(0, -1, 0), fov=40)
 
 
-def test_to_the_other_side_of_a_thing_leads_around_it() -> None:
+def test_interpolate_moves_around_target() -> None:
     middle = interpolate(camera((0, 0, -4), (0, 0, 0)), camera((0, 0, 4), (0, 0, 0)), 0.5)
     assert math.dist(middle.position, (0, 0, 0)) == pytest.approx(4)
     assert middle.position[1] == pytest.approx(0)  # about the up axis
 
 
-def test_looking_around_stays_where_it_is() -> None:
+def test_interpolate_turns_in_place() -> None:
     for share in (0.0, 0.3, 0.5, 1.0):
         now = interpolate(camera((1, 2, 3), (1, 2, 5)), camera((1, 2, 3), (3, 2, 3)), share)
         assert now.position == pytest.approx((1, 2, 3))
@@ -326,6 +326,6 @@ def test_looking_around_stays_where_it_is() -> None:
     assert half.look_at == pytest.approx((1 + math.sqrt(2), 2, 3 + math.sqrt(2)))
 
 
-def test_going_nearer_goes_straight() -> None:
+def test_interpolate_moves_straight_towards_target() -> None:
     half = interpolate(camera((0, 0, -8), (0, 0, 0)), camera((0, 0, -2), (0, 0, 0)), 0.5)
     assert half.position == pytest.approx((0, 0, -4))  # by even factors, as zooming is seen

@@ -1,4 +1,4 @@
-"""A real server for the tests: in a thread, or as a process of its own that can be killed.
+"""A real server for the tests: in a thread, or in a separate process that tests can kill.
 
 python -m tests.server.running_server FOLDER: serves the projects in FOLDER and prints its port.
 """
@@ -38,31 +38,31 @@ def application(data: Path, limits: Limits = ROOMY) -> FastAPI:
 
 
 def free_socket() -> socket.socket:
-    bound = socket.socket()
-    bound.bind(("127.0.0.1", 0))
-    return bound
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    return listener
 
 
 @contextmanager
-def served(app: ASGIApp, bound: socket.socket | None = None) -> Iterator[str]:
+def served(app: ASGIApp, listener: socket.socket | None = None) -> Iterator[str]:
     """http://127.0.0.1:PORT of `app`, for the time of the block."""
-    bound = bound or free_socket()
+    listener = listener or free_socket()
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.005)
     try:
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(5)
-        bound.close()
+        listener.close()
 
 
 if __name__ == "__main__":
-    bound = free_socket()
-    bound.listen(16)
-    print(bound.getsockname()[1], flush=True)
+    listener = free_socket()
+    listener.listen(16)
+    print(listener.getsockname()[1], flush=True)
     app = application(Path(sys.argv[1]))
-    uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off")).run([bound])
+    uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off")).run([listener])

@@ -1,4 +1,4 @@
-"""Small files of each kind, made here: headers that say what the tests want them to say."""
+"""Small synthetic files of each type, with headers chosen by the tests."""
 
 import struct
 import zlib

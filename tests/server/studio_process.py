@@ -1,4 +1,4 @@
-"""A real server in its own process, as a person starts it; to be stopped, killed and started again."""
+"""A real server in its own process, which tests stop, kill and restart."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Studio:
                 [*command, *self._more], stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT
             )
         assert self.process.stdout is not None
-        found = UP.match(self.process.stdout.readline())
-        assert found, self.log()
-        self.url, self.token = found.groups()
+        result = UP.match(self.process.stdout.readline())
+        assert result, self.log()
+        self.url, self.token = result.groups()
         self.port = int(self.url.rpartition(":")[2])
         for _ in range(1000):
             try:

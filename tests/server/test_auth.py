@@ -1,4 +1,4 @@
-"""The door: every Host x Origin x token x method, for HTTP and for WebSockets."""
+"""Access control: every Host x Origin x token x method, for HTTP and WebSockets."""
 
 import asyncio
 import itertools
@@ -113,7 +113,7 @@ SITES = (None, "same-origin", "same-site", "cross-site", "none")
 
 
 def lets_in(method: str, host: str, origin: str | None, key: str, site: str | None) -> bool:
-    """The rule, said once more in other words."""
+    """A second, independent implementation of the rule."""
     if not (HOSTS[host] and ORIGINS[origin] and KEYS[key][1]):
         return False
     if key == "bearer" or origin is not None:
@@ -124,7 +124,7 @@ def lets_in(method: str, host: str, origin: str | None, key: str, site: str | No
 
 
 async def yes(scope: Scope, receive: Receive, send: Send) -> None:
-    """The smallest application that lets everybody in."""
+    """The smallest application; it admits every request."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.accept"})
     else:
@@ -135,18 +135,18 @@ async def ask(kind: str, method: str, query: str, headers: dict[str, str]) -> tu
     """The first message of the guard's answer: its type, status and headers. Without a client, since there are many."""
     raw = [(key.encode(), value.encode()) for key, value in headers.items()]
     scope = {"type": kind, "method": method, "path": "/thing", "headers": raw, "query_string": query.encode()}
-    sent: list[Message] = []
+    patch_response: list[Message] = []
 
     async def send(message: Message) -> None:
-        sent.append(message)
+        patch_response.append(message)
 
     async def receive() -> Message:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     guard = Guard(yes, TOKEN, allowed_hosts("127.0.0.1", 7007), origins=[FRIEND])
     await guard({**scope, "scheme": "ws" if kind == "websocket" else "http"}, receive, send)
-    found = {key.decode(): value.decode() for key, value in sent[0].get("headers", [])}
-    return sent[0]["type"], sent[0].get("status", 0), found
+    result = {key.decode(): value.decode() for key, value in patch_response[0].get("headers", [])}
+    return patch_response[0]["type"], patch_response[0].get("status", 0), result
 
 
 def asked(host: str, origin: str | None, key: str, site: str | None = None) -> dict[str, str]:
@@ -156,9 +156,9 @@ def asked(host: str, origin: str | None, key: str, site: str | None = None) -> d
     return headers | ({} if site is None else {"sec-fetch-site": site})
 
 
-def test_the_matrix_of_http() -> None:
+def test_guard_http_matrix() -> None:
     async def all_of_them() -> set[bool]:
-        seen = set()
+        history = set()
         methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
         for case in itertools.product(methods, HOSTS, ORIGINS, KEYS, SITES):
             method, host, origin, key, site = case
@@ -167,28 +167,28 @@ def test_the_matrix_of_http() -> None:
             assert status == 200 if expected else status in (401, 403), case
             assert ("access-control-allow-origin" in headers) == (origin == FRIEND), case
             assert headers.items() >= SECURITY_HEADERS.items(), case
-            seen.add(expected)
-        return seen
+            history.add(expected)
+        return history
 
     assert asyncio.run(all_of_them()) == {True, False}
 
 
-def test_the_matrix_of_websockets() -> None:
+def test_guard_websocket_matrix() -> None:
     async def all_of_them() -> set[bool]:
-        seen = set()
+        history = set()
         for host, origin, key in itertools.product(HOSTS, ORIGINS, [*KEYS, "query", "wrong query"]):
             query = {"query": f"token={TOKEN}", "wrong query": "token=wrong"}.get(key, "")
             kind, _, _ = await ask("websocket", "GET", query, asked(host, origin, key))
-            known = key == "query" or (key in KEYS and KEYS[key][1])
-            expected = HOSTS[host] and ORIGINS[origin] and known and not (key == "cookie" and origin is None)
+            is_known = key == "query" or (key in KEYS and KEYS[key][1])
+            expected = HOSTS[host] and ORIGINS[origin] and is_known and not (key == "cookie" and origin is None)
             assert kind == ("websocket.accept" if expected else "websocket.close"), (host, origin, key)
-            seen.add(expected)
-        return seen
+            history.add(expected)
+        return history
 
     assert asyncio.run(all_of_them()) == {True, False}
 
 
-def test_no_route_is_open_but_one(guarded: TestClient) -> None:
+def test_guard_only_healthz_is_open(guarded: TestClient) -> None:
     """FastAPI's own pages included."""
     for path in ("/", "/thing", "/docs", "/openapi.json", "/redoc", "/nowhere", "/healthz/", "/healthz/x", "//healthz"):
         assert guarded.get(path).status_code == 401, path
@@ -198,7 +198,7 @@ def test_no_route_is_open_but_one(guarded: TestClient) -> None:
     assert guarded.post("/healthz").status_code == 401
 
 
-def test_a_link_with_the_token_becomes_a_cookie(guarded: TestClient) -> None:
+def test_guard_token_link_sets_cookie(guarded: TestClient) -> None:
     answer = guarded.get(f"/thing?a=1&token={TOKEN}&b=%26")
     assert (answer.status_code, answer.headers["location"]) == (303, "/thing?a=1&b=%26")
     cookie = answer.headers["set-cookie"]
@@ -212,7 +212,7 @@ def test_a_link_with_the_token_becomes_a_cookie(guarded: TestClient) -> None:
     assert guarded.post(f"/thing?token={TOKEN}").status_code == 401
 
 
-def test_behind_a_proxy_that_speaks_tls_the_cookie_is_secure() -> None:
+def test_guard_cookie_is_secure_behind_tls_proxy() -> None:
     guard = Guard(inside(), TOKEN, allowed_hosts("127.0.0.1", 7007, ["https://studio.example"]))
     with TestClient(guard, base_url="http://studio.example", follow_redirects=False) as client:
         answer = client.get(f"/thing?token={TOKEN}")
@@ -225,12 +225,12 @@ def test_behind_a_proxy_that_speaks_tls_the_cookie_is_secure() -> None:
 
 
 @pytest.mark.parametrize("path", ["//evil.example/", "/\\evil.example/", "///evil.example/"])
-def test_the_redirect_stays_here(guarded: TestClient, path: str) -> None:
+def test_guard_redirect_stays_on_host(guarded: TestClient, path: str) -> None:
     location = guarded.get(f"{OURS}{path}?token={TOKEN}").headers["location"]
     assert location.startswith("/") and location[1] not in "/\\"
 
 
-def test_preflight_is_answered_to_configured_origins_only(guarded: TestClient) -> None:
+def test_guard_preflight_needs_configured_origin(guarded: TestClient) -> None:
     asked = {"access-control-request-method": "PATCH", "access-control-request-headers": "upload-offset"}
     answer = guarded.options("/thing", headers={"origin": FRIEND, **asked})
     assert answer.status_code == 204
@@ -239,31 +239,31 @@ def test_preflight_is_answered_to_configured_origins_only(guarded: TestClient) -
     assert "Upload-Offset" in answer.headers["access-control-allow-headers"]
     assert "access-control-allow-credentials" not in answer.headers
     for origin in ("http://evil.example", "null", OURS):
-        refused = guarded.options("/thing", headers={"origin": origin, **asked})
-        assert refused.status_code in (401, 403)
-        assert "access-control-allow-origin" not in refused.headers
+        error_info = guarded.options("/thing", headers={"origin": origin, **asked})
+        assert error_info.status_code in (401, 403)
+        assert "access-control-allow-origin" not in error_info.headers
 
 
 @pytest.mark.parametrize("bad", [{"origins": ["*"]}, {"origins": ["null"]}, {"hosts": {"*": "http"}}])
-def test_wildcards_are_not_taken(bad: dict[str, Any]) -> None:
+def test_guard_rejects_wildcards(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="exact"):
         Guard(inside(), TOKEN, **{"hosts": HOSTED, **bad})
 
 
-def test_an_empty_token_lets_nobody_in() -> None:
+def test_guard_empty_token_rejects_all() -> None:
     client = TestClient(Guard(inside(), "", HOSTED), base_url=OURS)
     for headers in ({}, {"authorization": "Bearer "}, {"cookie": f"lumigraph-7007={cookie_value('')}"}):
         assert client.get("/thing", headers=headers).status_code == 401
     assert client.get("/thing?token=").status_code == 401
 
 
-def test_two_headers_are_none(guarded: TestClient) -> None:
+def test_guard_rejects_duplicate_headers(guarded: TestClient) -> None:
     for twice in ([("host", HOST), ("host", "evil.example")], [("origin", OURS), ("origin", OURS)]):
         assert guarded.get("/thing", headers=[*BEARER.items(), *twice]).status_code == 403
     assert guarded.get("/thing", headers=[*BEARER.items(), *BEARER.items()]).status_code == 401
 
 
-def test_errors_have_the_headers_too(guarded: TestClient) -> None:
+def test_guard_adds_headers_to_errors(guarded: TestClient) -> None:
     answer = guarded.get("/broken", headers=BEARER)
     assert answer.status_code == 500
     assert "inside" not in answer.text
@@ -283,18 +283,18 @@ def test_allowed_hosts(host: str, port: int, expected: set[str]) -> None:
     assert allowed_hosts(host, port) == dict.fromkeys(expected, "http")
 
 
-def test_addresses_of_a_proxy() -> None:
-    found = allowed_hosts("127.0.0.1", 7007, ["https://Studio.example/", "http://box:8080", "https://s.example:443"])
-    assert {"studio.example": "https", "box:8080": "http", "s.example": "https"}.items() <= found.items()
+def test_allowed_hosts_proxy_urls() -> None:
+    result = allowed_hosts("127.0.0.1", 7007, ["https://Studio.example/", "http://box:8080", "https://s.example:443"])
+    assert {"studio.example": "https", "box:8080": "http", "s.example": "https"}.items() <= result.items()
 
 
 @pytest.mark.parametrize("url", ["studio.example", "ftp://studio.example", "https://", "https://a/b", "https://u@a"])
-def test_what_is_not_an_address(url: str) -> None:
+def test_allowed_hosts_rejects_invalid_urls(url: str) -> None:
     with pytest.raises(ValueError, match="not the address of a server"):
         allowed_hosts("127.0.0.1", 7007, [url])
 
 
-def test_cookie_names_keep_ports_apart() -> None:
+def test_cookie_name_contains_port() -> None:
     names = [cookie_name("localhost:7007", "http"), cookie_name("[::1]:7008", "http"), cookie_name("box", "https")]
     assert names == ["lumigraph-7007", "lumigraph-7008", "lumigraph-443"]
 
@@ -302,21 +302,21 @@ def test_cookie_names_keep_ports_apart() -> None:
 # -- bodies ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_body_has_an_end(guarded: TestClient) -> None:
+def test_guard_limits_body_size(guarded: TestClient) -> None:
     assert guarded.post("/json", json={"a": "b"}, headers=BEARER).json() == 1
     declared = guarded.post("/json", content=b"x" * 1_000_001, headers=BEARER)
-    counted = guarded.post("/json", content=iter([b"x" * 600_000] * 2), headers=BEARER)
-    for answer in (declared, counted):
+    counted_roots = guarded.post("/json", content=iter([b"x" * 600_000] * 2), headers=BEARER)
+    for answer in (declared, counted_roots):
         assert answer.status_code == 413
         assert answer.headers["content-type"] == "application/problem+json"
     streamed = guarded.post("/projects/p/uploads", content=b"x" * 1_000_001, headers=BEARER)
     assert streamed.json() == 1_000_001
 
 
-def test_a_body_comes_in_time() -> None:
-    bound = free_socket()
-    port = bound.getsockname()[1]
-    with served(Guard(inside(), TOKEN, allowed_hosts("127.0.0.1", port), body_seconds=0.2), bound) as url:
+def test_guard_limits_body_time() -> None:
+    listener = free_socket()
+    port = listener.getsockname()[1]
+    with served(Guard(inside(), TOKEN, allowed_hosts("127.0.0.1", port), body_seconds=0.2), listener) as url:
 
         def slow() -> Iterator[bytes]:
             yield b"{"
@@ -335,11 +335,11 @@ def test_a_body_comes_in_time() -> None:
         ("/projects/p/uploads", "", b"401"),
     ],
 )
-def test_a_refusal_does_not_wait_for_the_body(path: str, key: str, status: bytes) -> None:
-    bound = free_socket()
-    port = bound.getsockname()[1]
+def test_guard_rejection_does_not_wait_for_body(path: str, key: str, status: bytes) -> None:
+    listener = free_socket()
+    port = listener.getsockname()[1]
     with (
-        served(Guard(inside(), TOKEN, allowed_hosts("127.0.0.1", port), body_seconds=0.2), bound),
+        served(Guard(inside(), TOKEN, allowed_hosts("127.0.0.1", port), body_seconds=0.2), listener),
         socket.create_connection(("127.0.0.1", port), timeout=1.5) as connection,
     ):
         lines = f"POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\n{key}Content-Length: 99999999\r\n\r\nxx"
@@ -352,10 +352,10 @@ def test_a_refusal_does_not_wait_for_the_body(path: str, key: str, status: bytes
 # -- a real server ---------------------------------------------------------------------------------------------------
 
 
-def test_the_token_stays_out_of_the_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    bound = free_socket()
-    port = bound.getsockname()[1]
-    with served(Guard(inside(), TOKEN, allowed_hosts("127.0.0.1", port)), bound) as url:
+def test_guard_keeps_token_out_of_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = free_socket()
+    port = listener.getsockname()[1]
+    with served(Guard(inside(), TOKEN, allowed_hosts("127.0.0.1", port)), listener) as url:
         for name in ("", "uvicorn", "uvicorn.access", "uvicorn.error"):  # other servers of this process set these too
             caplog.set_level(logging.INFO, name or None)
             monkeypatch.setattr(logging.getLogger(name), "disabled", False)
@@ -364,12 +364,12 @@ def test_the_token_stays_out_of_the_log(caplog: pytest.LogCaptureFixture, monkey
             httpx.get(f"{url}/thing?{query}")
             httpx.post(f"{url}/thing?{query}")
         live = url.replace("http", "ws") + "/live"
-        with connect(f"{live}?token={TOKEN}") as opened:
-            assert opened.recv() == "in"
-        with pytest.raises(InvalidStatus) as refused:
+        with connect(f"{live}?token={TOKEN}") as opened_paths:
+            assert opened_paths.recv() == "in"
+        with pytest.raises(InvalidStatus) as error_info:
             connect(f"{live}?token=wrong-token-of-someone")
-        assert refused.value.response.status_code == 403
-    written = "\n".join(one.getMessage() for one in caplog.records if one.name.startswith("uvicorn"))
+        assert error_info.value.response.status_code == 403
+    written = "\n".join(item.getMessage() for item in caplog.records if item.name.startswith("uvicorn"))
     assert "GET /thing" in written and "/live" in written  # the log was really on
     assert TOKEN not in written and "wrong-token-of-someone" not in written
 
@@ -385,7 +385,7 @@ def test_the_token_stays_out_of_the_log(caplog: pytest.LogCaptureFixture, monkey
         (b"token=x&token=y", b"", ""),
     ],
 )
-def test_take_token(query: bytes, left: bytes, token: str | None) -> None:
+def test_pop_token(query: bytes, left: bytes, token: str | None) -> None:
     scope = {"query_string": query}
     assert pop_token(scope) == token
     assert scope["query_string"] == left
@@ -394,7 +394,7 @@ def test_take_token(query: bytes, left: bytes, token: str | None) -> None:
 # -- the file --------------------------------------------------------------------------------------------------------
 
 
-def test_the_token_file(tmp_path: Path) -> None:
+def test_token_file_creation(tmp_path: Path) -> None:
     path = tmp_path / "new" / "token"
     token = read_or_make_token(path)
     assert len(token) >= 43
@@ -403,10 +403,10 @@ def test_the_token_file(tmp_path: Path) -> None:
     path.chmod(0o644)
     assert read_or_make_token(path) == token
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert [one.name for one in path.parent.iterdir()] == ["token"]
+    assert [item.name for item in path.parent.iterdir()] == ["token"]
 
 
-def test_an_unsound_token_file_is_refused(tmp_path: Path) -> None:
+def test_token_file_rejects_invalid_content(tmp_path: Path) -> None:
     path = tmp_path / "token"
     for bad in ("", "short", "two lines of\nsomething long enough", "x" * 600):
         path.write_text(bad)
@@ -420,7 +420,7 @@ def test_an_unsound_token_file_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_another_token_takes_effect_at_once(tmp_path: Path) -> None:
+def test_rotate_token_takes_effect_at_once(tmp_path: Path) -> None:
     path = tmp_path / "token"
     old = read_or_make_token(path)
     client = TestClient(Guard(inside(), token_file(path), HOSTED), base_url=OURS)

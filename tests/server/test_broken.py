@@ -1,4 +1,4 @@
-"""Uploads to a real server that break in the middle: lost connections, kills, a full disk, bodies without an end."""
+"""Interrupted uploads to a real server: lost connections, kills, a full disk, endless bodies."""
 
 import contextlib
 import errno
@@ -43,13 +43,13 @@ def offset(where: str) -> int:
     return int(httpx.head(where, headers=TUS).headers["upload-offset"])
 
 
-def half_open(where: str, at: int, sent: bytes, total: int) -> socket.socket:
+def half_open(where: str, at: int, patch_response: bytes, total: int) -> socket.socket:
     """A PATCH that says that it has `total` bytes and sends fewer."""
     address = httpx.URL(where)
     connection = socket.create_connection((address.host, address.port))
     lines = [f"PATCH {address.path} HTTP/1.1", f"Host: {address.host}:{address.port}", f"Content-Length: {total}"]
     lines += [f"{key}: {value}" for key, value in {**BODY, "upload-offset": str(at)}.items()]
-    connection.sendall("\r\n".join([*lines, "", ""]).encode() + sent)
+    connection.sendall("\r\n".join([*lines, "", ""]).encode() + patch_response)
     return connection
 
 
@@ -61,11 +61,11 @@ def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 def partial(data: Path) -> Path:
-    (found,) = [one for one in (data / "p" / "uploads").iterdir() if one.suffix != ".json"]
-    return found
+    (result,) = [item for item in (data / "p" / "uploads").iterdir() if item.suffix != ".json"]
+    return result
 
 
-def test_another_program_uploads(url: str, data: Path) -> None:
+def test_upload_tuspy_interoperates(url: str, data: Path) -> None:
     """tuspy: in pieces, with checksums; then a second client that only knows the address."""
     client = TusClient(url + UPLOADS)
     first = client.uploader(
@@ -78,7 +78,7 @@ def test_another_program_uploads(url: str, data: Path) -> None:
     assert (data / "p" / "files" / "a.bin").read_bytes() == DATA
 
 
-def test_a_lost_connection_keeps_what_came(url: str, data: Path) -> None:
+def test_upload_lost_connection_keeps_received_bytes(url: str, data: Path) -> None:
     where = begin(url, "a.bin", len(DATA))
     half_open(where, 0, DATA[:3_000_000], len(DATA)).close()
     until(lambda: partial(data).stat().st_size == 3_000_000)
@@ -87,23 +87,23 @@ def test_a_lost_connection_keeps_what_came(url: str, data: Path) -> None:
     assert (data / "p" / "files" / "a.bin").read_bytes() == DATA
 
 
-def test_the_newest_connection_wins(url: str, data: Path) -> None:
+def test_upload_newest_connection_wins(url: str, data: Path) -> None:
     """A connection that is dead without knowing it does not keep its owner from going on."""
     where = begin(url, "a.bin", len(DATA))
     dead = half_open(where, 0, DATA[:3_000_000], len(DATA))
     until(lambda: partial(data).stat().st_size > 0)
     start = time.monotonic()
-    came = offset(where)
-    assert came == 3_000_000
+    received_bytes = offset(where)
+    assert received_bytes == 3_000_000
     assert time.monotonic() - start < 0.8  # not the second of idleness
-    answer = httpx.patch(where, headers={**BODY, "upload-offset": str(came)}, content=DATA[came:])
+    answer = httpx.patch(where, headers={**BODY, "upload-offset": str(received_bytes)}, content=DATA[received_bytes:])
     assert answer.status_code == 204
     assert (data / "p" / "files" / "a.bin").read_bytes() == DATA
     assert b"409" in dead.recv(100)
     dead.close()
 
 
-def test_unverified_bytes_are_dropped(url: str, data: Path) -> None:
+def test_upload_unverified_bytes_are_dropped(url: str, data: Path) -> None:
     where = begin(url, "a.bin", len(DATA))
     address = httpx.URL(where)
     connection = socket.create_connection((address.host, address.port))
@@ -115,7 +115,7 @@ def test_unverified_bytes_are_dropped(url: str, data: Path) -> None:
     assert offset(where) == 0
 
 
-def test_a_slow_body_is_given_up_and_others_are_served(url: str, data: Path) -> None:
+def test_upload_slow_body_times_out(url: str, data: Path) -> None:
     where = begin(url, "a.bin", len(DATA))
     slow = half_open(where, 0, DATA[:1000], len(DATA))
     times = []
@@ -130,13 +130,13 @@ def test_a_slow_body_is_given_up_and_others_are_served(url: str, data: Path) -> 
     slow.close()
 
 
-def test_an_endless_body_ends(data: Path) -> None:
-    sent = 0
+def test_put_endless_body_is_cut(data: Path) -> None:
+    patch_response = 0
 
     def endless() -> Iterator[bytes]:
-        nonlocal sent
+        nonlocal patch_response
         while True:
-            sent += 1 << 20
+            patch_response += 1 << 20
             yield b"x" * (1 << 20)
 
     with served(application(data, Limits(free_bytes=0, file_bytes=10_000_000))) as url:
@@ -144,13 +144,13 @@ def test_an_endless_body_ends(data: Path) -> None:
         with contextlib.suppress(httpx.TransportError):  # closed before the client looked for an answer
             assert httpx.put(f"{url}{FILES}/a.txt", content=endless(), timeout=20).status_code == 413
         assert time.monotonic() - start < 8
-        assert sent < 10_000_000 + body_writer.LINGER_BYTES + (32 << 20)
+        assert patch_response < 10_000_000 + body_writer.LINGER_BYTES + (32 << 20)
         assert httpx.get(url + FILES).json() == []
     assert list((data / "p" / "uploads").iterdir()) == []
 
 
 @pytest.mark.parametrize("expect", ["", "Expect: 100-continue\r\n"])
-def test_too_much_is_refused_before_it_comes(data: Path, expect: str) -> None:
+def test_put_rejects_declared_size_before_body(data: Path, expect: str) -> None:
     """The answer arrives although the body never does."""
     with served(application(data, Limits(free_bytes=0, file_bytes=1000))) as url:
         address = httpx.URL(url)
@@ -162,7 +162,7 @@ def test_too_much_is_refused_before_it_comes(data: Path, expect: str) -> None:
         assert b" 413 " in answer.split(b"\r\n")[0] and b"application/problem+json" in answer
 
 
-def test_a_download_that_nobody_reads_ends(url: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_unread_stops_reading(url: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (data / "p" / "files").mkdir()
     with (data / "p" / "files" / "a.bin").open("wb") as file:
         file.truncate(4 << 30)  # sparse
@@ -182,7 +182,7 @@ def test_a_download_that_nobody_reads_ends(url: str, data: Path, monkeypatch: py
     assert len(reads) == before < 200
 
 
-def test_many_at_once(url: str, data: Path) -> None:
+def test_put_concurrent_requests(url: str, data: Path) -> None:
     answers: list[int] = []
 
     def put(i: int) -> None:
@@ -202,7 +202,7 @@ def test_many_at_once(url: str, data: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk(url: str, data: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+def test_upload_full_disk(url: str, data: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
     real = os.pwrite
     room = 3_000_000
 
@@ -223,10 +223,10 @@ def test_a_full_disk(url: str, data: Path, monkeypatch: pytest.MonkeyPatch, erro
             assert answer.headers["content-type"] == "application/problem+json"
     assert offset(where) == room
     assert httpx.get(url + FILES).json() == []
-    done = httpx.patch(where, headers={**BODY, "upload-offset": str(room)}, content=DATA[room:])
-    assert done.status_code == 204  # there is room again
+    outcome = httpx.patch(where, headers={**BODY, "upload-offset": str(room)}, content=DATA[room:])
+    assert outcome.status_code == 204  # there is room again
     assert (data / "p" / "files" / "a.bin").read_bytes() == DATA
-    assert [one.suffix for one in (data / "p" / "uploads").iterdir()] == [".json"]
+    assert [item.suffix for item in (data / "p" / "uploads").iterdir()] == [".json"]
 
 
 # -- kill -9 ---------------------------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ def ready(url: str) -> str:
     return url
 
 
-def test_a_killed_server_goes_on(data: Path) -> None:
+def test_upload_resumes_after_server_kill(data: Path) -> None:
     """Killed in the middle of a PATCH and of a PUT; what is on the disk is a true beginning, and the rest follows.
     The second server has a limit on the size of files, so that the system refuses it a write."""
     process, url = start(data)
@@ -266,16 +266,16 @@ def test_a_killed_server_goes_on(data: Path) -> None:
         body.close()
     finally:
         process.kill()
-    came = partial(data).stat().st_size
-    assert 2_000_000 <= came <= 4_000_000
-    assert partial(data).read_bytes() == DATA[:came]
+    received_bytes = partial(data).stat().st_size
+    assert 2_000_000 <= received_bytes <= 4_000_000
+    assert partial(data).read_bytes() == DATA[:received_bytes]
     assert not (data / "p" / "files").exists()
 
-    process, other = start(data, file_bytes=4_200_000)
+    process, rival = start(data, file_bytes=4_200_000)
     try:
-        where = where.replace(url, ready(other))
-        assert offset(where) == came
-        full = httpx.patch(where, headers={**BODY, "upload-offset": str(came)}, content=DATA[came:])
+        where = where.replace(url, ready(rival))
+        assert offset(where) == received_bytes
+        full = httpx.patch(where, headers={**BODY, "upload-offset": str(received_bytes)}, content=DATA[received_bytes:])
         assert full.status_code == 507
         assert offset(where) == 4_200_000
     finally:
@@ -283,13 +283,13 @@ def test_a_killed_server_goes_on(data: Path) -> None:
         process.wait()
 
     with served(application(data)) as third:
-        where = where.replace(other, third)
+        where = where.replace(rival, third)
         answer = httpx.patch(where, headers={**BODY, "upload-offset": "4200000"}, content=DATA[4_200_000:])
         assert answer.status_code == 204
     assert (data / "p" / "files" / "a.bin").read_bytes() == DATA
 
 
-def test_killed_between_the_last_byte_and_its_place(data: Path) -> None:
+def test_upload_resumes_after_kill_before_move(data: Path) -> None:
     """Whatever moment it was, asking for the offset ends the work."""
     for declared_done in (False, True):
         name = f"{declared_done}.txt"

@@ -1,4 +1,4 @@
-"""What the server asks of a worker process once, and again where it failed."""
+"""The capability probe runs a worker once, and again after a failure."""
 
 import sys
 from pathlib import Path
@@ -18,7 +18,7 @@ print('{"methods": {}, "default": "splat", "formats": []}')
 """
 
 
-def test_a_worker_that_failed_to_tell_is_asked_again(tmp_path: Path) -> None:
+def test_capability_probe_retries_after_failure(tmp_path: Path) -> None:
     catalogue = CapabilityProbe([sys.executable, "-c", ONCE, str(tmp_path / "marker")])
     with pytest.raises(Problem, match="no memory left"):
         catalogue.get()

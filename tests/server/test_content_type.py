@@ -1,4 +1,4 @@
-"""Kinds and sizes of files by their headers, without decoding."""
+"""Types and sizes of files by their headers, without decoding."""
 
 import io
 import os
@@ -49,7 +49,7 @@ def checked(tmp_path: Path, suffix: str, data: bytes, pixels: int = 200_000_000)
         ("tiff", "TIFF", {"big_tiff": True}),
     ],
 )
-def test_sizes_as_another_program_writes_them(suffix: str, form: str, options: dict[str, object]) -> None:
+def test_size_of_pillow_images(suffix: str, form: str, options: dict[str, object]) -> None:
     file = io.BytesIO()
     Image.new("RGB", (321, 123), (9, 99, 199)).save(file, form, **options)
     assert size_of(suffix, reader(file.getvalue())) == (321, 123)
@@ -75,7 +75,7 @@ def test_sizes_as_another_program_writes_them(suffix: str, form: str, options: d
         ("heic", sample_images.heif(40_000, 30_000)),
     ],
 )
-def test_a_bomb_is_refused_by_its_header(tmp_path: Path, suffix: str, data: bytes) -> None:
+def test_check_rejects_pixel_bombs(tmp_path: Path, suffix: str, data: bytes) -> None:
     assert checked(tmp_path, suffix, data) == 413
     assert checked(tmp_path, suffix, data, pixels=1_200_000_000) == 0
 
@@ -104,24 +104,24 @@ SOUND = {
 }
 
 
-def test_each_kind_is_itself_and_no_other(tmp_path: Path) -> None:
+def test_check_accepts_only_matching_suffix(tmp_path: Path) -> None:
     assert set(SOUND) == set(SUFFIXES)
     for suffix, kind in SOUND.items():
         assert checked(tmp_path, suffix, kind) == 0, suffix
-        for other, data in SOUND.items():
-            alike = suffix == other or (FILE_TYPES.get(suffix) == FILE_TYPES.get(other) and suffix in FILE_TYPES)
+        for rival, data in SOUND.items():
+            alike = suffix == rival or (FILE_TYPES.get(suffix) == FILE_TYPES.get(rival) and suffix in FILE_TYPES)
             if not alike and suffix not in ("bin", "txt"):
-                assert checked(tmp_path, suffix, data) == 415, (suffix, other)
+                assert checked(tmp_path, suffix, data) == 415, (suffix, rival)
 
 
 @pytest.mark.parametrize("data", [b"<html>", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"\x7fELF", b"MZ", b"%PDF-"])
-def test_pages_and_programs_are_not_pictures(tmp_path: Path, data: bytes) -> None:
+def test_check_rejects_pages_and_programs(tmp_path: Path, data: bytes) -> None:
     for suffix in FILE_TYPES:
         assert checked(tmp_path, suffix, data) == 415
     assert checked(tmp_path, "json", data) == 415
 
 
-def test_text_is_text(tmp_path: Path) -> None:
+def test_check_text(tmp_path: Path) -> None:
     assert checked(tmp_path, "txt", b"") == 0
     assert checked(tmp_path, "txt", b"x" * (HEAD_BYTES - 1) + "ü".encode() * 5) == 0  # cut in a letter
     assert checked(tmp_path, "txt", b"a\0b") == 415
@@ -131,7 +131,7 @@ def test_text_is_text(tmp_path: Path) -> None:
 
 
 @given(st.sampled_from(sorted(PARSERS)), st.binary(max_size=300), st.booleans(), st.integers(0, 200))
-def test_a_broken_header_is_a_value_error(suffix: str, noise: bytes, begins_well: bool, cut: int) -> None:
+def test_size_of_broken_header_raises_value_error(suffix: str, noise: bytes, begins_well: bool, cut: int) -> None:
     reads = 0
 
     def read(at: int, count: int) -> bytes:
@@ -148,7 +148,7 @@ def test_a_broken_header_is_a_value_error(suffix: str, noise: bytes, begins_well
     assert size is not None and min(size) >= 1
 
 
-def test_boxes_in_boxes_end(tmp_path: Path) -> None:
+def test_size_of_nested_boxes_is_linear(tmp_path: Path) -> None:
     """Each level is walked once: no product of the levels' lengths."""
     inner = sample_images.box(b"ipco", b"\0\0\0\x08ispe" * 3000)
     data = sample_images.box(b"ftyp", b"heic\0\0\0\0") + sample_images.box(

@@ -1,4 +1,4 @@
-"""Files out, by RFC 9110: validators, single ranges, and what is not served."""
+"""Downloads by RFC 9110: validators, single ranges, and rejected requests."""
 
 import os
 from pathlib import Path
@@ -35,7 +35,7 @@ def out(folder: Path) -> TestClient:
     return TestClient(app, raise_server_exceptions=False)
 
 
-def test_a_whole_file(out: TestClient) -> None:
+def test_send_file_whole(out: TestClient) -> None:
     answer = out.get("/a/film.mp4")
     assert (answer.status_code, answer.content) == (200, BYTES)
     told = answer.headers
@@ -66,7 +66,7 @@ def test_a_whole_file(out: TestClient) -> None:
         ("bytes= 1-2", 1, 2),
     ],
 )
-def test_a_range(out: TestClient, asked: str, first: int, last: int) -> None:
+def test_send_file_range(out: TestClient, asked: str, first: int, last: int) -> None:
     answer = out.get("/a/film.mp4", headers={"range": asked})
     assert answer.status_code == 206
     assert answer.content == BYTES[first : last + 1]
@@ -75,7 +75,7 @@ def test_a_range(out: TestClient, asked: str, first: int, last: int) -> None:
 
 
 @pytest.mark.parametrize("asked", ["bytes=2560-", "bytes=9999-10000", "bytes=-0"])
-def test_a_range_beyond_the_end(out: TestClient, asked: str) -> None:
+def test_send_file_range_beyond_end(out: TestClient, asked: str) -> None:
     answer = out.get("/a/film.mp4", headers={"range": asked})
     assert answer.status_code == 416
     assert answer.headers["content-range"] == "bytes */2560"
@@ -100,44 +100,44 @@ def test_a_range_beyond_the_end(out: TestClient, asked: str) -> None:
         "bytes=" + "9" * 200 + "-",
     ],
 )
-def test_no_single_range_is_the_whole_file(out: TestClient, asked: str) -> None:
+def test_send_file_other_ranges_get_whole_file(out: TestClient, asked: str) -> None:
     answer = out.get("/a/film.mp4", headers={"range": asked.encode()})
     assert (answer.status_code, answer.content) == (200, BYTES)
 
 
-def test_two_range_headers_are_none(out: TestClient) -> None:
+def test_send_file_ignores_two_range_headers(out: TestClient) -> None:
     assert out.get("/a/film.mp4", headers=[("range", "bytes=0-1"), ("range", "bytes=2-3")]).status_code == 200
 
 
-def test_head_has_no_ranges(out: TestClient) -> None:
+def test_send_file_head_ignores_range(out: TestClient) -> None:
     assert out.head("/a/film.mp4", headers={"range": "bytes=0-1"}).status_code == 200
 
 
-def test_an_empty_file(out: TestClient) -> None:
+def test_send_file_empty(out: TestClient) -> None:
     assert out.get("/empty.bin").content == b""
     assert out.get("/empty.bin", headers={"range": "bytes=0-"}).status_code == 416
     assert out.get("/empty.bin", headers={"range": "bytes=-5"}).status_code == 200
 
 
-def test_if_none_match(out: TestClient) -> None:
+def test_send_file_if_none_match(out: TestClient) -> None:
     tag = out.get("/a/film.mp4").headers["etag"]
     for same in (tag, f"W/{tag}", f'"x", {tag}', "*"):
         answer = out.get("/a/film.mp4", headers={"if-none-match": same, "range": "bytes=0-1"})
         assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag)
         assert out.head("/a/film.mp4", headers={"if-none-match": same}).status_code == 304
     modified = out.get("/a/film.mp4").headers["last-modified"]
-    other = out.get("/a/film.mp4", headers={"if-none-match": '"x"', "if-modified-since": modified})
-    assert other.status_code == 200  # the ETag decides
+    rival = out.get("/a/film.mp4", headers={"if-none-match": '"x"', "if-modified-since": modified})
+    assert rival.status_code == 200  # the ETag decides
 
 
-def test_if_modified_since(out: TestClient) -> None:
+def test_send_file_if_modified_since(out: TestClient) -> None:
     modified = out.get("/a/film.mp4").headers["last-modified"]
     assert out.get("/a/film.mp4", headers={"if-modified-since": modified}).status_code == 304
-    for other in ("Thu, 01 Jan 1970 00:00:00 GMT", "yesterday", "", "Thu, 01 Jan 99999 00:00:00 GMT"):
-        assert out.get("/a/film.mp4", headers={"if-modified-since": other}).status_code == 200
+    for rival in ("Thu, 01 Jan 1970 00:00:00 GMT", "yesterday", "", "Thu, 01 Jan 99999 00:00:00 GMT"):
+        assert out.get("/a/film.mp4", headers={"if-modified-since": rival}).status_code == 200
 
 
-def test_if_range(out: TestClient) -> None:
+def test_send_file_if_range(out: TestClient) -> None:
     told = out.get("/a/film.mp4").headers
     for right in (told["etag"], told["last-modified"]):
         assert out.get("/a/film.mp4", headers={"range": "bytes=0-1", "if-range": right}).status_code == 206
@@ -146,7 +146,7 @@ def test_if_range(out: TestClient) -> None:
         assert (whole.status_code, whole.content) == (200, BYTES)
 
 
-def test_the_etag_changes_with_the_bytes(out: TestClient, folder: Path) -> None:
+def test_etag_changes_with_content(out: TestClient, folder: Path) -> None:
     before = out.get("/a/film.mp4").headers["etag"]
     (folder / "new").write_bytes(BYTES)
     (folder / "new").replace(folder / "a" / "film.mp4")
@@ -154,7 +154,7 @@ def test_the_etag_changes_with_the_bytes(out: TestClient, folder: Path) -> None:
     assert out.get("/a/film.mp4?sha256=abc").headers["etag"] == '"abc"'
 
 
-def test_only_harmless_kinds_are_shown(out: TestClient, folder: Path) -> None:
+def test_send_file_inline_only_for_harmless_types(out: TestClient, folder: Path) -> None:
     for suffix, kind in INLINE.items():
         (folder / f"a.{suffix}").write_bytes(b"x")
         told = out.get(f"/a.{suffix}?inline=true").headers
@@ -166,7 +166,7 @@ def test_only_harmless_kinds_are_shown(out: TestClient, folder: Path) -> None:
         assert attached["content-disposition"].startswith("attachment")
 
 
-def test_a_page_that_a_job_made_belongs_to_no_origin_and_asks_nobody(out: TestClient) -> None:
+def test_send_file_html_is_sandboxed(out: TestClient) -> None:
     rules = [rule.strip() for rule in out.get("/page.html?inline=true").headers["content-security-policy"].split(";")]
     assert rules[0] == "sandbox allow-scripts"  # and not allow-same-origin
     assert "default-src 'none'" in rules
@@ -174,18 +174,18 @@ def test_a_page_that_a_job_made_belongs_to_no_origin_and_asks_nobody(out: TestCl
 
 
 @pytest.mark.parametrize("name", ["nothing", "a", "a/nothing", "a%2f..%2fempty.bin", "..%2fx", "empty.bin/x", ".", ""])
-def test_what_is_not_there(out: TestClient, name: str) -> None:
+def test_send_file_missing(out: TestClient, name: str) -> None:
     assert out.get(f"/{name}").status_code in (404, 409)
 
 
-def test_links_are_not_followed(out: TestClient, folder: Path) -> None:
+def test_send_file_rejects_links(out: TestClient, folder: Path) -> None:
     (folder / "link.bin").symlink_to(folder / "empty.bin")
     (folder / "b").symlink_to(folder / "a")
     assert out.get("/link.bin").status_code == 409
     assert out.get("/b/film.mp4").status_code == 409
 
 
-def test_beyond_two_gigabytes(out: TestClient, folder: Path) -> None:
+def test_send_file_beyond_two_gigabytes(out: TestClient, folder: Path) -> None:
     with (folder / "large.bin").open("wb") as file:
         file.truncate(5 << 30)  # sparse
         os.pwrite(file.fileno(), b"here", 3 << 30)

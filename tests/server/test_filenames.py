@@ -1,4 +1,4 @@
-"""Hostile names: refused, or kept below the project's folder. Nothing outside is opened, made or read."""
+"""Hostile file names: rejected, or kept below the project's folder. No file outside is opened, created or read."""
 
 import os
 from collections.abc import Iterator
@@ -68,28 +68,28 @@ BAD = [
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_a_good_name(name: str) -> None:
+def test_parts_of_accepts_valid_names(name: str) -> None:
     assert "/".join(parts_of(name)) == name
     assert suffix_of(parts_of(name))
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_name(name: str) -> None:
-    with pytest.raises(Problem) as refused:
+def test_parts_of_rejects_invalid_names(name: str) -> None:
+    with pytest.raises(Problem) as error_info:
         parts_of(name)
-    assert refused.value.status_code == 422
+    assert error_info.value.status_code == 422
 
 
-def test_a_mac_and_a_pc_mean_the_same_file() -> None:
+def test_parts_of_normalizes_unicode() -> None:
     assert parts_of("Gru\u0308n.jpg") == parts_of("Gr\u00fcn.jpg") == ("Gr\u00fcn.jpg",)
 
 
 @pytest.mark.parametrize("name", ["a", "a.exe", "a.svg", "a.html", "a.jpg.exe", "jpg", "a.", "a.jpg%00"])
-def test_other_kinds_are_told_what_is_taken(name: str) -> None:
-    with pytest.raises(Problem) as refused:
+def test_suffix_of_lists_accepted_suffixes(name: str) -> None:
+    with pytest.raises(Problem) as error_info:
         suffix_of((name,))
-    assert refused.value.status_code == 415
-    assert "jpg, jpeg, png" in refused.value.detail
+    assert error_info.value.status_code == 415
+    assert "jpg, jpeg, png" in error_info.value.detail
 
 
 NASTY = [
@@ -132,18 +132,18 @@ def trap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient,
     (project / "files" / "hole.txt").symlink_to(outside / "canary.txt")
     (project / "files" / "new.txt").symlink_to(outside / "new.txt")
     os.mkfifo(project / "files" / "pipe.txt")
-    opened: list[str] = []
+    opened_paths: list[str] = []
     real = os.open
 
-    def noted(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+    def record_open(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         descriptor = real(path, flags, mode, dir_fd=dir_fd)
-        opened.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        opened_paths.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
         return descriptor
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(os, "open", noted)
+    patch.setattr(os, "open", record_open)
     with TestClient(application(base / "data"), raise_server_exceptions=False) as client:
-        yield client, base, opened
+        yield client, base, opened_paths
     patch.undo()
 
 
@@ -165,11 +165,11 @@ def everything(folder: Path) -> dict[str, bytes]:
 @example(name="new.txt", method="PUT", twice=False)
 @example(name="pipe.txt", method="GET", twice=False)
 @example(name="../../../outside/canary.txt", method="GET", twice=True)
-def test_nothing_outside_is_touched(
+def test_files_path_traversal_is_impossible(
     trap: tuple[TestClient, Path, list[str]], name: str, method: str, twice: bool
 ) -> None:
-    client, base, opened = trap
-    opened.clear()
+    client, base, opened_paths = trap
+    opened_paths.clear()
     before = everything(base / "outside")
     encoded = quote(name, safe="/" if twice else "", errors="surrogatepass")
     path = f"/projects/p/files/{quote(encoded, safe='%/') if not twice else quote(encoded, safe='')}"
@@ -178,13 +178,13 @@ def test_nothing_outside_is_touched(
     assert b"canary" not in answer.content.replace(b"canary.txt", b"")
     assert everything(base / "outside") == before
     inside = str(base / "data" / "p")
-    assert all(one == inside or one.startswith(inside + "/") for one in opened), opened
-    assert sorted(one.name for one in base.iterdir()) == ["data", "outside"]
-    assert {one.name for one in (base / "data" / "p").iterdir()} <= {"files", "uploads"}
+    assert all(item == inside or item.startswith(inside + "/") for item in opened_paths), opened_paths
+    assert sorted(item.name for item in base.iterdir()) == ["data", "outside"]
+    assert {item.name for item in (base / "data" / "p").iterdir()} <= {"files", "uploads"}
 
 
 @pytest.mark.parametrize("planted", ["files", "uploads"])
-def test_a_planted_folder_is_not_followed(data: Path, client: TestClient, planted: str, tmp_path: Path) -> None:
+def test_put_rejects_linked_folder(data: Path, client: TestClient, planted: str, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (data / "p" / planted).symlink_to(tmp_path / "elsewhere")
     assert client.put("/projects/p/files/a.txt", content=b"text").status_code == 409
@@ -192,13 +192,13 @@ def test_a_planted_folder_is_not_followed(data: Path, client: TestClient, plante
 
 
 @pytest.mark.parametrize("project", ["..", "%2e%2e", "p%2f..", "q", "p%00", "."])
-def test_unknown_projects(client: TestClient, project: str) -> None:
+def test_files_unknown_project(client: TestClient, project: str) -> None:
     for method, path in (("GET", "files"), ("PUT", "files/a.txt"), ("POST", "uploads")):
         answer = client.request(method, f"/projects/{project}/{path}", headers={"tus-resumable": "1.0.0"})
         assert answer.status_code == 404, (method, path, answer.text)
 
 
-def test_below_has_a_last_line_of_defence(tmp_path: Path) -> None:
+def test_safe_open_rejects_paths(tmp_path: Path) -> None:
     with safe_open.folder(tmp_path) as folder:
         for name in ("", ".", "..", "a/b", "a\0b"):
             with pytest.raises(ValueError, match="not the name"):

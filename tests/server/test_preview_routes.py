@@ -1,4 +1,4 @@
-"""What a browser is given to look at, from a real server: sample, train, evaluate, and look."""
+"""Preview routes of a real server, after sampling, training and evaluation."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def client(studio: Studio) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="module")
-def trained(client: Client) -> tuple[Project, str]:
+def trained_run(client: Client) -> tuple[Project, str]:
     """A project of the sample scene with one run that was evaluated."""
     project = client.projects.create("made up")
     project.ask(wire.SampleJob(views=9, size=(400, 300))).wait()
@@ -63,33 +63,33 @@ def picture(answer: httpx.Response) -> Image.Image:
     return image
 
 
-def test_a_capture_can_be_seen(http: httpx.Client, trained: tuple[Project, str]) -> None:
-    project, _ = trained
-    shown = CapturePreview.model_validate(http.get(at(project, "/capture")).raise_for_status().json())
-    assert len(shown.images) == 9
-    assert shown.job is None
-    for image in shown.images:
+def test_capture_preview_route(http: httpx.Client, trained_run: tuple[Project, str]) -> None:
+    project, _ = trained_run
+    preview = CapturePreview.model_validate(http.get(at(project, "/capture")).raise_for_status().json())
+    assert len(preview.images) == 9
+    assert preview.job is None
+    for image in preview.images:
         assert picture(http.get(at(project, f"/capture/{image.thumb}"))).size == (320, 240)
-    if shown.points is not None:
-        points = http.get(at(project, f"/capture/{shown.points}"))
+    if preview.points is not None:
+        points = http.get(at(project, f"/capture/{preview.points}"))
         assert points.content.startswith(b"ply\n")
         assert points.headers["cache-control"] == "private, no-cache"
 
 
-def test_a_run_can_be_seen(http: httpx.Client, trained: tuple[Project, str], tmp_path: Path) -> None:
-    project, run = trained
-    shown = RunPreview.model_validate(http.get(at(project, f"/runs/{run}/shown")).raise_for_status().json())
-    assert shown.finished
-    (name,) = shown.parts
+def test_run_preview_route(http: httpx.Client, trained_run: tuple[Project, str], tmp_path: Path) -> None:
+    project, run = trained_run
+    preview = RunPreview.model_validate(http.get(at(project, f"/runs/{run}/shown")).raise_for_status().json())
+    assert preview.finished
+    (name,) = preview.parts
     scene = http.get(at(project, f"/runs/{run}/shown/{name}"))
     assert scene.headers["content-type"] == "application/octet-stream"
     assert scene.headers["cache-control"] == "private, max-age=31536000, immutable"
-    assert len(scene.content) == shown.bytes
+    assert len(scene.content) == preview.bytes
     (tmp_path / "scene.spz").write_bytes(scene.content)
-    assert len(spz.read(tmp_path / "scene.spz")) == shown.count
+    assert len(spz.read(tmp_path / "scene.spz")) == preview.count
     again = http.get(at(project, f"/runs/{run}/shown/{name}"), headers={"if-none-match": scene.headers["etag"]})
     assert (again.status_code, again.headers["cache-control"]) == (304, scene.headers["cache-control"])
-    for view in shown.views:
+    for view in preview.views:
         assert picture(http.get(at(project, f"/runs/{run}/shown/{view.photo}"))).size == (400, 300)
         rendered = http.get(at(project, f"/runs/{run}/shown/{view.render}"))
         assert picture(rendered).size == (400, 300)
@@ -98,56 +98,56 @@ def test_a_run_can_be_seen(http: httpx.Client, trained: tuple[Project, str], tmp
     assert (part.status_code, part.content) == (206, b"\x1f\x8b")
 
 
-def test_an_evaluation_can_be_seen(http: httpx.Client, trained: tuple[Project, str]) -> None:
-    project, run = trained
-    shown = EvaluationPreview.model_validate(
+def test_evaluation_preview_route(http: httpx.Client, trained_run: tuple[Project, str]) -> None:
+    project, run = trained_run
+    preview = EvaluationPreview.model_validate(
         http.get(at(project, f"/runs/{run}/shown/evaluation")).raise_for_status().json()
     )
-    assert len(shown.views) == shown.total == 2
-    for name in (shown.views[0].photo, shown.views[0].render):
+    assert len(preview.views) == preview.total == 2
+    for name in (preview.views[0].photo, preview.views[0].render):
         answer = http.get(at(project, f"/runs/{run}/shown/{name}"))
         assert picture(answer).size == (400, 300)
         assert answer.headers["cache-control"] == "private, no-cache"
 
 
-def test_the_list_of_runs(http: httpx.Client, trained: tuple[Project, str]) -> None:
-    project, run = trained
-    [one] = [RunSummary.model_validate(each) for each in http.get(at(project, "/runs")).raise_for_status().json()]
-    shown = http.get(at(project, f"/runs/{run}/shown")).json()
-    assert (one.id, one.method, one.step, one.count) == (run, shown["method"], shown["step"], shown["count"])
-    assert (one.seconds, one.steps, one.finished) == (3, None, True)
-    assert one.trained_seconds is not None
-    assert one.trained_seconds >= 3
-    assert one.settings["cap"] == 3000
-    assert one.psnr == http.get(at(project, f"/runs/{run}/evaluation")).json()["psnr"]
+def test_runs_route(http: httpx.Client, trained_run: tuple[Project, str]) -> None:
+    project, run = trained_run
+    [item] = [RunSummary.model_validate(entry) for entry in http.get(at(project, "/runs")).raise_for_status().json()]
+    preview = http.get(at(project, f"/runs/{run}/shown")).json()
+    assert (item.id, item.method, item.step, item.count) == (run, preview["method"], preview["step"], preview["count"])
+    assert (item.seconds, item.steps, item.finished) == (3, None, True)
+    assert item.trained_seconds is not None
+    assert item.trained_seconds >= 3
+    assert item.settings["cap"] == 3000
+    assert item.psnr == http.get(at(project, f"/runs/{run}/evaluation")).json()["psnr"]
     jobs = {job["id"]: job for job in http.get(at(project, "/jobs")).json()}
-    assert one.created == jobs[run]["created"]
+    assert item.created == jobs[run]["created"]
 
 
-def test_a_project_says_what_it_holds(studio: Studio, http: httpx.Client, trained: tuple[Project, str]) -> None:
-    project, _ = trained
-    said = DiskUsage.model_validate(http.get(at(project, "/usage")).raise_for_status().json())
+def test_usage_route(studio: Studio, http: httpx.Client, trained_run: tuple[Project, str]) -> None:
+    project, _ = trained_run
+    message = DiskUsage.model_validate(http.get(at(project, "/usage")).raise_for_status().json())
     files = http.get(at(project, "/files")).json()
-    assert said.files == len(files)
-    assert said.photos == sum(file["name"].endswith((".png", ".jpg")) for file in files)
-    assert said.photos >= 9
+    assert message.files == len(files)
+    assert message.photos == sum(file["name"].endswith((".png", ".jpg")) for file in files)
+    assert message.photos >= 9
     inodes = {
         path.stat().st_ino: path.stat().st_size
         for path in (studio.data / "projects" / project.id).rglob("*")
         if path.is_file()
     }
-    assert said.bytes == sum(inodes.values())
+    assert message.bytes == sum(inodes.values())
 
 
-def test_the_cover_is_the_best_there_is(
-    studio: Studio, http: httpx.Client, client: Client, trained: tuple[Project, str], tmp_path: Path
+def test_cover_route_prefers_newest_run(
+    studio: Studio, http: httpx.Client, client: Client, trained_run: tuple[Project, str], tmp_path: Path
 ) -> None:
-    done, run = trained
-    render = http.get(at(done, f"/runs/{run}/shown")).json()["views"][0]["render"]
-    first = http.get(at(done, "/cover"))
-    assert first.content == http.get(at(done, f"/runs/{run}/shown/{render}")).content
+    outcome, run = trained_run
+    render = http.get(at(outcome, f"/runs/{run}/shown")).json()["views"][0]["render"]
+    first = http.get(at(outcome, "/cover"))
+    assert first.content == http.get(at(outcome, f"/runs/{run}/shown/{render}")).content
     assert first.headers["cache-control"] == "private, no-cache"
-    assert http.get(at(done, "/cover"), headers={"if-none-match": first.headers["etag"]}).status_code == 304
+    assert http.get(at(outcome, "/cover"), headers={"if-none-match": first.headers["etag"]}).status_code == 304
 
     project = client.projects.create("growing")
     nothing = http.get(at(project, "/cover"))
@@ -155,11 +155,11 @@ def test_the_cover_is_the_best_there_is(
     project.upload(make_capture(tmp_path / "capture", 10))
     assert picture(http.get(at(project, "/cover"))).format == "PNG"
     folder = studio.data / "projects" / project.id
-    shutil.copytree(studio.data / "projects" / done.id / "shown", folder / "shown")
+    shutil.copytree(studio.data / "projects" / outcome.id / "shown", folder / "shown")
     assert picture(http.get(at(project, "/cover"))).format == "JPEG"
 
 
-def test_nothing_yet_is_not_found(http: httpx.Client, client: Client) -> None:
+def test_preview_routes_of_empty_project(http: httpx.Client, client: Client) -> None:
     project = client.projects.create("empty")
     none = "a" * 16
     for path in (
@@ -175,8 +175,10 @@ def test_nothing_yet_is_not_found(http: httpx.Client, client: Client) -> None:
     assert http.get(at(project, "/usage")).json() == {"files": 0, "photos": 0, "bytes": 0}
 
 
-def test_no_name_leads_out(studio: Studio, http: httpx.Client, trained: tuple[Project, str]) -> None:
-    project, run = trained
+def test_preview_routes_path_traversal_is_impossible(
+    studio: Studio, http: httpx.Client, trained_run: tuple[Project, str]
+) -> None:
+    project, run = trained_run
     folder = studio.data / "projects" / project.id
     (folder / "runs" / run / "shown" / "link.jpg").symlink_to(studio.data / "token")
     (folder / "shown" / "out").symlink_to(studio.data)
@@ -219,12 +221,12 @@ def raw(studio: Studio, path: str) -> httpx.Response:
         return client.get(studio.url)
 
 
-def test_damaged_files_are_not_found_and_break_nothing(
-    studio: Studio, http: httpx.Client, client: Client, trained: tuple[Project, str]
+def test_preview_routes_ignore_damaged_files(
+    studio: Studio, http: httpx.Client, client: Client, trained_run: tuple[Project, str]
 ) -> None:
-    done, run = trained
+    outcome, run = trained_run
     project = client.projects.create("damaged")
-    source, folder = studio.data / "projects" / done.id, studio.data / "projects" / project.id
+    source, folder = studio.data / "projects" / outcome.id, studio.data / "projects" / project.id
     shutil.copytree(source / "runs", folder / "runs")
     (folder / "shown").mkdir()
     for cut in (b"", b"{", b"[]", b'{"version": 1}', json.dumps({"version": 2}).encode()):
@@ -233,8 +235,8 @@ def test_damaged_files_are_not_found_and_break_nothing(
         (folder / "runs" / run / "evaluation.json").write_bytes(cut)
         assert http.get(at(project, "/capture")).json() is None
         assert http.get(at(project, f"/runs/{run}/shown")).json() is None
-        [one] = http.get(at(project, "/runs")).json()
-        assert (one["step"], one["psnr"]) == (None, None)
+        [item] = http.get(at(project, "/runs")).json()
+        assert (item["step"], item["psnr"]) == (None, None)
         assert http.get(at(project, "/cover")).status_code == 404
         (folder / "runs" / run / "config.json").write_bytes(cut)
         assert http.get(at(project, "/runs")).json() == []

@@ -1,4 +1,4 @@
-"""Every error has one shape, and says nothing of the inside."""
+"""Every error is a problem response without internals of the server."""
 
 import errno
 import sqlite3
@@ -58,7 +58,7 @@ def client() -> TestClient:
     return TestClient(app, raise_server_exceptions=False)
 
 
-def test_a_problem(client: TestClient) -> None:
+def test_problem_response(client: TestClient) -> None:
     answer = client.get("/taken?token=secret")
     assert answer.headers["content-type"] == MEDIA_TYPE
     assert answer.headers["retry-after"] == "3"
@@ -84,7 +84,7 @@ def test_a_problem(client: TestClient) -> None:
         ("GET", "/wrong", 500),
     ],
 )
-def test_other_errors(client: TestClient, method: str, path: str, status: int) -> None:
+def test_problem_for_other_errors(client: TestClient, method: str, path: str, status: int) -> None:
     answer = client.request(method, path)
     assert answer.status_code == answer.json()["status"] == status
     assert answer.headers["content-type"] == MEDIA_TYPE
@@ -101,7 +101,7 @@ def test_other_errors(client: TestClient, method: str, path: str, status: int) -
         ("/jobs/secret", {"settings": {"steps": 1}}, "path", "$.number"),
     ],
 )
-def test_a_refused_field_is_named(client: TestClient, path: str, body: object, where: str, field: str) -> None:
+def test_problem_names_invalid_field(client: TestClient, path: str, body: object, where: str, field: str) -> None:
     answer = client.post(path, json=body)
     assert answer.status_code == 422
     (error,) = answer.json()["errors"]
@@ -110,20 +110,20 @@ def test_a_refused_field_is_named(client: TestClient, path: str, body: object, w
     assert "secret" not in answer.text.replace(path, "")
 
 
-def test_a_websocket_is_closed_with_it(client: TestClient) -> None:
-    with client.websocket_connect("/live") as socket, pytest.raises(WebSocketDisconnect) as closed:
+def test_problem_closes_websocket(client: TestClient) -> None:
+    with client.websocket_connect("/live") as socket, pytest.raises(WebSocketDisconnect) as close_info:
         socket.receive_text()
-    assert (closed.value.code, closed.value.reason) == (4404, "No such job")
+    assert (close_info.value.code, close_info.value.reason) == (4404, "No such job")
     with pytest.raises(WebSocketDisconnect), client.websocket_connect("/live?early=true"):
         pass
 
 
-def test_broken_json_is_a_problem_too(client: TestClient) -> None:
+def test_problem_for_broken_json(client: TestClient) -> None:
     answer = client.post("/jobs/1", content=b"{", headers={"content-type": "application/json"})
     assert (answer.status_code, answer.headers["content-type"]) == (422, MEDIA_TYPE)
 
 
-def test_the_document_names_the_shape(client: TestClient) -> None:
+def test_problem_schema_in_openapi(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     schemas = document["components"]["schemas"]
     assert {"ProblemDetails", "FieldError"} <= set(schemas)

@@ -1,4 +1,4 @@
-"""A server that dies at any step of removing a project for good."""
+"""Crashes at each step of the permanent removal of a project."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lumigraph.wire.resources import NoopJob
 
 
 class Died(BaseException):
-    """As a killed process does: nothing after it happens."""
+    """Simulates a kill: the code after it does not run."""
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def store(folder: DataFolder) -> Iterator[Store]:
 
 
 @pytest.fixture
-def binned(folder: DataFolder, store: Store) -> tuple[str, str]:
+def binned_project(folder: DataFolder, store: Store) -> tuple[str, str]:
     """(project, job) with a file each."""
     project = store.create_project("p").id
     [job] = store.submit(project, [JobSpec(NoopJob())])
@@ -47,54 +47,54 @@ def binned(folder: DataFolder, store: Store) -> tuple[str, str]:
     return project, job.id
 
 
-def test_all_of_it_goes(folder: DataFolder, store: Store, binned: tuple[str, str]) -> None:
-    project_removal.purge(folder, store, binned[0])
+def test_purge_removes_all(folder: DataFolder, store: Store, binned_project: tuple[str, str]) -> None:
+    project_removal.purge(folder, store, binned_project[0])
     assert not list((folder.path / "projects").iterdir())
     assert not list((folder.path / "jobs").iterdir())
     with pytest.raises(NotFoundError):
-        store.project(binned[0])
+        store.project(binned_project[0])
     assert store.jobs() == []
 
 
-def test_a_death_before_the_table_forgets_undoes_it(
-    folder: DataFolder, store: Store, binned: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+def test_purge_undone_after_crash_before_delete(
+    folder: DataFolder, store: Store, binned_project: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    renamed = folder.project(binned[0]).with_name(binned[0] + project_removal.REMOVED_SUFFIX)
+    renamed_folder = folder.project(binned_project[0]).with_name(binned_project[0] + project_removal.REMOVED_SUFFIX)
     monkeypatch.setattr(store, "delete_project", lambda _: (_ for _ in ()).throw(Died))
-    monkeypatch.setattr(Path, "rename", lambda self, to: None if self == renamed else _rename(self, to))
+    monkeypatch.setattr(Path, "rename", lambda self, to: None if self == renamed_folder else _rename(self, to))
     with pytest.raises((Died, FileNotFoundError)):
-        project_removal.purge(folder, store, binned[0])
+        project_removal.purge(folder, store, binned_project[0])
     monkeypatch.undo()
-    assert renamed.exists()
+    assert renamed_folder.exists()
     project_removal.finish(folder, store)
-    assert sorted(path.name for path in folder.project(binned[0]).iterdir()) == ["files"]
-    assert (folder.job(binned[1]) / "file").exists()
-    store.update_project(binned[0], deleted=False)
+    assert sorted(path.name for path in folder.project(binned_project[0]).iterdir()) == ["files"]
+    assert (folder.job(binned_project[1]) / "file").exists()
+    store.update_project(binned_project[0], deleted=False)
 
 
-def test_a_death_before_the_files_are_gone_ends_it_later(
-    folder: DataFolder, store: Store, binned: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+def test_purge_completed_after_crash_before_removal(
+    folder: DataFolder, store: Store, binned_project: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lumigraph.server.files.project_removal._remove", lambda *_: (_ for _ in ()).throw(Died))
     with pytest.raises(Died):
-        project_removal.purge(folder, store, binned[0])
+        project_removal.purge(folder, store, binned_project[0])
     monkeypatch.undo()
-    assert folder.job(binned[1]).exists()
+    assert folder.job(binned_project[1]).exists()
     project_removal.finish(folder, store)
     assert not list((folder.path / "projects").iterdir())
     assert not list((folder.path / "jobs").iterdir())
 
 
-def test_what_runs_or_is_not_in_the_bin_stays(folder: DataFolder, store: Store, binned: tuple[str, str]) -> None:
-    store.update_project(binned[0], deleted=False)
+def test_purge_rejects_running_or_unbinned(folder: DataFolder, store: Store, binned_project: tuple[str, str]) -> None:
+    store.update_project(binned_project[0], deleted=False)
     with pytest.raises(ConflictError, match="only a project in the bin"):
-        project_removal.purge(folder, store, binned[0])
-    store.submit(binned[0], [JobSpec(NoopJob())])
+        project_removal.purge(folder, store, binned_project[0])
+    store.submit(binned_project[0], [JobSpec(NoopJob())])
     assert store.lease(1, 0, 1) is not None
-    store.update_project(binned[0], deleted=True)
+    store.update_project(binned_project[0], deleted=True)
     with pytest.raises(ConflictError, match="still being stopped"):
-        project_removal.purge(folder, store, binned[0])
-    assert (folder.project(binned[0]) / "files" / "file").exists()
+        project_removal.purge(folder, store, binned_project[0])
+    assert (folder.project(binned_project[0]) / "files" / "file").exists()
 
 
 _rename = Path.rename

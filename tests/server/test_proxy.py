@@ -1,4 +1,4 @@
-"""The server behind a real proxy that speaks TLS, by the file that people are given for it."""
+"""The server behind a real TLS proxy, configured by deploy/Caddyfile."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def certificate(folder: Path, url: str) -> Path:
             time.sleep(0.1)
 
 
-def test_the_client_works_through_it(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_client(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(site.root))
     large = tmp_path / "large.bin"
     large.write_bytes(os.urandom(20_000_000))
@@ -75,33 +75,33 @@ def test_the_client_works_through_it(site: Site, tmp_path: Path, monkeypatch: py
         project = client.projects.create("through a proxy")
         project.upload(large)
         assert project.ask(wire.NoopJob(steps=20, pause=0.02)).wait().state.result == {"sum": 210}
-        answered = client._ask(
+        response = client._ask(
             "GET", f"/api/v1/projects/{project.id}/files/large.bin", headers={"range": "bytes=-1000"}
         )
-    assert answered.status_code == 206
-    assert answered.content == large.read_bytes()[-1000:]
+    assert response.status_code == 206
+    assert response.content == large.read_bytes()[-1000:]
 
 
-def test_a_browser_gets_a_secure_cookie_and_its_socket(site: Site) -> None:
-    trusted = ssl.create_default_context(cafile=str(site.root))
-    answered = httpx.get(f"{site.url}/?token={site.token}", verify=trusted)
-    assert answered.status_code == 303
-    assert answered.headers["location"] == "/"
-    assert "; Secure" in answered.headers["set-cookie"]
-    cookie = {"cookie": answered.headers["set-cookie"].partition(";")[0]}
+def test_proxy_browser_cookie_and_websocket(site: Site) -> None:
+    tls_context = ssl.create_default_context(cafile=str(site.root))
+    response = httpx.get(f"{site.url}/?token={site.token}", verify=tls_context)
+    assert response.status_code == 303
+    assert response.headers["location"] == "/"
+    assert "; Secure" in response.headers["set-cookie"]
+    cookie = {"cookie": response.headers["set-cookie"].partition(";")[0]}
     socket = site.url.replace("https", "wss") + "/api/v1/events"
-    with websockets.sync.client.connect(socket, ssl=trusted, additional_headers=cookie, origin=site.url) as events:
+    with websockets.sync.client.connect(socket, ssl=tls_context, additional_headers=cookie, origin=site.url) as events:
         wire.Snapshot.model_validate_json(events.recv(timeout=PATIENCE))
     for origin in ("https://evil.example", site.url.replace("https", "http")):
         with pytest.raises(InvalidStatus, match="403"):
-            websockets.sync.client.connect(socket, ssl=trusted, additional_headers=cookie, origin=origin)
-        changed = httpx.post(
-            f"{site.url}/api/v1/projects", json={"name": "x"}, headers={**cookie, "origin": origin}, verify=trusted
+            websockets.sync.client.connect(socket, ssl=tls_context, additional_headers=cookie, origin=origin)
+        post_response = httpx.post(
+            f"{site.url}/api/v1/projects", json={"name": "x"}, headers={**cookie, "origin": origin}, verify=tls_context
         )
-        assert changed.status_code == 403
+        assert post_response.status_code == 403
 
 
-def test_a_forwarded_header_opens_nothing(site: Site) -> None:
-    trusted = ssl.create_default_context(cafile=str(site.root))
+def test_proxy_forwarded_headers_are_ignored(site: Site) -> None:
+    tls_context = ssl.create_default_context(cafile=str(site.root))
     headers = {"x-forwarded-host": "localhost", "x-forwarded-for": "127.0.0.1", "x-forwarded-proto": "http"}
-    assert httpx.get(f"{site.url}/api/v1/projects", headers=headers, verify=trusted).status_code == 401
+    assert httpx.get(f"{site.url}/api/v1/projects", headers=headers, verify=tls_context).status_code == 401

@@ -1,4 +1,4 @@
-"""The whole server as programs meet it: over the network, from outside its process."""
+"""The whole server, tested over the network from outside its process."""
 
 from __future__ import annotations
 
@@ -63,19 +63,19 @@ def routes(http: httpx.Client) -> list[tuple[str, str]]:
 SOCKETS = ("/api/v1/events", f"/api/v1/projects/{'a' * 16}/runs/{'a' * 16}/live")
 
 
-def test_every_door_is_shut_without_the_token(studio: Studio) -> None:
+def test_server_routes_need_token(studio: Studio) -> None:
     with studio.http() as http:
         every = routes(http)
     assert len(every) > 25
     with httpx.Client(base_url=studio.url) as stranger:
         for method, path in every:
-            answered = stranger.request(method, path)
-            assert answered.status_code == (200 if path == "/healthz" else 401), (method, path)
+            response = stranger.request(method, path)
+            assert response.status_code == (200 if path == "/healthz" else 401), (method, path)
         assert stranger.get("/openapi.json").status_code == 401
 
 
 @pytest.mark.parametrize("header", [{"host": "evil.example"}, {"origin": "http://evil.example"}, {"origin": "null"}])
-def test_every_door_is_shut_to_a_foreign_host_or_origin(studio: Studio, header: dict[str, str]) -> None:
+def test_server_routes_reject_foreign_host_or_origin(studio: Studio, header: dict[str, str]) -> None:
     with studio.http() as http:
         for method, path in routes(http):
             assert http.request(method, path, headers=header).status_code == 403, (method, path)
@@ -89,7 +89,7 @@ def test_every_door_is_shut_to_a_foreign_host_or_origin(studio: Studio, header: 
 
 
 @pytest.mark.parametrize("path", SOCKETS)
-def test_sockets_are_shut_without_the_token(studio: Studio, path: str) -> None:
+def test_server_websockets_need_token(studio: Studio, path: str) -> None:
     with (
         pytest.raises(InvalidStatus, match="403"),
         websockets.sync.client.connect(studio.url.replace("http", "ws") + path),
@@ -97,21 +97,21 @@ def test_sockets_are_shut_without_the_token(studio: Studio, path: str) -> None:
         pass
 
 
-def test_what_the_server_says_of_itself_is_what_it_does(studio: Studio) -> None:
+def test_server_matches_openapi_document(studio: Studio) -> None:
     """Schemathesis, from outside: no 5xx, nothing that the OpenAPI document does not promise."""
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{studio.url}/openapi.json"]
     config_schema = ["--url", studio.url, "--header", f"Authorization: Bearer {studio.token}", "--checks", checks]
     config_schema += ["--max-examples", "4", "--generation-deterministic", "--no-color", "--request-timeout", "120"]
-    done = subprocess.run([*command, *config_schema], capture_output=True, text=True, cwd=studio.data.parent)
-    assert done.returncode == 0, done.stdout[-6000:]
+    outcome = subprocess.run([*command, *config_schema], capture_output=True, text=True, cwd=studio.data.parent)
+    assert outcome.returncode == 0, outcome.stdout[-6000:]
 
 
-def test_it_starts_small(studio: Studio) -> None:
+def test_server_memory_at_start(studio: Studio) -> None:
     assert resident_megabytes(studio.process.pid) < 150  # a hundred when idle; others have used it here
 
 
-def test_a_job_from_asked_to_downloaded(client: Client, tmp_path: Path) -> None:
+def test_server_job_end_to_end(client: Client, tmp_path: Path) -> None:
     project = client.projects.create("made up")
     events = list(project.sample(views=3, size=(32, 32)).follow())
     assert any(isinstance(event, Progress) for event in events)
@@ -121,7 +121,7 @@ def test_a_job_from_asked_to_downloaded(client: Client, tmp_path: Path) -> None:
     assert len(names) >= 4
 
 
-def test_what_a_method_does_not_know_is_named(studio: Studio, client: Client) -> None:
+def test_jobs_name_invalid_settings(studio: Studio, client: Client) -> None:
     project = client.projects.create("wrong")
     for asked, field in (
         ({"settings": {"cap": -1}}, "$.settings.cap"),
@@ -130,25 +130,25 @@ def test_what_a_method_does_not_know_is_named(studio: Studio, client: Client) ->
         ({"method": "foo"}, "$.method"),
     ):
         with studio.http() as http:
-            answered = http.post(f"/api/v1/projects/{project.id}/jobs", json={"verb": "train", **asked})
-        assert answered.status_code == 422
-        assert answered.headers["content-type"] == "application/problem+json"
-        assert [error["path"] for error in answered.json()["errors"]] == [field]
+            response = http.post(f"/api/v1/projects/{project.id}/jobs", json={"verb": "train", **asked})
+        assert response.status_code == 422
+        assert response.headers["content-type"] == "application/problem+json"
+        assert [error["path"] for error in response.json()["errors"]] == [field]
 
 
-def test_methods_and_formats_are_those_of_the_catalogue(client: Client) -> None:
+def test_capabilities_match_registry(client: Client) -> None:
     methods = client._ask("GET", "/api/v1/methods").json()
-    assert [one["name"] for one in methods] == list(registry.methods())
-    assert [one["name"] for one in methods if one["default"]] == [registry.DEFAULT_METHOD]
-    for one in methods:
-        config = registry.method(one["name"]).Config
-        assert [setting["name"] for setting in one["settings"]] == [s.name for s in config_schema.settings(config)]
-        assert all(setting["doc"] for setting in one["settings"])
+    assert [item["name"] for item in methods] == list(registry.methods())
+    assert [item["name"] for item in methods if item["default"]] == [registry.DEFAULT_METHOD]
+    for item in methods:
+        config = registry.method(item["name"]).Config
+        assert [setting["name"] for setting in item["settings"]] == [s.name for s in config_schema.settings(config)]
+        assert all(setting["doc"] for setting in item["settings"])
     formats = client._ask("GET", "/api/v1/formats").json()
-    assert {one["form"] for one in formats} == {suffix.removeprefix(".") for suffix in registry.suffixes()}
+    assert {item["form"] for item in formats} == {suffix.removeprefix(".") for suffix in registry.suffixes()}
 
 
-def test_bounds_of_a_setting_are_those_that_jobs_are_held_to(client: Client) -> None:
+def test_jobs_enforce_setting_bounds(client: Client) -> None:
     project = client.projects.create("bounds")
     for method in client._ask("GET", "/api/v1/methods").json():
         for setting in method["settings"]:
@@ -159,58 +159,58 @@ def test_bounds_of_a_setting_are_those_that_jobs_are_held_to(client: Client) -> 
                     project.train(**asked)
 
 
-def test_a_request_that_is_sent_twice_is_one_job(studio: Studio, client: Client) -> None:
+def test_jobs_idempotency_key(studio: Studio, client: Client) -> None:
     project = client.projects.create("twice")
     with studio.http() as http:
         path, headers = f"/api/v1/projects/{project.id}/jobs", {"idempotency-key": "k"}
-        one = http.post(path, json={"verb": "check"}, headers=headers)
+        item = http.post(path, json={"verb": "check"}, headers=headers)
         two = http.post(path, json={"verb": "check"}, headers=headers)
-        other = http.post(path, json={"verb": "check", "steps": 3}, headers=headers)
-    assert one.status_code == two.status_code == 202
-    assert one.json()["id"] == two.json()["id"]
-    assert one.headers["location"] == f"/api/v1/jobs/{one.json()['id']}"
-    assert other.status_code == 409
+        rival = http.post(path, json={"verb": "check", "steps": 3}, headers=headers)
+    assert item.status_code == two.status_code == 202
+    assert item.json()["id"] == two.json()["id"]
+    assert item.headers["location"] == f"/api/v1/jobs/{item.json()['id']}"
+    assert rival.status_code == 409
 
 
-def test_a_scan_that_is_sent_twice_is_one_chain_of_jobs(studio: Studio, client: Client) -> None:
+def test_scan_idempotency_key(studio: Studio, client: Client) -> None:
     project = client.projects.create("scanned twice")
     path, headers = f"/api/v1/projects/{project.id}/scan", {"idempotency-key": "k"}
     with studio.http() as http:
-        one = http.post(path, json={"train": {"steps": 1}}, headers=headers)
+        item = http.post(path, json={"train": {"steps": 1}}, headers=headers)
         two = http.post(path, json={"train": {"steps": 1}}, headers=headers)
-        other = http.post(path, json={"train": {"steps": 2}}, headers=headers)
-    assert one.status_code == two.status_code == 202
-    ids = [job["id"] for job in one.json()]
+        rival = http.post(path, json={"train": {"steps": 2}}, headers=headers)
+    assert item.status_code == two.status_code == 202
+    ids = [job["id"] for job in item.json()]
     assert len(set(ids)) == 5 and [job["id"] for job in two.json()] == ids
     assert len(project.jobs()) == 5
-    assert other.status_code == 409
+    assert rival.status_code == 409
 
 
-def test_a_job_that_fails_says_why(client: Client) -> None:
+def test_jobs_failure_has_reason(client: Client) -> None:
     with pytest.raises(JobError, match="this project has no photos yet; upload some first"):
         client.projects.create("empty").pose().wait()
 
 
-def test_the_socket_tells_everything_once_then_what_changes(studio: Studio, client: Client) -> None:
+def test_events_snapshot_then_changes(studio: Studio, client: Client) -> None:
     project = client.projects.create("followed")
     url, headers = studio.url.replace("http", "ws") + "/api/v1/events", {"authorization": f"Bearer {studio.token}"}
     with websockets.sync.client.connect(url, additional_headers=headers, max_size=None) as socket:
         first = wire.Snapshot.model_validate_json(socket.recv())
-        assert project.id in {one.id for one in first.projects}
+        assert project.id in {item.id for item in first.projects}
         job = project.ask(wire.NoopJob(steps=20, pause=0.02))
-        seen: list[wire.Job] = []
-        while not seen or seen[-1].state != "succeeded":
+        history: list[wire.Job] = []
+        while not history or history[-1].state != "succeeded":
             change = wire.Change.model_validate_json(socket.recv(timeout=120))
-            seen += [one for one in change.jobs if one.id == job.id]
-    assert [one.seq for one in seen] == sorted(one.seq for one in seen)
-    assert [one.done for one in seen] == sorted(one.done for one in seen)
+            history += [item for item in change.jobs if item.id == job.id]
+    assert [item.seq for item in history] == sorted(item.seq for item in history)
+    assert [item.done for item in history] == sorted(item.done for item in history)
     with websockets.sync.client.connect(f"{url}?since={first.seq}", additional_headers=headers) as socket:
         again = wire.Change.model_validate_json(socket.recv())
-    assert {one.id for one in again.jobs} >= {job.id}
-    assert project.id not in {one.id for one in again.projects}
+    assert {item.id for item in again.jobs} >= {job.id}
+    assert project.id not in {item.id for item in again.projects}
 
 
-def test_cancel_pause_and_resume_over_http(client: Client) -> None:
+def test_jobs_cancel_pause_resume(client: Client) -> None:
     project = client.projects.create("hands on")
     job = project.ask(wire.NoopJob(steps=400, pause=0.01))
     while not job.refresh().done:
@@ -218,25 +218,25 @@ def test_cancel_pause_and_resume_over_http(client: Client) -> None:
     job.pause()
     while job.refresh().state != "queued":
         time.sleep(0.02)
-    done = job.state.done
+    outcome = job.state.done
     job.resume()
-    while job.refresh().done <= done:
+    while job.refresh().done <= outcome:
         time.sleep(0.02)
     job.cancel()
     with pytest.raises(JobError, match="has cancelled"):
         job.wait()
-    with pytest.raises(ClientError, match="has cancelled already") as refused:
+    with pytest.raises(ClientError, match="has cancelled already") as error_info:
         job.resume()
-    assert refused.value.status == 409
+    assert error_info.value.status == 409
 
 
-def test_the_bin(studio: Studio, client: Client, tmp_path: Path) -> None:
+def test_projects_bin(studio: Studio, client: Client, tmp_path: Path) -> None:
     project = client.projects.create("to be deleted")
     job = project.ask(wire.NoopJob(steps=10_000, pause=0.01))
     project.delete()
     with pytest.raises(JobError):
         job.wait()
-    assert project.id not in {one.id for one in client.projects.list()}
+    assert project.id not in {item.id for item in client.projects.list()}
     with pytest.raises(ClientError, match="in the bin"):
         project.ask(wire.NoopJob())
     with pytest.raises(ClientError, match="only a project in the bin"):
@@ -248,15 +248,19 @@ def test_the_bin(studio: Studio, client: Client, tmp_path: Path) -> None:
     project.upload(photo)
     project.delete()
     project.purge()
-    with pytest.raises(ClientError) as refused:
+    with pytest.raises(ClientError) as error_info:
         project.restore()
-    assert refused.value.status == 404
-    for kept in (studio.data / "projects" / project.id, studio.data / "jobs" / job.id, studio.data / "jobs" / again.id):
-        assert not kept.exists()
+    assert error_info.value.status == 404
+    for kept_path in (
+        studio.data / "projects" / project.id,
+        studio.data / "jobs" / job.id,
+        studio.data / "jobs" / again.id,
+    ):
+        assert not kept_path.exists()
     assert not list((studio.data / "projects").glob("*.gone"))
 
 
-def test_an_archive_that_attacks_is_a_failed_job(studio: Studio, client: Client, tmp_path: Path) -> None:
+def test_jobs_malicious_archive_fails(studio: Studio, client: Client, tmp_path: Path) -> None:
     bomb, slip = tmp_path / "bomb.zip", tmp_path / "slip.zip"
     with (
         zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive,
@@ -270,15 +274,15 @@ def test_an_archive_that_attacks_is_a_failed_job(studio: Studio, client: Client,
     for attack in (bomb, slip):
         project = client.projects.create(attack.stem)
         project.upload(attack)
-        with pytest.raises(JobError) as failed:
+        with pytest.raises(JobError) as failure:
             project.pose().wait()
-        assert attack.name in str(failed.value)
+        assert attack.name in str(failure.value)
     assert not list(studio.data.parent.rglob("slipped.jpg"))
     room = sum(path.stat().st_size for path in (studio.data / "projects").rglob("*") if path.is_file())
     assert room < 100 << 20
 
 
-def test_another_token_ends_open_sockets(tmp_path: Path) -> None:
+def test_events_close_after_token_change(tmp_path: Path) -> None:
     studio = Studio(tmp_path / "data")
     url, headers = studio.url.replace("http", "ws") + "/api/v1/events", {"authorization": f"Bearer {studio.token}"}
     with websockets.sync.client.connect(url, additional_headers=headers, max_size=None) as socket:
@@ -286,30 +290,30 @@ def test_another_token_ends_open_sockets(tmp_path: Path) -> None:
         (studio.data / "token").write_text("another-token-of-enough-letters\n")
         with Client(studio.url, "another-token-of-enough-letters") as client:
             client.projects.create("news that the old token must not hear")
-        with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
+        with pytest.raises(websockets.exceptions.ConnectionClosed) as close_info:
             socket.recv(timeout=120)
-    assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 1008
-    with pytest.raises(ClientError) as refused:
+    assert close_info.value.rcvd is not None
+    assert close_info.value.rcvd.code == 1008
+    with pytest.raises(ClientError) as error_info:
         studio.client().projects.list()
-    assert refused.value.status == 401
+    assert error_info.value.status == 401
     studio.stop()
     assert "Traceback" not in studio.log()
 
 
-def test_files_that_vanish_under_a_project(studio: Studio, client: Client, tmp_path: Path) -> None:
+def test_server_survives_vanished_files(studio: Studio, client: Client, tmp_path: Path) -> None:
     project = client.projects.create("robbed")
     job = project.ask(wire.SampleJob(views=3, size=(32, 32))).wait()
     shutil.rmtree(studio.data / "projects" / project.id)
     with pytest.raises(JobError, match="photos"):
         project.train(seconds=1).wait()
     for artifact in job.artifacts():
-        with pytest.raises(ClientError) as refused:
+        with pytest.raises(ClientError) as error_info:
             client._ask("GET", f"/api/v1/artifacts/{artifact.id}")
-        assert refused.value.status == 404
+        assert error_info.value.status == 404
 
 
-def test_a_hook_is_told_and_signed(studio: Studio, client: Client) -> None:
+def test_webhook_is_sent_and_signed(studio: Studio, client: Client) -> None:
     told: list[tuple[dict[str, str], bytes]] = []
 
     class Hook(BaseHTTPRequestHandler):
@@ -327,8 +331,8 @@ def test_a_hook_is_told_and_signed(studio: Studio, client: Client) -> None:
     with studio.http() as http:
         path = f"/api/v1/projects/{project.id}/jobs"
         job = http.post(path, json={"verb": "check"}, params={"hook": "http://127.0.0.1:7999/done"}).json()
-        refused = http.post(path, json={"verb": "check"}, params={"hook": "http://169.254.169.254/latest"})
-    assert refused.status_code == 422
+        error_info = http.post(path, json={"verb": "check"}, params={"hook": "http://169.254.169.254/latest"})
+    assert error_info.status_code == 422
     end = time.monotonic() + 30
     while len(told) < 2 and time.monotonic() < end:
         time.sleep(0.05)
@@ -342,7 +346,7 @@ def test_a_hook_is_told_and_signed(studio: Studio, client: Client) -> None:
     assert {key.lower(): value for key, value in headers.items()}["x-lumigraph-signature"] == f"sha256={expected}"
 
 
-def test_the_same_by_async(studio: Studio) -> None:
+def test_async_client(studio: Studio) -> None:
     async def story() -> list[str]:
         async with AsyncClient(studio.url, studio.token) as client:
             project = await client.projects.create("async")
@@ -355,27 +359,27 @@ def test_the_same_by_async(studio: Studio) -> None:
     assert "snapshot" in kinds
 
 
-def test_a_second_server_on_the_same_folder_is_refused(studio: Studio) -> None:
+def test_server_data_folder_is_locked(studio: Studio) -> None:
     command = [sys.executable, "-m", "lumigraph", "up", "--data", str(studio.data), "--port", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
-    assert done.returncode == 1
-    assert done.stderr.strip().endswith(f"is in use by the server at {studio.url}")
+    outcome = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert outcome.returncode == 1
+    assert outcome.stderr.strip().endswith(f"is in use by the server at {studio.url}")
 
 
-def test_a_port_that_is_taken_is_said(studio: Studio, tmp_path: Path) -> None:
+def test_server_reports_used_port(studio: Studio, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lumigraph", "up", "--data", str(tmp_path), "--port", str(studio.port)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
-    assert (done.returncode, "choose another --port" in done.stderr) == (1, True)
+    outcome = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert (outcome.returncode, "choose another --port" in outcome.stderr) == (1, True)
 
 
-def test_metrics_for_prometheus(studio: Studio) -> None:
+def test_metrics_route(studio: Studio) -> None:
     with studio.http() as http:
         text = http.get("/metrics").text
     assert re.search(r'lumigraph_jobs\{state="succeeded",verb="check"\} \d', text)
     assert "lumigraph_http_seconds_bucket" in text
 
 
-def test_a_full_disk_is_said_and_passes(tmp_path: Path) -> None:
+def test_server_recovers_from_full_disk(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(small)], capture_output=True).returncode:
@@ -391,10 +395,10 @@ def test_a_full_disk_is_said_and_passes(tmp_path: Path) -> None:
             with pytest.raises(OSError, match="No space left"), ballast.open("wb", buffering=0) as file:
                 while True:
                     file.write(b"0" * 4096)
-            with pytest.raises(ClientError) as refused:
+            with pytest.raises(ClientError) as error_info:
                 for _ in range(200):
                     client.projects.create("more" * 40)
-            assert refused.value.status == 507
+            assert error_info.value.status == 507
             assert client._ask("GET", "/healthz").json()["status"] == "ok"
             ballast.unlink()
             assert job.wait().state.result == {"sum": 20100}
@@ -404,7 +408,7 @@ def test_a_full_disk_is_said_and_passes(tmp_path: Path) -> None:
         subprocess.run(["umount", "-l", str(small)], check=True)
 
 
-def test_a_run_as_the_server_renders_it(studio: Studio, client: Client, tmp_path: Path) -> None:
+def test_live_view_of_run(studio: Studio, client: Client, tmp_path: Path) -> None:
     from lumigraph.wire.live import unpack_frame
 
     project = client.projects.create("live")
@@ -422,9 +426,7 @@ def test_a_run_as_the_server_renders_it(studio: Studio, client: Client, tmp_path
         assert header.width >= 16
 
 
-def test_a_scan_on_a_server_from_the_command_line(
-    studio: Studio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_cli_remote_scan(studio: Studio, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capture, out = make_capture(tmp_path / "capture", 10), tmp_path / "out"
     address = f"{studio.url}/?token={studio.token}"
     command = ["scan", str(capture), "-o", str(out), "--seconds", "1", "--set", "cap=300", "--remote", address, "-q"]
@@ -472,7 +474,7 @@ def judge(out: Path, text: str, least: float) -> None:
     assert {"scene.ply", "rgb.mp4", "report.html", "evaluation.json"} <= {path.name for path in out.iterdir()}
 
 
-def test_from_photos_to_a_scene_while_server_and_workers_are_killed(tmp_path: Path) -> None:
+def test_scan_survives_kills(tmp_path: Path) -> None:
     if not FOX.exists():
         pytest.skip("the photos of the fox are not here")
     photos = tmp_path / "photos"

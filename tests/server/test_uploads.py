@@ -1,4 +1,4 @@
-"""The tus protocol and the plain routes, request by request; what breaks in the middle is in test_broken."""
+"""The tus protocol and the plain routes, request by request. Interrupted uploads are in test_broken."""
 
 import base64
 import hashlib
@@ -35,13 +35,13 @@ def declare(client: TestClient, name: str, length: int, **more: str) -> httpx.Re
     return client.post(UPLOADS + query, headers={**TUS, **metadata(name), "upload-length": str(length), **more})
 
 
-def left(data: Path) -> list[str]:
+def partial_files(data: Path) -> list[str]:
     """What lies in uploads/ beside the declarations of what is done."""
     folder = data / "p" / "uploads"
-    return sorted(one.name for one in folder.iterdir() if one.suffix != ".json") if folder.is_dir() else []
+    return sorted(item.name for item in folder.iterdir() if item.suffix != ".json") if folder.is_dir() else []
 
 
-def test_what_the_server_can(client: TestClient) -> None:
+def test_tus_options(client: TestClient) -> None:
     answer = client.options(UPLOADS)
     assert answer.status_code == 204
     told = answer.headers
@@ -51,12 +51,12 @@ def test_what_the_server_can(client: TestClient) -> None:
     assert told["tus-checksum-algorithm"] == "sha1,sha256"
 
 
-def test_piece_by_piece(client: TestClient, data: Path) -> None:
-    begun = declare(client, "a/b.txt", 10)
-    assert begun.status_code == 201
-    where = begun.headers["location"]
+def test_tus_patch_in_chunks(client: TestClient, data: Path) -> None:
+    creation = declare(client, "a/b.txt", 10)
+    assert creation.status_code == 201
+    where = creation.headers["location"]
     assert where.startswith(UPLOADS + "/")
-    assert "upload-expires" in begun.headers
+    assert "upload-expires" in creation.headers
     for offset, piece in ((0, b"0123"), (4, b""), (4, b"456789")):
         head = client.head(where, headers=TUS)
         assert (head.headers["upload-offset"], head.headers["upload-length"]) == (str(offset), "10")
@@ -66,14 +66,14 @@ def test_piece_by_piece(client: TestClient, data: Path) -> None:
         answer = client.patch(where, headers={**BODY, "upload-offset": str(offset)}, content=piece)
         assert (answer.status_code, answer.headers["upload-offset"]) == (204, str(offset + len(piece)))
     assert (data / "p" / "files" / "a" / "b.txt").read_bytes() == b"0123456789"
-    assert left(data) == []
-    done = client.head(where, headers=TUS)  # for a client that lost the last answer
-    assert (done.status_code, done.headers["upload-offset"]) == (200, "10")
+    assert partial_files(data) == []
+    outcome = client.head(where, headers=TUS)  # for a client that lost the last answer
+    assert (outcome.status_code, outcome.headers["upload-offset"]) == (200, "10")
     late = client.patch(where, headers={**BODY, "upload-offset": "10"}, content=b"")
     assert late.status_code == 404
 
 
-def test_with_the_first_bytes(client: TestClient, data: Path) -> None:
+def test_tus_creation_with_upload(client: TestClient, data: Path) -> None:
     headers = {**BODY, **metadata("a.txt"), "upload-length": "4"}
     half = client.post(UPLOADS, headers=headers, content=b"01")
     assert (half.status_code, half.headers["upload-offset"]) == (201, "2")
@@ -84,7 +84,7 @@ def test_with_the_first_bytes(client: TestClient, data: Path) -> None:
     assert (data / "p" / "files" / "empty.txt").read_bytes() == b""
 
 
-def test_terminate(client: TestClient, data: Path) -> None:
+def test_tus_termination(client: TestClient, data: Path) -> None:
     where = declare(client, "a.txt", 4).headers["location"]
     client.patch(where, headers={**BODY, "upload-offset": "0"}, content=b"01")
     assert client.delete(where, headers=TUS).status_code == 204
@@ -94,7 +94,7 @@ def test_terminate(client: TestClient, data: Path) -> None:
         assert answer.headers["tus-resumable"] == "1.0.0"
 
 
-def test_clients_that_can_only_post(client: TestClient, data: Path) -> None:
+def test_tus_method_override(client: TestClient, data: Path) -> None:
     where = declare(client, "a.txt", 2).headers["location"]
     patch = {**BODY, "upload-offset": "0", "x-http-method-override": "PATCH"}
     assert client.post(where, headers=patch, content=b"01").headers["upload-offset"] == "2"
@@ -121,12 +121,12 @@ def test_clients_that_can_only_post(client: TestClient, data: Path) -> None:
         (metadata("a.exe"), 415),
     ],
 )
-def test_declarations_that_are_refused(client: TestClient, data: Path, headers: dict[str, str], status: int) -> None:
+def test_tus_rejects_invalid_declarations(client: TestClient, data: Path, headers: dict[str, str], status: int) -> None:
     answer = client.post(UPLOADS, headers={**TUS, **metadata("a.txt"), "upload-length": "4", **headers})
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == MEDIA_TYPE
     assert answer.headers["tus-resumable"] == "1.0.0"
-    assert left(data) == []
+    assert partial_files(data) == []
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_declarations_that_are_refused(client: TestClient, data: Path, headers: 
         ({"upload-checksum": "sha1 AAAA"}, b"01", 460),
     ],
 )
-def test_pieces_that_are_refused(
+def test_tus_rejects_invalid_patches(
     client: TestClient, data: Path, headers: dict[str, str], body: bytes, status: int
 ) -> None:
     where = declare(client, "a.txt", 4).headers["location"]
@@ -153,11 +153,11 @@ def test_pieces_that_are_refused(
 
 
 @pytest.mark.parametrize("algorithm", ["sha1", "sha256"])
-def test_checksums(client: TestClient, algorithm: str) -> None:
+def test_tus_checksums(client: TestClient, algorithm: str) -> None:
     where = declare(client, "a.txt", 4).headers["location"]
-    good = f"{algorithm} {base64.b64encode(hashlib.new(algorithm, b'01').digest()).decode()}"
+    valid_checksum = f"{algorithm} {base64.b64encode(hashlib.new(algorithm, b'01').digest()).decode()}"
     for offset, status in ((0, 204), (2, 460)):
-        headers = {**BODY, "upload-offset": str(offset), "upload-checksum": good}
+        headers = {**BODY, "upload-offset": str(offset), "upload-checksum": valid_checksum}
         assert client.patch(where, headers=headers, content=b"01" if offset == 0 else b"23").status_code == status
     assert client.head(where, headers=TUS).headers["upload-offset"] == "2"
 
@@ -165,14 +165,14 @@ def test_checksums(client: TestClient, algorithm: str) -> None:
 @pytest.mark.parametrize(
     "upload", ["x", "..", "0" * 32, "0" * 31 + "g", "0" * 32 + ".json", "%2e%2e", "0" * 32 + "%00"]
 )
-def test_unknown_uploads(client: TestClient, upload: str) -> None:
+def test_tus_unknown_uploads(client: TestClient, upload: str) -> None:
     where = f"{UPLOADS}/{upload}"
     answers = [client.head(where, headers=TUS), client.delete(where, headers=TUS)]
     answers.append(client.patch(where, headers={**BODY, "upload-offset": "0"}, content=b"x"))
     assert all(answer.status_code in (404, 405) for answer in answers), answers
 
 
-def test_an_upload_belongs_to_its_project(client: TestClient, data: Path) -> None:
+def test_tus_upload_belongs_to_project(client: TestClient, data: Path) -> None:
     (data / "q").mkdir()
     where = declare(client, "a.txt", 4).headers["location"]
     assert client.head(where.replace("/p/", "/q/"), headers=TUS).status_code == 404
@@ -181,28 +181,28 @@ def test_an_upload_belongs_to_its_project(client: TestClient, data: Path) -> Non
 # -- plain routes ----------------------------------------------------------------------------------------------------
 
 
-def test_put_list_get_delete(client: TestClient, data: Path) -> None:
+def test_files_put_list_get_delete(client: TestClient, data: Path) -> None:
     assert client.get(FILES).json() == []
     answer = client.put(f"{FILES}/b/c.txt", content=b"hello")
     assert answer.status_code == 201
-    stored = answer.json()
-    assert (stored["name"], stored["bytes"]) == ("b/c.txt", 5)
-    assert stored["etag"] == answer.headers["etag"]
+    stored_file = answer.json()
+    assert (stored_file["name"], stored_file["bytes"]) == ("b/c.txt", 5)
+    assert stored_file["etag"] == answer.headers["etag"]
     client.put(f"{FILES}/a.txt", content=iter([b"he", b"llo"]))
-    assert [one["name"] for one in client.get(FILES).json()] == ["a.txt", "b/c.txt"]
+    assert [item["name"] for item in client.get(FILES).json()] == ["a.txt", "b/c.txt"]
     got = client.get(f"{FILES}/b/c.txt")
-    assert (got.content, got.headers["etag"]) == (b"hello", stored["etag"])
+    assert (got.content, got.headers["etag"]) == (b"hello", stored_file["etag"])
     assert got.headers["content-disposition"].startswith("attachment")
     assert client.head(f"{FILES}/b/c.txt").headers["content-length"] == "5"
     assert client.delete(f"{FILES}/b/c.txt").status_code == 204
     assert client.delete(f"{FILES}/b/c.txt").status_code == 404
     assert client.get(f"{FILES}/b/c.txt").status_code == 404
-    assert [one.name for one in (data / "p" / "files").iterdir()] == ["a.txt"]  # the empty folder is gone too
-    assert left(data) == []
+    assert [item.name for item in (data / "p" / "files").iterdir()] == ["a.txt"]  # the empty folder is gone too
+    assert partial_files(data) == []
 
 
 @pytest.mark.parametrize("other", ["a/b.txt", "a/B.TXT", "A/b.txt", "A/c.txt", "a.txt/c.txt", "a"])
-def test_a_name_is_taken_once(client: TestClient, data: Path, other: str) -> None:
+def test_files_name_collisions(client: TestClient, data: Path, other: str) -> None:
     """Also where only some systems would think so."""
     client.put(f"{FILES}/a/b.txt", content=b"first")
     client.put(f"{FILES}/a.txt", content=b"first")
@@ -210,59 +210,59 @@ def test_a_name_is_taken_once(client: TestClient, data: Path, other: str) -> Non
     for answer in (client.put(f"{FILES}/{name}", content=b"second"), declare(client, name, 6)):
         assert answer.status_code == 409, answer.text
     assert (data / "p" / "files" / "a" / "b.txt").read_bytes() == b"first"
-    assert left(data) == []
+    assert partial_files(data) == []
 
 
-def test_overwrite(client: TestClient, data: Path) -> None:
+def test_files_overwrite(client: TestClient, data: Path) -> None:
     client.put(f"{FILES}/a.txt", content=b"first")
     answer = client.put(f"{FILES}/A.txt?overwrite=true", content=b"second")
     assert answer.status_code == 200
-    assert [one["name"] for one in client.get(FILES).json()] == ["A.txt"]
+    assert [item["name"] for item in client.get(FILES).json()] == ["A.txt"]
     where = declare(client, "A.txt", 5, overwrite="yes").headers["location"]
     assert client.patch(where, headers={**BODY, "upload-offset": "0"}, content=b"third").status_code == 204
     assert (data / "p" / "files" / "A.txt").read_bytes() == b"third"
     assert client.put(f"{FILES}/A.txt/b.txt?overwrite=true", content=b"x").status_code == 409
 
 
-def test_a_name_taken_meanwhile(client: TestClient, data: Path) -> None:
+def test_tus_name_taken_during_upload(client: TestClient, data: Path) -> None:
     where = declare(client, "a.txt", 5).headers["location"]
     client.put(f"{FILES}/a.txt", content=b"first")
     assert client.patch(where, headers={**BODY, "upload-offset": "0"}, content=b"other").status_code == 409
     assert (data / "p" / "files" / "a.txt").read_bytes() == b"first"
-    assert left(data) == []
+    assert partial_files(data) == []
 
 
-def test_what_it_is_not(client: TestClient, data: Path) -> None:
+def test_files_reject_wrong_content(client: TestClient, data: Path) -> None:
     bomb = sample_images.png(40_000, 30_000)
     for name, content, status in (("a.png", bomb, 413), ("a.jpg", bomb, 415), ("a.png", b"<svg>", 415)):
         put = client.put(f"{FILES}/{name}", content=content)
         where = declare(client, name, len(content)).headers["location"]
-        sent = client.patch(where, headers={**BODY, "upload-offset": "0"}, content=content)
-        assert put.status_code == sent.status_code == status, put.text
+        patch_response = client.patch(where, headers={**BODY, "upload-offset": "0"}, content=content)
+        assert put.status_code == patch_response.status_code == status, put.text
         assert client.head(where, headers=TUS).status_code == 404
     assert client.get(FILES).json() == []
-    assert left(data) == []
+    assert partial_files(data) == []
     assert client.put(f"{FILES}/a.png", content=sample_images.png(4000, 3000)).status_code == 201
 
 
-def test_what_it_is_not_is_seen_at_its_beginning(data: Path) -> None:
+def test_tus_rejects_wrong_content_early(data: Path) -> None:
     """Not after the last of many gigabytes; and what was kept for it is free again."""
-    client = limited(data, project_bytes=30_000_000_000)
+    client = limited_client(data, project_bytes=30_000_000_000)
     where = declare(client, "film.mp4", 20_000_000_000).headers["location"]
-    sent = client.patch(where, headers={**BODY, "upload-offset": "0"}, content=b"<html>" * 100)
-    assert sent.status_code == 415
+    patch_response = client.patch(where, headers={**BODY, "upload-offset": "0"}, content=b"<html>" * 100)
+    assert patch_response.status_code == 415
     assert client.head(where, headers=TUS).status_code == 404
-    assert left(data) == []
+    assert partial_files(data) == []
     assert declare(client, "film.mp4", 20_000_000_000).status_code == 201
 
 
-def test_a_zip_stays_closed(client: TestClient, data: Path) -> None:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+def test_files_zip_is_not_extracted(client: TestClient, data: Path) -> None:
+    archive_bytes = io.BytesIO()
+    with zipfile.ZipFile(archive_bytes, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("../../evil.txt", "x")
         archive.writestr("bomb.bin", b"\0" * 20_000_000)
-    assert client.put(f"{FILES}/a.zip", content=packed.getvalue()).status_code == 201
-    assert [str(one.relative_to(data)) for one in sorted(data.rglob("*"))] == [
+    assert client.put(f"{FILES}/a.zip", content=archive_bytes.getvalue()).status_code == 201
+    assert [str(item.relative_to(data)) for item in sorted(data.rglob("*"))] == [
         "p",
         "p/files",
         "p/files/a.zip",
@@ -273,22 +273,22 @@ def test_a_zip_stays_closed(client: TestClient, data: Path) -> None:
 # -- limits ----------------------------------------------------------------------------------------------------------
 
 
-def limited(data: Path, **bounds: int) -> TestClient:
+def limited_client(data: Path, **bounds: int) -> TestClient:
     return TestClient(application(data, Limits(**{"free_bytes": 0, **bounds})), raise_server_exceptions=False)
 
 
-def test_a_file_too_large(data: Path) -> None:
-    client = limited(data, file_bytes=1000)
+def test_limits_file_bytes(data: Path) -> None:
+    client = limited_client(data, file_bytes=1000)
     answer = declare(client, "a.txt", 10_000_000_000)
     assert (answer.status_code, answer.headers["tus-max-size"]) == (413, "1000")
     assert client.put(f"{FILES}/a.txt", content=b"x" * 1001).status_code == 413
     assert client.put(f"{FILES}/a.txt", content=iter([b"x" * 600] * 2)).status_code == 413
     assert client.put(f"{FILES}/a.txt", content=b"x" * 1000).status_code == 201
-    assert left(data) == []
+    assert partial_files(data) == []
 
 
-def test_a_project_too_large(data: Path) -> None:
-    client = limited(data, project_bytes=1000)
+def test_limits_project_bytes(data: Path) -> None:
+    client = limited_client(data, project_bytes=1000)
     assert client.put(f"{FILES}/a.txt", content=b"x" * 600).status_code == 201
     assert client.put(f"{FILES}/b.txt", content=b"x" * 600).status_code == 413
     assert client.put(f"{FILES}/b.txt", content=iter([b"x" * 300] * 2)).status_code == 413
@@ -301,8 +301,8 @@ def test_a_project_too_large(data: Path) -> None:
     assert client.put(f"{FILES}/b.txt", content=b"x" * 999).status_code == 201
 
 
-def test_too_many_files(data: Path) -> None:
-    client = limited(data, project_files=2)
+def test_limits_project_files(data: Path) -> None:
+    client = limited_client(data, project_files=2)
     assert client.put(f"{FILES}/a.txt", content=b"x").status_code == 201
     where = declare(client, "b.txt", 1).headers["location"]
     assert declare(client, "c.txt", 1).status_code == client.put(f"{FILES}/c.txt", content=b"x").status_code == 413
@@ -310,27 +310,27 @@ def test_too_many_files(data: Path) -> None:
     assert client.put(f"{FILES}/c.txt", content=b"x").status_code == 201
 
 
-def test_the_disk_keeps_some_room(data: Path) -> None:
+def test_limits_free_bytes(data: Path) -> None:
     disk = os.statvfs(data)
-    client = limited(data, free_bytes=disk.f_bavail * disk.f_frsize - 500_000_000, file_bytes=10**13)
+    client = limited_client(data, free_bytes=disk.f_bavail * disk.f_frsize - 500_000_000, file_bytes=10**13)
     assert declare(client, "a.txt", 2_000_000_000).status_code == 507
-    full = limited(data, free_bytes=10**15)
+    full = limited_client(data, free_bytes=10**15)
     assert full.put(f"{FILES}/a.txt", content=b"x").status_code == 507
     assert full.get(FILES).status_code == 200
-    assert left(data) == []
+    assert partial_files(data) == []
 
 
-def test_the_ledger_agrees_with_the_disk(client: TestClient, data: Path) -> None:
+def test_quota_ledger_matches_disk(client: TestClient, data: Path) -> None:
     client.put(f"{FILES}/a/a.txt", content=b"x" * 10)
     client.put(f"{FILES}/b.txt", content=b"x" * 20)
     client.put(f"{FILES}/b.txt?overwrite=true", content=b"x" * 30)
     declare(client, "c.txt", 100)
     declare(client, "d.txt", 2, **{"content-type": "application/offset+octet-stream"})
     assert uploads.count_usage(data / "p") == (142, 4)
-    counted: list[Path] = []
+    counted_roots: list[Path] = []
 
     def count(root: Path) -> tuple[int, int]:
-        counted.append(root)
+        counted_roots.append(root)
         return 5, 1
 
     ledger = QuotaLedger(Limits(project_bytes=10), count, stale_seconds=60)
@@ -338,10 +338,10 @@ def test_the_ledger_agrees_with_the_disk(client: TestClient, data: Path) -> None
         ledger.reserve(data, 1, 1)
     ledger.release(data, 3, 3)
     ledger.reserve(data, 5)
-    assert counted == [data]
+    assert counted_roots == [data]
 
 
-def test_what_is_forgotten_is_swept(client: TestClient, data: Path) -> None:
+def test_tus_sweeps_expired_uploads(client: TestClient, data: Path) -> None:
     old = declare(client, "a.txt", 4).headers["location"].rpartition("/")[2]
     new = declare(client, "b.txt", 4).headers["location"].rpartition("/")[2]
     folder = data / "p" / "uploads"
@@ -359,7 +359,7 @@ def test_what_is_forgotten_is_swept(client: TestClient, data: Path) -> None:
 # -- the document ----------------------------------------------------------------------------------------------------
 
 
-def test_every_status_is_documented(client: TestClient) -> None:
+def test_tus_statuses_in_openapi(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     patch = document["paths"]["/projects/{project}/uploads/{upload}"]["patch"]["responses"]
     assert {
@@ -382,7 +382,7 @@ def test_every_status_is_documented(client: TestClient) -> None:
     assert "StoredFile" in document["components"]["schemas"]
 
 
-def test_the_rooms_fit_any_prefix(data: Path) -> None:
+def test_tus_router_prefix(data: Path) -> None:
     app = FastAPI()
     app.include_router(uploads.router(lambda project: data / project, Limits(free_bytes=0)), prefix="/api/v1")
     with TestClient(app) as client:
@@ -390,7 +390,7 @@ def test_the_rooms_fit_any_prefix(data: Path) -> None:
         assert answer.headers["location"].startswith("/api/v1/projects/p/uploads/")
 
 
-def test_two_servers_do_not_write_one_file(client: TestClient, data: Path) -> None:
+def test_tus_locks_partial_file(client: TestClient, data: Path) -> None:
     where = declare(client, "a.txt", 4).headers["location"]
     with safe_open.folder(data / "p", (project_files.UPLOADS,)) as folder:
         other = safe_open.file(folder, where.rpartition("/")[2], os.O_RDWR)

@@ -13,7 +13,7 @@ export interface paths {
         };
         /**
          * Artifact
-         * @description The file itself, whole or a range of it.
+         * @description Download an artifact, or one range of it.
          */
         get: operations["artifact_api_v1_artifacts__artifact__get"];
         put?: never;
@@ -33,7 +33,7 @@ export interface paths {
         };
         /**
          * Formats
-         * @description Every format that a run can be exported to, what each can hold and with which settings.
+         * @description Every format that a run can be exported to, with its kinds of content and their settings.
          */
         get: operations["formats_api_v1_formats_get"];
         put?: never;
@@ -52,10 +52,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * All Jobs
+         * List All Jobs
          * @description The jobs of all projects, newest first.
          */
-        get: operations["all_jobs_api_v1_jobs_get"];
+        get: operations["list_all_jobs_api_v1_jobs_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -72,20 +72,20 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * One
-         * @description A job as it stands.
+         * Get Job
+         * @description The current state of a job.
          */
-        get: operations["one_api_v1_jobs__job__get"];
+        get: operations["get_job_api_v1_jobs__job__get"];
         put?: never;
         post?: never;
         delete?: never;
         options?: never;
         head?: never;
         /**
-         * Prioritise
-         * @description Another place in the queue.
+         * Set Priority
+         * @description Change the priority of a job.
          */
-        patch: operations["prioritise_api_v1_jobs__job__patch"];
+        patch: operations["set_priority_api_v1_jobs__job__patch"];
         trace?: never;
     };
     "/api/v1/jobs/{job}/artifacts": {
@@ -96,10 +96,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Made By
-         * @description What a job made.
+         * List Job Artifacts
+         * @description The output files of a job.
          */
-        get: operations["made_by_api_v1_jobs__job__artifacts_get"];
+        get: operations["list_job_artifacts_api_v1_jobs__job__artifacts_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -119,7 +119,7 @@ export interface paths {
         put?: never;
         /**
          * Cancel
-         * @description Asked to stop: it keeps what it saved. A job that has ended stays as it is.
+         * @description Cancel a job; its saved files are kept. An ended job does not change.
          */
         post: operations["cancel_api_v1_jobs__job__cancel_post"];
         delete?: never;
@@ -137,7 +137,7 @@ export interface paths {
         };
         /**
          * Events
-         * @description What happened, oldest first: metrics, notes, snapshots, what was made. Progress is in the job itself.
+         * @description The events of a job, oldest first: metrics, notes, snapshots, output files. Progress is in the job itself.
          */
         get: operations["events_api_v1_jobs__job__events_get"];
         put?: never;
@@ -157,7 +157,7 @@ export interface paths {
         };
         /**
          * Log
-         * @description What its workers printed: the last megabyte of it.
+         * @description The output of the job's workers: the last megabyte.
          */
         get: operations["log_api_v1_jobs__job__log_get"];
         put?: never;
@@ -179,7 +179,7 @@ export interface paths {
         put?: never;
         /**
          * Pause
-         * @description Set aside: it saves, and its place is free for another.
+         * @description Pause a job: it saves and stops, and its CPUs and GPUs become free.
          */
         post: operations["pause_api_v1_jobs__job__pause_post"];
         delete?: never;
@@ -199,7 +199,7 @@ export interface paths {
         put?: never;
         /**
          * Resume
-         * @description On from where it was set aside.
+         * @description Resume a paused job from its last checkpoint.
          */
         post: operations["resume_api_v1_jobs__job__resume_post"];
         delete?: never;
@@ -217,7 +217,7 @@ export interface paths {
         };
         /**
          * Methods
-         * @description Every method with its settings. The first answer after a start may take some seconds.
+         * @description Every method with its settings. The first response after a start may take some seconds.
          */
         get: operations["methods_api_v1_methods_get"];
         put?: never;
@@ -236,14 +236,14 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Listed
+         * List Projects
          * @description All projects, newest first.
          */
-        get: operations["listed_api_v1_projects_get"];
+        get: operations["list_projects_api_v1_projects_get"];
         put?: never;
         /**
          * Create
-         * @description A new, empty project.
+         * @description Create an empty project.
          */
         post: operations["create_api_v1_projects_post"];
         delete?: never;
@@ -260,22 +260,22 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * One
-         * @description A project, also one in the bin.
+         * Get Project
+         * @description A project; projects in the bin are included.
          */
-        get: operations["one_api_v1_projects__project__get"];
+        get: operations["get_project_api_v1_projects__project__get"];
         put?: never;
         post?: never;
         /**
-         * Bin It
-         * @description Into the bin: nothing is lost, its jobs are cancelled.
+         * Move To Bin
+         * @description Move a project to the bin and cancel its jobs. Its files are kept.
          */
-        delete: operations["bin_it_api_v1_projects__project__delete"];
+        delete: operations["move_to_bin_api_v1_projects__project__delete"];
         options?: never;
         head?: never;
         /**
          * Rename
-         * @description Another name.
+         * @description Rename a project.
          */
         patch: operations["rename_api_v1_projects__project__patch"];
         trace?: never;
@@ -288,10 +288,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Made In
-         * @description All that was made in a project, oldest first.
+         * List Project Artifacts
+         * @description The output files of all jobs of a project, oldest first.
          */
-        get: operations["made_in_api_v1_projects__project__artifacts_get"];
+        get: operations["list_project_artifacts_api_v1_projects__project__artifacts_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -309,7 +309,7 @@ export interface paths {
         };
         /**
          * Capture
-         * @description Where the photos were taken, and what they look like. Null until poses are known and shown.
+         * @description Camera poses and thumbnails of the capture. Null until the poses are estimated and previewed.
          */
         get: operations["capture_api_v1_projects__project__capture_get"];
         put?: never;
@@ -349,7 +349,7 @@ export interface paths {
         };
         /**
          * Cover
-         * @description A picture to know the project by: of its newest run, else of its capture, else the first photo as uploaded.
+         * @description The cover image of a project: from its newest run, else its capture, else the first uploaded photo.
          */
         get: operations["cover_api_v1_projects__project__cover_get"];
         put?: never;
@@ -368,7 +368,7 @@ export interface paths {
             cookie?: never;
         };
         /** The files of a project */
-        get: operations["listed_api_v1_projects__project__files_get"];
+        get: operations["list_files_api_v1_projects__project__files_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -408,7 +408,7 @@ export interface paths {
         post?: never;
         /**
          * Purge
-         * @description Out of the bin and off the disk, with all its jobs and files. Nothing brings them back.
+         * @description Delete a project in the bin permanently, with all its jobs and files.
          */
         delete: operations["purge_api_v1_projects__project__forever_delete"];
         options?: never;
@@ -424,16 +424,16 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Of Project
+         * List Jobs
          * @description The jobs of a project, newest first.
          */
-        get: operations["of_project_api_v1_projects__project__jobs_get"];
+        get: operations["list_jobs_api_v1_projects__project__jobs_get"];
         put?: never;
         /**
-         * Ask
-         * @description A job into the queue. `train` makes a run with the job's id; the others take the newest run unless told.
+         * Submit Job
+         * @description Submit a job. `train` creates a run with the job's id; other jobs use the newest run unless they name one.
          */
-        post: operations["ask_api_v1_projects__project__jobs_post"];
+        post: operations["submit_job_api_v1_projects__project__jobs_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -451,7 +451,7 @@ export interface paths {
         put?: never;
         /**
          * Restore
-         * @description Out of the bin.
+         * @description Restore a project from the bin.
          */
         post: operations["restore_api_v1_projects__project__restore_post"];
         delete?: never;
@@ -489,7 +489,7 @@ export interface paths {
         };
         /**
          * Checkpoints
-         * @description The checkpoints that a run can go on from, newest first.
+         * @description The checkpoints from which a run can resume, newest first.
          */
         get: operations["checkpoints_api_v1_projects__project__runs__run__checkpoints_get"];
         put?: never;
@@ -509,7 +509,7 @@ export interface paths {
         };
         /**
          * Evaluation
-         * @description How good a run is on the views that it never saw.
+         * @description The evaluation of a run on held-out views.
          */
         get: operations["evaluation_api_v1_projects__project__runs__run__evaluation_get"];
         put?: never;
@@ -528,10 +528,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Run Shown
-         * @description A run as last saved. Null before its first snapshot.
+         * Run Preview
+         * @description The newest preview of a run. Null before its first snapshot.
          */
-        get: operations["run_shown_api_v1_projects__project__runs__run__shown_get"];
+        get: operations["run_preview_api_v1_projects__project__runs__run__shown_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -548,10 +548,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Evaluation Shown
-         * @description How good a run is on views that it never saw, with their pictures. Null before its evaluation.
+         * Evaluation Preview
+         * @description The evaluation of a run on held-out views, with their images. Null before its evaluation.
          */
-        get: operations["evaluation_shown_api_v1_projects__project__runs__run__shown_evaluation_get"];
+        get: operations["evaluation_preview_api_v1_projects__project__runs__run__shown_evaluation_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -569,7 +569,7 @@ export interface paths {
         };
         /**
          * Run File
-         * @description A scene, a render or a photo of a run. A file of one step may be kept by the client for ever.
+         * @description A scene, a render or a photo of a run. Files of one step may be cached for ever.
          */
         get: operations["run_file_api_v1_projects__project__runs__run__shown__name__get"];
         put?: never;
@@ -591,7 +591,7 @@ export interface paths {
         put?: never;
         /**
          * Scan
-         * @description All of it, as jobs that wait for each other.
+         * @description Submit the whole chain, as jobs that depend on each other.
          */
         post: operations["scan_api_v1_projects__project__scan_post"];
         delete?: never;
@@ -609,10 +609,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Begin an upload */
+        /** Create an upload */
         post: operations["create_api_v1_projects__project__uploads_post"];
         delete?: never;
-        /** What the upload protocol offers here */
+        /** The supported upload protocol */
         options: operations["options_api_v1_projects__project__uploads_options"];
         head?: never;
         patch?: never;
@@ -628,12 +628,12 @@ export interface paths {
         get?: never;
         put?: never;
         post?: never;
-        /** Give an upload up */
+        /** Cancel an upload */
         delete: operations["terminate_api_v1_projects__project__uploads__upload__delete"];
         options?: never;
-        /** How far an upload has come */
+        /** The offset of an upload */
         head: operations["head_api_v1_projects__project__uploads__upload__head"];
-        /** Go on with an upload */
+        /** Continue an upload */
         patch: operations["patch_api_v1_projects__project__uploads__upload__patch"];
         trace?: never;
     };
@@ -646,7 +646,7 @@ export interface paths {
         };
         /**
          * Usage
-         * @description How much a project holds. Files that lie in it under two names count once.
+         * @description The number of uploaded files and the disk space of a project. A file with two names counts once.
          */
         get: operations["usage_api_v1_projects__project__usage_get"];
         put?: never;
@@ -666,7 +666,7 @@ export interface paths {
         };
         /**
          * Healthz
-         * @description Needs no token. 503 where jobs are not being started.
+         * @description Health check. Needs no token; 503 if the dispatcher has ended.
          */
         get: operations["healthz_healthz_get"];
         put?: never;
@@ -686,7 +686,7 @@ export interface paths {
         };
         /**
          * Metrics
-         * @description Jobs by state and verb, and how long requests take.
+         * @description Number of jobs by state and verb, and durations of requests.
          */
         get: operations["metrics_metrics_get"];
         put?: never;
@@ -703,7 +703,7 @@ export interface components {
     schemas: {
         /**
          * Artifact
-         * @description A file that a job made.
+         * @description An output file of a job.
          */
         Artifact: {
             /** Bytes */
@@ -712,19 +712,19 @@ export interface components {
             created: number;
             /**
              * Id
-             * @description 16 letters and digits, made by the server
+             * @description 16 letters and digits, assigned by the server
              */
             id: string;
             /**
              * Job
-             * @description 16 letters and digits, made by the server
+             * @description 16 letters and digits, assigned by the server
              */
             job: string;
             /** Name */
             name: string;
             /**
              * Project
-             * @description 16 letters and digits, made by the server
+             * @description 16 letters and digits, assigned by the server
              */
             project: string;
             /** Sha256 */
@@ -733,34 +733,88 @@ export interface components {
             what: string;
         };
         /**
-         * NoopJob
-         * @description Counts, saving as it goes: whether workers start, go on after a crash and stop when asked.
+         * ArtifactWritten
+         * @description A finished artifact. `what` describes it in a few words; `sha256` is the hex digest of its bytes, if computed.
          */
-        NoopJob: {
-            /**
-             * Pause
-             * @default 0
-             */
-            pause?: number;
-            /**
-             * Save Every
-             * @default 5
-             */
-            save_every?: number;
-            /**
-             * Steps
-             * @default 0
-             */
-            steps?: number;
+        ArtifactWritten: {
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
              */
-            verb: "check";
+            kind: "made";
+            /** Path */
+            path: string;
+            /** Sha256 */
+            sha256?: string | null;
+            /** What */
+            what: string;
+        };
+        /**
+         * CapturePreview
+         * @description The cameras of a capture.
+         */
+        CapturePreview: {
+            /**
+             * Box
+             * @description smallest and largest corner of the relevant volume
+             */
+            box: [
+                [
+                    number,
+                    number,
+                    number
+                ],
+                [
+                    number,
+                    number,
+                    number
+                ]
+            ];
+            /** Images */
+            images: components["schemas"]["PosedImage"][];
+            /**
+             * Job
+             * @description id of the pose job; null if the poses came with the photos
+             */
+            job: string | null;
+            /**
+             * Points
+             * @description PLY file of the sparse points from pose estimation
+             */
+            points: string | null;
+            /** Rejected */
+            rejected: components["schemas"]["RejectedImage"][];
+            /** Up */
+            up: [
+                number,
+                number,
+                number
+            ];
+            /**
+             * Version
+             * @default 1
+             * @constant
+             */
+            version?: 1;
+        };
+        /**
+         * CheckpointWritten
+         * @description A complete checkpoint or preview at `path`.
+         */
+        CheckpointWritten: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "snapshot";
+            /** Path */
+            path: string;
+            /** Step */
+            step: number;
         };
         /**
          * CompareJob
-         * @description Runs of this project side by side, on one page.
+         * @description Compare runs of this project side by side, on one page.
          */
         CompareJob: {
             /**
@@ -778,8 +832,29 @@ export interface components {
             verb: "compare";
         };
         /**
+         * DiskUsage
+         * @description Disk usage of a project.
+         */
+        DiskUsage: {
+            /**
+             * Bytes
+             * @description total size of the project, including runs and artifacts of jobs
+             */
+            bytes: number;
+            /**
+             * Files
+             * @description files uploaded, or written by `sample`
+             */
+            files: number;
+            /**
+             * Photos
+             * @description photos among them
+             */
+            photos: number;
+        };
+        /**
          * EvaluateJob
-         * @description How good a run is on the views it never saw.
+         * @description Evaluate a run on its held-out views.
          */
         EvaluateJob: {
             /**
@@ -798,7 +873,7 @@ export interface components {
         };
         /**
          * EvaluatedView
-         * @description A held-out photo at the size trained with.
+         * @description A held-out photo at training resolution.
          */
         EvaluatedView: {
             /** Name */
@@ -813,8 +888,35 @@ export interface components {
             ssim: number;
         };
         /**
+         * EvaluationPreview
+         * @description Metrics of a run on held-out views. `views` is sorted worst first and truncated if there are many.
+         */
+        EvaluationPreview: {
+            /** Psnr */
+            psnr: number | null;
+            /** Seconds */
+            seconds: number;
+            /** Ssim */
+            ssim: number | null;
+            /** Step */
+            step: number;
+            /**
+             * Total
+             * @description number of evaluated views
+             */
+            total: number;
+            /**
+             * Version
+             * @default 1
+             * @constant
+             */
+            version?: 1;
+            /** Views */
+            views: components["schemas"]["EvaluatedView"][];
+        };
+        /**
          * ExportJob
-         * @description A run as a file of another program. What each form can hold, and its settings, are in /formats.
+         * @description Export a run to a file format. /formats lists the asset kinds and settings of each format.
          */
         ExportJob: {
             /**
@@ -852,7 +954,7 @@ export interface components {
         };
         /**
          * ExportReport
-         * @description A written file, read back and compared with what was to be in it.
+         * @description Properties of an exported file, read back and compared with the source asset.
          */
         ExportReport: {
             /** Bounds */
@@ -903,7 +1005,7 @@ export interface components {
         };
         /**
          * FieldError
-         * @description One value that was refused: where it stood, and why.
+         * @description One rejected value: its place in the request, and the reason.
          */
         FieldError: {
             /** Detail */
@@ -915,12 +1017,12 @@ export interface components {
         };
         /**
          * FormatOffer
-         * @description A file that `export` can write. The kind that comes first is written where a job names none.
+         * @description A file format that `export` can write. A job without a `kind` writes the first one.
          */
         FormatOffer: {
             /**
              * Form
-             * @description as a job names it, and the file's suffix
+             * @description name in a job, and file suffix
              * @example ply
              */
             form: string;
@@ -944,24 +1046,25 @@ export interface components {
         };
         /**
          * Job
-         * @description One job as it stands. `seq` grows with each change of anything: who has seen `seq` asks for what came after.
+         * @description The state of one job. `seq` increases with every change on the server: a client that has seen `seq` asks for
+         *     later changes.
          */
         Job: {
             /** Asked */
             asked: components["schemas"]["SampleJob"] | components["schemas"]["PoseJob"] | components["schemas"]["TrainJob"] | components["schemas"]["EvaluateJob"] | components["schemas"]["RenderJob"] | components["schemas"]["ExportJob"] | components["schemas"]["ScaleJob"] | components["schemas"]["CompareJob"] | components["schemas"]["NoopJob"];
             /**
              * Attempt
-             * @description times it was started
+             * @description number of starts
              */
             attempt: number;
             /**
              * Cancelling
-             * @description asked to stop, and stopping
+             * @description cancellation was requested and is under way
              */
             cancelling: boolean;
             /**
              * Crashes
-             * @description in a row, without anything saved in between
+             * @description consecutive crashes without a checkpoint in between
              */
             crashes: number;
             /**
@@ -977,12 +1080,12 @@ export interface components {
             finished: number | null;
             /**
              * Id
-             * @description 16 letters and digits, made by the server
+             * @description 16 letters and digits, assigned by the server
              */
             id: string;
             /**
              * Message
-             * @description the last thing it said
+             * @description latest message
              */
             message: string | null;
             /**
@@ -992,14 +1095,14 @@ export interface components {
             needs: string[];
             /**
              * Paused
-             * @description set aside until resumed; a running job saves and stops first
+             * @description not scheduled until resumed; a running job saves and stops first
              */
             paused: boolean;
             /** Priority */
             priority: number;
             /**
              * Project
-             * @description 16 letters and digits, made by the server
+             * @description 16 letters and digits, assigned by the server
              */
             project: string;
             result: components["schemas"]["JsonValue"];
@@ -1009,7 +1112,7 @@ export interface components {
             seq: number;
             /**
              * Stage
-             * @description what it is doing
+             * @description current stage of the work
              */
             stage: string | null;
             /** Started */
@@ -1023,6 +1126,11 @@ export interface components {
             total: number | null;
             /** Unit */
             unit: string;
+        };
+        /** JobPriority */
+        JobPriority: {
+            /** Priority */
+            priority: number;
         };
         JsonValue: unknown;
         /** KeyFrame */
@@ -1050,7 +1158,7 @@ export interface components {
         };
         /**
          * KindOffer
-         * @description What a form of file can hold. `presets` are values of the settings for a purpose.
+         * @description A kind of content that a format can hold. `presets` are values of the settings for a purpose.
          */
         KindOffer: {
             /**
@@ -1068,30 +1176,13 @@ export interface components {
             settings: components["schemas"]["Setting"][];
         };
         /**
-         * ArtifactWritten
-         * @description A finished artefact: `what` it is in a word or two, and the hex SHA-256 of its bytes where it was computed.
-         */
-        ArtifactWritten: {
-            /**
-             * @description discriminator enum property added by openapi-typescript
-             * @enum {string}
-             */
-            kind: "made";
-            /** Path */
-            path: string;
-            /** Sha256 */
-            sha256?: string | null;
-            /** What */
-            what: string;
-        };
-        /**
          * MethodOffer
-         * @description A way of learning a scene. `form` of a setting is JSON Schema.
+         * @description A training method. The `form` of a setting is JSON Schema.
          */
         MethodOffer: {
             /**
              * Default
-             * @description taken where a job names none
+             * @description used by jobs that name no method
              */
             default: boolean;
             /** Name */
@@ -1101,7 +1192,7 @@ export interface components {
         };
         /**
          * Metrics
-         * @description Named numbers measured at a training step. `seconds` is training time, without evaluation or pauses.
+         * @description Named values measured at a training step. `seconds` is training time, without evaluation or pauses.
          */
         Metrics: {
             /**
@@ -1119,19 +1210,34 @@ export interface components {
             };
         };
         /**
-         * Named
-         * @description What a person calls it; any text.
-         * @example {
-         *       "name": "Garden in May"
-         *     }
+         * NoopJob
+         * @description Count steps and save in between, to test that workers start, resume after a crash, and stop on request.
          */
-        Named: {
-            /** Name */
-            name: string;
+        NoopJob: {
+            /**
+             * Pause
+             * @default 0
+             */
+            pause?: number;
+            /**
+             * Save Every
+             * @default 5
+             */
+            save_every?: number;
+            /**
+             * Steps
+             * @default 0
+             */
+            steps?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            verb: "check";
         };
         /**
          * Note
-         * @description A sentence for the person who waits.
+         * @description A message for the user.
          */
         Note: {
             /**
@@ -1150,7 +1256,7 @@ export interface components {
         };
         /**
          * PoseJob
-         * @description The project's photos or video become a capture: photos with known cameras.
+         * @description Estimate camera poses for the project's photos or video. The result is a capture.
          */
         PoseJob: {
             /**
@@ -1177,7 +1283,7 @@ export interface components {
         };
         /**
          * PosedImage
-         * @description A photo and the camera that took it.
+         * @description A photo and its camera.
          */
         PosedImage: {
             /** Centre */
@@ -1194,19 +1300,19 @@ export interface components {
             height: number;
             /**
              * Held Out
-             * @description kept for judging, never trained with
+             * @description used for evaluation only, never for training
              */
             held_out: boolean;
             /** Name */
             name: string;
             /**
              * Thumb
-             * @description its picture, reduced; of the same shape
+             * @description thumbnail file; same aspect ratio as the photo
              */
             thumb: string;
             /**
              * Width
-             * @description pixels of the photo itself, as the next two are
+             * @description in pixels of the full-size photo, as are focal and centre
              */
             width: number;
             /** World From Cam */
@@ -1231,14 +1337,9 @@ export interface components {
                 ]
             ];
         };
-        /** Prioritised */
-        Prioritised: {
-            /** Priority */
-            priority: number;
-        };
         /**
          * ProblemDetails
-         * @description What every answer with a status of 400 and above holds.
+         * @description The body of every response with a status of 400 or above.
          */
         ProblemDetails: {
             /**
@@ -1270,7 +1371,7 @@ export interface components {
         };
         /**
          * Progress
-         * @description How far a stage has come. `done` and `total` count `unit`s; `total` is None while nobody knows it.
+         * @description Progress of one stage. `done` and `total` count `unit`s; `total` is None while it is unknown.
          */
         Progress: {
             /** Done */
@@ -1298,12 +1399,12 @@ export interface components {
             created: number;
             /**
              * Deleted
-             * @description when it was put into the bin, from where it can be restored
+             * @description time of deletion; a deleted project stays in the bin until purged
              */
             deleted: number | null;
             /**
              * Id
-             * @description 16 letters and digits, made by the server
+             * @description 16 letters and digits, assigned by the server
              */
             id: string;
             /** Name */
@@ -1312,8 +1413,19 @@ export interface components {
             seq: number;
         };
         /**
+         * ProjectName
+         * @description The name of a project; any text.
+         * @example {
+         *       "name": "Garden in May"
+         *     }
+         */
+        ProjectName: {
+            /** Name */
+            name: string;
+        };
+        /**
          * RejectedImage
-         * @description A photo without a camera, and why it has none.
+         * @description A photo without a camera, and the reason.
          */
         RejectedImage: {
             /** Name */
@@ -1323,7 +1435,7 @@ export interface components {
         };
         /**
          * RenderJob
-         * @description A film (mp4) or the first held-out view (png).
+         * @description Render a video along a camera path (mp4), or the first held-out view (png).
          */
         RenderJob: {
             /**
@@ -1370,13 +1482,76 @@ export interface components {
             verb: "render";
         };
         /**
+         * RunPreview
+         * @description The last saved state of a run: gaussians for the splat viewer, and renders of held-out views.
+         */
+        RunPreview: {
+            /**
+             * Box
+             * @description smallest and largest corner of the relevant volume
+             */
+            box: [
+                [
+                    number,
+                    number,
+                    number
+                ],
+                [
+                    number,
+                    number,
+                    number
+                ]
+            ];
+            /**
+             * Bytes
+             * @description total size of these files
+             */
+            bytes: number | null;
+            /**
+             * Count
+             * @description number of gaussians; null if the method has none
+             */
+            count: number | null;
+            /** Finished */
+            finished: boolean;
+            /** Method */
+            method: string;
+            /**
+             * Parts
+             * @description SPZ files; a large scene has several, the one that covers most of it first
+             */
+            parts: string[];
+            /**
+             * Seconds
+             * @description training time
+             */
+            seconds: number;
+            start: components["schemas"]["StartCamera"];
+            /** Step */
+            step: number;
+            /** Up */
+            up: [
+                number,
+                number,
+                number
+            ];
+            /**
+             * Version
+             * @default 2
+             * @constant
+             */
+            version?: 2;
+            /** Views */
+            views: components["schemas"]["ViewPreview"][];
+        };
+        /**
          * RunSummary
-         * @description A run in a list. What nobody knows yet is null.
+         * @description An entry of the list of runs. Unknown values are null.
          */
         RunSummary: {
             /**
              * Count
-             * @description of gaussians
+             * @description number of gaussians
              */
             count: number | null;
             /**
@@ -1392,12 +1567,12 @@ export interface components {
             method: string;
             /**
              * Psnr
-             * @description of its evaluation
+             * @description from the evaluation
              */
             psnr: number | null;
             /**
              * Seconds
-             * @description the budget
+             * @description training budget
              */
             seconds: number | null;
             /** Settings */
@@ -1410,7 +1585,7 @@ export interface components {
             step: number | null;
             /**
              * Steps
-             * @description the budget
+             * @description training budget
              */
             steps: number | null;
             /** Trained Seconds */
@@ -1418,7 +1593,7 @@ export interface components {
         };
         /**
          * SampleJob
-         * @description Photos of a made-up scene become the project's files.
+         * @description Render photos of a synthetic scene into the project's files.
          */
         SampleJob: {
             /**
@@ -1450,7 +1625,7 @@ export interface components {
         };
         /**
          * ScaleJob
-         * @description How large the place of a run is: `metres` between two points of the capture's world, or of one unit.
+         * @description Set the metric scale of a run: `metres` between two points in world coordinates of the capture, or per unit.
          */
         ScaleJob: {
             /** Metres */
@@ -1478,7 +1653,7 @@ export interface components {
         };
         /**
          * Scan
-         * @description From photos to a scene: poses, unless they are known, then training, evaluation, a film and a PLY.
+         * @description A chain of jobs from photos to a scene: poses (if needed), training, evaluation, a video and a PLY export.
          * @example {
          *       "train": {
          *         "seconds": 120
@@ -1487,7 +1662,7 @@ export interface components {
          */
         Scan: {
             /**
-             * @description null where the photos have their poses
+             * @description null if the photos have poses already
              * @default {
              *       "allow_partial": false,
              *       "frames": 80,
@@ -1517,181 +1692,20 @@ export interface components {
             form: {
                 [key: string]: unknown;
             };
+            /**
+             * Former Names
+             * @description names that requests may still use
+             * @default []
+             */
+            former_names?: string[];
             /** Kind */
             kind: string;
             /** Name */
             name: string;
         };
         /**
-         * CapturePreview
-         * @description Where the photos were taken.
-         */
-        CapturePreview: {
-            /**
-             * Box
-             * @description smallest and largest corner of what is worth seeing
-             */
-            box: [
-                [
-                    number,
-                    number,
-                    number
-                ],
-                [
-                    number,
-                    number,
-                    number
-                ]
-            ];
-            /** Images */
-            images: components["schemas"]["PosedImage"][];
-            /**
-             * Job
-             * @description that found the poses; null where they came with the photos
-             */
-            job: string | null;
-            /**
-             * Points
-             * @description a PLY of the points that the poses were found with
-             */
-            points: string | null;
-            /** Rejected */
-            rejected: components["schemas"]["RejectedImage"][];
-            /** Up */
-            up: [
-                number,
-                number,
-                number
-            ];
-            /**
-             * Version
-             * @default 1
-             * @constant
-             */
-            version?: 1;
-        };
-        /**
-         * EvaluationPreview
-         * @description How good a run is on views that it never saw; the worst come first, and not all of many.
-         */
-        EvaluationPreview: {
-            /** Psnr */
-            psnr: number | null;
-            /** Seconds */
-            seconds: number;
-            /** Ssim */
-            ssim: number | null;
-            /** Step */
-            step: number;
-            /**
-             * Total
-             * @description of the views judged
-             */
-            total: number;
-            /**
-             * Version
-             * @default 1
-             * @constant
-             */
-            version?: 1;
-            /** Views */
-            views: components["schemas"]["EvaluatedView"][];
-        };
-        /**
-         * RunPreview
-         * @description A run as last saved: its scene for a viewer of gaussians, and renders of views that it never saw.
-         */
-        RunPreview: {
-            /**
-             * Box
-             * @description smallest and largest corner of what is worth seeing
-             */
-            box: [
-                [
-                    number,
-                    number,
-                    number
-                ],
-                [
-                    number,
-                    number,
-                    number
-                ]
-            ];
-            /**
-             * Bytes
-             * @description of these files
-             */
-            bytes: number | null;
-            /**
-             * Count
-             * @description of gaussians; null where the method has none
-             */
-            count: number | null;
-            /** Finished */
-            finished: boolean;
-            /** Method */
-            method: string;
-            /**
-             * Parts
-             * @description SPZs of them; of a large scene several, each a part of it, and what covers most of it first
-             */
-            parts: string[];
-            /**
-             * Seconds
-             * @description of training
-             */
-            seconds: number;
-            start: components["schemas"]["StartCamera"];
-            /** Step */
-            step: number;
-            /** Up */
-            up: [
-                number,
-                number,
-                number
-            ];
-            /**
-             * Version
-             * @default 2
-             * @constant
-             */
-            version?: 2;
-            /** Views */
-            views: components["schemas"]["ViewPreview"][];
-        };
-        /**
-         * ViewPreview
-         * @description A held-out photo and what the run makes of it. `psnr` in dB is null where both are equal.
-         */
-        ViewPreview: {
-            /** Name */
-            name: string;
-            /** Photo */
-            photo: string;
-            /** Psnr */
-            psnr: number | null;
-            /** Render */
-            render: string;
-        };
-        /**
-         * CheckpointWritten
-         * @description A checkpoint or a preview now lies at `path`, complete.
-         */
-        CheckpointWritten: {
-            /**
-             * @description discriminator enum property added by openapi-typescript
-             * @enum {string}
-             */
-            kind: "snapshot";
-            /** Path */
-            path: string;
-            /** Step */
-            step: number;
-        };
-        /**
          * StartCamera
-         * @description A camera to begin looking with; `fov` is vertical, in degrees.
+         * @description Initial camera of the viewer; `fov` is vertical, in degrees.
          */
         StartCamera: {
             /** Fov */
@@ -1734,7 +1748,7 @@ export interface components {
         };
         /**
          * TrainJob
-         * @description The capture becomes a run. With `run`, that run goes on until its new budget is spent.
+         * @description Train a run on the newest capture. If `run` is given, that run continues until its new budget is spent.
          */
         TrainJob: {
             /**
@@ -1771,25 +1785,18 @@ export interface components {
             verb: "train";
         };
         /**
-         * DiskUsage
-         * @description What a project takes on the disk.
+         * ViewPreview
+         * @description A held-out photo and its render. `psnr` in dB is null if both are equal.
          */
-        DiskUsage: {
-            /**
-             * Bytes
-             * @description of all that the project holds, runs and what jobs made included
-             */
-            bytes: number;
-            /**
-             * Files
-             * @description that were uploaded, or made by `sample`
-             */
-            files: number;
-            /**
-             * Photos
-             * @description of them
-             */
-            photos: number;
+        ViewPreview: {
+            /** Name */
+            name: string;
+            /** Photo */
+            photo: string;
+            /** Psnr */
+            psnr: number | null;
+            /** Render */
+            render: string;
         };
     };
     responses: never;
@@ -1821,7 +1828,7 @@ export interface operations {
                     "application/octet-stream": unknown;
                 };
             };
-            /** @description a part of it */
+            /** @description a range of the file */
             206: {
                 headers: {
                     [name: string]: unknown;
@@ -1830,7 +1837,7 @@ export interface operations {
                     "application/octet-stream": unknown;
                 };
             };
-            /** @description the client has it */
+            /** @description the client's copy is current */
             304: {
                 headers: {
                     [name: string]: unknown;
@@ -2021,7 +2028,7 @@ export interface operations {
             };
         };
     };
-    all_jobs_api_v1_jobs_get: {
+    list_all_jobs_api_v1_jobs_get: {
         parameters: {
             query?: {
                 state?: ("queued" | "running" | "succeeded" | "failed" | "cancelled")[] | null;
@@ -2107,7 +2114,7 @@ export interface operations {
             };
         };
     };
-    one_api_v1_jobs__job__get: {
+    get_job_api_v1_jobs__job__get: {
         parameters: {
             query?: never;
             header?: never;
@@ -2202,7 +2209,7 @@ export interface operations {
             };
         };
     };
-    prioritise_api_v1_jobs__job__patch: {
+    set_priority_api_v1_jobs__job__patch: {
         parameters: {
             query?: never;
             header?: never;
@@ -2214,7 +2221,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Prioritised"];
+                "application/json": components["schemas"]["JobPriority"];
             };
         };
         responses: {
@@ -2319,7 +2326,7 @@ export interface operations {
             };
         };
     };
-    made_by_api_v1_jobs__job__artifacts_get: {
+    list_job_artifacts_api_v1_jobs__job__artifacts_get: {
         parameters: {
             query?: never;
             header?: never;
@@ -2521,7 +2528,7 @@ export interface operations {
     events_api_v1_jobs__job__events_get: {
         parameters: {
             query?: {
-                /** @description leave so many out */
+                /** @description skip this many events */
                 after?: number;
                 limit?: number;
             };
@@ -3030,10 +3037,10 @@ export interface operations {
             };
         };
     };
-    listed_api_v1_projects_get: {
+    list_projects_api_v1_projects_get: {
         parameters: {
             query?: {
-                /** @description those in the bin instead */
+                /** @description list the projects in the bin instead */
                 deleted?: boolean;
             };
             header?: never;
@@ -3125,7 +3132,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Named"];
+                "application/json": components["schemas"]["ProjectName"];
             };
         };
         responses: {
@@ -3212,7 +3219,7 @@ export interface operations {
             };
         };
     };
-    one_api_v1_projects__project__get: {
+    get_project_api_v1_projects__project__get: {
         parameters: {
             query?: never;
             header?: never;
@@ -3307,7 +3314,7 @@ export interface operations {
             };
         };
     };
-    bin_it_api_v1_projects__project__delete: {
+    move_to_bin_api_v1_projects__project__delete: {
         parameters: {
             query?: never;
             header?: never;
@@ -3423,7 +3430,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Named"];
+                "application/json": components["schemas"]["ProjectName"];
             };
         };
         responses: {
@@ -3519,7 +3526,7 @@ export interface operations {
             };
         };
     };
-    made_in_api_v1_projects__project__artifacts_get: {
+    list_project_artifacts_api_v1_projects__project__artifacts_get: {
         parameters: {
             query?: never;
             header?: never;
@@ -3725,7 +3732,7 @@ export interface operations {
             path: {
                 /** @description id of a project */
                 project: string;
-                /** @description as the JSON beside it names it */
+                /** @description file name as listed in the JSON next to it */
                 name: string;
             };
             cookie?: never;
@@ -3743,7 +3750,7 @@ export interface operations {
                     "image/jpeg": string;
                 };
             };
-            /** @description a part of it */
+            /** @description a range of the file */
             206: {
                 headers: {
                     [name: string]: unknown;
@@ -3752,7 +3759,7 @@ export interface operations {
                     "application/octet-stream": string;
                 };
             };
-            /** @description the client has it */
+            /** @description the client's copy is current */
             304: {
                 headers: {
                     [name: string]: unknown;
@@ -3863,7 +3870,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description a picture */
+            /** @description an image */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3874,7 +3881,7 @@ export interface operations {
                     "image/webp": string;
                 };
             };
-            /** @description a part of it */
+            /** @description a range of the file */
             206: {
                 headers: {
                     [name: string]: unknown;
@@ -3883,7 +3890,7 @@ export interface operations {
                     "image/jpeg": string;
                 };
             };
-            /** @description the client has it */
+            /** @description the client's copy is current */
             304: {
                 headers: {
                     [name: string]: unknown;
@@ -3982,7 +3989,7 @@ export interface operations {
             };
         };
     };
-    listed_api_v1_projects__project__files_get: {
+    list_files_api_v1_projects__project__files_get: {
         parameters: {
             query?: never;
             header?: never;
@@ -4560,7 +4567,7 @@ export interface operations {
             };
         };
     };
-    of_project_api_v1_projects__project__jobs_get: {
+    list_jobs_api_v1_projects__project__jobs_get: {
         parameters: {
             query?: {
                 limit?: number;
@@ -4657,18 +4664,18 @@ export interface operations {
             };
         };
     };
-    ask_api_v1_projects__project__jobs_post: {
+    submit_job_api_v1_projects__project__jobs_post: {
         parameters: {
             query?: {
-                /** @description higher goes first */
+                /** @description jobs with a higher priority start first */
                 priority?: number;
                 /** @description jobs that must succeed first */
                 needs?: string[] | null;
-                /** @description URL that is told when the job has ended */
+                /** @description URL that gets a POST when the job has ended */
                 hook?: string | null;
             };
             header?: {
-                /** @description asked again with the same key, the same job is answered */
+                /** @description a repeated request with the same key returns the same job */
                 "Idempotency-Key"?: string | null;
             };
             path: {
@@ -4683,7 +4690,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description accepted; Location says where to look */
+            /** @description accepted; Location is the URL of the job */
             202: {
                 headers: {
                     Location?: string;
@@ -5194,14 +5201,14 @@ export interface operations {
             };
         };
     };
-    run_shown_api_v1_projects__project__runs__run__shown_get: {
+    run_preview_api_v1_projects__project__runs__run__shown_get: {
         parameters: {
             query?: never;
             header?: never;
             path: {
                 /** @description id of a project */
                 project: string;
-                /** @description id of a run, which is that of the job that began it */
+                /** @description id of a run: the id of the job that created it */
                 run: string;
             };
             cookie?: never;
@@ -5300,14 +5307,14 @@ export interface operations {
             };
         };
     };
-    evaluation_shown_api_v1_projects__project__runs__run__shown_evaluation_get: {
+    evaluation_preview_api_v1_projects__project__runs__run__shown_evaluation_get: {
         parameters: {
             query?: never;
             header?: never;
             path: {
                 /** @description id of a project */
                 project: string;
-                /** @description id of a run, which is that of the job that began it */
+                /** @description id of a run: the id of the job that created it */
                 run: string;
             };
             cookie?: never;
@@ -5413,9 +5420,9 @@ export interface operations {
             path: {
                 /** @description id of a project */
                 project: string;
-                /** @description id of a run, which is that of the job that began it */
+                /** @description id of a run: the id of the job that created it */
                 run: string;
-                /** @description as the JSON beside it names it */
+                /** @description file name as listed in the JSON next to it */
                 name: string;
             };
             cookie?: never;
@@ -5433,7 +5440,7 @@ export interface operations {
                     "image/jpeg": string;
                 };
             };
-            /** @description a part of it */
+            /** @description a range of the file */
             206: {
                 headers: {
                     [name: string]: unknown;
@@ -5442,7 +5449,7 @@ export interface operations {
                     "application/octet-stream": string;
                 };
             };
-            /** @description the client has it */
+            /** @description the client's copy is current */
             304: {
                 headers: {
                     [name: string]: unknown;
@@ -5544,11 +5551,11 @@ export interface operations {
     scan_api_v1_projects__project__scan_post: {
         parameters: {
             query?: {
-                /** @description higher goes first */
+                /** @description jobs with a higher priority start first */
                 priority?: number;
             };
             header?: {
-                /** @description asked again with the same key, the same job is answered */
+                /** @description a repeated request with the same key returns the same job */
                 "Idempotency-Key"?: string | null;
             };
             path: {
