@@ -26,7 +26,7 @@ def test_contributing_pairs_are_those_that_a_loop_over_pixels_meets() -> None:
             dx, dy = (torch.tensor(pixel) - projected.means[i]).tolist()
             a, b, c = projected.conics[i].tolist()
             alpha = projected.opacities[i].item() * math.exp(-0.5 * (a * dx * dx + c * dy * dy) - b * dx * dy)
-            if alpha >= 1 / 255 and transmittance > 1e-4:
+            if alpha >= 1 / 255 and transmittance > reference.MIN_TRANSMITTANCE:
                 pairs += 1
                 transmittance *= 1 - min(alpha, 0.99)
     assert kernels.contributing_pairs(scene) == pytest.approx(
