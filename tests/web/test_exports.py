@@ -74,7 +74,7 @@ def test_files_made_on_the_page(chromium: Path, tmp_path: Path) -> None:
         assert archive.read("means_l.webp")[8:12] == b"WEBP"
     # The bar above the rooms tells what is being done, and does not call all of it writing.
     heard = {words for name, one in made.items() if name.startswith("mesh") for words in one["heard"]}
-    assert heard & {"Reading the scene", "Looking at the scene from all around", "Painting its texture"}
+    assert heard & {"Reading the scene", "Rendering depth from all around", "Baking the texture"}
     assert "Writing the file" not in heard
 
 

@@ -111,8 +111,8 @@ def check_moves(first: np.ndarray, turned: np.ndarray, walked: np.ndarray, up: n
 def check_pictures(pictures: list[tuple[int, int, str, str]], kept: dict[str, str]) -> None:
     """Two small ones that show the scene, each its own part of it; kept with few bytes."""
     assert [(width, height, alt) for width, height, alt, _ in pictures] == [
-        (96, 64, "Seen from view 1"),
-        (96, 64, "Seen from view 2"),
+        (96, 64, "Thumbnail of view 1"),
+        (96, 64, "Thumbnail of view 2"),
     ]
     bodies = [base64.b64decode(address.removeprefix("data:image/jpeg;base64,")) for *_, address in pictures]
     pixels = [np.asarray(Image.open(io.BytesIO(body)).convert("RGB"), dtype=np.float64) for body in bodies]

@@ -39,7 +39,7 @@ def test_from_photos_to_a_file(studio: Studio, chromium: Path, tmp_path: Path) -
         "story.mjs", link, sample / "images", tmp_path, chromium=chromium, at_wait=lambda _: kill_worker(studio)
     )
     assert told[-1] == {"step": "end", "wrong": []}
-    project = next(one["project"] for one in told if one["step"] == "asked")
+    project = next(one["project"] for one in told if one["step"] == "scan submitted")
     [train] = [job for job in studio.client().projects.get(project).jobs() if job.state.request.verb == "train"]
     assert train.state.attempt == 2  # the one that was killed, and the one that went on
     assert len(PlyData.read(tmp_path / "scene.ply")["vertex"]) > 1000

@@ -5,15 +5,15 @@ import { setNonce } from 'get-nonce';
 import { StrictMode } from 'react';
 import { createRoot } from 'react-dom/client';
 
-import { listen } from './state/events';
+import { connectEvents } from './state/events';
 import { App } from './app/App';
 import { Toasts } from './design/Toasts';
 import { followSystemTheme } from './design/theme';
 
-// Dialogs hold the page behind them still by a style of their own, which the page's policy knows by this word.
+// Dialogs inject a style that stops scrolling; the Content-Security-Policy allows it by this nonce.
 setNonce(document.querySelector<HTMLMetaElement>('meta[name=nonce]')?.content ?? '');
 followSystemTheme();
-listen();
+connectEvents();
 
 const queries = new QueryClient({ defaultOptions: { queries: { staleTime: 10_000, retry: 1 } } });
 const root = document.getElementById('root');

@@ -48,14 +48,16 @@ async function made(want, form, settings) {
     await field.fill(String(value));
   }
   await hear();
-  await page.getByRole('button', { name: 'Make file' }).click();
+  await page.getByRole('button', { name: 'Export file' }).click();
   const name = form.replace(/, recommended$/, '').toLowerCase();
-  const file = page.getByTestId('making').getByRole('link', { name: new RegExp(`^Download .*\\.${name} `) });
+  const file = page
+    .getByTestId('export-progress')
+    .getByRole('link', { name: new RegExp(`^Download .*\\.${name} `) });
   const coming = page.waitForEvent('download');
   await file.click();
   const path = join(out, `${want.split(' ')[0].toLowerCase()}.${name}`);
   await (await coming).saveAs(path);
-  const said = await page.getByTestId('making').getByRole('status').innerText();
+  const said = await page.getByTestId('export-progress').getByRole('status').innerText();
   return { step: 'made', path, said, heard: await page.evaluate(() => window.heard) };
 }
 

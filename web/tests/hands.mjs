@@ -99,11 +99,11 @@ async function keys(folder) {
   await reach(/^Choose a folder/);
   await press('Enter');
   await at(/photos$/);
-  await page.getByRole('button', { name: 'Make the scene' }).waitFor();
+  await page.getByRole('button', { name: 'Reconstruct scene' }).waitFor();
   await press('Tab');
   await reach(/^Good/);
   if (!/^Quick/.test((await press('ArrowLeft')).name)) wrong.push('an arrow does not choose');
-  await reach(/^Make the scene/);
+  await reach(/^Reconstruct scene/);
   await press('Enter');
   await at(/train$/);
   const project = /projects\/(\w+)/.exec(page.url())[1];
@@ -131,34 +131,34 @@ async function small(route) {
 
 /** Turn, walk, two key frames and their film. */
 async function view() {
-  await reach(/^The scene\. Arrow keys/);
-  await reach(/^Copy a link/);
+  await reach(/^Scene\. Arrow keys/);
+  await reach(/^Copy link/);
   const where = async () => {
     await press('Enter');
     return new URL(page.url()).hash.replace('#view=', '').split(',').map(Number);
   };
   const views = [await where()];
-  await reach(/^The scene\. Arrow keys/, 'Shift+Tab');
+  await reach(/^Scene\. Arrow keys/, 'Shift+Tab');
   await press('ArrowLeft', 2);
-  await reach(/^Add this view/);
+  await reach(/^Add view/);
   await press('Enter');
-  await reach(/^Copy a link/, 'Shift+Tab');
+  await reach(/^Copy link/, 'Shift+Tab');
   views.push(await where());
   await reach(/^Walk:/, 'Shift+Tab');
   await press('Enter');
-  await reach(/^The scene\. Arrow keys/, 'Shift+Tab');
+  await reach(/^Scene\. Arrow keys/, 'Shift+Tab');
   await press('ArrowDown', 2);
   await press('w', 2);
-  await reach(/^Copy a link/);
+  await reach(/^Copy link/);
   views.push(await where());
-  await reach(/^Add this view/);
+  await reach(/^Add view/);
   await press('Enter');
   const pictures = await page
     .locator('li img')
     .evaluateAll((all) => all.map((one) => [one.naturalWidth, one.naturalHeight, one.alt, one.src]));
   tell({ step: 'moved', views, pictures, kept: await page.evaluate(() => ({ ...localStorage })) });
 
-  await reach(/^Make the film/);
+  await reach(/^Render video/);
   await press('Enter');
   await page.getByRole('dialog').waitFor();
   for (let steps = 0; steps < 7; steps++) {
@@ -166,11 +166,11 @@ async function view() {
     if (!(await page.evaluate(() => document.activeElement.closest('[role=dialog]'))))
       wrong.push('Tab leads out of the dialog');
   }
-  await reach(/^Make the film/);
+  await reach(/^Render video/);
   await press('Enter');
-  await page.getByTestId('film').waitFor();
-  await closes(/^Make the film/);
-  tell({ step: 'a film is being made' });
+  await page.getByTestId('video').waitFor();
+  await closes(/^Render video/);
+  tell({ step: 'rendering a video' });
 }
 
 /** Escape ends what is open, and the focus is where it was before. */
@@ -218,7 +218,7 @@ async function drop(folder) {
   for (const type of ['dragEnter', 'dragOver', 'drop'])
     await hands.send('Input.dispatchDragEvent', { type, x: x + width / 2, y: y + height / 2, data });
   await at(/photos$/);
-  await page.getByRole('button', { name: 'Make the scene' }).waitFor();
+  await page.getByRole('button', { name: 'Reconstruct scene' }).waitFor();
   const project = /projects\/(\w+)/.exec(page.url())[1];
   tell({ step: 'dropped', project, name: await page.getByRole('heading', { level: 1 }).innerText() });
 }
@@ -260,6 +260,6 @@ async function upload(project, file) {
   const whole = page.waitForResponse((one) => one.request().method() === 'PATCH' && one.ok());
   await page.getByTestId('files').setInputFiles(file);
   await whole;
-  await page.getByRole('button', { name: 'Make the scene' }).waitFor();
+  await page.getByRole('button', { name: 'Reconstruct scene' }).waitFor();
   tell({ step: 'arrived', offsets });
 }

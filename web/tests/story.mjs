@@ -60,18 +60,18 @@ try {
 
   const files = readdirSync(photos).map((name) => join(photos, name));
   await page.getByTestId('files').setInputFiles(files);
-  await page.getByRole('button', { name: 'Make the scene' }).waitFor({ timeout: LONG });
+  await page.getByRole('button', { name: 'Reconstruct scene' }).waitFor({ timeout: LONG });
   await shot('photos');
   await page.getByText('Quick', { exact: false }).click();
-  await page.getByRole('button', { name: 'Make the scene' }).click();
+  await page.getByRole('button', { name: 'Reconstruct scene' }).click();
   await page.waitForURL(/\/train$/);
   const project = /projects\/(\w+)/.exec(page.url())[1];
-  tell({ step: 'asked', project });
+  tell({ step: 'scan submitted', project });
 
   await activity()
     .getByText(/^Training/)
     .waitFor({ timeout: LONG });
-  await page.getByText('Photos it never saw', { exact: false }).first().waitFor({ timeout: LONG });
+  await page.getByText('Held-out views', { exact: false }).first().waitFor({ timeout: LONG });
   await shot('training');
   await page.reload();
   await activity()
@@ -98,7 +98,7 @@ try {
     .first()
     .screenshot({ path: join(out, 'canvas.png') });
   await shot('view');
-  await page.getByRole('button', { name: 'Copy a link to this view' }).click();
+  await page.getByRole('button', { name: 'Copy link to this view' }).click();
   tell({
     step: 'finished',
     scene: await page.evaluate(() => window.__viewer.loaded),
@@ -110,7 +110,7 @@ try {
   await page.waitForTimeout(1500);
   await shot('cameras');
   await page.getByRole('button', { name: 'IMG_0012.jpg' }).click();
-  await page.getByRole('link', { name: 'Stand here in the scene' }).click();
+  await page.getByRole('link', { name: 'View the scene from here' }).click();
   await page.waitForFunction(() => window.__viewer?.loaded, null, { timeout: LONG });
   await page.waitForTimeout(1500);
   await page
@@ -126,10 +126,10 @@ try {
 
   await room('Export');
   await page.getByRole('radio', { name: 'PLY, recommended' }).check();
-  await page.getByRole('button', { name: 'Make file' }).click();
+  await page.getByRole('button', { name: 'Export file' }).click();
   const coming = page.waitForEvent('download', { timeout: LONG });
   await page
-    .getByTestId('making')
+    .getByTestId('export-progress')
     .getByRole('link', { name: /^Download/ })
     .click({ timeout: LONG });
   await (await coming).saveAs(join(out, 'scene.ply'));

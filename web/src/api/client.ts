@@ -1,4 +1,4 @@
-// Every request of the studio goes through here: typed by the server's own document, errors as sentences.
+// The API client: requests typed by the OpenAPI document, errors as sentences.
 
 import createClient from 'openapi-fetch';
 
@@ -9,14 +9,14 @@ export type Schema = components['schemas'];
 export type Job = Schema['Job'];
 export type Project = Schema['Project'];
 export type Artifact = Schema['Artifact'];
-export type Asked = Job['asked'];
+export type JobRequest = Job['asked'];
 export type TrainJob = Schema['TrainJob'];
 
 export const API = '/api/v1';
 export const http = createClient<paths>({ baseUrl: '' });
 
-/** What went wrong, in the server's words. `field` is what it is about, where it is one. */
-export class Refusal extends Error {
+/** An error response of the server. `field`: the request field in question, if there is one. */
+export class ApiError extends Error {
   constructor(
     readonly status: number,
     readonly title: string,
@@ -33,20 +33,20 @@ interface Problem {
   errors?: { path?: string; detail?: string }[];
 }
 
-/** The answer's data; anything else is thrown, as a Refusal. */
-export async function told<T>(
+/** Returns the data of a response. Throws ApiError for an error response or a lost connection. */
+export async function unwrap<T>(
   answer: Promise<{ data?: T; error?: unknown; response: Response }>,
 ): Promise<T> {
   let found;
   try {
     found = await answer;
   } catch {
-    throw new Refusal(0, 'No connection', 'The server does not answer. Is it still running?');
+    throw new ApiError(0, 'No connection', 'The server does not answer. Is it still running?');
   }
   if (found.response.ok) return found.data as T;
   const problem = (found.error ?? {}) as Problem;
   const first = problem.errors?.[0];
-  throw new Refusal(
+  throw new ApiError(
     found.response.status,
     problem.title ?? `Error ${found.response.status}`,
     first?.detail && problem.errors?.length === 1
@@ -56,9 +56,9 @@ export async function told<T>(
   );
 }
 
-/** A job into the queue; the key makes it one job, however often a bad connection sends it. */
-export function ask(project: string, asked: Asked, needs: string[] = []): Promise<Job> {
-  return told(
+/** Submits a job. The idempotency key makes repeated requests one job. */
+export function submitJob(project: string, asked: JobRequest, needs: string[] = []): Promise<Job> {
+  return unwrap(
     http.POST('/api/v1/projects/{project}/jobs', {
       params: {
         path: { project },

@@ -1,5 +1,5 @@
-// For tests: a server that answers by address and keeps what it is asked to do. The typed requests keep the `fetch`
-// that was there when they were made, so this is imported before anything that makes some.
+// For tests: a fake server that answers by path and records POST bodies. The typed client keeps the `fetch` of its
+// creation, so import this module before any module that imports the client.
 
 interface Problem {
   status: number;
@@ -7,12 +7,12 @@ interface Problem {
 }
 
 export const server = {
-  answers: {} as Record<string, unknown>, // to GET, by what the path ends with
-  asked: [] as unknown[], // by POST
+  answers: {} as Record<string, unknown>, // of GET, by the end of the path
+  asked: [] as unknown[], // bodies of POST
   refuse: null as Problem | null,
 };
 
-/** Forget what was; answer so. */
+/** Clears the record and sets the answers. */
 export function begin(answers: Record<string, unknown>): void {
   Object.assign(server, { answers, asked: [], refuse: null });
 }

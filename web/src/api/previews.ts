@@ -5,8 +5,8 @@ import { API, type Schema } from './client';
 export type Capture = Schema['CapturePreview'];
 export type CaptureImage = Schema['PosedImage']; // the camera looks along +z, +y is down
 export type RunSummary = Schema['RunSummary'];
-export type ShownRun = Schema['RunPreview'];
-export type ShownEvaluation = Schema['EvaluationPreview'];
+export type RunPreview = Schema['RunPreview'];
+export type EvaluationPreview = Schema['EvaluationPreview'];
 export type JobEvent =
   | Schema['Metrics']
   | Schema['Note']

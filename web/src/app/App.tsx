@@ -14,9 +14,7 @@ export function App() {
           {({ id, tab }) => <ProjectPage key={id} id={id} tab={tab} />}
         </Route>
         <Route>
-          <Empty title="Nothing is here">
-            This address leads nowhere. The projects are one click away, at the top.
-          </Empty>
+          <Empty title="Page not found">Open your projects from the link at the top.</Empty>
         </Route>
       </Switch>
     </Shell>

@@ -1,12 +1,12 @@
-// One project: its name, what is going on, and its five rooms.
+// The page of a project: name, current job and five tabs.
 
 import { Box, Camera, Download, Gauge, Sparkles } from 'lucide-react';
 import { lazy, type ReactNode, Suspense } from 'react';
 import { Link } from 'wouter';
 
 import { Empty } from '../design/Card';
-import { useJobs, useStudio } from '../state/store';
-import { Activity } from '../jobs/ActivityBar';
+import { useJobs, useStore } from '../state/store';
+import { ActivityBar } from '../jobs/ActivityBar';
 
 const PhotosTab = lazy(() => import('../pages/photos/PhotosTab').then((it) => ({ default: it.PhotosTab })));
 const TrainTab = lazy(() => import('../pages/train/TrainTab').then((it) => ({ default: it.TrainTab })));
@@ -29,13 +29,13 @@ const TABS: { id: string; name: string; icon: ReactNode; room: (props: TabProps)
 ];
 
 export function ProjectPage({ id, tab }: { id: string; tab: string | undefined }) {
-  const project = useStudio((state) => state.projects[id]);
-  const connected = useStudio((state) => state.connected);
+  const project = useStore((state) => state.projects[id]);
+  const connected = useStore((state) => state.connected);
   const jobs = useJobs(id);
   if (!project) {
     return connected === null ? null : (
-      <Empty title="There is no such project">
-        It may have been removed. The others are one click away, at the top.
+      <Empty title="Project not found">
+        It may have been deleted. Open your projects from the link at the top.
       </Empty>
     );
   }
@@ -45,9 +45,9 @@ export function ProjectPage({ id, tab }: { id: string; tab: string | undefined }
       <div className="border-b border-line bg-surface px-4 sm:px-6">
         <div className="flex flex-wrap items-center justify-between gap-x-6 gap-y-1 pt-3">
           <h1 className="truncate text-lg font-semibold">{project.name}</h1>
-          <Activity jobs={jobs} />
+          <ActivityBar jobs={jobs} />
         </div>
-        <nav aria-label="Rooms of this project" className="-mb-px flex gap-1 overflow-x-auto pt-1">
+        <nav aria-label="Tabs of this project" className="-mb-px flex gap-1 overflow-x-auto pt-1">
           {TABS.map((one) => (
             <Link
               key={one.id}
@@ -61,7 +61,7 @@ export function ProjectPage({ id, tab }: { id: string; tab: string | undefined }
           ))}
         </nav>
       </div>
-      <Suspense fallback={<p className="p-8 text-center text-sm text-soft">One moment …</p>}>
+      <Suspense fallback={<p className="p-8 text-center text-sm text-soft">Loading …</p>}>
         {shown?.room({ project: id })}
       </Suspense>
     </>

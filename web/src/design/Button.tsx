@@ -1,8 +1,8 @@
 import type { ButtonHTMLAttributes, ReactNode } from 'react';
 
-type Look = 'primary' | 'plain' | 'quiet' | 'danger';
+type Variant = 'primary' | 'plain' | 'quiet' | 'danger';
 
-const LOOKS: Record<Look, string> = {
+const VARIANTS: Record<Variant, string> = {
   primary: 'bg-sun text-sun-ink hover:brightness-105 shadow-sm',
   plain: 'bg-surface text-ink border border-line hover:bg-raised',
   quiet: 'text-soft hover:text-ink hover:bg-raised',
@@ -10,18 +10,18 @@ const LOOKS: Record<Look, string> = {
 };
 
 export interface ButtonProps extends ButtonHTMLAttributes<HTMLButtonElement> {
-  look?: Look;
+  variant?: Variant;
   icon?: ReactNode;
   small?: boolean;
 }
 
-export function Button({ look = 'plain', icon, small, className = '', children, ...rest }: ButtonProps) {
+export function Button({ variant = 'plain', icon, small, className = '', children, ...props }: ButtonProps) {
   const size = small ? 'h-8 px-2.5 text-sm gap-1.5' : 'h-10 px-4 text-sm gap-2';
   return (
     <button
       type="button"
-      className={`inline-flex shrink-0 items-center justify-center rounded-lg font-medium whitespace-nowrap transition disabled:cursor-not-allowed disabled:opacity-50 ${size} ${LOOKS[look]} ${className}`}
-      {...rest}
+      className={`inline-flex shrink-0 items-center justify-center rounded-lg font-medium whitespace-nowrap transition disabled:cursor-not-allowed disabled:opacity-50 ${size} ${VARIANTS[variant]} ${className}`}
+      {...props}
     >
       {icon}
       {children}
@@ -29,13 +29,13 @@ export function Button({ look = 'plain', icon, small, className = '', children, 
   );
 }
 
-/** A button that shows a picture alone; `label` is what it says to those who cannot see it, and on hovering. */
+/** A button with an icon only; `label` is its accessible name and tooltip. */
 export function IconButton({
   label,
   active,
   className = '',
   children,
-  ...rest
+  ...props
 }: ButtonProps & { label: string; active?: boolean }) {
   return (
     <button
@@ -44,7 +44,7 @@ export function IconButton({
       title={label}
       aria-pressed={active}
       className={`inline-flex size-9 shrink-0 items-center justify-center rounded-lg transition disabled:opacity-40 ${active ? 'bg-sun text-sun-ink' : 'text-soft hover:bg-raised hover:text-ink'} ${className}`}
-      {...rest}
+      {...props}
     >
       {children}
     </button>

@@ -1,10 +1,10 @@
 import type { HTMLAttributes, ReactNode } from 'react';
 
-export function Card({ className = '', ...rest }: HTMLAttributes<HTMLDivElement>) {
-  return <div className={`rounded-card border border-line bg-surface ${className}`} {...rest} />;
+export function Card({ className = '', ...props }: HTMLAttributes<HTMLDivElement>) {
+  return <div className={`rounded-card border border-line bg-surface ${className}`} {...props} />;
 }
 
-/** A card with a heading. `aside` stands at the heading's other end. */
+/** A card with a heading. `aside` is at the right end of the heading. */
 export function Panel({
   title,
   aside,
@@ -29,7 +29,7 @@ export function Panel({
   );
 }
 
-/** Where there is nothing yet: what would be here, and how to get it. */
+/** An empty state: what belongs here and how to get it. */
 export function Empty({
   icon,
   title,
@@ -51,8 +51,8 @@ export function Empty({
   );
 }
 
-/** A number with its name, as on a dashboard. */
-export function Figure({ name, children }: { name: string; children: ReactNode }) {
+/** A number with its label, as on a dashboard. */
+export function Metric({ name, children }: { name: string; children: ReactNode }) {
   return (
     <div className="min-w-0">
       <dt className="truncate text-xs text-soft">{name}</dt>

@@ -4,7 +4,7 @@ import { type ReactNode, useLayoutEffect, useRef } from 'react';
 
 import { IconButton } from './Button';
 
-/** A question or a detail before everything else. Escape and a click beside close it; the focus comes back. */
+/** A modal dialog. Escape or a click outside closes it; the focus returns to the element before it. */
 export function Dialog({
   open,
   onClose,
@@ -29,7 +29,7 @@ export function Dialog({
         <Radix.Content
           aria-describedby={undefined}
           onCloseAutoFocus={(event) => {
-            event.preventDefault(); // Radix would look for a trigger of its own, and find none
+            event.preventDefault(); // Radix would focus its trigger, and there is none
             if (before.current instanceof HTMLElement) before.current.focus();
           }}
           className={`fixed top-1/2 left-1/2 z-50 flex max-h-[88dvh] w-[calc(100vw-2rem)] -translate-x-1/2 -translate-y-1/2 flex-col rounded-card border border-line bg-surface shadow-2xl ${wide ? 'max-w-5xl' : 'max-w-md'}`}

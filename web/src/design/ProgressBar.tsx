@@ -1,5 +1,5 @@
-/** How far something has come; without `value` (0..1) it is under way and nobody knows how long it takes. */
-export function Meter({ value, label }: { value?: number | null; label: string }) {
+/** Progress from 0 to 1. Without `value` the duration is unknown. */
+export function ProgressBar({ value, label }: { value?: number | null; label: string }) {
   const known = value !== undefined && value !== null;
   return (
     <div

@@ -1,16 +1,16 @@
-// Short words at the edge: what failed and why, or what was done and how to undo it.
+// Short messages at the edge of the page: errors, or finished actions with an undo.
 
 import { X } from 'lucide-react';
 import { useEffect } from 'react';
 import { create } from 'zustand';
 
-import { sentence } from '../lib/errors';
+import { errorMessage } from '../lib/errors';
 import { IconButton } from './Button';
 
 interface Toast {
   id: number;
   text: string;
-  bad: boolean;
+  isError: boolean;
   undo?: () => void;
 }
 
@@ -19,11 +19,11 @@ const useToasts = create<{ toasts: Toast[] }>(() => ({ toasts: [] }));
 const add = (toast: Omit<Toast, 'id'>) =>
   useToasts.setState(({ toasts }) => ({ toasts: [...toasts.slice(-2), { ...toast, id: next++ }] }));
 const remove = (id: number) =>
-  useToasts.setState(({ toasts }) => ({ toasts: toasts.filter((one) => one.id !== id) }));
+  useToasts.setState(({ toasts }) => ({ toasts: toasts.filter((toast) => toast.id !== id) }));
 
-export const say = (text: string, undo?: () => void): void =>
-  add({ text, bad: false, ...(undo ? { undo } : {}) });
-export const complain = (error: unknown): void => add({ text: sentence(error), bad: true });
+export const showMessage = (text: string, undo?: () => void): void =>
+  add({ text, isError: false, ...(undo ? { undo } : {}) });
+export const showError = (error: unknown): void => add({ text: errorMessage(error), isError: true });
 
 export function Toasts() {
   const toasts = useToasts((state) => state.toasts);
@@ -33,23 +33,23 @@ export function Toasts() {
       className="pointer-events-none fixed inset-x-0 bottom-4 z-50 flex flex-col items-center gap-2 px-4"
     >
       {toasts.map((toast) => (
-        <One key={toast.id} toast={toast} />
+        <ToastItem key={toast.id} toast={toast} />
       ))}
     </div>
   );
 }
 
-function One({ toast }: { toast: Toast }) {
+function ToastItem({ toast }: { toast: Toast }) {
   useEffect(() => {
-    const timer = setTimeout(() => remove(toast.id), toast.bad ? 12_000 : 7_000);
+    const timer = setTimeout(() => remove(toast.id), toast.isError ? 12_000 : 7_000);
     return () => clearTimeout(timer);
   }, [toast]);
   return (
     <div
-      role={toast.bad ? 'alert' : 'status'}
+      role={toast.isError ? 'alert' : 'status'}
       className="pointer-events-auto flex max-w-lg items-center gap-3 rounded-lg border border-line bg-surface py-1 pr-1 pl-4 text-sm shadow-lg"
     >
-      <span className={toast.bad ? 'text-bad' : ''}>{toast.text}</span>
+      <span className={toast.isError ? 'text-bad' : ''}>{toast.text}</span>
       {toast.undo && (
         <button
           type="button"

@@ -1,19 +1,19 @@
-// Light or dark: as the system says, unless the person said otherwise.
+// Light or dark theme: the system's, unless the user chose one.
 
 import { create } from 'zustand';
 
 export type Theme = 'system' | 'light' | 'dark';
 const KEY = 'lumigraph.theme';
-const dark = () => matchMedia('(prefers-color-scheme: dark)');
+const darkQuery = () => matchMedia('(prefers-color-scheme: dark)');
 
-const stored = (): Theme => {
-  const found = localStorage.getItem(KEY);
-  return found === 'light' || found === 'dark' ? found : 'system';
+const storedTheme = (): Theme => {
+  const value = localStorage.getItem(KEY);
+  return value === 'light' || value === 'dark' ? value : 'system';
 };
 
-export const useTheme = create<{ theme: Theme; choose: (theme: Theme) => void }>((set) => ({
-  theme: stored(),
-  choose: (theme) => {
+export const useTheme = create<{ theme: Theme; setTheme: (theme: Theme) => void }>((set) => ({
+  theme: storedTheme(),
+  setTheme: (theme) => {
     localStorage.setItem(KEY, theme);
     set({ theme });
     apply();
@@ -24,10 +24,11 @@ export const isDark = (): boolean => document.documentElement.dataset.theme === 
 
 export function followSystemTheme(): void {
   apply();
-  dark().addEventListener('change', apply);
+  darkQuery().addEventListener('change', apply);
 }
 
 function apply(): void {
   const { theme } = useTheme.getState();
-  document.documentElement.dataset.theme = theme === 'system' ? (dark().matches ? 'dark' : 'light') : theme;
+  document.documentElement.dataset.theme =
+    theme === 'system' ? (darkQuery().matches ? 'dark' : 'light') : theme;
 }

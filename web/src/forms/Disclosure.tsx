@@ -1,7 +1,7 @@
 import type { ReactNode } from 'react';
 
-/** What few people need, behind its title. Where it must be seen, `open` opens it. */
-export function Fold({
+/** Optional content behind a title. `open` expands it. */
+export function Disclosure({
   title,
   open,
   plain,
@@ -9,7 +9,7 @@ export function Fold({
 }: {
   title: string;
   open?: boolean;
-  plain?: boolean; // without a line above
+  plain?: boolean; // without a line above the title
   children: ReactNode;
 }) {
   return (

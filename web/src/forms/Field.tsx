@@ -1,11 +1,11 @@
-// A field of a form: its name, what it is about, and what is wrong with it.
+// A form field: label, help text and error.
 
 import { type ReactNode, useId } from 'react';
 
 export const INPUT =
   'h-10 w-full min-w-0 rounded-lg border border-line bg-surface px-3 text-sm text-ink tabular-nums aria-[invalid=true]:border-bad disabled:opacity-60';
 
-/** What a control needs so that readers of the screen find its words. */
+/** Attributes that link a control to its label, help text and error for screen readers. */
 export interface Wiring {
   id: string;
   'aria-describedby': string | undefined;
@@ -15,24 +15,26 @@ export interface Wiring {
 export function Field({
   name,
   doc,
-  fault,
+  error,
   mark,
   group,
   children,
 }: {
   name: string;
   doc?: ReactNode;
-  fault?: string | undefined;
-  mark?: string | undefined; // a word on what stands there now
-  group?: boolean; // several controls of one name
+  error?: string | undefined;
+  mark?: string | undefined; // a note on the current value
+  group?: boolean; // several controls with one label
   children: (wiring: Wiring) => ReactNode;
 }) {
   const id = useId();
-  const told = [mark && `${id}-mark`, fault && `${id}-fault`, doc && `${id}-doc`].filter(Boolean).join(' ');
+  const describedBy = [mark && `${id}-mark`, error && `${id}-error`, doc && `${id}-doc`]
+    .filter(Boolean)
+    .join(' ');
   const wiring: Wiring = {
     id,
-    'aria-describedby': told || undefined,
-    'aria-invalid': fault ? true : undefined,
+    'aria-describedby': describedBy || undefined,
+    'aria-invalid': error ? true : undefined,
   };
   return (
     <div
@@ -56,9 +58,9 @@ export function Field({
         )}
       </div>
       {children(wiring)}
-      {fault && (
-        <p id={`${id}-fault`} className="text-xs text-bad">
-          {fault}
+      {error && (
+        <p id={`${id}-error`} className="text-xs text-bad">
+          {error}
         </p>
       )}
       {doc && (

@@ -1,20 +1,20 @@
-// Where photos go in: dropped anywhere on it, or chosen.
+// A drop zone for photos, with buttons to choose files or a folder.
 
 import { FolderOpen, ImagePlus } from 'lucide-react';
 import { type DragEvent, type ReactNode, useRef, useState } from 'react';
 
 import { Button } from '../design/Button';
-import { complain } from '../design/Toasts';
-import { dropped, type Found } from '../lib/droppedFiles';
+import { showError } from '../design/Toasts';
+import { readDroppedFiles, type NamedFile } from '../lib/droppedFiles';
 
 const ACCEPT = 'image/*,video/*,.zip,.heic,.heif,.json,.bin,.txt,.npy,.ply';
 
-export function DropZone({
+export function FileDropZone({
   onFiles,
   children,
   small,
 }: {
-  onFiles: (found: Found[]) => void;
+  onFiles: (files: NamedFile[]) => void;
   children?: ReactNode;
   small?: boolean;
 }) {
@@ -25,11 +25,11 @@ export function DropZone({
   const drop = (event: DragEvent) => {
     event.preventDefault();
     setOver(false);
-    dropped(event.dataTransfer.items).then(onFiles, complain);
+    readDroppedFiles(event.dataTransfer.items).then(onFiles, showError);
   };
-  const chosen = (list: FileList | null) => {
-    const found = [...(list ?? [])].map((file) => ({ file, name: file.webkitRelativePath || file.name }));
-    if (found.length) onFiles(found);
+  const handleFiles = (list: FileList | null) => {
+    const files = [...(list ?? [])].map((file) => ({ file, name: file.webkitRelativePath || file.name }));
+    if (files.length) onFiles(files);
   };
 
   return (
@@ -46,7 +46,7 @@ export function DropZone({
       {children}
       <div className="flex flex-wrap justify-center gap-2">
         <Button
-          look={small ? 'plain' : 'primary'}
+          variant={small ? 'plain' : 'primary'}
           icon={<ImagePlus className="size-4" />}
           onClick={() => files.current?.click()}
         >
@@ -64,7 +64,7 @@ export function DropZone({
         accept={ACCEPT}
         aria-label="Photos, a zip or a video"
         data-testid="files"
-        onChange={(event) => chosen(event.target.files)}
+        onChange={(event) => handleFiles(event.target.files)}
       />
       <input
         ref={(input) => {
@@ -75,7 +75,7 @@ export function DropZone({
         multiple
         hidden
         aria-label="A folder of photos"
-        onChange={(event) => chosen(event.target.files)}
+        onChange={(event) => handleFiles(event.target.files)}
       />
     </section>
   );

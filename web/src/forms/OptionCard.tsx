@@ -1,4 +1,4 @@
-// One of a few, as a card: a radio button with a name and words about it.
+// A radio button as a card with a name and a description.
 
 import { type ReactNode, useId } from 'react';
 
@@ -11,10 +11,10 @@ export function OptionCard({
   onChoose,
   children,
 }: {
-  group: string; // the name that the cards of one choice share
+  group: string; // the radio group
   name: string;
   icon?: ReactNode;
-  mark?: string | undefined; // a word for the one to begin with
+  mark?: string | undefined; // a note next to the name, such as Recommended
   checked: boolean;
   onChoose: () => void;
   children?: ReactNode;

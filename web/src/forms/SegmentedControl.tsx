@@ -1,8 +1,8 @@
-// One of a few, side by side: radio buttons that look like a switch.
+// Radio buttons side by side, in the style of a switch.
 
 import { useId } from 'react';
 
-export function Choice<T extends string>({
+export function SegmentedControl<T extends string>({
   name,
   options,
   value,

@@ -1,33 +1,40 @@
-// One setting, by the shape of its values.
+// The form field of one setting, by the type of its value.
 
 import { Field, INPUT, type Wiring } from './Field';
-import { type Entry, entryOf, read, type Setting, type Shape, shapeOf } from './settingSchema';
-import { settingName } from './settingLabels';
+import { type Entry, entryOf, readEntry, type Setting, type Shape, shapeOf } from './settingSchema';
+import { settingLabel } from './settingLabels';
 
 interface Props {
   setting: Setting;
-  entry: Entry | undefined; // undefined: nobody touched it
-  refusal: string | undefined;
-  mark?: string | undefined; // where its usual value is from, until somebody touches it
+  entry: Entry | undefined; // undefined: unchanged
+  serverError: string | undefined;
+  mark?: string | undefined; // the source of the default, shown while unchanged
   onChange: (entry: Entry) => void;
 }
 
-export function SettingField({ setting, entry, refusal, mark, onChange }: Props) {
+export function SettingField({ setting, entry, serverError, mark, onChange }: Props) {
   const shape = shapeOf(setting.form);
-  const usual = entryOf(setting.default);
-  const now = entry ?? usual;
-  const found = entry === undefined ? undefined : read(shape, entry);
-  const fault = refusal ?? (found && 'fault' in found ? found.fault : undefined);
-  const name = settingName(setting.name);
-  const told = { name, doc: setting.doc, fault, mark: entry === undefined ? mark : undefined };
-  if (shape.kind === 'switch') return <Switch told={told} on={now === true} onChange={onChange} />;
+  const defaultEntry = entryOf(setting.default);
+  const text = entry ?? defaultEntry;
+  const result = entry === undefined ? undefined : readEntry(shape, entry);
+  const error = serverError ?? (result && 'error' in result ? result.error : undefined);
+  const name = settingLabel(setting.name);
+  const fieldProps = { name, doc: setting.doc, error, mark: entry === undefined ? mark : undefined };
+  if (shape.kind === 'switch')
+    return <Switch fieldProps={fieldProps} on={text === true} onChange={onChange} />;
   return (
-    <Field {...told} group={shape.kind === 'list'}>
+    <Field {...fieldProps} group={shape.kind === 'list'}>
       {(wiring) =>
         shape.kind === 'list' ? (
-          <List name={name} shape={shape} wiring={wiring} entry={now} onChange={onChange} />
+          <List name={name} shape={shape} wiring={wiring} entry={text} onChange={onChange} />
         ) : (
-          <One shape={shape} wiring={wiring} text={String(now)} usual={String(usual)} onChange={onChange} />
+          <SettingInput
+            shape={shape}
+            wiring={wiring}
+            text={String(text)}
+            defaultEntry={String(defaultEntry)}
+            onChange={onChange}
+          />
         )
       }
     </Field>
@@ -35,12 +42,12 @@ export function SettingField({ setting, entry, refusal, mark, onChange }: Props)
 }
 
 function Switch(props: {
-  told: { name: string; doc: string; fault: string | undefined; mark: string | undefined };
+  fieldProps: { name: string; doc: string; error: string | undefined; mark: string | undefined };
   on: boolean;
   onChange: (on: boolean) => void;
 }) {
   return (
-    <Field {...props.told}>
+    <Field {...props.fieldProps}>
       {(wiring) => (
         <input
           {...wiring}
@@ -54,16 +61,16 @@ function Switch(props: {
   );
 }
 
-interface OneProps {
+interface SettingInputProps {
   shape: Shape;
   wiring: Partial<Wiring>;
   text: string;
-  usual: string;
+  defaultEntry: string;
   label?: string;
   onChange: (text: string) => void;
 }
 
-function One({ shape, wiring, text, usual, label, onChange }: OneProps) {
+function SettingInput({ shape, wiring, text, defaultEntry, label, onChange }: SettingInputProps) {
   if (shape.kind === 'choice') {
     return (
       <select
@@ -73,7 +80,7 @@ function One({ shape, wiring, text, usual, label, onChange }: OneProps) {
         value={text}
         onChange={(event) => onChange(event.target.value)}
       >
-        {shape.empty && <option value="">Chosen for you</option>}
+        {shape.empty && <option value="">Automatic</option>}
         {shape.options.map((one) => (
           <option key={one} value={String(one)}>
             {one}
@@ -84,7 +91,7 @@ function One({ shape, wiring, text, usual, label, onChange }: OneProps) {
   }
   const number =
     shape.kind === 'number'
-      ? { type: 'number', min: shape.least, max: shape.most, step: stepOf(shape.whole, usual) }
+      ? { type: 'number', min: shape.min, max: shape.max, step: stepOf(shape.whole, defaultEntry) }
       : { type: 'text' };
   return (
     <input
@@ -93,7 +100,7 @@ function One({ shape, wiring, text, usual, label, onChange }: OneProps) {
       aria-label={label}
       className={INPUT}
       value={text}
-      placeholder={shape.empty ? 'Chosen for you' : undefined}
+      placeholder={shape.empty ? 'Automatic' : undefined}
       onChange={(event) => onChange(event.target.value)}
     />
   );
@@ -112,22 +119,22 @@ function List({
   entry: Entry;
   onChange: (texts: string[]) => void;
 }) {
-  const given = Array.isArray(entry) ? entry : [];
-  const texts = Array.from({ length: Math.max(shape.least, given.length, 1) }, (_, i) => given[i] ?? '');
+  const entries = Array.isArray(entry) ? entry : [];
+  const texts = Array.from({ length: Math.max(shape.min, entries.length, 1) }, (_, i) => entries[i] ?? '');
   return (
     <div className="flex flex-wrap gap-2">
       {texts.map((text, i) => (
         <div key={i} className="w-24">
-          <One
+          <SettingInput
             shape={shape.item}
             wiring={{
               'aria-describedby': wiring['aria-describedby'],
               'aria-invalid': wiring['aria-invalid'],
             }}
             text={text}
-            usual={text}
+            defaultEntry={text}
             label={`${name}, ${i + 1}`}
-            onChange={(now) => onChange(texts.map((one, k) => (k === i ? now : one)))}
+            onChange={(text) => onChange(texts.map((one, k) => (k === i ? text : one)))}
           />
         </div>
       ))}
@@ -135,9 +142,9 @@ function List({
   );
 }
 
-/** A press of an arrow key changes a number by its own size: 0.0005 by 0.0001. */
-export function stepOf(whole: boolean, usual: string): number {
+/** Step of the arrow keys: the power of ten of the default, 0.0001 for 0.0005. */
+export function stepOf(whole: boolean, defaultEntry: string): number {
   if (whole) return 1;
-  const size = Math.abs(Number(usual));
+  const size = Math.abs(Number(defaultEntry));
   return size > 0 ? Number((10 ** Math.min(0, Math.floor(Math.log10(size)))).toPrecision(1)) : 0.01;
 }

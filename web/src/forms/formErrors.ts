@@ -1,19 +1,19 @@
-// What the server refused, at the field that it is about.
+// Errors of the server, by form field.
 
-import { Refusal } from '../api/client';
-import { sentence } from '../lib/errors';
+import { ApiError } from '../api/client';
+import { errorMessage } from '../lib/errors';
 
-/** Which field of the form was refused, and why; a field of null where it is none of them. */
-export interface Refused {
+/** An error of the server; `field` is null if it concerns no single field. */
+export interface FormError {
   field: string | null;
-  why: string;
+  message: string;
 }
 
-export function refusedBy(error: unknown): Refused {
-  if (!(error instanceof Refusal) || !error.field) return { field: null, why: sentence(error) };
-  const why = error.detail.replace(/^\$?[\w.[\]]+: /, '');
+export function formErrorOf(error: unknown): FormError {
+  if (!(error instanceof ApiError) || !error.field) return { field: null, message: errorMessage(error) };
+  const message = error.detail.replace(/^\$?[\w.[\]]+: /, '');
   return {
     field: error.field.replace(/^train\./, '').replace(/\[\d+\]$/, ''),
-    why: why.charAt(0).toUpperCase() + why.slice(1),
+    message: message.charAt(0).toUpperCase() + message.slice(1),
   };
 }

@@ -1,4 +1,4 @@
-// For tests: settings as the server tells them, in small.
+// For tests: a few settings as the server lists them.
 
 import type { Setting } from './settingSchema';
 

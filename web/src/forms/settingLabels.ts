@@ -1,17 +1,17 @@
-// Names of settings in words.
+// Labels of settings.
 
 const WORDS: Record<string, string> = {
   lr: 'learning rate',
   sh: 'SH',
   ssim: 'SSIM',
-  cap: 'most gaussians',
+  cap: 'Gaussian limit',
   faces: 'triangles',
-  part: 'smallest part',
+  part: 'smallest component',
   jpeg: 'JPEG',
 };
 
 /** lr_mean_end -> Learning rate, mean end */
-export function settingName(name: string): string {
+export function settingLabel(name: string): string {
   const [first = '', ...rest] = name.split('_');
   const known = WORDS[first] ?? first;
   const more = rest.map((word) => WORDS[word] ?? word).join(' ');

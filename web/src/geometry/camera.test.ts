@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
 
-import { between, fitted, fromHash, toHash, type View, worldFromCam } from './camera';
+import { interpolateView, fitView, fromHash, toHash, type View, worldFromCam } from './camera';
 import { cross, dot, length } from './vector';
 
 const view: View = { position: [0, 0, -2], look_at: [0, 0, 0], up: [0, -1, 0], fov: 50 };
 
 describe('worldFromCam', () => {
-  it('is the unit matrix with a position for a camera that looks along z with y down', () => {
+  it('is a translation for a camera along z with y down', () => {
     expect(worldFromCam(view).map((row) => row.map((value) => value + 0))).toEqual([
       [1, 0, 0, 0],
       [0, 1, 0, 0],
@@ -14,7 +14,7 @@ describe('worldFromCam', () => {
     ]);
   });
 
-  it('looks from +x to the middle with z up as computed by hand', () => {
+  it('looks from +x to the origin with z up', () => {
     const rows = worldFromCam({ position: [3, 0, 0], look_at: [0, 0, 0], up: [0, 0, 1] });
     expect(rows.map((row) => row.map((value) => value + 0))).toEqual([
       [0, 0, -1, 3],
@@ -23,7 +23,7 @@ describe('worldFromCam', () => {
     ]);
   });
 
-  it('is a rotation even where it looks straight along up', () => {
+  it('is a rotation if the camera looks along up', () => {
     const rows = worldFromCam({ position: [0, 5, 0], look_at: [0, 0, 0], up: [0, 1, 0] });
     const column = (i: number) => rows.map((row) => row[i]) as [number, number, number];
     expect(cross(column(0), column(1)).map((value) => value + 0)).toEqual(
@@ -34,8 +34,8 @@ describe('worldFromCam', () => {
   });
 });
 
-describe('the view in an address', () => {
-  it('comes back as it went in, to five digits', () => {
+describe('toHash and fromHash', () => {
+  it('round-trip to five digits', () => {
     const there: View = {
       ...view,
       position: [1.234567, -0.00012345678, 1e4],
@@ -58,18 +58,18 @@ describe('the view in an address', () => {
     '#view=1,2,3,1,2,3,50',
     '#view=,,,,,,',
     '#main',
-  ])('is none in %j', (hash) => expect(fromHash(hash)).toBeNull());
+  ])('fromHash returns null for %j', (hash) => expect(fromHash(hash)).toBeNull());
 });
 
-it('glides from one view to the other', () => {
+it('interpolateView: is linear between the views', () => {
   const to: View = { ...view, position: [2, 0, 0], fov: 70 };
-  expect(between(view, to, 0)).toEqual(view);
-  expect(between(view, to, 1)).toEqual(to);
-  expect(between(view, to, 0.5).position).toEqual([1, 0, -1]);
+  expect(interpolateView(view, to, 0)).toEqual(view);
+  expect(interpolateView(view, to, 1)).toEqual(to);
+  expect(interpolateView(view, to, 0.5).position).toEqual([1, 0, -1]);
 });
 
-it('shows the same width on a narrow canvas as on one like a photo', () => {
-  const square = fitted({ ...view, fov: 90 }, 1);
+it('fitView: keeps the horizontal field of view on narrow canvases', () => {
+  const square = fitView({ ...view, fov: 90 }, 1);
   expect(Math.tan((square.fov * Math.PI) / 360)).toBeCloseTo(4 / 3);
-  expect(fitted(view, 2)).toBe(view);
+  expect(fitView(view, 2)).toBe(view);
 });

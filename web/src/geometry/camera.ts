@@ -1,9 +1,9 @@
-// Where a camera stands and what it looks at: as a matrix, and as the end of an address.
+// Camera views: as a pose matrix, and in the hash of an address.
 
 import type { Vector } from './vector';
-import { cross, distance, dot, mix, sub, unit } from './vector';
+import { cross, distance, dot, lerp, sub, normalize } from './vector';
 
-/** In the axes and units of the world; `fov` is the vertical angle in degrees. */
+/** In world axes and units; `fov` is vertical, in degrees. */
 export interface View {
   position: Vector;
   look_at: Vector;
@@ -11,35 +11,35 @@ export interface View {
   fov: number;
 }
 
-export const [NARROWEST, WIDEST] = [15, 110];
+export const [MIN_FOV_DEG, MAX_FOV_DEG] = [15, 110];
 
-/** Three rows of four: a camera that looks along +z, with +y down, as captures have them. */
+/** The (3, 4) world-from-camera matrix in OpenCV axes: +z forward, +y down. */
 export function worldFromCam({
   position,
   look_at,
   up,
 }: Pick<View, 'position' | 'look_at' | 'up'>): number[][] {
-  const forward = unit(sub(look_at, position));
-  const right = unit(cross(forward, upFor(forward, up)));
+  const forward = normalize(sub(look_at, position));
+  const right = normalize(cross(forward, resolveUp(forward, up)));
   const down = cross(forward, right);
   return ([0, 1, 2] as const).map((i) => [right[i], down[i], forward[i], position[i]]);
 }
 
-/** `up`, or another direction where the camera looks along it and it says nothing. */
-function upFor(forward: Vector, up: Vector): Vector {
-  if (Math.abs(dot(forward, unit(up))) < 1 - 1e-9) return up;
+/** `up`, or another axis if the camera looks along it. */
+function resolveUp(forward: Vector, up: Vector): Vector {
+  if (Math.abs(dot(forward, normalize(up))) < 1 - 1e-9) return up;
   return Math.abs(forward[0]) < 0.9 ? [1, 0, 0] : [0, 1, 0];
 }
 
-const DIGITS = 5; // a camera is where it was to a hundred-thousandth
+const HASH_DIGITS = 5;
 const KEY = 'view';
 
 export function toHash({ position, look_at, fov }: View): string {
-  const numbers = [...position, ...look_at, fov].map((value) => Number(value.toPrecision(DIGITS)));
+  const numbers = [...position, ...look_at, fov].map((value) => Number(value.toPrecision(HASH_DIGITS)));
   return `#${KEY}=${numbers.join(',')}`;
 }
 
-/** The view of an address, or null where it holds none that makes sense. */
+/** The view in an address, or null if it has no valid one. */
 export function fromHash(hash: string): Omit<View, 'up'> | null {
   const text = new URLSearchParams(hash.replace(/^#/, '')).get(KEY);
   const numbers = text?.split(',').map((part) => (part.trim() === '' ? NaN : Number(part)));
@@ -53,29 +53,29 @@ export function fromHash(hash: string): Omit<View, 'up'> | null {
   return { position, look_at, fov };
 }
 
-/** How far the corners of a box lie apart. */
-export const reachOf = (box: [Vector, Vector]): number => Math.max(distance(...box), 1e-6);
-export const middleOf = (box: [Vector, Vector]): Vector => [
+/** The length of the diagonal of a box. */
+export const boxDiagonal = (box: [Vector, Vector]): number => Math.max(distance(...box), 1e-6);
+export const boxCentre = (box: [Vector, Vector]): Vector => [
   (box[0][0] + box[1][0]) / 2,
   (box[0][1] + box[1][1]) / 2,
   (box[0][2] + box[1][2]) / 2,
 ];
 
-/** The same view from `t` (0..1) of the way to another one. */
-export function between(a: View, b: View, t: number): View {
+/** The view at fraction `t` (0..1) from `a` to `b`. */
+export function interpolateView(a: View, b: View, t: number): View {
   return {
-    position: mix(a.position, b.position, t),
-    look_at: mix(a.look_at, b.look_at, t),
-    up: unit(mix(a.up, b.up, t)),
+    position: lerp(a.position, b.position, t),
+    look_at: lerp(a.look_at, b.look_at, t),
+    up: normalize(lerp(a.up, b.up, t)),
     fov: a.fov + (b.fov - a.fov) * t,
   };
 }
 
-const USUAL = 4 / 3; // the shape of photos
+const USUAL = 4 / 3; // of usual photos
 
-/** On a canvas narrower than photos are, as much to the left and right as they show. */
-export function fitted<T extends Omit<View, 'up'>>(view: T, aspect: number): T {
+/** Widens the vertical field of view on narrow canvases, so that the horizontal one stays that of a photo. */
+export function fitView<T extends Omit<View, 'up'>>(view: T, aspect: number): T {
   if (aspect >= USUAL) return view;
   const half = Math.tan((view.fov * Math.PI) / 360) * (USUAL / aspect);
-  return { ...view, fov: Math.min(WIDEST, (Math.atan(half) * 360) / Math.PI) };
+  return { ...view, fov: Math.min(MAX_FOV_DEG, (Math.atan(half) * 360) / Math.PI) };
 }

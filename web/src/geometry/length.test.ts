@@ -1,20 +1,20 @@
 import { expect, it } from 'vitest';
 
-import { lengthOf, measured } from './length';
+import { lineLength, formatLength } from './length';
 
-it('reads lengths as people do', () => {
-  expect(measured(2.34567, null)).toBe('2.35 units');
-  expect(measured(2, 0.5)).toBe('1 m');
-  expect(measured(0.5, 0.5)).toBe('25 cm');
-  expect(measured(0.01, 0.5)).toBe('5 mm');
-  expect(measured(5000, 0.5)).toBe('2.5 km');
+it('formatLength: chooses the unit by the length', () => {
+  expect(formatLength(2.34567, null)).toBe('2.35 units');
+  expect(formatLength(2, 0.5)).toBe('1 m');
+  expect(formatLength(0.5, 0.5)).toBe('25 cm');
+  expect(formatLength(0.01, 0.5)).toBe('5 mm');
+  expect(formatLength(5000, 0.5)).toBe('2.5 km');
 });
 
-it('measures between two ends and no fewer', () => {
-  expect(lengthOf([])).toBeNull();
-  expect(lengthOf([[0, 0, 0]])).toBeNull();
+it('lineLength: needs two ends', () => {
+  expect(lineLength([])).toBeNull();
+  expect(lineLength([[0, 0, 0]])).toBeNull();
   expect(
-    lengthOf([
+    lineLength([
       [0, 0, 0],
       [3, 4, 0],
     ]),

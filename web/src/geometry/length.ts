@@ -1,21 +1,21 @@
-// Lengths: in the units of the scene until somebody says how long something really is.
+// Lengths: in scene units, or in metres once the scale is known.
 
 import type { Vector } from './vector';
 import { distance } from './vector';
 
-export const lengthOf = (ends: Vector[]): number | null =>
+export const lineLength = (ends: Vector[]): number | null =>
   ends[0] && ends[1] ? distance(ends[0], ends[1]) : null;
 
-/** A length as people read it. */
-export const measured = (units: number, metres: number | null): string => extent([units], metres);
+/** A length with its unit. */
+export const formatLength = (units: number, metres: number | null): string => formatExtent([units], metres);
 
-/** Width, height and depth, all in the unit that suits the longest. */
-export function extent(units: number[], metres: number | null): string {
+/** Lengths in the unit that suits the longest one. */
+export function formatExtent(units: number[], metres: number | null): string {
   const [unit, length] = metres === null ? ['units', 1] : unitFor(Math.max(...units) * metres);
   return `${units.map((one) => figures((one * (metres ?? 1)) / length)).join(' × ')} ${unit}`;
 }
 
-/** Its name, and its length in metres. */
+/** The unit's name and its length in metres. */
 function unitFor(long: number): [name: string, metres: number] {
   if (long < 0.01) return ['mm', 0.001];
   if (long < 1) return ['cm', 0.01];

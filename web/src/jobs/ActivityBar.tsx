@@ -1,18 +1,18 @@
-// What a project is doing right now, in one line.
+// The current job of a project, in one line.
 
 import { useState } from 'react';
 
 import type { Job } from '../api/client';
 import { Button } from '../design/Button';
-import { Meter } from '../design/ProgressBar';
-import { duration } from '../lib/format';
-import { atWork } from '../state/store';
+import { ProgressBar } from '../design/ProgressBar';
+import { formatDuration } from '../lib/format';
+import { isActive } from '../state/store';
 import { JobDialog } from './JobDialog';
-import { doing } from './jobLabels';
+import { statusText } from './jobLabels';
 
-export function Activity({ jobs }: { jobs: Job[] }) {
+export function ActivityBar({ jobs }: { jobs: Job[] }) {
   const [opened, open] = useState<string | null>(null);
-  const waiting = jobs.filter(atWork);
+  const waiting = jobs.filter(isActive);
   const job = waiting.find((one) => one.state === 'running') ?? waiting.at(-1);
   const failed = jobs[0]?.state === 'failed' ? jobs[0] : undefined;
   const shown = job ?? failed;
@@ -21,22 +21,22 @@ export function Activity({ jobs }: { jobs: Job[] }) {
   return (
     <div className="flex min-w-0 items-center gap-3 text-sm" data-testid="activity">
       {failed && !job ? (
-        <span className="truncate text-bad">{doing(failed)}</span>
+        <span className="truncate text-bad">{statusText(failed)}</span>
       ) : (
         <>
           <span className="truncate text-soft">
-            {doing(shown)}
+            {statusText(shown)}
             {shown.seconds_left !== null &&
               shown.state === 'running' &&
-              `, ${duration(shown.seconds_left)} left`}
-            {waiting.length > 1 && ` (${waiting.length - 1} more after it)`}
+              `, ${formatDuration(shown.seconds_left)} left`}
+            {waiting.length > 1 && ` (${waiting.length - 1} more queued)`}
           </span>
           <div className="w-28">
-            <Meter value={part} label={doing(shown)} />
+            <ProgressBar value={part} label={statusText(shown)} />
           </div>
         </>
       )}
-      <Button small look="quiet" onClick={() => open(shown.id)}>
+      <Button small variant="quiet" onClick={() => open(shown.id)}>
         Details
       </Button>
       <JobDialog id={opened} onClose={() => open(null)} />

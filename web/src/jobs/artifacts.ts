@@ -1,38 +1,38 @@
-// The files that jobs made.
+// The artifacts of jobs.
 
 import { useQuery } from '@tanstack/react-query';
 
-import { type Artifact, http, type Job, told } from '../api/client';
+import { type Artifact, http, type Job, unwrap } from '../api/client';
 import { useJobs } from '../state/store';
 
-const NONE: Artifact[] = [];
+const NO_ARTIFACTS: Artifact[] = [];
 
-/** All of a project, newest first; looked for again whenever one of its jobs has changed its state. */
+/** All artifacts of a project, newest first; fetched again when a job changes its state. */
 export function useArtifacts(project: string): Artifact[] {
-  const mark = useJobs(project)
+  const jobStates = useJobs(project)
     .map((job) => `${job.id}${job.state}`)
     .join();
-  const found = useQuery({
-    queryKey: ['artifacts', project, mark],
+  const query = useQuery({
+    queryKey: ['artifacts', project, jobStates],
     queryFn: async () => {
-      const all = await told(
+      const all = await unwrap(
         http.GET('/api/v1/projects/{project}/artifacts', { params: { path: { project } } }),
       );
       return all.sort((a, b) => b.created - a.created);
     },
     placeholderData: (before) => before,
   });
-  return found.data ?? NONE;
+  return query.data ?? NO_ARTIFACTS;
 }
 
-/** Those of one job, once it is done. */
+/** The artifacts of a job, once it has succeeded. */
 export function useJobArtifacts(job: Job | undefined): Artifact[] {
-  const found = useQuery({
+  const query = useQuery({
     queryKey: ['artifacts of', job?.id, job?.state],
     queryFn: () =>
-      told(http.GET('/api/v1/jobs/{job}/artifacts', { params: { path: { job: job?.id ?? '' } } })),
+      unwrap(http.GET('/api/v1/jobs/{job}/artifacts', { params: { path: { job: job?.id ?? '' } } })),
     enabled: job?.state === 'succeeded',
     staleTime: Infinity,
   });
-  return found.data ?? NONE;
+  return query.data ?? NO_ARTIFACTS;
 }

@@ -1,18 +1,18 @@
 // Files and folders that were dropped on the page.
 
-export interface Found {
+export interface NamedFile {
   file: File;
-  name: string; // with its folders
+  name: string; // with folders
 }
 
-/** The files of what was dropped, folders with all that is in them. */
-export async function dropped(items: DataTransferItemList): Promise<Found[]> {
+/** The dropped files, with the files of dropped folders. */
+export async function readDroppedFiles(items: DataTransferItemList): Promise<NamedFile[]> {
   const entries = [...items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
-  const found = await Promise.all(entries.map((entry) => walk(entry, '')));
-  return found.flat();
+  const files = await Promise.all(entries.map((entry) => walk(entry, '')));
+  return files.flat();
 }
 
-async function walk(entry: FileSystemEntry, folder: string): Promise<Found[]> {
+async function walk(entry: FileSystemEntry, folder: string): Promise<NamedFile[]> {
   const name = folder + entry.name;
   if (entry.isFile) {
     const file = await new Promise<File>((resolve, reject) =>
@@ -21,12 +21,12 @@ async function walk(entry: FileSystemEntry, folder: string): Promise<Found[]> {
     return [{ file, name }];
   }
   const reader = (entry as FileSystemDirectoryEntry).createReader();
-  const inside: Found[] = [];
+  const files: NamedFile[] = [];
   for (;;) {
-    const some = await new Promise<FileSystemEntry[]>((resolve, reject) =>
+    const batch = await new Promise<FileSystemEntry[]>((resolve, reject) =>
       reader.readEntries(resolve, reject),
     );
-    if (!some.length) return inside;
-    for (const child of some) inside.push(...(await walk(child, `${name}/`)));
+    if (!batch.length) return files;
+    for (const child of batch) files.push(...(await walk(child, `${name}/`)));
   }
 }

@@ -1,3 +1,4 @@
 // Errors as sentences.
 
-export const sentence = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+export const errorMessage = (error: unknown): string =>
+  error instanceof Error ? error.message : String(error);

@@ -1,5 +1,5 @@
-// Names that nobody else has.
+// Unique ids.
 
-/** As random as needed to tell things apart, also where a page came by plain HTTP and has no `randomUUID`. */
+/** A random id of 96 bits. Pages loaded over plain HTTP have no `crypto.randomUUID`. */
 export const newId = (): string =>
   [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, '0')).join('');

@@ -1,4 +1,4 @@
-// A room about runs, where there is none.
+// The empty state of a tab about runs.
 
 import { Sparkles } from 'lucide-react';
 import { Link } from 'wouter';
@@ -9,7 +9,7 @@ export function NoRuns({ project }: { project: string }) {
   return (
     <Empty
       icon={<Sparkles />}
-      title="Nothing was trained yet"
+      title="No runs yet"
       action={
         <Link
           href={`/projects/${project}/train`}
@@ -19,7 +19,7 @@ export function NoRuns({ project }: { project: string }) {
         </Link>
       }
     >
-      Train once, and what came of it is waiting here.
+      Train a run first.
     </Empty>
   );
 }

@@ -1,9 +1,9 @@
 import type { RunSummary } from '../api/previews';
 import { Field, INPUT } from '../forms/Field';
-import { ago, decibel } from '../lib/format';
+import { formatAge, formatDecibels } from '../lib/format';
 import { methodName } from './methodLabels';
 
-/** Which of the runs a room is about. */
+/** A selection of the run that a tab shows. */
 export function RunSelect({
   runs,
   run,
@@ -25,8 +25,8 @@ export function RunSelect({
           >
             {runs.map((one) => (
               <option key={one.id} value={one.id}>
-                {methodName(one.method)}, {ago(one.created)}
-                {one.psnr === null ? '' : `, ${decibel(one.psnr)}`}
+                {methodName(one.method)}, {formatAge(one.created)}
+                {one.psnr === null ? '' : `, ${formatDecibels(one.psnr)}`}
               </option>
             ))}
           </select>

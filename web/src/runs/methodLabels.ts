@@ -1,10 +1,10 @@
-// Methods in words.
+// Names and descriptions of methods.
 
 const METHODS: Record<string, [name: string, what: string]> = {
-  splat: ['Gaussian splats', 'The best pictures in the least time. Any splat viewer can show the result.'],
-  ngp: ['Instant NGP', 'A volume with smooth depths, whose size does not grow with the scene.'],
-  nerf: ['NeRF', 'The original, slow and small. To learn from and to compare with.'],
+  splat: ['Gaussian splats', 'The best images in the least time. Opens in any splat viewer.'],
+  ngp: ['Instant NGP', 'A volume with smooth depth and a fixed size.'],
+  nerf: ['NeRF', 'The original method: slow and small. For comparison.'],
 };
 
 export const methodName = (method: string): string => METHODS[method]?.[0] ?? method;
-export const methodWords = (method: string): string => METHODS[method]?.[1] ?? '';
+export const methodDescription = (method: string): string => METHODS[method]?.[1] ?? '';

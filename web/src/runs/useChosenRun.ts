@@ -6,7 +6,7 @@ import { useSearchParams } from 'wouter';
 import type { RunSummary } from '../api/previews';
 import { useRuns } from '../state/queries';
 
-/** The run that a room is about: the one in the address, else the newest; and a way to choose another. */
+/** The run in the address, else the newest; and a function to choose another. */
 export function useChosenRun(project: string) {
   const [params, setParams] = useSearchParams();
   const { data, isPending } = useRuns(project);
@@ -17,5 +17,5 @@ export function useChosenRun(project: string) {
   return { runs, run, named, choose, isPending };
 }
 
-export const roomOf = (project: string, room: string, run: string): string =>
+export const tabAddress = (project: string, room: string, run: string): string =>
   `/projects/${project}/${room}?run=${run}`;

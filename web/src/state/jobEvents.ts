@@ -2,52 +2,52 @@
 
 import { useEffect, useRef, useState } from 'react';
 
-import { http, type Job, told } from '../api/client';
+import { http, type Job, unwrap } from '../api/client';
 import type { JobEvent } from '../api/previews';
-import { atWork } from './store';
+import { isActive } from './store';
 
-const PAGE = 5000; // events in one answer
-const EVERY = 700; // ms between looks at what happened
+const EVENTS_PER_PAGE = 5000; // events in one response
+const POLL_MS = 700; // between polls
 
-/** All that happened in a job, oldest first, growing while it runs. */
+/** All events of a job, oldest first; grows while the job runs. */
 export function useJobEvents(job: Job | undefined): JobEvent[] {
   const [events, setEvents] = useState<JobEvent[]>([]);
-  const known = useRef({ id: '', count: 0 });
+  const fetched = useRef({ id: '', count: 0 });
   const id = job?.id;
-  const working = job !== undefined && atWork(job);
+  const active = job !== undefined && isActive(job);
 
   useEffect(() => {
     if (!id) return;
-    let stopped = false;
+    let cancelled = false;
     let timer: ReturnType<typeof setTimeout>;
-    if (known.current.id !== id) {
-      known.current = { id, count: 0 };
+    if (fetched.current.id !== id) {
+      fetched.current = { id, count: 0 };
       setEvents([]);
     }
-    const more = async () => {
-      let full = false;
+    const poll = async () => {
+      let isFull = false;
       try {
-        const query = { after: known.current.count, limit: PAGE };
-        const found = (await told(
+        const query = { after: fetched.current.count, limit: EVENTS_PER_PAGE };
+        const page = (await unwrap(
           http.GET('/api/v1/jobs/{job}/events', { params: { path: { job: id }, query } }),
-        )) as JobEvent[]; // tuples lose their lengths on the way
-        if (stopped) return;
-        full = found.length === PAGE;
-        if (found.length) {
-          known.current.count += found.length;
-          setEvents((before) => [...before, ...found]);
+        )) as JobEvent[]; // openapi-fetch turns tuples into lists
+        if (cancelled) return;
+        isFull = page.length === EVENTS_PER_PAGE;
+        if (page.length) {
+          fetched.current.count += page.length;
+          setEvents((before) => [...before, ...page]);
         }
       } catch {
-        // The server is away; the socket says so, and this goes on when it is back.
+        // The server is unreachable; the event socket reports it. Polling continues.
       }
-      if (!stopped && full) void more();
-      else if (!stopped && working) timer = setTimeout(() => void more(), EVERY);
+      if (!cancelled && isFull) void poll();
+      else if (!cancelled && active) timer = setTimeout(() => void poll(), POLL_MS);
     };
-    void more();
+    void poll();
     return () => {
-      stopped = true;
+      cancelled = true;
       clearTimeout(timer);
     };
-  }, [id, working]);
+  }, [id, active]);
   return events;
 }

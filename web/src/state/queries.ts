@@ -2,72 +2,73 @@
 
 import { skipToken, useQuery } from '@tanstack/react-query';
 
-import { http, type Job, told } from '../api/client';
-import type { Capture, ShownRun } from '../api/previews';
+import { http, type Job, unwrap } from '../api/client';
+import type { Capture, RunPreview } from '../api/previews';
 import { useJobs } from './store';
 
-/** Asked again whenever a job of these verbs has changed its state. */
-function useAfter<T>(
+/** Fetches again when a job of these verbs changes its state, and every `every` ms while one runs. */
+function useJobQuery<T>(
   project: string,
   verbs: Job['asked']['verb'][],
   key: string[],
-  look: (() => Promise<T>) | null,
+  fetchData: (() => Promise<T>) | null,
   every?: number,
 ) {
   const jobs = useJobs(project).filter((job) => verbs.includes(job.asked.verb));
-  const mark = jobs.map((job) => `${job.id}${job.state}${job.attempt}`).join();
+  const jobStates = jobs.map((job) => `${job.id}${job.state}${job.attempt}`).join();
   return useQuery({
-    queryKey: [...key, project, mark],
-    queryFn: look ?? skipToken,
+    queryKey: [...key, project, jobStates],
+    queryFn: fetchData ?? skipToken,
     placeholderData: (before) => before,
     refetchInterval: every && jobs.some((job) => job.state === 'running') ? every : false,
   });
 }
 
-// The client's own types make lists of tuples, hence the `as`.
-const of = (project: string) => ({ params: { path: { project } } });
+// openapi-fetch turns tuples into lists, hence the `as`.
+const projectPath = (project: string) => ({ params: { path: { project } } });
 
 export const useCapture = (project: string) =>
-  useAfter(
+  useJobQuery(
     project,
     ['pose', 'sample', 'train'],
     ['capture'],
-    () => told(http.GET('/api/v1/projects/{project}/capture', of(project))) as Promise<Capture | null>,
+    () =>
+      unwrap(http.GET('/api/v1/projects/{project}/capture', projectPath(project))) as Promise<Capture | null>,
     4000,
   );
 
 export const useRuns = (project: string) =>
-  useAfter(
+  useJobQuery(
     project,
     ['train', 'evaluate'],
     ['runs'],
-    () => told(http.GET('/api/v1/projects/{project}/runs', of(project))),
+    () => unwrap(http.GET('/api/v1/projects/{project}/runs', projectPath(project))),
     3000,
   );
 
-/** The newest that a run has to show; looked for every second while it trains. */
-export const useShownRun = (project: string, run: string | undefined) =>
-  useAfter(
+/** The newest preview of a run, fetched every second during training. */
+export const useRunPreview = (project: string, run: string | undefined) =>
+  useJobQuery(
     project,
     ['train'],
     ['shown', run ?? ''],
     run
       ? () =>
-          told(
+          unwrap(
             http.GET('/api/v1/projects/{project}/runs/{run}/shown', { params: { path: { project, run } } }),
-          ) as Promise<ShownRun | null>
+          ) as Promise<RunPreview | null>
       : null,
     1000,
   );
 
 export const useEvaluation = (project: string, run: string | undefined) =>
-  useAfter(
+  useJobQuery(
     project,
     ['evaluate'],
     ['evaluation', run ?? ''],
     run
       ? () =>
-          told(
+          unwrap(
             http.GET('/api/v1/projects/{project}/runs/{run}/shown/evaluation', {
               params: { path: { project, run } },
             }),
@@ -76,12 +77,20 @@ export const useEvaluation = (project: string, run: string | undefined) =>
   );
 
 export const useUsage = (project: string) =>
-  useAfter(project, ['sample', 'pose', 'train', 'evaluate', 'render', 'export'], ['usage'], () =>
-    told(http.GET('/api/v1/projects/{project}/usage', of(project))),
+  useJobQuery(project, ['sample', 'pose', 'train', 'evaluate', 'render', 'export'], ['usage'], () =>
+    unwrap(http.GET('/api/v1/projects/{project}/usage', projectPath(project))),
   );
 
 export const useMethods = () =>
-  useQuery({ queryKey: ['methods'], queryFn: () => told(http.GET('/api/v1/methods')), staleTime: Infinity });
+  useQuery({
+    queryKey: ['methods'],
+    queryFn: () => unwrap(http.GET('/api/v1/methods')),
+    staleTime: Infinity,
+  });
 
 export const useFormats = () =>
-  useQuery({ queryKey: ['formats'], queryFn: () => told(http.GET('/api/v1/formats')), staleTime: Infinity });
+  useQuery({
+    queryKey: ['formats'],
+    queryFn: () => unwrap(http.GET('/api/v1/formats')),
+    staleTime: Infinity,
+  });

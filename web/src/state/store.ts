@@ -1,4 +1,4 @@
-// What the server last said of projects and jobs. The socket writes it; pages read it.
+// The newest state of projects and jobs. The event socket writes it; pages read it.
 
 import { useMemo } from 'react';
 import { create } from 'zustand';
@@ -6,66 +6,69 @@ import { useShallow } from 'zustand/react/shallow';
 
 import type { Job, Project } from '../api/client';
 
-interface Studio {
-  connected: boolean | null; // null until the first news
+interface Store {
+  connected: boolean | null; // null until the first message
   projects: Record<string, Project>;
   jobs: Record<string, Job>;
-  hear: (projects: Project[], jobs: Job[], all: boolean) => void;
-  lose: () => void;
-  drop: (project: string) => void;
+  update: (projects: Project[], jobs: Job[], snapshot: boolean) => void;
+  disconnect: () => void;
+  removeProject: (project: string) => void;
 }
 
-export const useStudio = create<Studio>((set) => ({
+export const useStore = create<Store>((set) => ({
   connected: null,
   projects: {},
   jobs: {},
-  hear: (projects, jobs, all) =>
+  update: (projects, jobs, snapshot) =>
     set((old) => ({
       connected: true,
-      projects: { ...(all ? {} : old.projects), ...newer(old.projects, projects) },
-      jobs: { ...(all ? {} : old.jobs), ...newer(old.jobs, jobs) },
+      projects: { ...(snapshot ? {} : old.projects), ...keepNewer(old.projects, projects) },
+      jobs: { ...(snapshot ? {} : old.jobs), ...keepNewer(old.jobs, jobs) },
     })),
-  lose: () => set({ connected: false }),
-  drop: (project) =>
+  disconnect: () => set({ connected: false }),
+  removeProject: (project) =>
     set((old) => ({
       projects: Object.fromEntries(Object.entries(old.projects).filter(([id]) => id !== project)),
       jobs: Object.fromEntries(Object.entries(old.jobs).filter(([, job]) => job.project !== project)),
     })),
 }));
 
-/** An answer to a request may come after newer news of the same thing: the larger `seq` stays. */
-function newer<T extends { id: string; seq: number }>(
-  known: Record<string, T>,
-  came: T[],
+/** A response may arrive after a newer event for the same object: the larger `seq` wins. */
+function keepNewer<T extends { id: string; seq: number }>(
+  existing: Record<string, T>,
+  received: T[],
 ): Record<string, T> {
   return Object.fromEntries(
-    came.map((one) => {
-      const had = known[one.id];
-      return [one.id, had && had.seq > one.seq ? had : one];
+    received.map((item) => {
+      const known = existing[item.id];
+      return [item.id, known && known.seq > item.seq ? known : item];
     }),
   );
 }
 
 export function useProjects(): Project[] {
-  const all = useStudio((state) => state.projects);
+  const snapshot = useStore((state) => state.projects);
   return useMemo(
     () =>
-      Object.values(all)
-        .filter((one) => one.deleted === null)
+      Object.values(snapshot)
+        .filter((item) => item.deleted === null)
         .sort((a, b) => b.created - a.created),
-    [all],
+    [snapshot],
   );
 }
 
 /** The jobs of a project, newest first. */
 export function useJobs(project: string): Job[] {
-  const mine = useStudio(
+  const projectJobs = useStore(
     useShallow((state) => Object.values(state.jobs).filter((job) => job.project === project)),
   );
-  return useMemo(() => [...mine].sort((a, b) => b.created - a.created || b.seq - a.seq), [mine]);
+  return useMemo(
+    () => [...projectJobs].sort((a, b) => b.created - a.created || b.seq - a.seq),
+    [projectJobs],
+  );
 }
 
 export const useJob = (id: string | undefined): Job | undefined =>
-  useStudio((state) => (id === undefined ? undefined : state.jobs[id]));
+  useStore((state) => (id === undefined ? undefined : state.jobs[id]));
 
-export const atWork = (job: Job): boolean => job.state === 'running' || job.state === 'queued';
+export const isActive = (job: Job): boolean => job.state === 'running' || job.state === 'queued';

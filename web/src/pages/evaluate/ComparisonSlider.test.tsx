@@ -1,12 +1,12 @@
 import { cleanup, fireEvent, render, screen } from '@testing-library/react';
 import { afterEach, expect, test } from 'vitest';
 
-import { Slider } from './ComparisonSlider';
+import { ComparisonSlider } from './ComparisonSlider';
 
 afterEach(cleanup);
 
 function show() {
-  render(<Slider photo="/photo.jpg" render="/render.jpg" name="a.jpg" />);
+  render(<ComparisonSlider photo="/photo.jpg" render="/render.jpg" name="a.jpg" />);
   const slider = screen.getByRole('slider', { name: 'Line between photo and render' });
   const press = (key: string, shiftKey = false) => fireEvent.keyDown(slider, { key, shiftKey });
   return { slider, press, at: () => Number(slider.getAttribute('aria-valuenow')) };
@@ -21,7 +21,7 @@ test('arrow keys move the line', () => {
   expect(at()).toBe(42);
 });
 
-test('Home and End reach the edges, and nothing goes beyond', () => {
+test('Home and End reach the edges, positions are clamped', () => {
   const { slider, press, at } = show();
   press('End');
   press('PageUp');
@@ -32,8 +32,8 @@ test('Home and End reach the edges, and nothing goes beyond', () => {
   expect(slider.getAttribute('aria-valuetext')).toBe('0 percent photo');
 });
 
-test('the photo is cut at the line', () => {
+test('the photo is clipped at the line', () => {
   const { press } = show();
   press('PageDown');
-  expect(screen.getByAltText('a.jpg, as taken').style.clipPath).toBe('inset(0 60% 0 0)');
+  expect(screen.getByAltText('a.jpg, ground truth').style.clipPath).toBe('inset(0 60% 0 0)');
 });

@@ -1,19 +1,19 @@
-// Two pictures of the same view, one over the other, with a line between them that can be moved.
+// Photo and render of a view, one over the other, with a movable line between them.
 
 import { ChevronsLeftRight } from 'lucide-react';
 import { type KeyboardEvent, type PointerEvent, useRef, useState } from 'react';
 
-/** Addresses of two images of the same view. */
+/** Addresses of the photo and the render of a view. */
 export interface ImagePair {
   photo: string;
   render: string;
   name: string;
 }
 
-const STEP = 2; // percent, of an arrow key
-const LEAP = 10; // with Shift, or by Page Up and Page Down
+const STEP = 2; // of an arrow key
+const LEAP = 10; // with Shift, or of Page Up and Page Down
 
-export function Slider({ photo, render, name }: ImagePair) {
+export function ComparisonSlider({ photo, render, name }: ImagePair) {
   const [at, setAt] = useState(50);
   const box = useRef<HTMLDivElement>(null);
   const move = (percent: number) => setAt(Math.min(100, Math.max(0, percent)));
@@ -25,7 +25,7 @@ export function Slider({ photo, render, name }: ImagePair) {
     const to = moved(event, at);
     if (to === null) return;
     event.preventDefault();
-    event.stopPropagation(); // the arrow keys leaf through the views elsewhere
+    event.stopPropagation(); // elsewhere the arrow keys change the view
     move(to);
   };
   return (
@@ -38,10 +38,10 @@ export function Slider({ photo, render, name }: ImagePair) {
       }}
       onPointerMove={(event) => event.buttons && follow(event)}
     >
-      <img src={render} alt={`${name}, as learned`} draggable={false} className="size-full object-contain" />
+      <img src={render} alt={`${name}, render`} draggable={false} className="size-full object-contain" />
       <img
         src={photo}
-        alt={`${name}, as taken`}
+        alt={`${name}, ground truth`}
         draggable={false}
         className="absolute inset-0 size-full object-contain"
         style={{ clipPath: `inset(0 ${100 - at}% 0 0)` }}
@@ -69,7 +69,7 @@ export function Slider({ photo, render, name }: ImagePair) {
   );
 }
 
-/** Where a key moves the line; null where it does not. */
+/** The new position after a key, in percent; null if the key has no effect. */
 function moved({ key, shiftKey }: KeyboardEvent, at: number): number | null {
   const step = shiftKey ? LEAP : STEP;
   if (key === 'ArrowLeft' || key === 'ArrowDown') return at - step;

@@ -1,38 +1,38 @@
-// How good a run is on photos it never saw.
+// The Evaluate tab: metrics and images of held-out views.
 
 import { useMutation } from '@tanstack/react-query';
 import { FileText, Gauge } from 'lucide-react';
 
-import { ask } from '../../api/client';
-import { artifactFile, type RunSummary, type ShownEvaluation } from '../../api/previews';
+import { submitJob } from '../../api/client';
+import { artifactFile, type RunSummary, type EvaluationPreview } from '../../api/previews';
 import { useEvaluation } from '../../state/queries';
 import { Button } from '../../design/Button';
-import { Card, Empty, Figure } from '../../design/Card';
-import { Meter } from '../../design/ProgressBar';
-import { complain } from '../../design/Toasts';
+import { Card, Empty, Metric } from '../../design/Card';
+import { ProgressBar } from '../../design/ProgressBar';
+import { showError } from '../../design/Toasts';
 import { useArtifacts } from '../../jobs/artifacts';
-import { count, decibel, duration } from '../../lib/format';
-import { Controls } from '../../jobs/JobDialog';
-import { doing } from '../../jobs/jobLabels';
-import { atWork, useJobs } from '../../state/store';
+import { formatCount, formatDecibels, formatDuration } from '../../lib/format';
+import { JobControls } from '../../jobs/JobDialog';
+import { statusText } from '../../jobs/jobLabels';
+import { isActive, useJobs } from '../../state/store';
 import { useChosenRun } from '../../runs/useChosenRun';
 import { RunSelect } from '../../runs/RunSelect';
 import { NoRuns } from '../../runs/NoRuns';
-import { Views } from './ViewBrowser';
+import { ViewBrowser } from './ViewBrowser';
 
 export function EvaluateTab({ project }: { project: string }) {
   const { runs, run, choose, isPending } = useChosenRun(project);
   const { data: evaluation } = useEvaluation(project, run?.id);
-  if (isPending) return <p className="p-8 text-center text-sm text-soft">One moment …</p>;
+  if (isPending) return <p className="p-8 text-center text-sm text-soft">Loading …</p>;
   if (!run) return <NoRuns project={project} />;
   return (
     <div className="mx-auto flex w-full max-w-7xl flex-col gap-6 p-4 sm:p-6">
       <RunSelect runs={runs} run={run} onChoose={choose} />
-      <Judging project={project} run={run} evaluation={evaluation ?? null} />
+      <EvaluationStatus project={project} run={run} evaluation={evaluation ?? null} />
       {evaluation && (
         <>
           <Summary project={project} run={run} evaluation={evaluation} />
-          <Views key={run.id} project={project} run={run.id} views={evaluation.views} />
+          <ViewBrowser key={run.id} project={project} run={run.id} views={evaluation.views} />
         </>
       )}
     </div>
@@ -44,35 +44,35 @@ interface Props {
   run: RunSummary;
 }
 
-/** What is being compared, what could not be, or the way to ask for it. */
-function Judging({ project, run, evaluation }: Props & { evaluation: ShownEvaluation | null }) {
+/** The running evaluation, its error, or a button to start one. */
+function EvaluationStatus({ project, run, evaluation }: Props & { evaluation: EvaluationPreview | null }) {
   const jobs = useJobs(project).filter((job) => job.asked.verb === 'evaluate' && job.asked.run === run.id);
   const start = useMutation({
-    mutationFn: () => ask(project, { verb: 'evaluate', run: run.id }),
-    onError: complain,
+    mutationFn: () => submitJob(project, { verb: 'evaluate', run: run.id }),
+    onError: showError,
   });
   const job = jobs[0];
-  if (job && atWork(job)) {
+  if (job && isActive(job)) {
     return (
       <Card className="flex flex-col gap-3 p-4 text-sm">
-        <p className="font-medium">{doing(job)}</p>
-        <Meter value={job.total ? job.done / job.total : null} label={doing(job)} />
-        <Controls job={job} />
+        <p className="font-medium">{statusText(job)}</p>
+        <ProgressBar value={job.total ? job.done / job.total : null} label={statusText(job)} />
+        <JobControls job={job} />
       </Card>
     );
   }
   const button = (
-    <Button look="primary" disabled={start.isPending} onClick={() => start.mutate()}>
-      {evaluation ? 'Compare again' : 'Compare with photos it never saw'}
+    <Button variant="primary" disabled={start.isPending} onClick={() => start.mutate()}>
+      {evaluation ? 'Evaluate again' : 'Evaluate on held-out views'}
     </Button>
   );
   if (!evaluation) {
     return (
       <Card>
-        <Empty icon={<Gauge />} title="Not compared yet" action={button}>
+        <Empty icon={<Gauge />} title="Not evaluated yet" action={button}>
           {job?.state === 'failed'
-            ? doing(job)
-            : 'Some photos were kept back from training. They show how good the scene really is.'}
+            ? statusText(job)
+            : 'Evaluation compares renders with photos held out from training.'}
         </Empty>
       </Card>
     );
@@ -80,19 +80,19 @@ function Judging({ project, run, evaluation }: Props & { evaluation: ShownEvalua
   if (!isOlder(evaluation, run)) return null;
   return (
     <Card className="flex flex-wrap items-center justify-between gap-3 p-4 text-sm">
-      <p className="text-soft">This run has learned more since it was compared.</p>
+      <p className="text-soft">This run was trained further since its evaluation.</p>
       {button}
     </Card>
   );
 }
 
-/** The server tells more of an evaluation than every page needs. */
-type Judged = ShownEvaluation & { step?: number; seconds?: number; total?: number };
+/** An evaluation with the fields that older servers lack. */
+type Evaluated = EvaluationPreview & { step?: number; seconds?: number; total?: number };
 
-const isOlder = (evaluation: Judged, run: RunSummary): boolean =>
+const isOlder = (evaluation: Evaluated, run: RunSummary): boolean =>
   evaluation.step !== undefined && evaluation.step < (run.step ?? 0);
 
-function Summary({ project, run, evaluation }: Props & { evaluation: Judged }) {
+function Summary({ project, run, evaluation }: Props & { evaluation: Evaluated }) {
   const jobs = useJobs(project).filter((job) => job.asked.verb === 'evaluate' && job.asked.run === run.id);
   const report = useArtifacts(project).find(
     (one) => one.name === 'report.html' && jobs.some((job) => job.id === one.job),
@@ -102,10 +102,12 @@ function Summary({ project, run, evaluation }: Props & { evaluation: Judged }) {
   return (
     <Card className="flex flex-wrap items-center justify-between gap-x-8 gap-y-4 p-4">
       <dl className="grid grid-cols-2 gap-x-8 gap-y-4 sm:grid-cols-4 [&_dd]:text-2xl [&_dd]:tracking-tight">
-        <Figure name="PSNR">{decibel(evaluation.psnr)}</Figure>
-        <Figure name="SSIM">{evaluation.ssim === null ? '–' : evaluation.ssim.toFixed(3)}</Figure>
-        <Figure name={left > 0 ? `Views, ${count(left)} better not shown` : 'Views'}>{count(total)}</Figure>
-        <Figure name="Training time">{duration(evaluation.seconds ?? run.trained_seconds ?? 0)}</Figure>
+        <Metric name="PSNR">{formatDecibels(evaluation.psnr)}</Metric>
+        <Metric name="SSIM">{evaluation.ssim === null ? '–' : evaluation.ssim.toFixed(3)}</Metric>
+        <Metric name={left > 0 ? `Views (${formatCount(left)} best not shown)` : 'Views'}>
+          {formatCount(total)}
+        </Metric>
+        <Metric name="Training time">{formatDuration(evaluation.seconds ?? run.trained_seconds ?? 0)}</Metric>
       </dl>
       {report && (
         <a

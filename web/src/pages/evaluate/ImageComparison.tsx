@@ -1,20 +1,20 @@
-// A view, large: its photo, its render, both with a line between, or what differs.
+// A held-out view at full size: photo, render, slider between both, or error.
 
 import { Tabs } from 'radix-ui';
 import { useState } from 'react';
 
-import { type ImagePair, Slider } from './ComparisonSlider';
+import { type ImagePair, ComparisonSlider } from './ComparisonSlider';
 
 const WAYS = ['Slider', 'Photo', 'Render', 'Error'] as const;
 const PICTURE = 'absolute inset-0 size-full object-contain';
 
-export function PictureTabs(pictures: ImagePair) {
+export function ImageComparison(pictures: ImagePair) {
   const [bright, brighten] = useState(4);
   const [ratio, setRatio] = useState(4 / 3);
   const { photo, render, name } = pictures;
   return (
     <Tabs.Root defaultValue="Slider" className="flex min-w-0 flex-col gap-3">
-      <Tabs.List aria-label="What to show" className="flex w-fit gap-1 rounded-lg bg-raised p-1">
+      <Tabs.List aria-label="Display" className="flex w-fit gap-1 rounded-lg bg-raised p-1">
         {WAYS.map((way) => (
           <Tabs.Trigger
             key={way}
@@ -38,13 +38,13 @@ export function PictureTabs(pictures: ImagePair) {
           }
         />
         <Tabs.Content value="Slider" className="absolute inset-0">
-          <Slider {...pictures} />
+          <ComparisonSlider {...pictures} />
         </Tabs.Content>
         <Tabs.Content value="Photo" className="absolute inset-0">
-          <img src={photo} alt={`${name}, as taken`} className={PICTURE} />
+          <img src={photo} alt={`${name}, ground truth`} className={PICTURE} />
         </Tabs.Content>
         <Tabs.Content value="Render" className="absolute inset-0">
-          <img src={render} alt={`${name}, as learned`} className={PICTURE} />
+          <img src={render} alt={`${name}, render`} className={PICTURE} />
         </Tabs.Content>
         <Tabs.Content value="Error" className="absolute inset-0">
           <Difference {...pictures} bright={bright} />
@@ -57,12 +57,12 @@ export function PictureTabs(pictures: ImagePair) {
   );
 }
 
-/** Black where both are equal. */
+/** The absolute difference, black where both are equal. */
 function Difference({ photo, render, name, bright }: ImagePair & { bright: number }) {
   return (
     <div
       role="img"
-      aria-label={`Where ${name} differs from its photo`}
+      aria-label={`Error of ${name}`}
       className="absolute inset-0 isolate"
       style={{ filter: `brightness(${bright})` }}
     >

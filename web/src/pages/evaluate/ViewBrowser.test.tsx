@@ -1,8 +1,8 @@
 import { cleanup, fireEvent, render, screen } from '@testing-library/react';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 
-import { ordered, type View } from './viewOrder';
-import { Views } from './ViewBrowser';
+import { sortViews, type View } from './viewOrder';
+import { ViewBrowser } from './ViewBrowser';
 
 const view = (name: string, psnr: number | null, ssim: number): View => ({
   name,
@@ -14,10 +14,10 @@ const view = (name: string, psnr: number | null, ssim: number): View => ({
 const VIEWS = [view('b10', 30, 0.7), view('b9', null, 1), view('a', 20, 0.8)];
 const names = (views: View[]) => views.map((one) => one.name);
 
-test('the worst come first; equal to its photo is best', () => {
-  expect(names(ordered(VIEWS, 'psnr', false))).toEqual(['a', 'b10', 'b9']);
-  expect(names(ordered(VIEWS, 'ssim', true))).toEqual(['b9', 'a', 'b10']);
-  expect(names(ordered(VIEWS, 'name', false))).toEqual(['a', 'b9', 'b10']);
+test('sortViews: worst first, infinite PSNR last', () => {
+  expect(names(sortViews(VIEWS, 'psnr', false))).toEqual(['a', 'b10', 'b9']);
+  expect(names(sortViews(VIEWS, 'ssim', true))).toEqual(['b9', 'a', 'b10']);
+  expect(names(sortViews(VIEWS, 'name', false))).toEqual(['a', 'b9', 'b10']);
 });
 
 beforeEach(() => {
@@ -27,8 +27,8 @@ afterEach(cleanup);
 
 const shown = () => screen.getByRole('region').getAttribute('aria-label');
 
-test('arrow keys leaf through the views, and move the line where it has the focus', () => {
-  render(<Views project="p" run="r" views={VIEWS} />);
+test('arrow keys change the view, or move the focused slider', () => {
+  render(<ViewBrowser project="p" run="r" views={VIEWS} />);
   expect(shown()).toBe('View a');
   fireEvent.keyDown(document.body, { key: 'ArrowRight' });
   expect(shown()).toBe('View b10');
@@ -39,8 +39,8 @@ test('arrow keys leaf through the views, and move the line where it has the focu
   expect(shown()).toBe('View a');
 });
 
-test('another order keeps the chosen view', () => {
-  render(<Views project="p" run="r" views={VIEWS} />);
+test('a new order keeps the chosen view', () => {
+  render(<ViewBrowser project="p" run="r" views={VIEWS} />);
   fireEvent.click(screen.getByRole('button', { name: /b10/ }));
   fireEvent.click(screen.getByRole('button', { name: /^SSIM/ }));
   expect(shown()).toBe('View b10');

@@ -1,22 +1,22 @@
-// The judged views of a run: all of them small, one large; the arrow keys leaf through them.
+// The held-out views of a run: a list and one large view. The arrow keys change the view.
 
 import { ChevronLeft, ChevronRight } from 'lucide-react';
 import { useEffect, useMemo, useState } from 'react';
 
 import { runFile } from '../../api/previews';
 import { IconButton } from '../../design/Button';
-import { decibel } from '../../lib/format';
-import { PictureTabs } from './ImageComparison';
+import { formatDecibels } from '../../lib/format';
+import { ImageComparison } from './ImageComparison';
 import { ViewList } from './ViewList';
-import { type Order, ordered, type View } from './viewOrder';
+import { type Order, sortViews, type View } from './viewOrder';
 
-export function Views({ project, run, views }: { project: string; run: string; views: View[] }) {
+export function ViewBrowser({ project, run, views }: { project: string; run: string; views: View[] }) {
   const [{ by, reversed }, order] = useState<{ by: Order; reversed: boolean }>({
     by: 'psnr',
     reversed: false,
   });
   const [name, choose] = useState<string>();
-  const sorted = useMemo(() => ordered(views, by, reversed), [views, by, reversed]);
+  const sorted = useMemo(() => sortViews(views, by, reversed), [views, by, reversed]);
   const index = Math.max(
     0,
     sorted.findIndex((view) => view.name === name),
@@ -47,7 +47,7 @@ export function Views({ project, run, views }: { project: string; run: string; v
           <p className="min-w-0 flex-1 truncate text-sm">
             <span className="font-semibold">{chosen.name}</span>
             <span className="text-soft tabular-nums">
-              {` · ${decibel(chosen.psnr)}`}
+              {` · ${formatDecibels(chosen.psnr)}`}
               {chosen.ssim !== null && ` · SSIM ${chosen.ssim.toFixed(3)}`}
             </span>
           </p>
@@ -61,7 +61,7 @@ export function Views({ project, run, views }: { project: string; run: string; v
             <ChevronRight className="size-5" />
           </IconButton>
         </div>
-        <PictureTabs
+        <ImageComparison
           name={chosen.name}
           photo={runFile(project, run, chosen.photo)}
           render={runFile(project, run, chosen.render)}
@@ -71,7 +71,7 @@ export function Views({ project, run, views }: { project: string; run: string; v
   );
 }
 
-/** Left and right, wherever they have no other meaning. */
+/** Left and right arrow keys, unless a control uses them. */
 function useArrows(step: (by: number) => void) {
   useEffect(() => {
     const press = (event: KeyboardEvent) => {

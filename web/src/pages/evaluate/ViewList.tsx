@@ -1,9 +1,9 @@
-// All judged views, the worst first: that is where there is something to see.
+// The list of held-out views, the worst first by default.
 
 import { useEffect, useRef } from 'react';
 
 import { runFile } from '../../api/previews';
-import { decibel } from '../../lib/format';
+import { formatDecibels } from '../../lib/format';
 import type { Order, View } from './viewOrder';
 
 const ORDERS: [Order, string][] = [
@@ -78,7 +78,7 @@ function Item({ project, run, view, chosen, onChoose }: Props & { view: View }) 
         />
         <span className="min-w-0 text-xs">
           <span className="block truncate text-soft">{view.name}</span>
-          <span className="block font-semibold tabular-nums">{decibel(view.psnr)}</span>
+          <span className="block font-semibold tabular-nums">{formatDecibels(view.psnr)}</span>
           {view.ssim !== null && (
             <span className="block text-soft tabular-nums">SSIM {view.ssim.toFixed(3)}</span>
           )}

@@ -5,32 +5,32 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { begin, server } from '../../api/fakeServer';
 import type { Job } from '../../api/client';
 import type { RunSummary } from '../../api/previews';
-import { useStudio } from '../../state/store';
-import { OFFERS } from './formatFixtures';
-import { Make } from './ExportForm';
+import { useStore } from '../../state/store';
+import { FORMATS } from './formatFixtures';
+import { ExportForm } from './ExportForm';
 
 const SHOWN = { parts: ['0.spz'] };
 
-beforeEach(() => begin({ '/formats': OFFERS, '/shown': SHOWN, '/artifacts': [] }));
+beforeEach(() => begin({ '/formats': FORMATS, '/shown': SHOWN, '/artifacts': [] }));
 afterEach(() => {
   cleanup();
-  useStudio.setState({ jobs: {} });
+  useStore.setState({ jobs: {} });
 });
 
 async function show() {
   render(
     <QueryClientProvider client={new QueryClient()}>
-      <Make project="p" run={{ id: 'r' } as RunSummary} />
+      <ExportForm project="p" run={{ id: 'r' } as RunSummary} />
     </QueryClientProvider>,
   );
-  await screen.findByRole('radio', { name: 'Film' });
+  await screen.findByRole('radio', { name: 'Video' });
 }
 
 const choose = (name: string | RegExp) => fireEvent.click(screen.getByRole('radio', { name }));
-const make = () => fireEvent.click(screen.getByRole('button', { name: 'Make file' }));
-const hear = (job: Partial<Job>) =>
+const make = () => fireEvent.click(screen.getByRole('button', { name: 'Export file' }));
+const updateJob = (job: Partial<Job>) =>
   act(() =>
-    useStudio.getState().hear(
+    useStore.getState().update(
       [],
       [
         {
@@ -46,7 +46,7 @@ const hear = (job: Partial<Job>) =>
     ),
   );
 
-test('one press makes the recommended file', async () => {
+test('submits the recommended format', async () => {
   await show();
   expect(screen.getByRole('radio', { name: 'PLY, recommended' })).toHaveProperty('checked', true);
   make();
@@ -54,7 +54,7 @@ test('one press makes the recommended file', async () => {
   expect(server.asked).toEqual([{ verb: 'export', run: 'r', form: 'ply', kind: 'splats' }]);
 });
 
-test('a purpose fills the settings and says so, until one is changed', async () => {
+test('a purpose sets defaults and marks them until they are changed', async () => {
   await show();
   choose('Mesh with texture');
   choose('Game');
@@ -69,7 +69,7 @@ test('a purpose fills the settings and says so, until one is changed', async () 
   expect(server.asked[0]).toMatchObject({ kind: 'mesh', preset: 'game', settings: { faces: 9000 } });
 });
 
-test('what is for a printer is made for one, without a question', async () => {
+test('a print format has no choice of purpose', async () => {
   await show();
   choose('Mesh with texture');
   choose('STL');
@@ -77,7 +77,7 @@ test('what is for a printer is made for one, without a question', async () => {
   expect(screen.getByLabelText('Watertight')).toHaveProperty('checked', true);
 });
 
-test('another form begins anew', async () => {
+test('another format resets the settings', async () => {
   await show();
   choose('Mesh with texture');
   fireEvent.change(screen.getByLabelText('Triangles'), { target: { value: '5' } });
@@ -85,19 +85,19 @@ test('another form begins anew', async () => {
   expect(screen.getByLabelText('Triangles')).toHaveProperty('value', '30000');
 });
 
-test('what is out of range is said at its field, and not sent', async () => {
+test('a value out of range shows an error and is not sent', async () => {
   await show();
   choose('Mesh with texture');
   fireEvent.change(screen.getByLabelText('Triangles'), { target: { value: '-3' } });
   make();
-  const fault = screen.getByText('Must be at least 0');
-  expect(screen.getByLabelText('Triangles').getAttribute('aria-describedby')).toContain(fault.id);
-  expect(fault.closest('details')).toHaveProperty('open', true);
+  const error = screen.getByText('Must be at least 0');
+  expect(screen.getByLabelText('Triangles').getAttribute('aria-describedby')).toContain(error.id);
+  expect(error.closest('details')).toHaveProperty('open', true);
   await Promise.resolve();
   expect(server.asked).toEqual([]);
 });
 
-test('a refusal of the server stands at its field, or beside the button', async () => {
+test('a server error is shown at its field, or next to the button', async () => {
   await show();
   choose('Mesh with texture');
   const refusal = (field: string) => ({
@@ -116,7 +116,7 @@ test('a refusal of the server stands at its field, or beside the button', async 
 });
 
 test('a method without gaussians offers no splats', async () => {
-  begin({ '/formats': OFFERS, '/shown': { parts: [] } });
+  begin({ '/formats': FORMATS, '/shown': { parts: [] } });
   await show();
   expect(screen.queryByRole('radio', { name: 'Splats' })).toBeNull();
   make();
@@ -124,23 +124,23 @@ test('a method without gaussians offers no splats', async () => {
   expect(server.asked[0]).toMatchObject({ form: 'glb', kind: 'mesh' });
 });
 
-test('what was asked for before is still told of, and what came of it', async () => {
+test('shows the running export after a reload, and its result', async () => {
   begin({
-    '/formats': OFFERS,
+    '/formats': FORMATS,
     '/shown': SHOWN,
     '/jobs/job1/artifacts': [{ id: 'a', name: 'scene.glb', bytes: 2_500_000 }],
   });
   await show();
-  const making = () => within(screen.getByTestId('making'));
-  hear({ state: 'running', stage: 'look', done: 3, total: 6 });
-  expect(making().getByText(/Looking at the scene/)).toBeTruthy();
+  const making = () => within(screen.getByTestId('export-progress'));
+  updateJob({ state: 'running', stage: 'look', done: 3, total: 6 });
+  expect(making().getByText(/Rendering depth/)).toBeTruthy();
   expect(making().getByRole('progressbar').getAttribute('aria-valuenow')).toBe('50');
   const bounds = [
     [0, 0, 0],
     [2, 1, 3],
   ];
   const report = { holds: 'triangles', count: 2, bounds, read_back: true, up: '+z', metres_per_unit: null };
-  hear({ state: 'succeeded', seq: 2, result: report });
+  updateJob({ state: 'succeeded', seq: 2, result: report });
   expect(making().getByText(/2 triangles, 2 × 1 × 3 units/)).toBeTruthy();
   expect(
     making()

@@ -1,4 +1,4 @@
-// Everything that was made in a project, newest first; and what could not be made, with the reason.
+// Exported files of a project, newest first, with failed exports and their errors.
 
 import { Download, FileText, Film, Package, TriangleAlert } from 'lucide-react';
 import { type ReactNode, useState } from 'react';
@@ -7,9 +7,9 @@ import type { Artifact, Job } from '../../api/client';
 import { artifactFile } from '../../api/previews';
 import { Button } from '../../design/Button';
 import { Panel } from '../../design/Card';
-import { ago, bytes } from '../../lib/format';
+import { formatAge, formatBytes } from '../../lib/format';
 import { JobDialog } from '../../jobs/JobDialog';
-import { doing } from '../../jobs/jobLabels';
+import { statusText } from '../../jobs/jobLabels';
 import { useJob, useJobs } from '../../state/store';
 import { useArtifacts } from '../../jobs/artifacts';
 import { reportOf, words } from './exportReport';
@@ -18,7 +18,7 @@ const MADE: Job['asked']['verb'][] = ['export', 'render', 'compare'];
 
 type Entry = { created: number; id: string } & ({ file: Artifact } | { job: Job });
 
-export function History({ project }: { project: string }) {
+export function ExportHistory({ project }: { project: string }) {
   const [all, showAll] = useState(false);
   const files = useArtifacts(project);
   const jobs = useJobs(project);
@@ -31,7 +31,7 @@ export function History({ project }: { project: string }) {
   ].sort((a, b) => b.created - a.created);
   return (
     <Panel
-      title="Made before"
+      title="History"
       aside={
         <label className="flex items-center gap-2 text-xs text-soft">
           <input
@@ -40,12 +40,12 @@ export function History({ project }: { project: string }) {
             checked={all}
             onChange={(event) => showAll(event.target.checked)}
           />
-          With runs and reports
+          Show runs and reports
         </label>
       }
     >
       {entries.length === 0 ? (
-        <p className="text-sm text-soft">Files and films that you make are kept here.</p>
+        <p className="text-sm text-soft">Exported files and videos appear here.</p>
       ) : (
         <ul className="-m-4 divide-y divide-line">
           {entries.map((entry) =>
@@ -80,13 +80,13 @@ function File({ file }: { file: Artifact }) {
       <div className="min-w-0 flex-1">
         <p className="truncate font-medium">{file.name}</p>
         <p className="text-xs text-soft tabular-nums">
-          {report ? words(report) : file.what} · {bytes(file.bytes)} · {ago(file.created)}
+          {report ? words(report) : file.what} · {formatBytes(file.bytes)} · {formatAge(file.created)}
         </p>
       </div>
       <a
         href={artifactFile(file.id)}
         download={file.name}
-        aria-label={`Download ${file.name}, ${ago(file.created)}`}
+        aria-label={`Download ${file.name}, ${formatAge(file.created)}`}
         className="inline-flex size-9 shrink-0 items-center justify-center rounded-lg text-soft hover:bg-raised hover:text-ink"
       >
         <Download className="size-4" aria-hidden />
@@ -101,10 +101,10 @@ function Failure({ job }: { job: Job }) {
     <li className={ROW}>
       <TriangleAlert className="text-bad" aria-hidden />
       <div className="min-w-0 flex-1">
-        <p className="text-bad">{doing(job)}</p>
-        <p className="text-xs text-soft">{ago(job.finished ?? job.created)}</p>
+        <p className="text-bad">{statusText(job)}</p>
+        <p className="text-xs text-soft">{formatAge(job.finished ?? job.created)}</p>
       </div>
-      <Button small look="quiet" onClick={() => open(true)}>
+      <Button small variant="quiet" onClick={() => open(true)}>
         Details
       </Button>
       <JobDialog id={opened ? job.id : null} onClose={() => open(false)} />

@@ -1,16 +1,16 @@
-// What can be chosen about a file: where its points are, what it is for, its settings, and how it lies.
+// The options of a file: kind of points, purpose, settings and axes.
 
 import { Field, INPUT } from '../../forms/Field';
-import { Fold } from '../../forms/Disclosure';
+import { Disclosure } from '../../forms/Disclosure';
 import { SettingField } from '../../forms/SettingField';
-import { Choice } from '../../forms/SegmentedControl';
+import { SegmentedControl } from '../../forms/SegmentedControl';
 import { PURPOSES } from './exportFormats';
-import { type File, type Frame, ofPurpose, type Origin, type Wish } from './exportFormState';
+import { type File, type Frame, isFromPurpose, type Origin, type Wish } from './exportFormState';
 
 interface Props {
   wish: Wish;
   file: File;
-  faults: Record<string, string>;
+  errors: Record<string, string>;
   onChange: (part: Partial<Wish>) => void;
 }
 
@@ -30,8 +30,8 @@ function KindChoice({ file, onChange }: Props) {
   const surface = file.kind.kind === 'points';
   return (
     <div className="max-w-xl">
-      <Choice
-        name="Where the points are"
+      <SegmentedControl
+        name="Point positions"
         options={[
           { value: 'points', label: 'On surfaces' },
           { value: 'centres', label: 'Centres of gaussians' },
@@ -40,7 +40,7 @@ function KindChoice({ file, onChange }: Props) {
         onChange={(kind) => onChange({ kind, entries: {} })}
       />
       <p className="mt-1.5 text-xs text-soft">
-        {surface ? 'Where the cameras see something solid.' : 'One for each gaussian that is not mere haze.'}
+        {surface ? 'On solid surfaces seen by the cameras.' : 'One for each opaque gaussian.'}
       </p>
     </div>
   );
@@ -49,68 +49,68 @@ function KindChoice({ file, onChange }: Props) {
 function PurposeChoice({ file: { purposes, purpose }, onChange }: Props) {
   return (
     <div className="max-w-xl">
-      <Choice
-        name="What it is for"
+      <SegmentedControl
+        name="Purpose"
         options={[
-          { value: 'usual', label: 'Usual' },
+          { value: 'usual', label: 'Default' },
           ...purposes.map((one) => ({ value: one, label: PURPOSES[one][0] })),
         ]}
         value={purpose ?? 'usual'}
         onChange={(value) => onChange({ purpose: purposes.find((one) => one === value) ?? null })}
       />
       <p className="mt-1.5 text-xs text-soft">
-        {purpose ? PURPOSES[purpose][1] : 'Between small and fine: the one to begin with.'}
+        {purpose ? PURPOSES[purpose][1] : 'A balance of size and detail.'}
       </p>
     </div>
   );
 }
 
-function Settings({ wish, file, faults, onChange }: Props) {
+function Settings({ wish, file, errors, onChange }: Props) {
   const mark = file.purpose ? `For ${PURPOSES[file.purpose][0].toLowerCase()}` : undefined;
   return (
-    <Fold title="Settings" open={file.settings.some((one) => faults[`settings.${one.name}`])}>
+    <Disclosure title="Settings" open={file.settings.some((one) => errors[`settings.${one.name}`])}>
       <div className="grid gap-x-6 gap-y-5 sm:grid-cols-2 lg:grid-cols-3">
         {file.settings.map((setting) => (
           <SettingField
             key={`${file.form.form}.${file.kind.kind}.${setting.name}`}
             setting={setting}
             entry={wish.entries[setting.name]}
-            refusal={faults[`settings.${setting.name}`]}
-            mark={ofPurpose(file, setting.name) ? mark : undefined}
+            serverError={errors[`settings.${setting.name}`]}
+            mark={isFromPurpose(file, setting.name) ? mark : undefined}
             onChange={(entry) => onChange({ entries: { ...wish.entries, [setting.name]: entry } })}
           />
         ))}
       </div>
-    </Fold>
+    </Disclosure>
   );
 }
 
 const FRAMES: Record<Frame, string> = {
-  auto: 'As other programs expect',
+  auto: 'Format default',
   upright: 'Upright',
   capture: 'As captured',
 };
 const ORIGINS: Record<Origin, string> = {
-  auto: 'As other programs expect',
-  ground: 'Below its middle, on the ground',
-  centre: 'In its middle',
+  auto: 'Format default',
+  ground: 'Centre on the ground',
+  centre: 'Centre',
   capture: 'As captured',
 };
 
-function Axes({ wish, faults, onChange }: Props) {
+function Axes({ wish, errors, onChange }: Props) {
   return (
-    <Fold title="Axes" open={Boolean(faults.frame ?? faults.origin)}>
+    <Disclosure title="Axes" open={Boolean(errors.frame ?? errors.origin)}>
       <div className="grid gap-x-6 gap-y-5 sm:grid-cols-2">
         <Field
-          name="Which way is up"
-          doc="Programs for splats expect a scene as it was learned, all others one that stands upright."
-          fault={faults.frame}
+          name="Up axis"
+          doc="Splat viewers expect the training axes, other programs an upright scene."
+          error={errors.frame}
         >
           {(wiring) => (
             <Select {...wiring} words={FRAMES} value={wish.frame} onChange={(frame) => onChange({ frame })} />
           )}
         </Field>
-        <Field name="Where its origin is" doc="The place that is 0, 0, 0 in the file." fault={faults.origin}>
+        <Field name="Origin" doc="The point at 0, 0, 0 in the file." error={errors.origin}>
           {(wiring) => (
             <Select
               {...wiring}
@@ -121,7 +121,7 @@ function Axes({ wish, faults, onChange }: Props) {
           )}
         </Field>
       </div>
-    </Fold>
+    </Disclosure>
   );
 }
 

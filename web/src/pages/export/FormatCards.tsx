@@ -1,41 +1,41 @@
-// What to make of a run, and the form of its file: a card for each.
+// Cards to choose what to export and its file format.
 
 import { Box, Film, Grid3x3, Grip, Sparkles } from 'lucide-react';
 import type { ReactNode } from 'react';
 
-import { Fold } from '../../forms/Disclosure';
+import { Disclosure } from '../../forms/Disclosure';
 import { OptionCard } from '../../forms/OptionCard';
-import { type Form, type Want, WANTS } from './exportFormats';
+import { type Form, type ExportTarget, TARGETS } from './exportFormats';
 
-const ICONS: Record<Want, ReactNode> = {
+const ICONS: Record<ExportTarget, ReactNode> = {
   splats: <Sparkles />,
   mesh: <Box />,
   points: <Grip />,
   voxels: <Grid3x3 />,
-  film: <Film />,
+  video: <Film />,
 };
 
 export function Wants({
-  wants,
+  targets,
   chosen,
   onChoose,
 }: {
-  wants: Want[];
-  chosen: Want;
-  onChoose: (want: Want) => void;
+  targets: ExportTarget[];
+  chosen: ExportTarget;
+  onChoose: (target: ExportTarget) => void;
 }) {
   return (
-    <Cards legend="What do you want?" columns="sm:grid-cols-2 lg:grid-cols-5">
-      {wants.map((want) => (
+    <Cards legend="Content" columns="sm:grid-cols-2 lg:grid-cols-5">
+      {targets.map((target) => (
         <OptionCard
-          key={want}
+          key={target}
           group="want"
-          name={WANTS[want][0]}
-          icon={ICONS[want]}
-          checked={want === chosen}
-          onChoose={() => onChoose(want)}
+          name={TARGETS[target][0]}
+          icon={ICONS[target]}
+          checked={target === chosen}
+          onChoose={() => onChoose(target)}
         >
-          {WANTS[want][1]}
+          {TARGETS[target][1]}
         </OptionCard>
       ))}
     </Cards>
@@ -67,15 +67,15 @@ export function Forms({
   const others = forms.filter((one) => !one.common);
   return (
     <div className="flex flex-col gap-4">
-      <Cards legend="Which program shall open it?" columns="sm:grid-cols-2 lg:grid-cols-3">
+      <Cards legend="Format" columns="sm:grid-cols-2 lg:grid-cols-3">
         {common.map(card)}
       </Cards>
       {others.length > 0 && (
-        <Fold plain title="More forms" open={others.some((one) => one.form === chosen)}>
-          <Cards legend="More forms" hidden columns="sm:grid-cols-2 lg:grid-cols-3">
+        <Disclosure plain title="More formats" open={others.some((one) => one.form === chosen)}>
+          <Cards legend="More formats" hidden columns="sm:grid-cols-2 lg:grid-cols-3">
             {others.map(card)}
           </Cards>
-        </Fold>
+        </Disclosure>
       )}
     </div>
   );
@@ -88,7 +88,7 @@ function Cards({
   children,
 }: {
   legend: string;
-  hidden?: boolean; // said to readers of the screen alone
+  hidden?: boolean; // for screen readers only
   columns: string;
   children: ReactNode;
 }) {

@@ -1,39 +1,39 @@
-// What can be chosen about a film.
+// The options of a video.
 
 import { Field, INPUT } from '../../forms/Field';
-import { type Film, SIZES } from './videoFormState';
+import { type VideoFormState, SIZES } from './videoFormState';
 
-export function FilmOptions({
-  film,
-  faults,
+export function VideoOptions({
+  video,
+  errors,
   onChange,
 }: {
-  film: Film;
-  faults: Record<string, string>;
-  onChange: (film: Film) => void;
+  video: VideoFormState;
+  errors: Record<string, string>;
+  onChange: (video: VideoFormState) => void;
 }) {
-  const change = (part: Partial<Film>) => onChange({ ...film, ...part });
+  const change = (part: Partial<VideoFormState>) => onChange({ ...video, ...part });
   return (
     <div className="grid grid-cols-2 gap-4 sm:grid-cols-4">
-      <Field name="Way">
+      <Field name="Camera path">
         {(wiring) => (
           <select
             {...wiring}
             className={INPUT}
-            value={film.path}
+            value={video.path}
             onChange={(event) => change({ path: event.target.value === 'spiral' ? 'spiral' : 'orbit' })}
           >
-            <option value="orbit">Around it</option>
-            <option value="spiral">A spiral before it</option>
+            <option value="orbit">Orbit</option>
+            <option value="spiral">Spiral</option>
           </select>
         )}
       </Field>
-      <Field name="Size" fault={faults.size}>
+      <Field name="Size" error={errors.size}>
         {(wiring) => (
           <select
             {...wiring}
             className={INPUT}
-            value={film.size}
+            value={video.size}
             onChange={(event) => change({ size: event.target.value })}
           >
             {SIZES.map(([value, name]) => (
@@ -44,7 +44,7 @@ export function FilmOptions({
           </select>
         )}
       </Field>
-      <Field name="Seconds" fault={faults.seconds ?? faults.frames}>
+      <Field name="Seconds" error={errors.seconds ?? errors.frames}>
         {(wiring) => (
           <input
             {...wiring}
@@ -52,12 +52,12 @@ export function FilmOptions({
             min={0.5}
             step={0.5}
             className={INPUT}
-            value={film.seconds}
+            value={video.seconds}
             onChange={(event) => change({ seconds: event.target.value })}
           />
         )}
       </Field>
-      <Field name="Frames a second" fault={faults.fps}>
+      <Field name="Frame rate" error={errors.fps}>
         {(wiring) => (
           <input
             {...wiring}
@@ -65,7 +65,7 @@ export function FilmOptions({
             min={1}
             max={240}
             className={INPUT}
-            value={film.fps}
+            value={video.fps}
             onChange={(event) => change({ fps: event.target.value })}
           />
         )}

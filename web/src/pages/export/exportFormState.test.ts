@@ -1,21 +1,21 @@
 import { expect, test } from 'vitest';
 
-import { OFFERS } from './formatFixtures';
-import { chosen, NEW, ofPurpose, request, type Wish } from './exportFormState';
+import { FORMATS } from './formatFixtures';
+import { chosen, NEW, isFromPurpose, request, type Wish } from './exportFormState';
 
-function asked(part: Partial<Wish>, flat = false) {
+function asked(part: Partial<Wish>, withoutSplats = false) {
   const wish = { ...NEW, ...part };
-  return request(wish, chosen(wish, OFFERS, flat), 'r');
+  return request(wish, chosen(wish, FORMATS, withoutSplats), 'r');
 }
 
-test('nothing chosen is the recommended file', () => {
+test('buildRequest: exports the recommended file by default', () => {
   expect(asked({}).asked).toEqual({ verb: 'export', run: 'r', form: 'ply', kind: 'splats' });
   expect(asked({}, true).asked).toEqual({ verb: 'export', run: 'r', form: 'glb', kind: 'mesh' });
 });
 
-test('only what differs from the purpose is sent beside it', () => {
+test('buildRequest: sends values that differ from the purpose only', () => {
   const wish: Partial<Wish> = {
-    want: 'mesh',
+    target: 'mesh',
     purpose: 'game',
     entries: { faces: '15000', watertight: true },
   };
@@ -29,27 +29,27 @@ test('only what differs from the purpose is sent beside it', () => {
   });
 });
 
-test('the values of a purpose stand in the form, and are known as such', () => {
-  const wish: Wish = { ...NEW, want: 'mesh', purpose: 'game' };
-  const { file } = chosen(wish, OFFERS, false);
+test('resolveSelection: uses values of the purpose as defaults', () => {
+  const wish: Wish = { ...NEW, target: 'mesh', purpose: 'game' };
+  const { file } = chosen(wish, FORMATS, false);
   expect(file?.settings.map((one) => one.default)).toEqual([15_000, false, 'none']);
-  expect(file && file.settings.map((one) => ofPurpose(file, one.name))).toEqual([true, false, false]);
+  expect(file && file.settings.map((one) => isFromPurpose(file, one.name))).toEqual([true, false, false]);
 });
 
-test('a form for one purpose alone leaves no choice', () => {
-  const { file } = chosen({ ...NEW, want: 'mesh', form: 'stl', purpose: 'game' }, OFFERS, false);
+test('resolveSelection: fixes the purpose of a single-purpose format', () => {
+  const { file } = chosen({ ...NEW, target: 'mesh', form: 'stl', purpose: 'game' }, FORMATS, false);
   expect(file).toMatchObject({ purposes: [], purpose: 'print' });
-  expect(asked({ want: 'mesh', form: 'stl' }).asked).toHaveProperty('preset', 'print');
+  expect(asked({ target: 'mesh', form: 'stl' }).asked).toHaveProperty('preset', 'print');
 });
 
-test('settings and purposes of another form are left out', () => {
-  const wish: Partial<Wish> = { want: 'splats', purpose: 'game', entries: { faces: '5' } };
+test('buildRequest: leaves out settings and purposes of other formats', () => {
+  const wish: Partial<Wish> = { target: 'splats', purpose: 'game', entries: { faces: '5' } };
   expect(asked(wish).asked).toEqual({ verb: 'export', run: 'r', form: 'ply', kind: 'splats' });
 });
 
-test('points are on surfaces unless asked otherwise, and axes are sent when chosen', () => {
-  expect(asked({ want: 'points' }).asked).toHaveProperty('kind', 'points');
-  expect(asked({ want: 'points', kind: 'centres', frame: 'upright', origin: 'centre' }).asked).toEqual({
+test('buildRequest: exports surface points by default, sends chosen axes', () => {
+  expect(asked({ target: 'points' }).asked).toHaveProperty('kind', 'points');
+  expect(asked({ target: 'points', kind: 'centres', frame: 'upright', origin: 'centre' }).asked).toEqual({
     verb: 'export',
     run: 'r',
     form: 'ply',
@@ -59,9 +59,9 @@ test('points are on surfaces unless asked otherwise, and axes are sent when chos
   });
 });
 
-test('what cannot be is named, and not asked for', () => {
-  expect(asked({ want: 'mesh', entries: { faces: '-1' } })).toEqual({
+test('buildRequest: reports errors and sends nothing', () => {
+  expect(asked({ target: 'mesh', entries: { faces: '-1' } })).toEqual({
     asked: null,
-    faults: { 'settings.faces': 'Must be at least 0' },
+    errors: { 'settings.faces': 'Must be at least 0' },
   });
 });

@@ -1,74 +1,74 @@
-// What stands in the form of the export room, and the request that it makes.
+// The state of the export form, and its request.
 
-import type { Asked, Schema } from '../../api/client';
-import { changes, type Entry, type Setting } from '../../forms/settingSchema';
-import { type Film, filmOf, NEW_FILM } from './videoFormState';
+import type { JobRequest, Schema } from '../../api/client';
+import { changedValues, type Entry, type Setting } from '../../forms/settingSchema';
+import { type VideoFormState, buildVideoRequest, INITIAL_VIDEO } from './videoFormState';
 import {
   type Form,
-  formsOf,
+  formatsFor,
   type Kind,
   type KindOffer,
-  type Offer,
+  type FormatOffer,
   type Purpose,
-  purposesOf,
-  type Want,
-  wantsOf,
+  purposesFor,
+  type ExportTarget,
+  targetsFor,
 } from './exportFormats';
 
 type ExportJob = Schema['ExportJob'];
 export type Frame = NonNullable<ExportJob['frame']>;
 export type Origin = NonNullable<ExportJob['origin']>;
 
-/** null: what is recommended. */
+/** The choices in the form; null: the recommended one. */
 export interface Wish {
-  want: Want | null;
+  target: ExportTarget | null;
   form: string | null;
   kind: Kind | null;
   purpose: Purpose | null;
-  entries: Record<string, Entry>; // settings that somebody touched
+  entries: Record<string, Entry>; // changed settings
   frame: Frame;
   origin: Origin;
-  film: Film;
+  video: VideoFormState;
 }
 
 export const NEW: Wish = {
-  want: null,
+  target: null,
   form: null,
   kind: null,
   purpose: null,
   entries: {},
   frame: 'auto',
   origin: 'auto',
-  film: NEW_FILM,
+  video: INITIAL_VIDEO,
 };
 
-/** What a wish comes to among the offers. */
-export interface Chosen {
-  wants: Want[];
-  want: Want;
+/** The selected target and format among the offered ones. */
+export interface Selection {
+  targets: ExportTarget[];
+  target: ExportTarget;
   forms: Form[];
-  file: File | null; // null: a film, or nothing yet
+  file: File | null; // null: a video, or nothing yet
 }
 
 export interface File {
   form: Form;
   kind: KindOffer;
-  purposes: Purpose[]; // to choose from
+  purposes: Purpose[]; // the offered ones
   purpose: Purpose | null;
-  settings: Setting[]; // their defaults are the values of the purpose
+  settings: Setting[]; // with the defaults of the purpose
 }
 
-export function chosen(wish: Wish, offers: Offer[], flat: boolean): Chosen {
-  const wants = wantsOf(offers, flat);
-  const want = wants.find((one) => one === wish.want) ?? wants[0] ?? 'film';
-  const forms = formsOf(want, offers, flat);
+export function chosen(wish: Wish, offers: FormatOffer[], withoutSplats: boolean): Selection {
+  const targets = targetsFor(offers, withoutSplats);
+  const target = targets.find((one) => one === wish.target) ?? targets[0] ?? 'video';
+  const forms = formatsFor(target, offers, withoutSplats);
   const form = forms.find((one) => one.form === wish.form) ?? forms[0];
   const kind = form?.kinds.find((one) => one.kind === wish.kind) ?? form?.kinds[0];
-  return { wants, want, forms, file: form && kind ? fileOf(wish, form, kind) : null };
+  return { targets, target, forms, file: form && kind ? fileOf(wish, form, kind) : null };
 }
 
 function fileOf(wish: Wish, form: Form, kind: KindOffer): File {
-  const offered = purposesOf(kind);
+  const offered = purposesFor(kind);
   const only = offered.find((one) => one === form.purpose);
   const purpose = only ?? offered.find((one) => one === wish.purpose) ?? null;
   const values = purpose ? (kind.presets[purpose] ?? {}) : {};
@@ -78,24 +78,24 @@ function fileOf(wish: Wish, form: Form, kind: KindOffer): File {
   return { form, kind, purposes: only ? [] : offered, purpose, settings };
 }
 
-/** Whether a value of a setting is from the purpose. */
-export const ofPurpose = ({ kind, purpose }: File, setting: string): boolean =>
+/** Whether the default of a setting comes from the purpose. */
+export const isFromPurpose = ({ kind, purpose }: File, setting: string): boolean =>
   purpose !== null && setting in (kind.presets[purpose] ?? {});
 
-/** The request; null while something is wrong in the form. Faults go by field, as the server names them. */
+/** The request, null if the form has errors; errors by the server's field names. */
 export function request(
   wish: Wish,
-  { file }: Chosen,
+  { file }: Selection,
   run: string,
-): { asked: Asked | null; faults: Record<string, string> } {
-  if (!file) return filmOf(wish.film, run);
-  const faults: Record<string, string> = {};
-  const changed = changes(file.settings, wish.entries);
-  for (const [name, fault] of Object.entries(changed.faults)) faults[`settings.${name}`] = fault;
+): { asked: JobRequest | null; errors: Record<string, string> } {
+  if (!file) return buildVideoRequest(wish.video, run);
+  const errors: Record<string, string> = {};
+  const changed = changedValues(file.settings, wish.entries);
+  for (const [name, error] of Object.entries(changed.errors)) errors[`settings.${name}`] = error;
   const asked: ExportJob = { verb: 'export', run, form: file.form.form, kind: file.kind.kind };
   if (file.purpose) asked.preset = file.purpose;
   if (Object.keys(changed.values).length) asked.settings = changed.values;
   if (wish.frame !== 'auto') asked.frame = wish.frame;
   if (wish.origin !== 'auto') asked.origin = wish.origin;
-  return { asked: Object.keys(faults).length ? null : asked, faults };
+  return { asked: Object.keys(errors).length ? null : asked, errors };
 }

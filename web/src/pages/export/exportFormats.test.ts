@@ -1,30 +1,30 @@
 import { expect, test } from 'vitest';
 
-import { OFFERS } from './formatFixtures';
-import { formsOf, wantsOf } from './exportFormats';
+import { FORMATS } from './formatFixtures';
+import { formatsFor, targetsFor } from './exportFormats';
 
-const forms = (...of: Parameters<typeof formsOf>) => formsOf(...of).map((one) => one.form);
+const forms = (...of: Parameters<typeof formatsFor>) => formatsFor(...of).map((one) => one.form);
 
-test('the recommended form comes first, what nobody described last', () => {
-  expect(wantsOf(OFFERS, false)).toEqual(['splats', 'mesh', 'points', 'film']);
-  expect(forms('splats', OFFERS, false)).toEqual(['ply', 'compressed.ply', 'glb']);
-  expect(forms('mesh', OFFERS, false)).toEqual(['glb', 'stl', 'ply', 'new']);
-  expect(formsOf('mesh', OFFERS, false).at(-1)).toMatchObject({ name: 'Of a plug-in', common: false });
+test('formatsFor: puts the recommended format first, unknown ones last', () => {
+  expect(targetsFor(FORMATS, false)).toEqual(['splats', 'mesh', 'points', 'video']);
+  expect(forms('splats', FORMATS, false)).toEqual(['ply', 'compressed.ply', 'glb']);
+  expect(forms('mesh', FORMATS, false)).toEqual(['glb', 'stl', 'ply', 'new']);
+  expect(formatsFor('mesh', FORMATS, false).at(-1)).toMatchObject({ name: 'Plugin format', common: false });
 });
 
-test('points lie on surfaces first, whatever the server names first', () => {
-  const [ply, xyz] = formsOf('points', OFFERS, false);
+test('formatsFor: puts surface points first', () => {
+  const [ply, xyz] = formatsFor('points', FORMATS, false);
   expect(ply?.kinds.map((one) => one.kind)).toEqual(['points', 'centres']);
   expect(xyz?.kinds.map((one) => one.kind)).toEqual(['centres']);
 });
 
-test('without gaussians there are neither splats nor their centres', () => {
-  expect(wantsOf(OFFERS, true)).toEqual(['mesh', 'points', 'film']);
-  expect(forms('points', OFFERS, true)).toEqual(['ply']);
-  const old = OFFERS.map((one) => ({ ...one, kinds: one.kinds.filter(({ kind }) => kind !== 'points') }));
-  expect(wantsOf(old, true)).toEqual(['mesh', 'film']);
+test('targetsFor: offers no splats without gaussians', () => {
+  expect(targetsFor(FORMATS, true)).toEqual(['mesh', 'points', 'video']);
+  expect(forms('points', FORMATS, true)).toEqual(['ply']);
+  const old = FORMATS.map((one) => ({ ...one, kinds: one.kinds.filter(({ kind }) => kind !== 'points') }));
+  expect(targetsFor(old, true)).toEqual(['mesh', 'video']);
 });
 
-test('a film is all that can be wanted where nothing is offered', () => {
-  expect(wantsOf([], false)).toEqual(['film']);
+test('targetsFor: offers video without any format', () => {
+  expect(targetsFor([], false)).toEqual(['video']);
 });

@@ -1,162 +1,164 @@
-// What a run can be made into: what somebody wants, and the forms of file that hold it, by who reads them.
+// What a run can be exported to, and the file formats with the programs that read them.
 
 import type { Schema } from '../../api/client';
 
-export type Offer = Schema['FormatOffer'];
+export type FormatOffer = Schema['FormatOffer'];
 export type KindOffer = Schema['KindOffer'];
 export type Kind = KindOffer['kind'];
-export type Want = 'splats' | 'mesh' | 'points' | 'voxels' | 'film';
+export type ExportTarget = 'splats' | 'mesh' | 'points' | 'voxels' | 'video';
 export type Purpose = NonNullable<Schema['ExportJob']['preset']>;
 
-export const WANTS: Record<Want, [name: string, words: string]> = {
-  splats: ['Splats', 'The scene as it was learned, with all its light. For viewers that know gaussians.'],
-  mesh: ['Mesh with texture', 'A surface of triangles, for 3D programs, games and printers.'],
-  points: ['Points', 'A cloud of coloured points, for programs that measure and map.'],
-  voxels: ['Voxels', 'A grid of distances to the surface, with colours, for programs that compute.'],
-  film: ['Film', 'An MP4 of a camera that goes through the scene. Plays everywhere.'],
+export const TARGETS: Record<ExportTarget, [name: string, words: string]> = {
+  splats: ['Splats', 'The trained gaussians, for splat viewers.'],
+  mesh: ['Mesh with texture', 'A triangle mesh, for 3D programs, games and printers.'],
+  points: ['Points', 'A coloured point cloud, for surveying and mapping.'],
+  voxels: ['Voxels', 'A signed distance grid with colours, for numerical programs.'],
+  video: ['Video', 'An MP4 along a camera path.'],
 };
 
-const KINDS: Record<Want, Kind[]> = {
+const KINDS: Record<ExportTarget, Kind[]> = {
   splats: ['splats'],
   mesh: ['mesh'],
   points: ['points', 'centres'],
   voxels: ['voxels'],
-  film: [],
+  video: [],
 };
-const OF_GAUSSIANS: Kind[] = ['splats', 'centres']; // what only methods with gaussians can give
+const GAUSSIAN_KINDS: Kind[] = ['splats', 'centres']; // need a method with gaussians
 
-/** A form of file for what is wanted. */
+/** A file format of an export target. */
 export interface Form {
   form: string;
   name: string;
   readers: string;
-  common: boolean; // shown at once; the others wait behind a click
-  kinds: KindOffer[]; // of what is wanted, the usual one first
-  purpose?: Purpose; // what it is for, where it is for that alone
+  common: boolean; // shown at once; the others are behind a click
+  kinds: KindOffer[]; // the default first
+  purpose?: Purpose; // set if the format has one purpose only
 }
 
-interface Known {
+interface FormatInfo {
   name: string;
   readers: string;
   common?: true;
   purpose?: Purpose;
 }
 
-const USD: Record<string, Known> = {
-  usdc: { name: 'USDC', readers: 'As USDZ, binary, for pipelines of OpenUSD.' },
-  usda: { name: 'USDA', readers: 'As USDZ, as text that people can read.' },
-  usd: { name: 'USD', readers: 'As USDC, under the name that some programs ask for.' },
+const USD: Record<string, FormatInfo> = {
+  usdc: { name: 'USDC', readers: 'OpenUSD pipelines. Binary.' },
+  usda: { name: 'USDA', readers: 'OpenUSD pipelines. Text.' },
+  usd: { name: 'USD', readers: 'Same as USDC, with the suffix .usd.' },
 };
 
-/** By want and form, the recommended one first. */
-const READERS: Record<Exclude<Want, 'film'>, Record<string, Known>> = {
+/** By target and format, the recommended one first. */
+const FORMAT_INFO: Record<Exclude<ExportTarget, 'video'>, Record<string, FormatInfo>> = {
   splats: {
     ply: {
       name: 'PLY',
-      readers: 'SuperSplat, and plug-ins of Unity, Unreal and Blender. Nothing is lost.',
+      readers: 'SuperSplat; plugins of Unity, Unreal and Blender. Lossless.',
       common: true,
     },
     spz: {
       name: 'SPZ',
-      readers: 'Viewers on the web and on phones. A tenth of the size, hardly a difference to see.',
+      readers: 'Web and phone viewers. A tenth of the size, almost lossless.',
       common: true,
     },
     sog: {
       name: 'SOG',
-      readers: 'PlayCanvas and SuperSplat, for pages on the web. A fifteenth of the size.',
+      readers: 'PlayCanvas and SuperSplat, for the web. A fifteenth of the size.',
       common: true,
     },
     'compressed.ply': {
       name: 'Compressed PLY',
       readers: 'PlayCanvas and SuperSplat. A quarter of the size.',
     },
-    splat: { name: '.splat', readers: 'Older viewers on the web. Colours no longer change with the view.' },
-    glb: { name: 'GLB', readers: 'Programs that know KHR_gaussian_splatting, which is new.' },
-    gltf: { name: 'glTF', readers: 'As GLB, in several files. Comes as a zip.' },
-    usdz: { name: 'USDZ', readers: 'OpenUSD 26.03 and newer, which knows gaussians.' },
+    splat: { name: '.splat', readers: 'Older web viewers. No view-dependent colour.' },
+    glb: { name: 'GLB', readers: 'Programs with the new KHR_gaussian_splatting extension.' },
+    gltf: { name: 'glTF', readers: 'Same as GLB, in several files. Zipped.' },
+    usdz: { name: 'USDZ', readers: 'OpenUSD 26.03 and newer.' },
     ...USD,
   },
   mesh: {
     glb: {
       name: 'GLB',
-      readers: 'Blender, Unity, Godot, Windows and any page on the web. All in one file.',
+      readers: 'Blender, Unity, Godot, Windows and the web. One file.',
       common: true,
     },
     usdz: {
       name: 'USDZ',
-      readers: 'iPhone, iPad and Mac, where a tap opens it; Blender and Omniverse.',
+      readers: 'iPhone, iPad, Mac, Blender and Omniverse.',
       common: true,
     },
     fbx: { name: 'FBX', readers: 'Unreal, Unity, Maya and 3ds Max.', common: true },
     obj: {
       name: 'OBJ',
-      readers: 'Almost any 3D program. Comes as a zip, its texture beside it.',
+      readers: 'Almost any 3D program. Zipped with its texture.',
       common: true,
     },
     stl: {
       name: 'STL',
-      readers: 'Programs for 3D printers. A closed surface without colours.',
+      readers: '3D printing. A closed surface without colours.',
       common: true,
       purpose: 'print',
     },
     ply: { name: 'PLY', readers: 'MeshLab, CloudCompare and Blender.', common: true },
-    gltf: { name: 'glTF', readers: 'As GLB, in several files. Comes as a zip.' },
+    gltf: { name: 'glTF', readers: 'Same as GLB, in several files. Zipped.' },
     ...USD,
   },
   points: {
     ply: { name: 'PLY', readers: 'CloudCompare, MeshLab, Blender and most others.', common: true },
-    las: { name: 'LAS', readers: 'QGIS and programs for maps, surveying and laser scans.', common: true },
+    las: { name: 'LAS', readers: 'QGIS, surveying and laser scanning programs.', common: true },
     xyz: {
       name: 'XYZ',
-      readers: 'Text, a line for each point. Whatever reads tables reads it.',
+      readers: 'Text with one line for each point.',
       common: true,
     },
-    glb: { name: 'GLB', readers: 'Pages on the web, and programs that know glTF.' },
-    gltf: { name: 'glTF', readers: 'As GLB, in several files. Comes as a zip.' },
+    glb: { name: 'GLB', readers: 'The web, and glTF programs.' },
+    gltf: { name: 'glTF', readers: 'Same as GLB, in several files. Zipped.' },
     usdz: { name: 'USDZ', readers: 'Omniverse, Blender and Houdini.' },
     'tileset.json': {
       name: '3D Tiles',
-      readers: 'CesiumJS and other maps in 3D, which load it part by part. Comes as a zip.',
+      readers: 'CesiumJS and other 3D maps. Loads in parts. Zipped.',
     },
     ...USD,
   },
   voxels: {
-    npz: { name: 'NPZ', readers: 'NumPy, and whatever begins from arrays.', common: true },
+    npz: { name: 'NPZ', readers: 'NumPy arrays.', common: true },
   },
 };
 
 export const PURPOSES: Record<Purpose, [name: string, words: string]> = {
-  web: ['Web', 'Small, so that it opens fast.'],
-  game: ['Game', 'Few triangles, and nothing that floats about.'],
-  print: ['Print', 'One closed surface, so that it can be printed.'],
-  archive: ['Archive', 'All that can be had, however large.'],
+  web: ['Web', 'Small, opens fast.'],
+  game: ['Game', 'Few triangles, no floaters.'],
+  print: ['Print', 'One watertight surface.'],
+  archive: ['Archive', 'Full detail, large.'],
 };
 const isPurpose = (name: string): name is Purpose => name in PURPOSES;
 
-/** What can be wanted of a run. `flat`: its method has no gaussians. */
-export const wantsOf = (offers: Offer[], flat: boolean): Want[] => [
-  ...(['splats', 'mesh', 'points', 'voxels'] as const).filter((want) => formsOf(want, offers, flat).length),
-  'film',
+/** The export targets of a run. `flat`: the method has no gaussians. */
+export const targetsFor = (offers: FormatOffer[], withoutSplats: boolean): ExportTarget[] => [
+  ...(['splats', 'mesh', 'points', 'voxels'] as const).filter(
+    (target) => formatsFor(target, offers, withoutSplats).length,
+  ),
+  'video',
 ];
 
-/** The forms for what is wanted, the recommended one first; those that nobody described last. */
-export function formsOf(want: Want, offers: Offer[], flat: boolean): Form[] {
-  if (want === 'film') return [];
-  const known = Object.keys(READERS[want]);
+/** The formats of a target, the recommended one first, unknown ones last. */
+export function formatsFor(target: ExportTarget, offers: FormatOffer[], withoutSplats: boolean): Form[] {
+  if (target === 'video') return [];
+  const known = Object.keys(FORMAT_INFO[target]);
   const rank = (form: Form) => (known.includes(form.form) ? known.indexOf(form.form) : known.length);
   return offers
     .map(({ form, name, kinds }) => ({
       form,
       name,
-      readers: `A file that ends with .${form}.`,
+      readers: `Files with the suffix .${form}.`,
       common: false,
-      ...READERS[want][form],
-      kinds: KINDS[want].flatMap((kind) =>
-        flat && OF_GAUSSIANS.includes(kind) ? [] : kinds.filter((one) => one.kind === kind),
+      ...FORMAT_INFO[target][form],
+      kinds: KINDS[target].flatMap((kind) =>
+        withoutSplats && GAUSSIAN_KINDS.includes(kind) ? [] : kinds.filter((one) => one.kind === kind),
       ),
     }))
     .filter((one) => one.kinds.length)
     .sort((a, b) => rank(a) - rank(b));
 }
 
-export const purposesOf = (kind: KindOffer): Purpose[] => Object.keys(kind.presets).filter(isPurpose);
+export const purposesFor = (kind: KindOffer): Purpose[] => Object.keys(kind.presets).filter(isPurpose);

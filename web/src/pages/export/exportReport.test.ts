@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 
 import type { Job } from '../../api/client';
-import { type Report, reportOf, sizeless, upwards, words } from './exportReport';
+import { type Report, reportOf, isUnscaled, describeUpAxis, words } from './exportReport';
 
 const MESH: Report = {
   format: 'glTF',
@@ -20,34 +20,28 @@ const MESH: Report = {
   file_from_capture: [],
 };
 
-test('a mesh is told by what there is of it, how large it is, and that it was checked', () => {
-  expect(words(MESH)).toBe(
-    '30,000 triangles with a texture, watertight, 2.1 × 1.4 × 0.9 m, checked by reading it back',
-  );
-  expect(upwards(MESH)).toBe('Its y axis points up.');
+test('describeReport: has count, texture, size and verification of a mesh', () => {
+  expect(words(MESH)).toBe('30,000 triangles with a texture, watertight, 2.1 × 1.4 × 0.9 m, verified');
+  expect(describeUpAxis(MESH)).toBe('Up axis: y.');
 });
 
-test('millimetres of a printer are metres to people', () => {
+test('describeReport: converts units to metres', () => {
   const small: Report = { ...MESH, bounds: [[0, 0, 0], [210, 140, 90]], metres_per_unit: 0.001 }; // prettier-ignore
   expect(words(small)).toContain('21 × 14 × 9 cm');
 });
 
-test('where nobody knows the scale, units are no metres', () => {
+test('describeReport: gives units without a scale', () => {
   const unknown: Report = { ...MESH, watertight: false, textured: false, metres_per_unit: null };
-  expect(words(unknown)).toBe(
-    '30,000 triangles, not closed, 2.1 × 1.4 × 0.9 units, checked by reading it back',
-  );
-  expect([sizeless(unknown), sizeless(MESH), sizeless(null)]).toEqual([true, false, false]);
+  expect(words(unknown)).toBe('30,000 triangles, not closed, 2.1 × 1.4 × 0.9 units, verified');
+  expect([isUnscaled(unknown), isUnscaled(MESH), isUnscaled(null)]).toEqual([true, false, false]);
 });
 
-test('gaussians have no size worth telling, and nothing is said to be checked that was not', () => {
+test('describeReport: gives no size of gaussians', () => {
   const splats: Report = { ...MESH, holds: 'gaussians', count: 1, watertight: null, textured: null };
-  expect(words({ ...splats, read_back: false })).toBe(
-    '1 gaussian, not checked, since only others read this form',
-  );
+  expect(words({ ...splats, read_back: false })).toBe('1 gaussian, not verified: this format is write-only');
 });
 
-test('only exports that succeeded have a report', () => {
+test('reportOf: needs a successful export', () => {
   const job = { asked: { verb: 'export' }, state: 'succeeded', result: MESH } as unknown as Job;
   expect(reportOf(job)).toBe(MESH);
   expect(reportOf({ ...job, state: 'failed' })).toBeNull();

@@ -1,7 +1,7 @@
-// For tests: what the server says of its formats, in small.
+// For tests: a few formats as the server lists them.
 
 import { setting } from '../../forms/settingFixtures';
-import type { KindOffer, Offer } from './exportFormats';
+import type { KindOffer, FormatOffer } from './exportFormats';
 
 const FACES = setting('faces', 30_000, { type: 'integer', minimum: 0 });
 const CLOSED = setting('watertight', false, { type: 'boolean' });
@@ -19,8 +19,8 @@ const SURFACE = {
   presets: { game: { faces: 15_000 }, print: { faces: 500_000, watertight: true } },
 };
 
-/** In the order of the server, which is none of ours. */
-export const OFFERS: Offer[] = [
+/** In the server's order, which is not the order of the cards. */
+export const FORMATS: FormatOffer[] = [
   {
     form: 'ply',
     name: 'PLY',
@@ -38,5 +38,5 @@ export const OFFERS: Offer[] = [
     ],
   },
   { form: 'xyz', name: 'XYZ text', kinds: [kind('centres')] },
-  { form: 'new', name: 'Of a plug-in', kinds: [kind('mesh')] },
+  { form: 'new', name: 'Plugin format', kinds: [kind('mesh')] },
 ];

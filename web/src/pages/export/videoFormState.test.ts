@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest';
 
-import { filmOf, frames, NEW_FILM } from './videoFormState';
+import { buildVideoRequest, frames, INITIAL_VIDEO } from './videoFormState';
 
-test('a film has as many pictures as its seconds need', () => {
-  const film = { path: 'spiral', size: '1280x720', seconds: '2.5', fps: '24' } as const;
-  expect(filmOf(film, 'r').asked).toEqual({
+test('buildVideoRequest: computes the frames from seconds and rate', () => {
+  const video = { path: 'spiral', size: '1280x720', seconds: '2.5', fps: '24' } as const;
+  expect(buildVideoRequest(video, 'r').asked).toEqual({
     verb: 'render',
     run: 'r',
     path: 'spiral',
@@ -12,14 +12,17 @@ test('a film has as many pictures as its seconds need', () => {
     frames: 60,
     fps: 24,
   });
-  expect(filmOf(NEW_FILM, 'r').asked).not.toHaveProperty('size');
+  expect(buildVideoRequest(INITIAL_VIDEO, 'r').asked).not.toHaveProperty('size');
 });
 
-test('what cannot be is named', () => {
-  expect(frames({ ...NEW_FILM, seconds: '' })).toEqual({ field: 'seconds', fault: 'Must be more than 0' });
-  expect(frames({ ...NEW_FILM, fps: '0' })).toHaveProperty('field', 'fps');
-  expect(filmOf({ ...NEW_FILM, seconds: 'x' }, 'r')).toEqual({
+test('frameCount: reports errors by field', () => {
+  expect(frames({ ...INITIAL_VIDEO, seconds: '' })).toEqual({
+    field: 'seconds',
+    error: 'Must be more than 0',
+  });
+  expect(frames({ ...INITIAL_VIDEO, fps: '0' })).toHaveProperty('field', 'fps');
+  expect(buildVideoRequest({ ...INITIAL_VIDEO, seconds: 'x' }, 'r')).toEqual({
     asked: null,
-    faults: { seconds: 'Must be more than 0' },
+    errors: { seconds: 'Must be more than 0' },
   });
 });

@@ -1,4 +1,4 @@
-// The cameras as pyramids among the points that were found, to be turned and clicked.
+// Cameras as clickable frustums among the triangulated points.
 
 import { OrbitControls } from '@react-three/drei';
 import { Canvas, type ThreeEvent, useLoader, useThree } from '@react-three/fiber';
@@ -7,7 +7,7 @@ import { BufferAttribute, BufferGeometry, Matrix4, Vector3 } from 'three';
 import { PLYLoader } from 'three/examples/jsm/loaders/PLYLoader.js';
 
 import { type Capture, captureFile, type CaptureImage } from '../../api/previews';
-import { leaf } from './PhotoGrid';
+import { baseName } from './PhotoGrid';
 
 interface SceneProps {
   project: string;
@@ -17,7 +17,7 @@ interface SceneProps {
 }
 
 export function CaptureScene({ project, capture, chosen, onChoose }: SceneProps) {
-  const { centre, size, eye, up } = useMemo(() => outlook(capture), [capture]);
+  const { centre, size, eye, up } = useMemo(() => overviewView(capture), [capture]);
   const [over, setOver] = useState<string | null>(null);
   return (
     <div className="relative h-80 overflow-hidden rounded-lg bg-raised sm:h-[26rem]">
@@ -26,7 +26,7 @@ export function CaptureScene({ project, capture, chosen, onChoose }: SceneProps)
         dpr={[1, 2]}
         camera={{ position: eye, up, fov: 45, near: size / 500, far: size * 50 }}
         role="img"
-        aria-label="Cameras and points in space"
+        aria-label="Cameras and points"
       >
         <OrbitControls makeDefault target={centre} />
         {capture.points && (
@@ -39,7 +39,7 @@ export function CaptureScene({ project, capture, chosen, onChoose }: SceneProps)
             key={image.name}
             image={image}
             depth={size / 14}
-            lit={image.name === over || (chosen !== null && leaf(image.name) === leaf(chosen))}
+            lit={image.name === over || (chosen !== null && baseName(image.name) === baseName(chosen))}
             onOver={setOver}
             onChoose={onChoose}
           />
@@ -78,7 +78,7 @@ function Frustum({
   onOver: (name: string | null) => void;
   onChoose: (name: string) => void;
 }) {
-  const geometry = useMemo(() => pyramid(image, depth), [image, depth]);
+  const geometry = useMemo(() => frustumGeometry(image, depth), [image, depth]);
   useEffect(() => () => geometry.dispose(), [geometry]);
   const stop = (event: ThreeEvent<PointerEvent>) => {
     event.stopPropagation();
@@ -106,8 +106,8 @@ function Frustum({
   );
 }
 
-/** Eight edges, in the world: the camera looks along its +z, +y is down. */
-function pyramid(image: CaptureImage, depth: number): BufferGeometry {
+/** The eight edges of a frustum, in world space. The camera looks along +z, +y is down. */
+function frustumGeometry(image: CaptureImage, depth: number): BufferGeometry {
   const [fx, fy] = image.focal;
   const [cx, cy] = image.centre;
   const pose = matrix(image);
@@ -154,8 +154,8 @@ const matrix = (image: CaptureImage): Matrix4 => {
 };
 const place = (image: CaptureImage): Vector3 => new Vector3().setFromMatrixPosition(matrix(image));
 
-/** From where all cameras are seen: outside, a little above. */
-function outlook(capture: Capture) {
+/** A viewpoint that shows all cameras: outside, a little above. */
+function overviewView(capture: Capture) {
   const places = capture.images.map(place);
   const up = new Vector3(...capture.up).normalize();
   const centre = places

@@ -4,11 +4,11 @@ import { type Capture, captureFile, projectFile } from '../../api/previews';
 import { useRuns } from '../../state/queries';
 import { Dialog } from '../../design/Dialog';
 import { toHash } from '../../geometry/camera';
-import { leaf } from './PhotoGrid';
-import { viewOf } from './photoCamera';
+import { baseName } from './PhotoGrid';
+import { photoView } from './photoCamera';
 
-/** One photo, large. Frames of a video have no file of their own: of them there is the thumbnail alone. */
-export function Photo({
+/** A photo at full size. Video frames have no file of their own; their thumbnail is shown. */
+export function PhotoDialog({
   project,
   name,
   capture,
@@ -19,7 +19,9 @@ export function Photo({
   capture: Capture | null;
   onClose: () => void;
 }) {
-  const known = capture?.images.find((image) => image.name === name || leaf(image.name) === leaf(name ?? ''));
+  const known = capture?.images.find(
+    (image) => image.name === name || baseName(image.name) === baseName(name ?? ''),
+  );
   const runs = useRuns(project);
   const small = known ? captureFile(project, known.thumb) : undefined;
   return (
@@ -37,17 +39,17 @@ export function Photo({
       {known && capture && runs.data && runs.data.length > 0 && (
         <p className="mt-3 text-center text-sm">
           <Link
-            href={`/projects/${project}/view${toHash(viewOf(known, capture))}`}
+            href={`/projects/${project}/view${toHash(photoView(known, capture))}`}
             className="font-medium text-sun-text hover:underline"
           >
-            Stand here in the scene
+            View the scene from here
           </Link>
         </p>
       )}
       {known && (
         <p className="mt-3 text-center text-xs text-soft">
           {known.width} × {known.height} pixels, focal length {known.focal[0].toFixed(0)} px
-          {known.held_out && ', kept from the training to judge the result by'}
+          {known.held_out && ', held out from training'}
         </p>
       )}
     </Dialog>

@@ -1,15 +1,15 @@
-// All files of a project; of photos a thumbnail, once there is one.
+// The files of a project, photos as thumbnails.
 
 import { FileText, Film } from 'lucide-react';
 
 import type { Schema } from '../../api/client';
 import { type Capture, captureFile, projectFile } from '../../api/previews';
 import { Panel } from '../../design/Card';
-import { bytes, plural } from '../../lib/format';
+import { formatBytes, pluralize } from '../../lib/format';
 
 const PHOTO = /\.(jpe?g|png|webp)$/i;
 const VIDEO = /\.(mp4|mov|m4v|mkv|webm|avi)$/i;
-const MOST = 600; // pictures on one page
+const MOST = 600; // thumbnails on one page
 
 interface PhotosProps {
   project: string;
@@ -18,14 +18,14 @@ interface PhotosProps {
   onChoose: (name: string) => void;
 }
 
-export function Photos({ project, files, capture, onChoose }: PhotosProps) {
-  const thumbs = new Map(capture?.images.map((image) => [leaf(image.name), image]));
+export function PhotoGrid({ project, files, capture, onChoose }: PhotosProps) {
+  const thumbs = new Map(capture?.images.map((image) => [baseName(image.name), image]));
   const photos = files.filter((file) => PHOTO.test(file.name));
   const others = files.filter((file) => !PHOTO.test(file.name));
   return (
     <>
       {capture && capture.rejected.length > 0 && (
-        <Panel title={`${plural(capture.rejected.length, 'photo')} could not be placed`}>
+        <Panel title={`${pluralize(capture.rejected.length, 'photo')} could not be posed`}>
           <ul className="flex flex-col gap-1 text-sm">
             {capture.rejected.map(({ name, reason }) => (
               <li key={name}>
@@ -35,10 +35,10 @@ export function Photos({ project, files, capture, onChoose }: PhotosProps) {
           </ul>
         </Panel>
       )}
-      <Panel title={photos.length ? plural(photos.length, 'photo') : 'Files'}>
+      <Panel title={photos.length ? pluralize(photos.length, 'photo') : 'Files'}>
         <ul className="grid grid-cols-3 gap-2 sm:grid-cols-5 lg:grid-cols-8">
           {photos.slice(0, MOST).map((file) => {
-            const known = thumbs.get(leaf(file.name));
+            const known = thumbs.get(baseName(file.name));
             return (
               <li key={file.name}>
                 <button type="button" className="block w-full text-left" onClick={() => onChoose(file.name)}>
@@ -50,10 +50,10 @@ export function Photos({ project, files, capture, onChoose }: PhotosProps) {
                     className="aspect-square w-full rounded-md bg-raised object-cover"
                   />
                   <span className="mt-1 flex items-center gap-1 text-2xs text-soft">
-                    <span className="truncate">{leaf(file.name)}</span>
+                    <span className="truncate">{baseName(file.name)}</span>
                     {known?.held_out && (
                       <span
-                        title="The training never sees it: the result is judged by it"
+                        title="Held out from training, used for evaluation"
                         className="shrink-0 rounded bg-raised px-1"
                       >
                         test
@@ -76,7 +76,7 @@ export function Photos({ project, files, capture, onChoose }: PhotosProps) {
                   <FileText className="size-4" aria-hidden />
                 )}
                 <span className="truncate">{file.name}</span>
-                <span className="text-xs">{bytes(file.bytes)}</span>
+                <span className="text-xs">{formatBytes(file.bytes)}</span>
               </li>
             ))}
           </ul>
@@ -86,4 +86,4 @@ export function Photos({ project, files, capture, onChoose }: PhotosProps) {
   );
 }
 
-export const leaf = (name: string): string => name.slice(name.lastIndexOf('/') + 1);
+export const baseName = (name: string): string => name.slice(name.lastIndexOf('/') + 1);

@@ -1,4 +1,4 @@
-// The one button: from these photos to a scene.
+// Starts a scan: from these photos to a scene.
 
 import { Sparkles } from 'lucide-react';
 import { useState } from 'react';
@@ -7,42 +7,42 @@ import { useLocation } from 'wouter';
 import type { Job } from '../../api/client';
 import { Button } from '../../design/Button';
 import { Card } from '../../design/Card';
-import { complain } from '../../design/Toasts';
-import { type Budget, BUDGETS, havePoses, scan } from '../../jobs/startScan';
-import { duration } from '../../lib/format';
-import { atWork } from '../../state/store';
+import { showError } from '../../design/Toasts';
+import { type Budget, BUDGETS, havePoses, startScan } from '../../jobs/startScan';
+import { formatDuration } from '../../lib/format';
+import { isActive } from '../../state/store';
 
 const NAMES: Record<Budget, string> = { quick: 'Quick', good: 'Good', best: 'Best' };
 
-export function Start({ project, names, jobs }: { project: string; names: string[]; jobs: Job[] }) {
+export function ScanForm({ project, names, jobs }: { project: string; names: string[]; jobs: Job[] }) {
   const [budget, choose] = useState<Budget>('good');
   const [busy, setBusy] = useState(false);
   const [, go] = useLocation();
-  if (jobs.some((job) => atWork(job) || (job.asked.verb === 'train' && job.state === 'succeeded')))
+  if (jobs.some((job) => isActive(job) || (job.asked.verb === 'train' && job.state === 'succeeded')))
     return null;
   const failed = jobs.find((job) => job.state === 'failed');
   const begin = () => {
     if (busy) return;
     setBusy(true);
-    scan(project, names, budget)
+    startScan(project, names, budget)
       .then(() => go(`/projects/${project}/train`))
-      .catch(complain)
+      .catch(showError)
       .finally(() => setBusy(false));
   };
   return (
     <Card className="flex flex-wrap items-center justify-between gap-4 p-4">
       <div className="max-w-md text-sm">
-        <p className="font-medium">Ready to make a scene of them</p>
+        <p className="font-medium">Ready to reconstruct</p>
         <p className="text-soft">
           {havePoses(names)
-            ? 'These photos come with their camera poses, so training begins at once.'
-            : 'First it is found out where each photo was taken, then the scene is learned, and you can watch.'}
+            ? 'The photos have camera poses. Training starts at once.'
+            : 'We estimate camera poses, then train. You can watch.'}
         </p>
-        {failed && <p className="mt-1 text-bad">The last try failed: {failed.error}</p>}
+        {failed && <p className="mt-1 text-bad">The last attempt failed: {failed.error}</p>}
       </div>
       <div className="flex flex-wrap items-center gap-3">
         <fieldset className="flex rounded-lg border border-line p-0.5">
-          <legend className="sr-only">How long to train</legend>
+          <legend className="sr-only">Training time</legend>
           {(Object.keys(BUDGETS) as Budget[]).map((one) => (
             <label
               key={one}
@@ -55,12 +55,12 @@ export function Start({ project, names, jobs }: { project: string; names: string
                 checked={budget === one}
                 onChange={() => choose(one)}
               />
-              {NAMES[one]} <span className="text-xs text-soft">{duration(BUDGETS[one])}</span>
+              {NAMES[one]} <span className="text-xs text-soft">{formatDuration(BUDGETS[one])}</span>
             </label>
           ))}
         </fieldset>
-        <Button look="primary" aria-disabled={busy} icon={<Sparkles className="size-4" />} onClick={begin}>
-          Make the scene
+        <Button variant="primary" aria-disabled={busy} icon={<Sparkles className="size-4" />} onClick={begin}>
+          Reconstruct scene
         </Button>
       </div>
     </Card>

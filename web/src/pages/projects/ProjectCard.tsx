@@ -3,38 +3,41 @@ import { DropdownMenu } from 'radix-ui';
 import { type FormEvent, useRef, useState } from 'react';
 import { Link } from 'wouter';
 
-import { API, http, type Job, type Project, told } from '../../api/client';
+import { API, http, type Job, type Project, unwrap } from '../../api/client';
 import { useUsage } from '../../state/queries';
 import { Button, IconButton } from '../../design/Button';
 import { Card } from '../../design/Card';
 import { Dialog } from '../../design/Dialog';
-import { Meter } from '../../design/ProgressBar';
-import { complain, say } from '../../design/Toasts';
-import { ago, bytes, plural } from '../../lib/format';
-import { doing } from '../../jobs/jobLabels';
-import { atWork, useJobs } from '../../state/store';
+import { ProgressBar } from '../../design/ProgressBar';
+import { showError, showMessage } from '../../design/Toasts';
+import { formatAge, formatBytes, pluralize } from '../../lib/format';
+import { statusText } from '../../jobs/jobLabels';
+import { isActive, useJobs } from '../../state/store';
 import { restore } from './ProjectBin';
 
 export function ProjectCard({ project }: { project: Project }) {
   const jobs = useJobs(project.id);
   const usage = useUsage(project.id).data;
-  const job = jobs.find((one) => one.state === 'running') ?? jobs.find(atWork);
+  const job = jobs.find((one) => one.state === 'running') ?? jobs.find(isActive);
   const [renaming, rename] = useState(false);
   return (
     <Card className="group relative overflow-hidden transition hover:border-sun-text">
-      <Link href={`/projects/${project.id}/${roomOf(jobs)}`} className="block">
-        <Cover project={project.id} mark={jobs.filter((one) => !atWork(one)).length + (usage?.photos ?? 0)} />
+      <Link href={`/projects/${project.id}/${tabAddress(jobs)}`} className="block">
+        <Cover
+          project={project.id}
+          mark={jobs.filter((one) => !isActive(one)).length + (usage?.photos ?? 0)}
+        />
         <div className="flex flex-col gap-1 p-4 pr-12">
           <h3 className="truncate font-medium">{project.name}</h3>
           <p className="truncate text-xs text-soft">
-            {ago(project.created)}
-            {usage && usage.photos > 0 && `, ${plural(usage.photos, 'photo')}`}
-            {usage && usage.bytes > 0 && `, ${bytes(usage.bytes)}`}
+            {formatAge(project.created)}
+            {usage && usage.photos > 0 && `, ${pluralize(usage.photos, 'photo')}`}
+            {usage && usage.bytes > 0 && `, ${formatBytes(usage.bytes)}`}
           </p>
           {job && (
             <div className="mt-1 flex flex-col gap-1.5">
-              <p className="truncate text-xs text-soft">{doing(job)}</p>
-              <Meter value={job.total ? job.done / job.total : null} label={doing(job)} />
+              <p className="truncate text-xs text-soft">{statusText(job)}</p>
+              <ProgressBar value={job.total ? job.done / job.total : null} label={statusText(job)} />
             </div>
           )}
         </div>
@@ -47,9 +50,9 @@ export function ProjectCard({ project }: { project: Project }) {
   );
 }
 
-/** Where a person most likely wants to go. */
-const roomOf = (jobs: Job[]): string =>
-  jobs.some((job) => job.asked.verb === 'train' && atWork(job))
+/** The tab to open first: Train, View or Photos. */
+const tabAddress = (jobs: Job[]): string =>
+  jobs.some((job) => job.asked.verb === 'train' && isActive(job))
     ? 'train'
     : jobs.some((job) => job.asked.verb === 'train' && job.state === 'succeeded')
       ? 'view'
@@ -74,10 +77,10 @@ function Cover({ project, mark }: { project: string; mark: number }) {
 
 function Menu({ project, onRename }: { project: Project; onRename: () => void }) {
   const bin = () =>
-    told(http.DELETE('/api/v1/projects/{project}', { params: { path: { project: project.id } } }))
-      .then(() => say(`“${project.name}” is in the bin.`, () => void restore(project.id)))
-      .catch(complain);
-  const renaming = useRef(false); // once the menu is gone: then the focus comes back from there to here
+    unwrap(http.DELETE('/api/v1/projects/{project}', { params: { path: { project: project.id } } }))
+      .then(() => showMessage(`“${project.name}” is in the bin.`, () => void restore(project.id)))
+      .catch(showError);
+  const renaming = useRef(false); // open the dialog after the menu has closed, so that the focus returns to the menu button
   const item = 'cursor-pointer rounded-md px-3 py-1.5 text-sm -outline-offset-2 data-highlighted:bg-raised';
   return (
     <DropdownMenu.Root>
@@ -111,12 +114,12 @@ function Rename({ project, open, onClose }: { project: Project; open: boolean; o
   const submit = (event: FormEvent<HTMLFormElement>) => {
     event.preventDefault();
     const name = String(new FormData(event.currentTarget).get('name')).trim();
-    told(
+    unwrap(
       http.PATCH('/api/v1/projects/{project}', { params: { path: { project: project.id } }, body: { name } }),
-    ).then(onClose, complain);
+    ).then(onClose, showError);
   };
   return (
-    <Dialog open={open} onClose={onClose} title="Rename the project">
+    <Dialog open={open} onClose={onClose} title="Rename project">
       <form onSubmit={submit} className="flex flex-col gap-4">
         <label className="flex flex-col gap-1.5 text-sm">
           Name
@@ -128,7 +131,7 @@ function Rename({ project, open, onClose }: { project: Project; open: boolean; o
             className="h-10 rounded-lg border border-line bg-ground px-3"
           />
         </label>
-        <Button type="submit" look="primary" className="self-end">
+        <Button type="submit" variant="primary" className="self-end">
           Rename
         </Button>
       </form>

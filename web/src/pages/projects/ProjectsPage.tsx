@@ -1,4 +1,4 @@
-// All projects, and the ways to begin one.
+// The list of projects, and the ways to create one.
 
 import { Search, Trash2 } from 'lucide-react';
 import { useState } from 'react';
@@ -7,18 +7,18 @@ import { useLocation } from 'wouter';
 import type { Project } from '../../api/client';
 import { Button } from '../../design/Button';
 import { Empty } from '../../design/Card';
-import { complain } from '../../design/Toasts';
-import { useProjects, useStudio } from '../../state/store';
-import { Bin } from './ProjectBin';
-import { DropZone } from '../../forms/FileDropZone';
+import { showError } from '../../design/Toasts';
+import { useProjects, useStore } from '../../state/store';
+import { ProjectBin } from './ProjectBin';
+import { FileDropZone } from '../../forms/FileDropZone';
 import { ProjectCard } from './ProjectCard';
-import { fromFiles, fromSample } from './createProject';
+import { createFromFiles, createSample } from './createProject';
 
-const MANY = 6; // projects, from which on a search helps
+const SEARCH_MIN_PROJECTS = 6; // fewer need no search field
 
 export function ProjectsPage() {
   const projects = useProjects();
-  const connected = useStudio((state) => state.connected);
+  const connected = useStore((state) => state.connected);
   const [, go] = useLocation();
   const [sought, seek] = useState('');
   const [binOpen, openBin] = useState(false);
@@ -29,7 +29,7 @@ export function ProjectsPage() {
     setBusy(true);
     beginning()
       .then((project) => go(`/projects/${project.id}/${room}`))
-      .catch(complain)
+      .catch(showError)
       .finally(() => setBusy(false));
   };
   const words = sought.toLowerCase().split(/\s+/);
@@ -37,21 +37,19 @@ export function ProjectsPage() {
 
   return (
     <div className="mx-auto flex w-full max-w-6xl flex-col gap-8 px-4 py-8 sm:px-6">
-      <DropZone onFiles={(found) => begin(() => fromFiles(found), 'photos')}>
-        <h1 className="text-2xl font-semibold tracking-tight text-balance">
-          Drop photos, walk through the scene
-        </h1>
+      <FileDropZone onFiles={(found) => begin(() => createFromFiles(found), 'photos')}>
+        <h1 className="text-2xl font-semibold tracking-tight text-balance">Drop photos, explore the scene</h1>
         <p className="max-w-lg text-sm text-soft">
-          Thirty to a hundred and fifty photos of something that holds still, taken while walking around it;
-          or a slow video. A zip will do, too. Everything stays on this server.
+          30 to 150 photos of a static scene from all around, a slow video, or a zip. Your data stays on this
+          server.
         </p>
-      </DropZone>
+      </FileDropZone>
 
       <section aria-label="Projects" className="flex flex-col gap-4">
         <header className="flex flex-wrap items-center justify-between gap-3">
           <h2 className="text-base font-semibold">Projects</h2>
           <div className="flex items-center gap-2">
-            {projects.length >= MANY && (
+            {projects.length >= SEARCH_MIN_PROJECTS && (
               <label className="flex h-9 items-center gap-2 rounded-lg border border-line bg-surface px-3 text-sm">
                 <Search className="size-4 text-soft" aria-hidden />
                 <span className="sr-only">Search projects</span>
@@ -63,7 +61,7 @@ export function ProjectsPage() {
                 />
               </label>
             )}
-            <Button small look="quiet" icon={<Trash2 className="size-4" />} onClick={() => openBin(true)}>
+            <Button small variant="quiet" icon={<Trash2 className="size-4" />} onClick={() => openBin(true)}>
               Bin
             </Button>
           </div>
@@ -72,16 +70,16 @@ export function ProjectsPage() {
           <Empty
             title="No projects yet"
             action={
-              <Button look="primary" aria-disabled={busy} onClick={() => begin(fromSample, 'train')}>
-                Try it with a sample
+              <Button variant="primary" aria-disabled={busy} onClick={() => begin(createSample, 'train')}>
+                Try a sample
               </Button>
             }
           >
-            No photos at hand? The sample is a made-up scene: its photos are rendered here, and half a minute
-            later you walk through it.
+            No photos at hand? The sample is a synthetic scene, rendered and reconstructed here in about a
+            minute.
           </Empty>
         )}
-        {sought && !shown.length && <p className="text-sm text-soft">No project is called that.</p>}
+        {sought && !shown.length && <p className="text-sm text-soft">No project matches.</p>}
         <ul className="grid grid-cols-1 gap-4 sm:grid-cols-2 lg:grid-cols-3">
           {shown.map((project) => (
             <li key={project.id}>
@@ -95,15 +93,15 @@ export function ProjectsPage() {
               type="button"
               aria-disabled={busy}
               className="font-medium text-sun-text hover:underline"
-              onClick={() => begin(fromSample, 'train')}
+              onClick={() => begin(createSample, 'train')}
             >
-              Make a sample project
+              Create a sample project
             </button>{' '}
-            to try things with.
+            from a synthetic scene.
           </p>
         )}
       </section>
-      <Bin open={binOpen} onClose={() => openBin(false)} />
+      <ProjectBin open={binOpen} onClose={() => openBin(false)} />
     </div>
   );
 }

@@ -1,4 +1,4 @@
-// A run goes on from where it stopped.
+// A dialog that continues the training of a run.
 
 import { useMutation } from '@tanstack/react-query';
 import { useState } from 'react';
@@ -7,9 +7,9 @@ import type { RunSummary } from '../../api/previews';
 import { Button } from '../../design/Button';
 import { Dialog } from '../../design/Dialog';
 import { Field, INPUT } from '../../forms/Field';
-import { refusedBy } from '../../forms/formErrors';
+import { formErrorOf } from '../../forms/formErrors';
 import { readNumber } from '../../forms/settingSchema';
-import { duration } from '../../lib/format';
+import { formatDuration } from '../../lib/format';
 import { startTraining } from './startTraining';
 
 interface Props {
@@ -28,7 +28,7 @@ export function ContinueDialog({ run, ...props }: Props) {
 }
 
 const MORE = [60, 120, 600];
-const RULE = { whole: false, least: 1, most: 1_000_000 };
+const RULE = { whole: false, min: 1, max: 1_000_000 };
 
 function More({ project, run, onClose, onStarted }: Props & { run: RunSummary }) {
   const [text, write] = useState('120');
@@ -39,7 +39,7 @@ function More({ project, run, onClose, onStarted }: Props & { run: RunSummary })
     mutationFn: (seconds: number) => startTraining(project, { verb: 'train', run: run.id, seconds }),
     onSuccess: () => onStarted(run.id),
   });
-  const fault = 'fault' in read ? read.fault : start.error ? refusedBy(start.error).why : undefined;
+  const error = 'error' in read ? read.error : start.error ? formErrorOf(start.error).message : undefined;
   return (
     <form
       noValidate
@@ -50,10 +50,10 @@ function More({ project, run, onClose, onStarted }: Props & { run: RunSummary })
       }}
     >
       <p className="text-soft">
-        It was trained for {duration(had)}. It goes on from there, with the settings it has, and is then
-        compared with photos again.
+        Trained for {formatDuration(had)} so far. Training continues with the same settings, then evaluates
+        again.
       </p>
-      <Field name="Seconds more" fault={fault}>
+      <Field name="Additional seconds" error={error}>
         {(wiring) => (
           <input
             {...wiring}
@@ -69,15 +69,15 @@ function More({ project, run, onClose, onStarted }: Props & { run: RunSummary })
       <div className="flex gap-2">
         {MORE.map((seconds) => (
           <Button key={seconds} small aria-pressed={more === seconds} onClick={() => write(String(seconds))}>
-            {duration(seconds).replace(' 00 s', '')}
+            {formatDuration(seconds).replace(' 00 s', '')}
           </Button>
         ))}
       </div>
       <div className="flex justify-end gap-2">
-        <Button look="quiet" onClick={onClose}>
-          Not now
+        <Button variant="quiet" onClick={onClose}>
+          Cancel
         </Button>
-        <Button type="submit" look="primary" disabled={more === null || start.isPending}>
+        <Button type="submit" variant="primary" disabled={more === null || start.isPending}>
           Continue training
         </Button>
       </div>

@@ -1,6 +1,6 @@
 import { useState } from 'react';
 
-/** A picture that changes: the new one fades in over the old one, once it is there. */
+/** An image that changes: the new one fades in over the old one once it is loaded. */
 export function Crossfade({ src, alt, className = '' }: { src: string; alt: string; className?: string }) {
   const [below, setBelow] = useState(src);
   const [loaded, setLoaded] = useState('');

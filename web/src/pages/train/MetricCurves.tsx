@@ -1,23 +1,23 @@
-// How well it learns, over time.
+// PSNR and loss over training time.
 
 import { lazy, Suspense, useMemo, useState } from 'react';
 
-import { duration } from '../../lib/format';
-import { curve, type Point } from './metrics';
+import { formatDuration } from '../../lib/format';
+import { metricSeries, type MetricPoint } from './metrics';
 
 const Plot = lazy(() => import('./Plot'));
 
-export function Curves({ points }: { points: Point[] }) {
+export function MetricCurves({ points }: { points: MetricPoint[] }) {
   return (
     <div className="grid gap-6 sm:grid-cols-2">
-      <Curve points={points} name="psnr" title="PSNR on photos it never saw" unit=" dB" digits={2} />
+      <Curve points={points} name="psnr" title="PSNR on held-out views" unit=" dB" digits={2} />
       <Curve points={points} name="loss" title="Loss" unit="" digits={4} />
     </div>
   );
 }
 
 interface CurveProps {
-  points: Point[];
+  points: MetricPoint[];
   name: string;
   title: string;
   unit: string;
@@ -25,7 +25,7 @@ interface CurveProps {
 }
 
 function Curve({ points, name, title, unit, digits }: CurveProps) {
-  const [times, values] = useMemo(() => curve(points, name), [points, name]);
+  const [times, values] = useMemo(() => metricSeries(points, name), [points, name]);
   const [at, point] = useState<{ time: number; value: number } | null>(null);
   const first = values[0];
   const last = values.at(-1);
@@ -36,12 +36,12 @@ function Curve({ points, name, title, unit, digits }: CurveProps) {
       <figcaption className="mb-1 flex justify-between gap-3 text-sm">
         <span className="truncate font-semibold">{title}</span>
         <span className="shrink-0 text-soft tabular-nums">
-          {at ? `${write(at.value)} at ${duration(at.time)}` : write(last)}
+          {at ? `${write(at.value)} at ${formatDuration(at.time)}` : write(last)}
         </span>
       </figcaption>
       <div
         role="img"
-        aria-label={`${title}: from ${write(first)} to ${write(last)} in ${duration(times.at(-1) ?? 0)} of training`}
+        aria-label={`${title}: from ${write(first)} to ${write(last)} in ${formatDuration(times.at(-1) ?? 0)} of training`}
       >
         <Suspense fallback={<div className="h-45" />}>
           <Plot times={times} values={values} onPoint={point} />

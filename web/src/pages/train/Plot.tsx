@@ -1,4 +1,4 @@
-// uPlot inside React. In its own chunk: loaded when there is a curve to draw.
+// uPlot in React, in a chunk of its own: loaded with the first curve.
 
 import 'uplot/dist/uPlot.min.css';
 
@@ -18,10 +18,10 @@ export default function Plot({ times, values, onPoint }: PlotProps) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<UPlot | null>(null);
   const data = useRef<[number[], number[]]>([times, values]);
-  const told = useRef(onPoint);
+  const unwrap = useRef(onPoint);
   useEffect(() => {
     data.current = [times, values];
-    told.current = onPoint;
+    unwrap.current = onPoint;
   });
 
   useEffect(() => {
@@ -33,14 +33,14 @@ export default function Plot({ times, values, onPoint }: PlotProps) {
         const [x, y] = data.current;
         const time = i === null ? undefined : x[i];
         const value = i === null ? undefined : y[i];
-        told.current?.(time === undefined || value === undefined ? null : { time, value });
+        unwrap.current?.(time === undefined || value === undefined ? null : { time, value });
       });
       plot.current = new UPlot(options, data.current, box);
     };
     draw();
     const sizes = new ResizeObserver(() => plot.current?.setSize({ width: box.clientWidth, height: HEIGHT }));
     sizes.observe(box);
-    const themes = new MutationObserver(draw); // the canvas keeps the colours it was drawn with
+    const themes = new MutationObserver(draw); // the canvas keeps its colours, so draw again
     themes.observe(document.documentElement, { attributeFilter: ['data-theme'] });
     return () => {
       sizes.disconnect();

@@ -3,8 +3,8 @@ import { Clock } from 'lucide-react';
 import { OptionCard } from '../../forms/OptionCard';
 import { type Preset, PRESETS } from './presets';
 
-/** How long: three cards of which one may be chosen. */
-export function Presets({
+/** A choice of training time as three cards. */
+export function PresetCards({
   chosen,
   onChoose,
 }: {
@@ -13,7 +13,7 @@ export function Presets({
 }) {
   return (
     <fieldset className="grid gap-3 sm:grid-cols-3">
-      <legend className="sr-only">How good</legend>
+      <legend className="sr-only">Quality</legend>
       {PRESETS.map((one) => (
         <OptionCard
           key={one.id}

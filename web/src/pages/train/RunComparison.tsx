@@ -1,30 +1,30 @@
-// Runs side by side on one page, which a job makes.
+// Submits a comparison of runs and links to its page.
 
 import { useMutation } from '@tanstack/react-query';
 import { ExternalLink } from 'lucide-react';
 import { useState } from 'react';
 
-import { ask } from '../../api/client';
+import { submitJob } from '../../api/client';
 import { artifactFile } from '../../api/previews';
 import { Button } from '../../design/Button';
-import { Meter } from '../../design/ProgressBar';
-import { complain } from '../../design/Toasts';
+import { ProgressBar } from '../../design/ProgressBar';
+import { showError } from '../../design/Toasts';
 import { useJobArtifacts } from '../../jobs/artifacts';
-import { Controls } from '../../jobs/JobDialog';
-import { doing } from '../../jobs/jobLabels';
-import { atWork, useJob } from '../../state/store';
+import { JobControls } from '../../jobs/JobDialog';
+import { statusText } from '../../jobs/jobLabels';
+import { isActive, useJob } from '../../state/store';
 
-export function Compare({ project, runs }: { project: string; runs: string[] }) {
+export function RunComparison({ project, runs }: { project: string; runs: string[] }) {
   const [asked, setAsked] = useState<string>();
   const start = useMutation({
-    mutationFn: () => ask(project, { verb: 'compare', runs }),
+    mutationFn: () => submitJob(project, { verb: 'compare', runs }),
     onSuccess: (job) => setAsked(job.id),
-    onError: complain,
+    onError: showError,
   });
   return (
     <div className="mt-4 -mb-1 flex flex-wrap items-center gap-3 border-t border-line pt-4 text-sm">
       {runs.length < 2 ? (
-        <p className="text-soft">Tick two or more to see them side by side.</p>
+        <p className="text-soft">Select two or more runs to compare.</p>
       ) : (
         <Button disabled={start.isPending} onClick={() => start.mutate()}>
           Compare {runs.length} runs
@@ -54,13 +54,13 @@ function Outcome({ id }: { id: string | undefined }) {
   }
   return (
     <div role="status" className="flex items-center gap-3">
-      <span className={job.state === 'failed' ? 'text-bad' : 'text-soft'}>{doing(job)}</span>
-      {atWork(job) && (
+      <span className={job.state === 'failed' ? 'text-bad' : 'text-soft'}>{statusText(job)}</span>
+      {isActive(job) && (
         <div className="w-28">
-          <Meter value={job.total ? job.done / job.total : null} label="How far the comparison has come" />
+          <ProgressBar value={job.total ? job.done / job.total : null} label="Comparison progress" />
         </div>
       )}
-      <Controls job={job} />
+      <JobControls job={job} />
     </div>
   );
 }

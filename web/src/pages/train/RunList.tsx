@@ -1,4 +1,4 @@
-// The runs of a project: what each became, to look at, to go on with and to compare.
+// The runs of a project, with actions to view, continue and compare.
 
 import { Plus } from 'lucide-react';
 import { type ReactNode, useState } from 'react';
@@ -6,8 +6,8 @@ import { type ReactNode, useState } from 'react';
 import type { RunSummary } from '../../api/previews';
 import { Button } from '../../design/Button';
 import { Panel } from '../../design/Card';
-import { ago, count, decibel, duration } from '../../lib/format';
-import { Compare } from './RunComparison';
+import { formatAge, formatCount, formatDecibels, formatDuration } from '../../lib/format';
+import { RunComparison } from './RunComparison';
 import { ContinueDialog } from './ContinueDialog';
 import { methodName } from '../../runs/methodLabels';
 
@@ -15,7 +15,7 @@ interface Props {
   project: string;
   runs: RunSummary[];
   chosen: string | undefined;
-  busy: Set<string>; // runs that are being trained
+  busy: Set<string>; // runs in training
   onChoose: (run: string) => void;
   onNew: () => void;
 }
@@ -53,7 +53,7 @@ export function Runs({ project, runs, chosen, busy, onChoose, onNew }: Props) {
             )}
             <Row run={run} busy={busy.has(run.id)} best={run === best} onChoose={() => onChoose(run.id)} />
             {!busy.has(run.id) && (
-              <Button small look="quiet" aria-label={`Continue ${nameOf(run)}`} onClick={() => goOn(run)}>
+              <Button small variant="quiet" aria-label={`Continue ${nameOf(run)}`} onClick={() => goOn(run)}>
                 Continue
               </Button>
             )}
@@ -61,7 +61,7 @@ export function Runs({ project, runs, chosen, busy, onChoose, onNew }: Props) {
         ))}
       </ul>
       {runs.length > 1 && (
-        <Compare project={project} runs={ticked.filter((id) => runs.some((run) => run.id === id))} />
+        <RunComparison project={project} runs={ticked.filter((id) => runs.some((run) => run.id === id))} />
       )}
       <ContinueDialog
         project={project}
@@ -76,7 +76,7 @@ export function Runs({ project, runs, chosen, busy, onChoose, onNew }: Props) {
   );
 }
 
-const nameOf = (run: RunSummary): string => `${methodName(run.method)}, ${ago(run.created)}`;
+const nameOf = (run: RunSummary): string => `${methodName(run.method)}, ${formatAge(run.created)}`;
 
 const bestOf = (runs: RunSummary[]): RunSummary | undefined =>
   runs
@@ -87,9 +87,9 @@ const bestOf = (runs: RunSummary[]): RunSummary | undefined =>
 function Row(props: { run: RunSummary; busy: boolean; best: boolean; onChoose: () => void }) {
   const { run, busy, best, onChoose } = props;
   const facts = [
-    run.trained_seconds ? duration(run.trained_seconds) : null,
-    run.step ? `${count(run.step)} steps` : null,
-    run.count === null ? null : `${count(run.count)} gaussians`,
+    run.trained_seconds ? formatDuration(run.trained_seconds) : null,
+    run.step ? `${formatCount(run.step)} steps` : null,
+    run.count === null ? null : `${formatCount(run.count)} gaussians`,
   ].filter((fact) => fact !== null);
   return (
     <button
@@ -102,12 +102,12 @@ function Row(props: { run: RunSummary; busy: boolean; best: boolean; onChoose: (
           {methodName(run.method)}
           {busy && <Tag>Training</Tag>}
           {best && <Tag>Best</Tag>}
-          <span className="font-normal text-soft">{ago(run.created)}</span>
+          <span className="font-normal text-soft">{formatAge(run.created)}</span>
         </span>
         <span className="block text-xs text-soft tabular-nums">{facts.join(' · ')}</span>
       </span>
       <span className="flex gap-4 text-sm tabular-nums">
-        <span className="font-semibold">{decibel(run.psnr)}</span>
+        <span className="font-semibold">{formatDecibels(run.psnr)}</span>
         {run.ssim !== null && <span className="text-soft">SSIM {run.ssim.toFixed(3)}</span>}
       </span>
     </button>

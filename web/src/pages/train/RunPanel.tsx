@@ -1,23 +1,23 @@
-// One run: how far it is, how good it is, and what it sees.
+// A run: progress, metrics, curves and held-out views.
 
 import { ArrowRight } from 'lucide-react';
 import { useState } from 'react';
 import { Link } from 'wouter';
 
 import { type RunSummary } from '../../api/previews';
-import { useShownRun } from '../../state/queries';
+import { useRunPreview } from '../../state/queries';
 import { Button } from '../../design/Button';
-import { Figure, Panel } from '../../design/Card';
-import { Meter } from '../../design/ProgressBar';
-import { bytes, count, decibel, duration } from '../../lib/format';
-import { Controls, JobDialog } from '../../jobs/JobDialog';
-import { doing } from '../../jobs/jobLabels';
-import { atWork } from '../../state/store';
-import { Curves } from './MetricCurves';
-import { LiveViews } from './HeldOutPreviews';
-import { newest, type Point, speed } from './metrics';
-import { type TrainingJob, usePoints, useTrainings } from './trainingJobs';
-import { roomOf } from '../../runs/useChosenRun';
+import { Metric, Panel } from '../../design/Card';
+import { ProgressBar } from '../../design/ProgressBar';
+import { formatBytes, formatCount, formatDecibels, formatDuration } from '../../lib/format';
+import { JobControls, JobDialog } from '../../jobs/JobDialog';
+import { statusText } from '../../jobs/jobLabels';
+import { isActive } from '../../state/store';
+import { MetricCurves } from './MetricCurves';
+import { HeldOutPreviews } from './HeldOutPreviews';
+import { latestValue, type MetricPoint, stepsPerSecond } from './metrics';
+import { type TrainingJob, useMetricPoints, useTrainingJobs } from './trainingJobs';
+import { tabAddress } from '../../runs/useChosenRun';
 import { methodName } from '../../runs/methodLabels';
 
 export function RunPanel({
@@ -29,29 +29,29 @@ export function RunPanel({
   run: string;
   summary: RunSummary | undefined;
 }) {
-  const trainings = useTrainings(project, run);
+  const trainings = useTrainingJobs(project, run);
   const job = trainings.at(-1);
-  const points = usePoints(trainings);
-  const shown = useShownRun(project, run).data ?? undefined;
+  const points = useMetricPoints(trainings);
+  const shown = useRunPreview(project, run).data ?? undefined;
   const method = summary?.method ?? shown?.method;
-  const training = job !== undefined && atWork(job);
+  const training = job !== undefined && isActive(job);
   return (
     <Panel
       title={training ? 'Training' : `Run${method ? `: ${methodName(method)}` : ''}`}
-      aside={job && <Controls job={job} />}
+      aside={job && <JobControls job={job} />}
     >
       <div className="flex flex-col gap-6">
         {job && <State job={job} />}
         {training && !points.length ? (
-          <p className="text-sm text-soft">
-            The first figures and pictures come after a few seconds of training.
-          </p>
+          <p className="text-sm text-soft">The first metrics and images appear after a few seconds.</p>
         ) : (
-          <Figures points={points} summary={summary} count={shown?.count ?? null} training={training} />
+          <RunMetrics points={points} summary={summary} count={shown?.count ?? null} training={training} />
         )}
-        {shown && <Walk project={project} run={run} training={training} judged={summary?.psnr ?? null} />}
-        <Curves points={points} />
-        {shown && <LiveViews key={run} project={project} run={run} shown={shown} />}
+        {shown && (
+          <NextSteps project={project} run={run} training={training} judged={summary?.psnr ?? null} />
+        )}
+        <MetricCurves points={points} />
+        {shown && <HeldOutPreviews key={run} project={project} run={run} shown={shown} />}
       </div>
     </Panel>
   );
@@ -67,57 +67,57 @@ function State({ job }: { job: TrainingJob }) {
       <div className="flex flex-wrap items-center justify-between gap-x-4 gap-y-1">
         <p className={job.state === 'failed' ? 'text-bad' : 'font-medium'}>{stateOf(job)}</p>
         <p className="flex items-center gap-2 text-soft tabular-nums">
-          {stepping && job.seconds_left !== null && `${duration(job.seconds_left)} left`}
-          <Button small look="quiet" onClick={() => open(true)}>
+          {stepping && job.seconds_left !== null && `${formatDuration(job.seconds_left)} left`}
+          <Button small variant="quiet" onClick={() => open(true)}>
             Details
           </Button>
         </p>
       </div>
-      {atWork(job) && (
-        <Meter
+      {isActive(job) && (
+        <ProgressBar
           value={job.stage === 'train' ? reached : job.state === 'queued' || job.paused ? 0 : null}
-          label="How far training has come"
+          label="Training progress"
         />
       )}
-      {job.message && atWork(job) && <p className="text-soft">{job.message}</p>}
+      {job.message && isActive(job) && <p className="text-soft">{job.message}</p>}
       <JobDialog id={opened ? job.id : null} onClose={() => open(false)} />
     </div>
   );
 }
 
 function stateOf(job: TrainingJob): string {
-  if (job.state === 'cancelled') return 'Training was stopped. What it learned until then is kept.';
+  if (job.state === 'cancelled') return 'Training was cancelled. The last checkpoint is kept.';
   const ready = job.stage === 'train' || job.state !== 'running' || job.paused || job.cancelling;
-  return ready ? doing(job) : 'Getting the photos ready';
+  return ready ? statusText(job) : 'Preparing the photos';
 }
 
-function Figures(props: {
-  points: Point[];
+function RunMetrics(props: {
+  points: MetricPoint[];
   summary: RunSummary | undefined;
   count: number | null;
   training: boolean;
 }) {
   const { points, summary, training } = props;
   const last = points.at(-1);
-  const told = training ? undefined : summary; // of what was saved; the points may end before
-  const step = told?.step ?? last?.step;
-  const seconds = told?.trained_seconds ?? last?.seconds;
-  const fast = training ? speed(points) : step && seconds ? step / seconds : null;
-  const gaussians = told?.count ?? newest(points, 'gaussians') ?? props.count;
-  const loss = newest(points, 'loss');
-  const memory = training ? newest(points, 'memory') : null;
-  const psnr = told?.psnr ?? newest(points, 'psnr');
+  const unwrap = training ? undefined : summary; // of the checkpoint; the points may end earlier
+  const step = unwrap?.step ?? last?.step;
+  const seconds = unwrap?.trained_seconds ?? last?.seconds;
+  const fast = training ? stepsPerSecond(points) : step && seconds ? step / seconds : null;
+  const gaussians = unwrap?.count ?? latestValue(points, 'gaussians') ?? props.count;
+  const loss = latestValue(points, 'loss');
+  const memory = training ? latestValue(points, 'memory') : null;
+  const psnr = unwrap?.psnr ?? latestValue(points, 'psnr');
   return (
     <dl className="grid grid-cols-2 gap-x-4 gap-y-5 sm:grid-cols-3 lg:grid-cols-6 [&_dd]:text-2xl [&_dd]:tracking-tight">
-      <Figure name="PSNR">{decibel(psnr)}</Figure>
-      <Figure name="Step">{step ? count(step) : '–'}</Figure>
-      <Figure name="Speed">{fast ? `${fast < 10 ? fast.toFixed(1) : Math.round(fast)} steps/s` : '–'}</Figure>
-      {gaussians !== null && <Figure name="Gaussians">{count(gaussians)}</Figure>}
-      <Figure name="Loss">{loss === null ? '–' : loss.toFixed(4)}</Figure>
-      {memory !== null && <Figure name="Memory">{bytes(memory)}</Figure>}
-      <Figure name="Training time">
-        {seconds === null || seconds === undefined ? '–' : duration(seconds)}
-      </Figure>
+      <Metric name="PSNR">{formatDecibels(psnr)}</Metric>
+      <Metric name="Step">{step ? formatCount(step) : '–'}</Metric>
+      <Metric name="Speed">{fast ? `${fast < 10 ? fast.toFixed(1) : Math.round(fast)} steps/s` : '–'}</Metric>
+      {gaussians !== null && <Metric name="Gaussians">{formatCount(gaussians)}</Metric>}
+      <Metric name="Loss">{loss === null ? '–' : loss.toFixed(4)}</Metric>
+      {memory !== null && <Metric name="Memory">{formatBytes(memory)}</Metric>}
+      <Metric name="Training time">
+        {seconds === null || seconds === undefined ? '–' : formatDuration(seconds)}
+      </Metric>
     </dl>
   );
 }
@@ -125,32 +125,32 @@ function Figures(props: {
 const LINK =
   'inline-flex h-10 items-center gap-2 rounded-lg px-4 text-sm font-medium whitespace-nowrap transition';
 
-/** Where to go from here. While it trains, walking is possible already, but nothing is pressing. */
-function Walk(props: { project: string; run: string; training: boolean; judged: number | null }) {
+/** Links to the next tabs. During training only the viewer, as a secondary button. */
+function NextSteps(props: { project: string; run: string; training: boolean; judged: number | null }) {
   const { project, run, training, judged } = props;
   return (
     <div className="flex flex-wrap gap-2">
       <Link
-        href={roomOf(project, 'view', run)}
+        href={tabAddress(project, 'view', run)}
         className={`${LINK} ${training ? 'border border-line hover:bg-raised' : 'bg-sun text-sun-ink shadow-sm hover:brightness-105'}`}
       >
-        Walk through it
+        View the scene
         <ArrowRight className="size-4" aria-hidden />
       </Link>
       {!training && (
         <Link
-          href={roomOf(project, 'evaluate', run)}
+          href={tabAddress(project, 'evaluate', run)}
           className={`${LINK} text-soft hover:bg-raised hover:text-ink`}
         >
-          {judged === null ? 'Compare with photos' : 'See how good it is'}
+          {judged === null ? 'Evaluate' : 'See the evaluation'}
         </Link>
       )}
       {!training && (
         <Link
-          href={roomOf(project, 'export', run)}
+          href={tabAddress(project, 'export', run)}
           className={`${LINK} text-soft hover:bg-raised hover:text-ink`}
         >
-          Make a file of it
+          Export
         </Link>
       )}
     </div>

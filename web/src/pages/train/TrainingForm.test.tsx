@@ -4,7 +4,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 
 import { begin, server } from '../../api/fakeServer';
 import { METHODS } from './methodFixtures';
-import { StartPanel } from './TrainingForm';
+import { TrainingForm } from './TrainingForm';
 
 const problem = {
   title: 'Invalid request',
@@ -20,7 +20,7 @@ function show() {
   const started = vi.fn();
   render(
     <QueryClientProvider client={new QueryClient()}>
-      <StartPanel project="p" needs={[]} onStarted={started} />
+      <TrainingForm project="p" needs={[]} onStarted={started} />
     </QueryClientProvider>,
   );
   return started;
@@ -28,14 +28,14 @@ function show() {
 
 async function openSettings() {
   fireEvent.click(screen.getByRole('button', { name: 'Settings' }));
-  await screen.findByLabelText('Most gaussians');
+  await screen.findByLabelText('Gaussian limit');
 }
 
 const start = () => fireEvent.click(screen.getByRole('button', { name: 'Start training' }));
 const type = (label: string, value: string) =>
   fireEvent.change(screen.getByLabelText(label), { target: { value } });
 
-test('a preset is all that is needed, and the judging follows', async () => {
+test('a preset submits training and evaluation', async () => {
   const started = show();
   expect(screen.getByRole('radio', { name: 'Good' })).toHaveProperty('checked', true);
   fireEvent.click(screen.getByRole('radio', { name: 'Quick' }));
@@ -47,29 +47,29 @@ test('a preset is all that is needed, and the judging follows', async () => {
   ]);
 });
 
-test('another budget is none of the presets', async () => {
+test('a custom budget selects no preset', async () => {
   show();
   await openSettings();
-  type('Stop after', '45');
+  type('Budget', '45');
   for (const radio of screen.getAllByRole('radio')) expect(radio).toHaveProperty('checked', false);
-  type('Stop after', '600');
+  type('Budget', '600');
   expect(screen.getByRole('radio', { name: 'Best' })).toHaveProperty('checked', true);
 });
 
-test('the form is made of the schema, and sends only what was changed', async () => {
+test('builds fields from the schema and sends changed values only', async () => {
   const started = show();
   await openSettings();
-  expect(screen.getByLabelText('Most gaussians').getAttribute('max')).toBe('50000000');
+  expect(screen.getByLabelText('Gaussian limit').getAttribute('max')).toBe('50000000');
   expect(screen.getByLabelText('Densify').tagName).toBe('SELECT');
   expect(screen.getByLabelText('Exposure').getAttribute('type')).toBe('checkbox');
-  expect(screen.getByLabelText('Limit').getAttribute('placeholder')).toBe('Chosen for you');
+  expect(screen.getByLabelText('Limit').getAttribute('placeholder')).toBe('Automatic');
   expect(screen.getAllByLabelText('Seed')).toHaveLength(1);
   type('Densify', 'mixed');
   type('Axis, 1', '1');
-  type('Most gaussians', '5');
-  type('Most gaussians', '0');
+  type('Gaussian limit', '5');
+  type('Gaussian limit', '0');
   fireEvent.click(screen.getByLabelText('Exposure'));
-  type('Keep back for judging', '0');
+  type('Hold-out interval', '0');
   start();
   await waitFor(() => expect(started).toHaveBeenCalled());
   expect(server.asked).toEqual([
@@ -87,17 +87,17 @@ test('another method has its own settings', async () => {
   await openSettings();
   type('Method', 'ngp');
   type('Samples', '512');
-  type('Unit of the budget', 'steps');
+  type('Budget unit', 'steps');
   start();
   await waitFor(() => expect(started).toHaveBeenCalled());
   expect(server.asked[0]).toEqual({ verb: 'train', method: 'ngp', steps: 120, settings: { samples: 512 } });
 });
 
-test('what is out of range is said at its field, and not sent', async () => {
+test('a value out of range shows an error and is not sent', async () => {
   show();
   await openSettings();
-  type('Most gaussians', '-3');
-  const field = screen.getByLabelText('Most gaussians');
+  type('Gaussian limit', '-3');
+  const field = screen.getByLabelText('Gaussian limit');
   expect(field.getAttribute('aria-invalid')).toBe('true');
   expect(field.getAttribute('aria-describedby')).toContain(screen.getByText('Must be at least 0').id);
   start();
@@ -105,20 +105,20 @@ test('what is out of range is said at its field, and not sent', async () => {
   expect(server.asked).toEqual([]);
 });
 
-test('a refusal of the server stands at the field it is about', async () => {
+test('a server error is shown at its field', async () => {
   show();
   await openSettings();
-  type('Most gaussians', '7');
+  type('Gaussian limit', '7');
   server.refuse = problem;
   start();
   const words = await screen.findByText('Must be even');
-  expect(screen.getByLabelText('Most gaussians').getAttribute('aria-describedby')).toContain(words.id);
+  expect(screen.getByLabelText('Gaussian limit').getAttribute('aria-describedby')).toContain(words.id);
   expect(screen.queryByRole('alert')).toBeNull();
-  type('Most gaussians', '8');
+  type('Gaussian limit', '8');
   await waitFor(() => expect(screen.queryByText('Must be even')).toBeNull());
 });
 
-test('a refusal of nothing in the form is said beside the button', async () => {
+test('a server error without a field is shown next to the button', async () => {
   show();
   server.refuse = Object.assign({ title: 'Disk full', status: 507 }, { detail: 'There is no room left.' });
   start();

@@ -1,4 +1,4 @@
-// How a training begins: how good it shall be, and, for those who want to, everything else.
+// The form that starts a training: a preset, and all settings on request.
 
 import { useMutation } from '@tanstack/react-query';
 import { SlidersHorizontal, Sparkles } from 'lucide-react';
@@ -7,14 +7,14 @@ import { useState } from 'react';
 import { useMethods } from '../../state/queries';
 import { Button } from '../../design/Button';
 import { Panel } from '../../design/Card';
-import { refusedBy } from '../../forms/formErrors';
+import { formErrorOf } from '../../forms/formErrors';
 import { budgetOf, presetOf } from './presets';
-import { Presets } from './PresetCards';
-import { SettingsForm } from './TrainingSettings';
+import { PresetCards } from './PresetCards';
+import { TrainingSettings } from './TrainingSettings';
 import { startTraining } from './startTraining';
 import { NEW, request, type Wish } from './trainingFormState';
 
-export function StartPanel({
+export function TrainingForm({
   project,
   needs,
   onStarted,
@@ -31,22 +31,22 @@ export function StartPanel({
   const start = useMutation({
     mutationFn: () => startTraining(project, request(wish, methods).asked, needs),
     onSuccess: (job) => onStarted(job.id),
-    onError: (error) => expand((open) => open || refusedBy(error).field !== null),
+    onError: (error) => expand((open) => open || formErrorOf(error).field !== null),
   });
-  const { faults } = request(wish, methods);
-  const refused = start.error ? refusedBy(start.error) : null;
-  const shown = refused?.field ? { [refused.field]: refused.why, ...faults } : faults;
+  const { errors } = request(wish, methods);
+  const refused = start.error ? formErrorOf(start.error) : null;
+  const shown = refused?.field ? { [refused.field]: refused.message, ...errors } : errors;
   const change = (part: Partial<Wish>) => {
     start.reset();
     setWish((old) => ({ ...old, ...part }));
   };
   return (
     <Panel
-      title="How good should it be?"
+      title="New training"
       aside={
         onClose && (
-          <Button small look="quiet" onClick={onClose}>
-            Not now
+          <Button small variant="quiet" onClick={onClose}>
+            Cancel
           </Button>
         )
       }
@@ -56,27 +56,27 @@ export function StartPanel({
         className="flex flex-col gap-4"
         onSubmit={(event) => {
           event.preventDefault();
-          if (Object.keys(faults).length) expand(true);
+          if (Object.keys(errors).length) expand(true);
           else start.mutate();
         }}
       >
-        <Presets chosen={presetOf(wish.budget)} onChoose={(one) => change({ budget: budgetOf(one) })} />
+        <PresetCards chosen={presetOf(wish.budget)} onChoose={(one) => change({ budget: budgetOf(one) })} />
         <div>
           <Button
             small
-            look="quiet"
+            variant="quiet"
             icon={<SlidersHorizontal className="size-4" />}
             aria-expanded={expanded}
             onClick={() => expand(!expanded)}
           >
             Settings
           </Button>
-          {expanded && <SettingsForm wish={wish} methods={methods} faults={shown} onChange={change} />}
+          {expanded && <TrainingSettings wish={wish} methods={methods} errors={shown} onChange={change} />}
         </div>
         <div className="flex flex-wrap items-center gap-x-4 gap-y-2">
           <Button
             type="submit"
-            look="primary"
+            variant="primary"
             disabled={start.isPending}
             icon={<Sparkles className="size-4" />}
           >
@@ -84,17 +84,17 @@ export function StartPanel({
           </Button>
           {refused && !faultless(shown, refused.field) && (
             <p role="alert" className="text-sm text-bad">
-              {refused.why}
+              {refused.message}
             </p>
           )}
-          {needs.length > 0 && <p className="text-sm text-soft">It begins when the cameras are found.</p>}
+          {needs.length > 0 && <p className="text-sm text-soft">Training starts when the poses are ready.</p>}
         </div>
       </form>
     </Panel>
   );
 }
 
-/** Whether the refusal stands at a field of the form already. */
+/** Fields that show their own error. */
 const FIELDS = /^(seconds|steps|downscale|holdout|seed|method|settings\..+)$/;
 const faultless = (shown: Record<string, string>, field: string | null): boolean =>
   field !== null && FIELDS.test(field) && shown[field] !== undefined;

@@ -1,23 +1,23 @@
-// Everything that can be chosen about a training, for those who want to.
+// All settings of a training.
 
 import { Field, INPUT } from '../../forms/Field';
-import { Fold } from '../../forms/Disclosure';
+import { Disclosure } from '../../forms/Disclosure';
 import { SettingField } from '../../forms/SettingField';
-import { methodName, methodWords } from '../../runs/methodLabels';
+import { methodName, methodDescription } from '../../runs/methodLabels';
 import { type Method, methodOf, settingsOf, type Wish } from './trainingFormState';
 
 interface Props {
   wish: Wish;
   methods: Method[];
-  faults: Record<string, string>;
+  errors: Record<string, string>;
   onChange: (part: Partial<Wish>) => void;
 }
 
-export function SettingsForm(props: Props) {
-  const { wish, methods, faults, onChange } = props;
+export function TrainingSettings(props: Props) {
+  const { wish, methods, errors, onChange } = props;
   const method = methodOf(wish, methods);
   const settings = settingsOf(method);
-  const touched = settings.some((one) => faults[`settings.${one.name}`]);
+  const touched = settings.some((one) => errors[`settings.${one.name}`]);
   return (
     <div className="flex flex-col gap-6 pt-4">
       <div className="grid gap-x-6 gap-y-5 sm:grid-cols-2">
@@ -25,27 +25,27 @@ export function SettingsForm(props: Props) {
         <General {...props} />
       </div>
       {settings.length > 0 && (
-        <Fold title={`Finer settings of ${method ? methodName(method.name) : 'this method'}`} open={touched}>
+        <Disclosure title={`Settings of ${method ? methodName(method.name) : 'this method'}`} open={touched}>
           <div className="grid gap-x-6 gap-y-5 sm:grid-cols-2 lg:grid-cols-3">
             {settings.map((setting) => (
               <SettingField
                 key={`${method?.name}.${setting.name}`}
                 setting={setting}
                 entry={wish.entries[setting.name]}
-                refusal={faults[`settings.${setting.name}`]}
+                serverError={errors[`settings.${setting.name}`]}
                 onChange={(entry) => onChange({ entries: { ...wish.entries, [setting.name]: entry } })}
               />
             ))}
           </div>
-        </Fold>
+        </Disclosure>
       )}
     </div>
   );
 }
 
-function MethodField({ methods, method, faults, onChange }: Props & { method: Method | undefined }) {
+function MethodField({ methods, method, errors, onChange }: Props & { method: Method | undefined }) {
   return (
-    <Field name="Method" doc={method && methodWords(method.name)} fault={faults.method}>
+    <Field name="Method" doc={method && methodDescription(method.name)} error={errors.method}>
       {(wiring) => (
         <select
           {...wiring}
@@ -54,7 +54,7 @@ function MethodField({ methods, method, faults, onChange }: Props & { method: Me
           disabled={!methods.length}
           onChange={(event) => onChange({ method: event.target.value, entries: {} })}
         >
-          {!methods.length && <option value="">One moment …</option>}
+          {!methods.length && <option value="">Loading …</option>}
           {methods.map((one) => (
             <option key={one.name} value={one.name}>
               {methodName(one.name)}
@@ -69,30 +69,30 @@ function MethodField({ methods, method, faults, onChange }: Props & { method: Me
 const GENERAL = [
   {
     field: 'downscale',
-    name: 'Make photos smaller',
-    doc: 'Divides their width and height: 2 is faster and coarser. Empty: chosen by their size.',
+    name: 'Downscale',
+    doc: 'Divide width and height of the photos. Empty = automatic.',
     input: { min: 1, max: 64, step: 0.5 },
   },
   {
     field: 'holdout',
-    name: 'Keep back for judging',
-    doc: 'Every so many-th photo is never trained with. 0 keeps none. Empty: as the photos say.',
+    name: 'Hold-out interval',
+    doc: 'Hold out every Nth photo. 0 = none. Empty = dataset default.',
     input: { min: 0, step: 1 },
   },
   {
     field: 'seed',
     name: 'Seed',
-    doc: 'Another number draws other lots. Empty: 0.',
+    doc: 'Seed of the random numbers. Empty = 0.',
     input: { min: 0, step: 1 },
   },
 ] as const;
 
-function General({ wish, faults, onChange }: Props) {
+function General({ wish, errors, onChange }: Props) {
   return (
     <>
-      <BudgetField wish={wish} faults={faults} onChange={onChange} />
+      <BudgetField wish={wish} errors={errors} onChange={onChange} />
       {GENERAL.map(({ field, name, doc, input }) => (
-        <Field key={field} name={name} doc={doc} fault={faults[field]}>
+        <Field key={field} name={name} doc={doc} error={errors[field]}>
           {(wiring) => (
             <input
               {...wiring}
@@ -100,7 +100,7 @@ function General({ wish, faults, onChange }: Props) {
               type="number"
               className={INPUT}
               value={wish[field]}
-              placeholder="Chosen for you"
+              placeholder="Automatic"
               onChange={(event) => onChange({ [field]: event.target.value })}
             />
           )}
@@ -110,12 +110,12 @@ function General({ wish, faults, onChange }: Props) {
   );
 }
 
-function BudgetField({ wish: { budget }, faults, onChange }: Pick<Props, 'wish' | 'faults' | 'onChange'>) {
+function BudgetField({ wish: { budget }, errors, onChange }: Pick<Props, 'wish' | 'errors' | 'onChange'>) {
   return (
     <Field
-      name="Stop after"
-      doc="Of training; loading and looking are not counted."
-      fault={faults[budget.unit]}
+      name="Budget"
+      doc="Training time or steps; loading and evaluation do not count."
+      error={errors[budget.unit]}
     >
       {(wiring) => (
         <div className="flex gap-2">
@@ -129,7 +129,7 @@ function BudgetField({ wish: { budget }, faults, onChange }: Pick<Props, 'wish' 
             onChange={(event) => onChange({ budget: { ...budget, amount: event.target.value } })}
           />
           <select
-            aria-label="Unit of the budget"
+            aria-label="Budget unit"
             className={`${INPUT} max-w-30`}
             value={budget.unit}
             onChange={(event) =>

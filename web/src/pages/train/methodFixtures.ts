@@ -1,4 +1,4 @@
-// For tests: what the server says of its methods, in small.
+// For tests: a few methods as the server lists them.
 
 import { setting, SETTINGS } from '../../forms/settingFixtures';
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 
 import type { JobEvent } from '../../api/previews';
-import { curve, newest, pointsOf, speed } from './metrics';
+import { metricSeries, latestValue, pointsOf, stepsPerSecond } from './metrics';
 
 const metrics = (step: number, seconds: number, values: Record<string, number> = {}): JobEvent => ({
   kind: 'metrics',
@@ -10,11 +10,11 @@ const metrics = (step: number, seconds: number, values: Record<string, number> =
   values,
 });
 
-test('other events are left out', () => {
+test('pointsOf: ignores other events', () => {
   expect(pointsOf([{ kind: 'note', level: 'info', text: 'hello' }, metrics(1, 1)])).toHaveLength(1);
 });
 
-test('steps that are repeated after a crash replace what was said of them before', () => {
+test('pointsOf: replaces repeated steps after a crash', () => {
   const points = pointsOf([metrics(10, 1), metrics(20, 2), metrics(30, 3), metrics(20, 2.5), metrics(40, 4)]);
   expect(points.map((point) => [point.step, point.seconds])).toEqual([
     [10, 1],
@@ -23,21 +23,21 @@ test('steps that are repeated after a crash replace what was said of them before
   ]);
 });
 
-test('training that began anew forgets everything', () => {
+test('pointsOf: restarts with a new training', () => {
   expect(pointsOf([metrics(10, 1), metrics(20, 2), metrics(5, 0.5)]).map((point) => point.step)).toEqual([5]);
 });
 
-test('the newest of a number is told even where the last point has none', () => {
+test('latestValue: looks past points without the metric', () => {
   const points = pointsOf([metrics(1, 1, { psnr: 20, loss: 0.2 }), metrics(2, 2, { loss: 0.1 })]);
-  expect(newest(points, 'psnr')).toBe(20);
-  expect(newest(points, 'loss')).toBe(0.1);
-  expect(newest(points, 'gaussians')).toBeNull();
-  expect(curve(points, 'psnr')).toEqual([[1], [20]]);
+  expect(latestValue(points, 'psnr')).toBe(20);
+  expect(latestValue(points, 'loss')).toBe(0.1);
+  expect(latestValue(points, 'gaussians')).toBeNull();
+  expect(metricSeries(points, 'psnr')).toEqual([[1], [20]]);
 });
 
-test('speed is that of lately', () => {
-  expect(speed([])).toBeNull();
-  expect(speed(pointsOf([metrics(100, 2)]))).toBe(50);
+test('stepsPerSecond: is the mean of the last points', () => {
+  expect(stepsPerSecond([])).toBeNull();
+  expect(stepsPerSecond(pointsOf([metrics(100, 2)]))).toBe(50);
   const slow = Array.from({ length: 10 }, (_, i) => metrics(1000 + i, i + 1));
-  expect(speed(pointsOf([metrics(900, 0.5), ...slow]))).toBe(1);
+  expect(stepsPerSecond(pointsOf([metrics(900, 0.5), ...slow]))).toBe(1);
 });

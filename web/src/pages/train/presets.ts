@@ -1,4 +1,4 @@
-// How long to train, for people who do not want to think about it.
+// Presets of the training time.
 
 export interface Preset {
   id: 'quick' | 'good' | 'best';
@@ -13,29 +13,28 @@ export const PRESETS: Preset[] = [
     id: 'quick',
     name: 'Quick',
     seconds: 30,
-    time: 'Takes about 30 seconds',
-    expect:
-      'A first look: shapes and colours are there, edges are still soft. Tells whether the photos are good.',
+    time: 'About 30 seconds',
+    expect: 'A first check of the photos. Edges are soft.',
   },
   {
     id: 'good',
     name: 'Good',
     seconds: 120,
-    time: 'Takes about 2 minutes',
-    expect: 'Sharp for most scenes, and fine to share. The one to begin with.',
+    time: 'About 2 minutes',
+    expect: 'Sharp for most scenes. Recommended.',
   },
   {
     id: 'best',
     name: 'Best',
     seconds: 600,
-    time: 'Takes about 10 minutes',
-    expect: 'Fine texture and thin things too. For the result that you keep.',
+    time: 'About 10 minutes',
+    expect: 'Fine texture and thin structures. For final results.',
   },
 ];
 
 export const USUAL = 'good' satisfies Preset['id'];
 
-/** Training stops after so many seconds or steps; the amount is text, as it stands in its field. */
+/** Training stops after this many seconds or steps; `amount` is the text of the field. */
 export interface Budget {
   amount: string;
   unit: 'seconds' | 'steps';

@@ -1,15 +1,15 @@
-// A training and the judging of what comes of it, into the queue.
+// Submits a training and its evaluation.
 
-import { ask, type Job, type TrainJob } from '../../api/client';
-import { complain } from '../../design/Toasts';
+import { submitJob, type Job, type TrainJob } from '../../api/client';
+import { showError } from '../../design/Toasts';
 
-/** What holds out no photos cannot be judged by them. */
+/** Evaluation needs held-out photos. */
 const judged = (asked: TrainJob): boolean => asked.holdout !== 0;
 
 export async function startTraining(project: string, asked: TrainJob, needs: string[] = []): Promise<Job> {
-  const job = await ask(project, asked, needs);
+  const job = await submitJob(project, asked, needs);
   if (judged(asked)) {
-    await ask(project, { verb: 'evaluate', run: asked.run ?? job.id }, [job.id]).catch(complain);
+    await submitJob(project, { verb: 'evaluate', run: asked.run ?? job.id }, [job.id]).catch(showError);
   }
   return job;
 }

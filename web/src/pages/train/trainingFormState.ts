@@ -1,15 +1,15 @@
-// What stands in the form that begins a training, and the request that it makes.
+// The state of the training form, and its request.
 
 import type { Schema, TrainJob } from '../../api/client';
-import { changes, type Entry, read, type Shape } from '../../forms/settingSchema';
+import { changedValues, type Entry, readEntry, type Shape } from '../../forms/settingSchema';
 import { type Budget, budgetOf, PRESETS, USUAL } from './presets';
 
 export type Method = Schema['MethodOffer'];
 
 export interface Wish {
   budget: Budget;
-  method: string | null; // null: the usual one
-  entries: Record<string, Entry>; // settings of that method which somebody touched
+  method: string | null; // null: the default
+  entries: Record<string, Entry>; // changed settings of the method
   downscale: string;
   holdout: string;
   seed: string;
@@ -28,29 +28,29 @@ export const NEW: Wish = {
 
 type Rule = Shape & { kind: 'number' };
 const RULES: Record<'downscale' | 'holdout' | 'seed', Rule> = {
-  downscale: { kind: 'number', whole: false, least: 1, most: 64, empty: true },
-  holdout: { kind: 'number', whole: true, least: 0, most: 1_000_000, empty: true },
-  seed: { kind: 'number', whole: true, least: 0, most: 2 ** 31 - 1, empty: true },
+  downscale: { kind: 'number', whole: false, min: 1, max: 64, empty: true },
+  holdout: { kind: 'number', whole: true, min: 0, max: 1_000_000, empty: true },
+  seed: { kind: 'number', whole: true, min: 0, max: 2 ** 31 - 1, empty: true },
 };
 const BUDGET: Record<Budget['unit'], Rule> = {
-  seconds: { kind: 'number', whole: false, least: 1, most: 10_000_000, empty: false },
-  steps: { kind: 'number', whole: true, least: 1, most: 1_000_000_000, empty: false },
+  seconds: { kind: 'number', whole: false, min: 1, max: 10_000_000, empty: false },
+  steps: { kind: 'number', whole: true, min: 1, max: 1_000_000_000, empty: false },
 };
 
 export const methodOf = (wish: Wish, methods: Method[]): Method | undefined =>
   methods.find((one) => (wish.method === null ? one.default : one.name === wish.method));
 
-/** The seed stands among the general settings. */
+/** The settings of a method without the seed, which is a general setting. */
 export const settingsOf = (method: Method | undefined) =>
   method?.settings.filter((one) => one.name !== 'seed') ?? [];
 
-/** Only what differs from what would be chosen anyway is asked for. Faults go by field, as the server names them. */
-export function request(wish: Wish, methods: Method[]): { asked: TrainJob; faults: Record<string, string> } {
-  const faults: Record<string, string> = {};
+/** The request, with values that differ from the defaults only; errors by the server's field names. */
+export function request(wish: Wish, methods: Method[]): { asked: TrainJob; errors: Record<string, string> } {
+  const errors: Record<string, string> = {};
   const asked: TrainJob = { verb: 'train' };
   const put = (field: 'seconds' | 'steps' | keyof typeof RULES, rule: Rule, text: string) => {
-    const found = read(rule, text);
-    if ('fault' in found) faults[field] = found.fault;
+    const found = readEntry(rule, text);
+    if ('error' in found) errors[field] = found.error;
     else if (typeof found.value === 'number') asked[field] = found.value;
   };
   put(wish.budget.unit, BUDGET[wish.budget.unit], wish.budget.amount);
@@ -59,8 +59,8 @@ export function request(wish: Wish, methods: Method[]): { asked: TrainJob; fault
   put('seed', RULES.seed, wish.seed);
   const method = methodOf(wish, methods);
   if (method && !method.default) asked.method = method.name;
-  const changed = changes(settingsOf(method), wish.entries);
-  for (const [name, fault] of Object.entries(changed.faults)) faults[`settings.${name}`] = fault;
+  const changed = changedValues(settingsOf(method), wish.entries);
+  for (const [name, error] of Object.entries(changed.errors)) errors[`settings.${name}`] = error;
   if (Object.keys(changed.values).length) asked.settings = changed.values;
-  return { asked, faults };
+  return { asked, errors };
 }

@@ -1,21 +1,21 @@
-// Runs and the jobs that trained them.
+// The training jobs of a run, and their metrics.
 
 import { useQueries } from '@tanstack/react-query';
 import { useMemo } from 'react';
 
-import { http, type Job, told, type TrainJob } from '../../api/client';
+import { http, type Job, unwrap, type TrainJob } from '../../api/client';
 import type { JobEvent } from '../../api/previews';
 import { useJobEvents } from '../../state/jobEvents';
 import { useJobs } from '../../state/store';
-import { type Point, pointsOf } from './metrics';
+import { type MetricPoint, pointsOf } from './metrics';
 
 export type TrainingJob = Job & { asked: TrainJob };
 
 export const isTraining = (job: Job): job is TrainingJob => job.asked.verb === 'train';
 export const runOf = (job: TrainingJob): string => job.asked.run ?? job.id;
 
-/** The jobs that trained a run, oldest first. */
-export function useTrainings(project: string, run: string | undefined): TrainingJob[] {
+/** The training jobs of a run, oldest first. */
+export function useTrainingJobs(project: string, run: string | undefined): TrainingJob[] {
   const jobs = useJobs(project);
   return useMemo(
     () =>
@@ -27,13 +27,13 @@ export function useTrainings(project: string, run: string | undefined): Training
   );
 }
 
-/** All that was measured while a run was trained, by however many jobs. */
-export function usePoints(trainings: TrainingJob[]): Point[] {
+/** Metrics of all training jobs of a run. */
+export function useMetricPoints(trainings: TrainingJob[]): MetricPoint[] {
   const before = useQueries({
     queries: trainings.slice(0, -1).map((job) => ({
       queryKey: ['events', job.id, job.state],
       queryFn: () =>
-        told(
+        unwrap(
           http.GET('/api/v1/jobs/{job}/events', {
             params: { path: { job: job.id }, query: { limit: 10_000 } },
           }),

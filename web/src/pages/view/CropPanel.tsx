@@ -1,10 +1,10 @@
-// A box to look at: sliders along the axes of the scene.
+// The crop box: a range slider for each axis.
 
 import { Slider } from 'radix-ui';
 
 import { Button } from '../../design/Button';
 import { Panel } from '../../design/Card';
-import { type Box, cut, limits } from '../../geometry/cropBox';
+import { type Box, withAxisRange, sliderLimits } from '../../geometry/cropBox';
 
 const AXES = ['X', 'Y', 'Z'] as const;
 
@@ -17,13 +17,13 @@ export function CropPanel({
   crop: Box | null;
   onCrop: (crop: Box | null) => void;
 }) {
-  const ends = limits(box);
+  const ends = sliderLimits(box);
   return (
     <Panel
       title="Crop"
       aside={
-        <Button small look={crop ? 'plain' : 'quiet'} onClick={() => onCrop(crop ? null : box)}>
-          {crop ? 'Show all' : 'Choose a box'}
+        <Button small variant={crop ? 'plain' : 'quiet'} onClick={() => onCrop(crop ? null : box)}>
+          {crop ? 'Show all' : 'Set box'}
         </Button>
       }
     >
@@ -36,14 +36,12 @@ export function CropPanel({
               least={ends[0][axis] as number}
               most={ends[1][axis] as number}
               value={[crop[0][axis] as number, crop[1][axis] as number]}
-              onChange={(value) => onCrop(cut(crop, axis, value))}
+              onChange={(value) => onCrop(withAxisRange(crop, axis, value))}
             />
           ))}
         </div>
       ) : (
-        <p className="text-sm text-soft">
-          Hide what lies around the part you want to see. Nothing is deleted.
-        </p>
+        <p className="text-sm text-soft">Hide everything outside a box. Nothing is deleted.</p>
       )}
     </Panel>
   );

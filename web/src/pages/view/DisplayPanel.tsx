@@ -1,10 +1,10 @@
-// What to see of the scene, and before what.
+// Display options: what is drawn, by which renderer, on which background.
 
 import { Button } from '../../design/Button';
 import { Panel } from '../../design/Card';
-import { count, duration } from '../../lib/format';
-import type { ShownRun } from '../../api/previews';
-import { Choice } from '../../forms/SegmentedControl';
+import { formatCount, formatDuration } from '../../lib/format';
+import type { RunPreview } from '../../api/previews';
+import { SegmentedControl } from '../../forms/SegmentedControl';
 
 export type Picture = 'splats' | 'points' | 'depth' | 'server-rgb' | 'server-depth' | 'server-normal';
 export type Background = 'black' | 'white';
@@ -18,8 +18,8 @@ export function LookPanel({
   background,
   onBackground,
 }: {
-  shown: ShownRun;
-  left: number; // parts of a large scene that are not drawn
+  shown: RunPreview;
+  left: number; // parts of a large scene that are not drawn yet
   onAll: () => void;
   picture: Picture;
   onPicture: (picture: Picture) => void;
@@ -27,11 +27,11 @@ export function LookPanel({
   onBackground: (background: Background) => void;
 }) {
   return (
-    <Panel title="Picture">
+    <Panel title="Display">
       <div className="flex flex-col gap-4">
         {shown.parts.length > 0 && (
-          <Choice
-            name="Drawn by this browser"
+          <SegmentedControl
+            name="Browser renderer"
             options={[
               { value: 'splats', label: 'Splats' },
               { value: 'points', label: 'Points' },
@@ -41,8 +41,8 @@ export function LookPanel({
             onChange={onPicture}
           />
         )}
-        <Choice
-          name="As the server renders it"
+        <SegmentedControl
+          name="Server renderer"
           options={[
             { value: 'server-rgb', label: 'Colour' },
             { value: 'server-depth', label: 'Depth' },
@@ -51,7 +51,7 @@ export function LookPanel({
           value={picture}
           onChange={onPicture}
         />
-        <Choice
+        <SegmentedControl
           name="Background"
           options={[
             { value: 'black', label: 'Black' },
@@ -61,15 +61,15 @@ export function LookPanel({
           onChange={onBackground}
         />
         <p className="text-xs text-soft">
-          {shown.count !== null && `${count(shown.count)} gaussians, `}step {count(shown.step)}, trained for{' '}
-          {duration(shown.seconds)}
+          {shown.count !== null && `${formatCount(shown.count)} gaussians, `}step {formatCount(shown.step)},
+          trained for {formatDuration(shown.seconds)}
           {shown.finished ? '' : ' so far'}
         </p>
         {left > 0 && (
           <p className="flex items-center justify-between gap-2 text-xs text-soft">
-            This device is slow with so many, so it draws what covers most: {shown.parts.length - left} of{' '}
-            {shown.parts.length} parts.
-            <Button small look="quiet" onClick={onAll}>
+            This device is slow, so it draws the largest parts only: {shown.parts.length - left} of{' '}
+            {shown.parts.length}.
+            <Button small variant="quiet" onClick={onAll}>
               Draw all
             </Button>
           </p>

@@ -1,25 +1,25 @@
-// The measured line over the scene, wherever the camera goes.
+// The measured line, drawn over the scene.
 
 import { Vector3 } from 'three';
 
 import type { Vector } from '../../geometry/vector';
-import { measured } from '../../geometry/length';
-import type { Rig } from './cameraControls';
+import { formatLength } from '../../geometry/length';
+import type { CameraControls } from './cameraControls';
 import type { Measure } from './useMeasure';
-import { useMoves } from './useCameraControls';
+import { useCameraVersion } from './useCameraControls';
 
-/** Where a point stands on the canvas, in percent; null behind the camera. */
-function place(rig: Rig, point: Vector): { x: number; y: number } | null {
-  const at = new Vector3(...point).applyMatrix4(rig.camera.matrixWorldInverse);
-  if (at.z > -rig.camera.near) return null;
-  at.applyMatrix4(rig.camera.projectionMatrix);
+/** The position of a point on the canvas, in percent; null behind the camera. */
+function place(controls: CameraControls, point: Vector): { x: number; y: number } | null {
+  const at = new Vector3(...point).applyMatrix4(controls.camera.matrixWorldInverse);
+  if (at.z > -controls.camera.near) return null;
+  at.applyMatrix4(controls.camera.projectionMatrix);
   return { x: 50 * (1 + at.x), y: 50 * (1 - at.y) };
 }
 
-export function MeasureLine({ rig, measure }: { rig: Rig; measure: Measure }) {
-  useMoves(rig);
-  rig.camera.updateMatrixWorld();
-  const [a, b] = measure.ends.map((end) => place(rig, end));
+export function MeasureLine({ controls, measure }: { controls: CameraControls; measure: Measure }) {
+  useCameraVersion(controls);
+  controls.camera.updateMatrixWorld();
+  const [a, b] = measure.ends.map((end) => place(controls, end));
   return (
     <div className="pointer-events-none absolute inset-0" data-testid="measure">
       <svg className="absolute inset-0 size-full text-sun" aria-hidden>
@@ -53,7 +53,7 @@ export function MeasureLine({ rig, measure }: { rig: Rig; measure: Measure }) {
           className="absolute -translate-x-1/2 -translate-y-full rounded-md bg-sun px-2 py-0.5 text-xs font-semibold text-sun-ink shadow"
           style={{ left: `${(a.x + b.x) / 2}%`, top: `calc(${(a.y + b.y) / 2}% - 8px)` }}
         >
-          {measured(measure.units, measure.metres)}
+          {formatLength(measure.units, measure.metres)}
         </span>
       )}
       {measure.ends.length !== 2 && (

@@ -1,10 +1,10 @@
-// What was measured, and how long it really is.
+// The measured length, and its length in metres.
 
 import { type FormEvent, useState } from 'react';
 
 import { Button } from '../../design/Button';
 import { Panel } from '../../design/Card';
-import { measured } from '../../geometry/length';
+import { formatLength } from '../../geometry/length';
 import type { Measure } from './useMeasure';
 
 export function MeasurePanel({ measure }: { measure: Measure }) {
@@ -12,7 +12,7 @@ export function MeasurePanel({ measure }: { measure: Measure }) {
     <Panel
       title="Measure"
       aside={
-        <Button small look={measure.on ? 'plain' : 'quiet'} onClick={measure.toggle}>
+        <Button small variant={measure.on ? 'plain' : 'quiet'} onClick={measure.toggle}>
           {measure.on ? 'Done' : 'Pick two points'}
         </Button>
       }
@@ -24,8 +24,8 @@ export function MeasurePanel({ measure }: { measure: Measure }) {
         {measure.units !== null && <Known key={measure.ends.join()} measure={measure} />}
         {measure.metres !== null && (
           <p className="flex items-center justify-between gap-2 text-xs text-soft">
-            One unit is {measured(1, measure.metres)}.
-            <Button small look="quiet" onClick={() => measure.say(null)}>
+            One unit is {formatLength(1, measure.metres)}.
+            <Button small variant="quiet" onClick={() => measure.say(null)}>
               Forget
             </Button>
           </p>
@@ -36,13 +36,13 @@ export function MeasurePanel({ measure }: { measure: Measure }) {
 }
 
 function words({ on, ends, units, metres }: Measure): string {
-  if (units !== null) return `The line is ${measured(units, metres)} long.`;
-  if (!on) return 'The distance between two points of the scene.';
-  const how = 'Click it, or turn it to the middle and press Enter.';
-  return ends.length === 0 ? `Choose the first point. ${how}` : `Choose the second point. ${how}`;
+  if (units !== null) return `The line is ${formatLength(units, metres)} long.`;
+  if (!on) return 'Measure the distance between two points.';
+  const how = 'Click it, or centre it and press Enter.';
+  return ends.length === 0 ? `Pick the first point. ${how}` : `Pick the second point. ${how}`;
 }
 
-/** Where something of a known length was measured, all else can be read in metres. */
+/** A form for the known length of the line, which sets the scale of the scene. */
 function Known({ measure }: { measure: Measure }) {
   const [text, setText] = useState('');
   const value = Number(text.replace(',', '.'));

@@ -1,4 +1,4 @@
-// The way of the camera, as a strip of key frames under the scene.
+// The camera path as a strip of key frames under the scene.
 
 import { ChevronLeft, ChevronRight, Clapperboard, Play, Plus, Square, Trash2 } from 'lucide-react';
 
@@ -13,7 +13,7 @@ export function PathStrip({ path, onFilm }: { path: Path; onFilm: () => void }) 
     <section aria-label="Camera path" className="border-t border-line bg-surface px-3 py-2">
       <div className="flex flex-wrap items-center gap-2">
         <Button small icon={<Plus className="size-4" />} onClick={path.add}>
-          Add this view
+          Add view
         </Button>
         {keys.length > 1 && (
           <>
@@ -25,7 +25,7 @@ export function PathStrip({ path, onFilm }: { path: Path; onFilm: () => void }) 
               {playing === null ? 'Play' : 'Stop'}
             </Button>
             <Button small icon={<Clapperboard className="size-4" />} onClick={onFilm}>
-              Make the film
+              Render video
             </Button>
             <span className="text-xs text-soft tabular-nums">
               {playing === null ? '' : `${playing.toFixed(1)} of `}
@@ -34,7 +34,7 @@ export function PathStrip({ path, onFilm }: { path: Path; onFilm: () => void }) 
           </>
         )}
         {keys.length === 0 && (
-          <p className="text-xs text-soft">Add two views or more, and the camera will travel between them.</p>
+          <p className="text-xs text-soft">Add two or more views to make a camera path.</p>
         )}
       </div>
       {keys.length > 0 && (
@@ -62,7 +62,7 @@ function Chip({ frame, index, last, path }: { frame: KeyFrame; index: number; la
           onClick={() => path.show(frame.view)}
         >
           {frame.picture && (
-            <img src={frame.picture} alt={`Seen from ${name}`} width={60} height={40} draggable={false} />
+            <img src={frame.picture} alt={`Thumbnail of ${name}`} width={60} height={40} draggable={false} />
           )}
           <span
             className={

@@ -1,29 +1,29 @@
-// The scene of one run, with all that can be done in front of it.
+// The viewer of a run: scene, toolbar, camera path and panels.
 
 import { lazy, Suspense, useEffect, useRef, useState } from 'react';
 
-import type { ShownRun } from '../../api/previews';
+import type { RunPreview } from '../../api/previews';
 import { runFile } from '../../api/previews';
-import { Meter } from '../../design/ProgressBar';
-import { say } from '../../design/Toasts';
-import { fitted, fromHash } from '../../geometry/camera';
+import { ProgressBar } from '../../design/ProgressBar';
+import { showMessage } from '../../design/Toasts';
+import { fitView, fromHash } from '../../geometry/camera';
 import type { Box } from '../../geometry/cropBox';
 import { CropPanel } from './CropPanel';
-import type { Eyes } from './viewerHandle';
-import { FilmDialog } from './VideoDialog';
+import type { ViewerHandle } from './viewerHandle';
+import { VideoDialog } from './VideoDialog';
 import type { Output } from './liveConnection';
 import { type Background, LookPanel, type Picture } from './DisplayPanel';
 import { MeasureLine } from './MeasureLine';
 import { MeasurePanel } from './MeasurePanel';
 import { PathStrip } from './PathStrip';
-import type { Rig } from './cameraControls';
+import type { CameraControls } from './cameraControls';
 import { ServerView } from './ServerView';
 import type { Look } from './splatStyle';
 import type { Loading } from './splatScene';
 import { toggleFullScreen, Toolbar } from './Toolbar';
 import { useMeasure } from './useMeasure';
 import { usePath } from './useCameraPath';
-import { useRig } from './useCameraControls';
+import { useCameraControls } from './useCameraControls';
 import { Viewport } from './Viewport';
 
 const SplatView = lazy(() => import('./SplatView'));
@@ -31,13 +31,13 @@ const SplatView = lazy(() => import('./SplatView'));
 export interface StudioProps {
   project: string;
   run: string;
-  shown: ShownRun;
+  shown: RunPreview;
   antialiased: boolean;
 }
 
 export function Studio(props: StudioProps) {
-  const rig = useRig(props.run, props.shown);
-  return rig && <Room {...props} rig={rig} />;
+  const controls = useCameraControls(props.run, props.shown);
+  return controls && <Room {...props} controls={controls} />;
 }
 
 const canDraw = (() => {
@@ -45,7 +45,7 @@ const canDraw = (() => {
   return () => (known ??= document.createElement('canvas').getContext('webgl2') !== null);
 })();
 
-function Room({ project, run, shown, antialiased, rig }: StudioProps & { rig: Rig }) {
+function Room({ project, run, shown, antialiased, controls }: StudioProps & { controls: CameraControls }) {
   const here = shown.parts.length > 0 && canDraw();
   const [chosen, setChosen] = useState<Picture>('splats');
   const picture: Picture = here || chosen.startsWith('server-') ? chosen : 'server-rgb';
@@ -55,22 +55,22 @@ function Room({ project, run, shown, antialiased, rig }: StudioProps & { rig: Ri
   const [loading, setLoading] = useState<Loading>({ state: 'loading', part: 0 });
   const [all, setAll] = useState(false);
   const [words, setWords] = useState<string | null>(null);
-  const [splatEyes, setSplatEyes] = useState<Eyes | null>(null);
-  const [serverEyes, setServerEyes] = useState<Eyes | null>(null);
-  const eyes = byServer ? serverEyes : splatEyes;
+  const [splatHandle, setSplatHandle] = useState<ViewerHandle | null>(null);
+  const [serverHandle, setServerHandle] = useState<ViewerHandle | null>(null);
+  const handle = byServer ? serverHandle : splatHandle;
   const [filming, setFilming] = useState(false);
   const measure = useMeasure(project);
-  const path = usePath(run, rig, eyes, background);
+  const path = usePath(run, controls, handle, background);
   const screen = useRef<HTMLDivElement>(null);
-  const reset = () => rig.glide(fitted(shown.start, rig.camera.aspect));
+  const reset = () => controls.glide(fitView(shown.start, controls.camera.aspect));
   useEffect(() => {
-    if (!fromHash(location.hash)) rig.view = fitted(rig.view, rig.camera.aspect);
-  }, [rig]);
+    if (!fromHash(location.hash)) controls.view = fitView(controls.view, controls.camera.aspect);
+  }, [controls]);
 
   const pick = (x: number, y: number) => {
-    const point = eyes?.pick(x, y);
+    const point = handle?.pick(x, y);
     if (point) measure.add(point);
-    else say('There is nothing solid at this place.');
+    else showMessage('No surface at this point.');
   };
   const key = (name: string) => {
     if (name === 'r') reset();
@@ -84,7 +84,7 @@ function Room({ project, run, shown, antialiased, rig }: StudioProps & { rig: Ri
       <div className="flex min-w-0 flex-1 flex-col">
         <div ref={screen} className="relative h-[58dvh] min-h-80 lg:h-auto lg:flex-1">
           <Viewport
-            rig={rig}
+            controls={controls}
             picking={measure.on && !byServer}
             onPick={pick}
             onKey={key}
@@ -94,7 +94,7 @@ function Room({ project, run, shown, antialiased, rig }: StudioProps & { rig: Ri
               <div className={`absolute inset-0 ${byServer ? 'invisible' : ''}`}>
                 <Suspense fallback={null}>
                   <SplatView
-                    rig={rig}
+                    controls={controls}
                     name={`${run} ${shown.step} ${shown.parts[0]}`}
                     parts={shown.parts.map((part) => runFile(project, run, part))}
                     all={all}
@@ -104,28 +104,28 @@ function Room({ project, run, shown, antialiased, rig }: StudioProps & { rig: Ri
                     box={shown.box}
                     antialiased={antialiased}
                     onLoading={setLoading}
-                    onEyes={setSplatEyes}
+                    onHandle={setSplatHandle}
                   />
                 </Suspense>
               </div>
             )}
             {byServer && (
               <ServerView
-                rig={rig}
+                controls={controls}
                 project={project}
                 run={run}
                 output={byServer}
-                onWords={setWords}
-                onEyes={setServerEyes}
+                onStatus={setWords}
+                onHandle={setServerHandle}
               />
             )}
-            {measure.on && !byServer && <MeasureLine rig={rig} measure={measure} />}
+            {measure.on && !byServer && <MeasureLine controls={controls} measure={measure} />}
           </Viewport>
           <Notice loading={byServer ? null : loading} words={byServer ? words : null} />
           <Toolbar
-            rig={rig}
+            controls={controls}
             run={run}
-            eyes={eyes}
+            handle={handle}
             background={background}
             screen={screen}
             measuring={byServer ? null : measure.on}
@@ -136,13 +136,12 @@ function Room({ project, run, shown, antialiased, rig }: StudioProps & { rig: Ri
         <PathStrip path={path} onFilm={() => setFilming(true)} />
       </div>
       <aside
-        aria-label="Settings of the view"
+        aria-label="View settings"
         className="flex flex-col gap-3 border-line p-3 lg:w-80 lg:overflow-y-auto lg:border-l"
       >
         {shown.parts.length > 0 && !here && (
           <p className="text-sm text-soft">
-            This browser has no WebGL 2, so the server draws the scene. Any current browser has it; it may be
-            switched off.
+            This browser has no WebGL 2, so the server renders the scene. WebGL may be switched off.
           </p>
         )}
         <LookPanel
@@ -161,7 +160,7 @@ function Room({ project, run, shown, antialiased, rig }: StudioProps & { rig: Ri
           </>
         )}
       </aside>
-      <FilmDialog
+      <VideoDialog
         project={project}
         run={run}
         keys={path.keys}
@@ -172,10 +171,10 @@ function Room({ project, run, shown, antialiased, rig }: StudioProps & { rig: Ri
   );
 }
 
-/** What is being waited for, or went wrong, over the scene. */
+/** Loading progress or an error, over the scene. */
 function Notice({ loading, words }: { loading: Loading | null; words: string | null }) {
   const failed = loading?.state === 'failed' ? loading.text : null;
-  const text = words ?? failed ?? (loading?.state === 'loading' ? 'Fetching the scene …' : null);
+  const text = words ?? failed ?? (loading?.state === 'loading' ? 'Loading the scene …' : null);
   if (text === null) return null;
   return (
     <div className="pointer-events-none absolute inset-x-4 top-1/3 flex justify-center">
@@ -184,7 +183,7 @@ function Notice({ loading, words }: { loading: Loading | null; words: string | n
         className="flex min-w-52 flex-col gap-2 rounded-card border border-line bg-surface px-4 py-3 text-center text-sm shadow-lg"
       >
         {failed ? `The scene cannot be shown. ${failed}` : text}
-        {loading?.state === 'loading' && <Meter value={loading.part || null} label={text} />}
+        {loading?.state === 'loading' && <ProgressBar value={loading.part || null} label={text} />}
       </div>
     </div>
   );

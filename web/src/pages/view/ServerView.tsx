@@ -1,58 +1,58 @@
-// The scene as the server renders it: its pictures on a canvas, under the same camera.
+// The server's renders on a canvas, under the same camera.
 
 import { useEffect, useRef } from 'react';
 
-import type { Eyes } from './viewerHandle';
-import { liveAddress, LiveLink, type Output, pictureSize } from './liveConnection';
+import type { ViewerHandle } from './viewerHandle';
+import { liveAddress, LiveConnection, type Output, renderSize } from './liveConnection';
 import { probe } from './probe';
-import type { Rig } from './cameraControls';
+import type { CameraControls } from './cameraControls';
 
 export function ServerView({
-  rig,
+  controls,
   project,
   run,
   output,
-  onWords,
-  onEyes,
+  onStatus,
+  onHandle,
 }: {
-  rig: Rig;
+  controls: CameraControls;
   project: string;
   run: string;
   output: Output;
-  onWords: (text: string | null) => void;
-  onEyes: (eyes: Eyes | null) => void;
+  onStatus: (text: string | null) => void;
+  onHandle: (handle: ViewerHandle | null) => void;
 }) {
   const canvas = useRef<HTMLCanvasElement>(null);
-  const link = useRef<LiveLink | null>(null);
+  const link = useRef<LiveConnection | null>(null);
 
   useEffect(() => {
     const area = canvas.current;
     if (!area) return;
-    onWords('Starting the renderer …');
-    const made = new LiveLink(liveAddress(project, run), {
-      words: onWords,
+    onStatus('Starting the renderer …');
+    const made = new LiveConnection(liveAddress(project, run), {
+      words: onStatus,
       frame: async (_, jpeg) => draw(area, jpeg),
     });
     link.current = made;
-    made.move(rig.view);
-    const deaf = rig.listen(() => made.move(rig.view));
+    made.move(controls.view);
+    const deaf = controls.listen(() => made.move(controls.view));
     const watch = new ResizeObserver(() => {
-      const size = pictureSize(area.clientWidth, area.clientHeight);
+      const size = renderSize(area.clientWidth, area.clientHeight);
       if (area.width === size[0] && area.height === size[1]) return;
       [area.width, area.height] = size;
       made.set({ size });
     });
     watch.observe(area);
-    onEyes({ pick: () => null, draw: () => area });
+    onHandle({ pick: () => null, draw: () => area });
     return () => {
       deaf();
       watch.disconnect();
       made.close();
       link.current = null;
-      onEyes(null);
+      onHandle(null);
       probe.loaded = null;
     };
-  }, [rig, project, run, onWords, onEyes]);
+  }, [controls, project, run, onStatus, onHandle]);
 
   useEffect(() => link.current?.set({ output }), [output, project, run]);
 

@@ -1,34 +1,34 @@
-// The scene in this browser: splats drawn by Spark, a frame whenever something changed and none otherwise.
+// The scene in this browser: splats drawn by Spark, a frame for each change and none otherwise.
 
 import { Canvas, useFrame, useThree } from '@react-three/fiber';
 import { useEffect, useState } from 'react';
 
-import type { ShownRun } from '../../api/previews';
-import { middleOf, reachOf } from '../../geometry/camera';
+import type { RunPreview } from '../../api/previews';
+import { boxCentre, boxDiagonal } from '../../geometry/camera';
 import type { Box } from '../../geometry/cropBox';
-import type { Eyes } from './viewerHandle';
-import type { Rig } from './cameraControls';
+import type { ViewerHandle } from './viewerHandle';
+import type { CameraControls } from './cameraControls';
 import type { Look } from './splatStyle';
-import { type Loading, SplatStage } from './splatScene';
+import { type Loading, SplatScene } from './splatScene';
 
 export interface SplatViewProps {
-  rig: Rig;
+  controls: CameraControls;
   name: string;
   parts: string[]; // addresses
   look: Look;
-  asleep: boolean; // something else is on the screen
-  all: boolean; // of a large scene, however slow that is
+  asleep: boolean; // the server's render is on the screen
+  all: boolean; // draw all parts of a large scene, on slow devices too
   crop: Box | null;
-  box: ShownRun['box'];
+  box: RunPreview['box'];
   antialiased: boolean;
   onLoading: (loading: Loading) => void;
-  onEyes: (eyes: Eyes | null) => void;
+  onHandle: (handle: ViewerHandle | null) => void;
 }
 
 export default function SplatView(props: SplatViewProps) {
   return (
     <Canvas
-      camera={props.rig.camera}
+      camera={props.controls.camera}
       frameloop="demand"
       flat
       dpr={[1, 2]}
@@ -41,7 +41,7 @@ export default function SplatView(props: SplatViewProps) {
 }
 
 function Splats({
-  rig,
+  controls,
   name,
   parts,
   look,
@@ -51,18 +51,18 @@ function Splats({
   box,
   antialiased,
   onLoading,
-  onEyes,
+  onHandle,
 }: SplatViewProps) {
   const { gl, scene, invalidate } = useThree();
-  const [stage, setStage] = useState<SplatStage | null>(null);
+  const [stage, setStage] = useState<SplatScene | null>(null);
 
   useEffect(() => {
-    const made = new SplatStage(gl, scene, invalidate, onLoading, antialiased);
+    const made = new SplatScene(gl, scene, invalidate, onLoading, antialiased);
     setStage(made);
     return () => made.dispose();
   }, [gl, scene, invalidate, onLoading, antialiased]);
 
-  // eslint-disable-next-line react-hooks/exhaustive-deps -- parts of one name are the same
+  // eslint-disable-next-line react-hooks/exhaustive-deps -- equal names mean equal parts
   useEffect(() => stage?.want({ name, parts }), [stage, name]);
   useEffect(() => {
     if (all) stage?.all();
@@ -72,21 +72,21 @@ function Splats({
   useEffect(() => {
     if (asleep) return;
     invalidate();
-    return rig.listen(() => invalidate());
-  }, [rig, invalidate, asleep]);
+    return controls.listen(() => invalidate());
+  }, [controls, invalidate, asleep]);
 
   useEffect(() => {
     if (!stage || asleep) return;
-    onEyes({
-      pick: (x, y) => stage.pick(x, y, rig.camera),
+    onHandle({
+      pick: (x, y) => stage.pick(x, y, controls.camera),
       draw: () => {
-        gl.render(scene, rig.camera); // a canvas keeps its picture only until it is on the screen
+        gl.render(scene, controls.camera); // WebGL clears the canvas after each presented frame
         return gl.domElement;
       },
     });
-    return () => onEyes(null);
-  }, [stage, rig, gl, scene, asleep, onEyes]);
+    return () => onHandle(null);
+  }, [stage, controls, gl, scene, asleep, onHandle]);
 
-  useFrame(() => stage?.stand(rig.camera, middleOf(box), reachOf(box)));
+  useFrame(() => stage?.stand(controls.camera, boxCentre(box), boxDiagonal(box)));
   return null;
 }

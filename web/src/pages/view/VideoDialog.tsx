@@ -1,23 +1,23 @@
-// From key frames to a film: the question, the job on the server, and the film when it is there.
+// A video of the camera path: the form, the render job and the result.
 
 import { useQuery } from '@tanstack/react-query';
 import { Download } from 'lucide-react';
 import { useState } from 'react';
 
-import { ask, http, type Job, told } from '../../api/client';
+import { submitJob, http, type Job, unwrap } from '../../api/client';
 import { artifactFile } from '../../api/previews';
 import { Button } from '../../design/Button';
 import { Dialog } from '../../design/Dialog';
-import { Meter } from '../../design/ProgressBar';
-import { complain } from '../../design/Toasts';
-import { count } from '../../lib/format';
-import { doing } from '../../jobs/jobLabels';
-import { atWork, useJob, useJobs } from '../../state/store';
-import { Choice } from '../../forms/SegmentedControl';
-import { frames, type KeyFrame, knots } from '../../geometry/cameraPath';
+import { ProgressBar } from '../../design/ProgressBar';
+import { showError } from '../../design/Toasts';
+import { formatCount } from '../../lib/format';
+import { statusText } from '../../jobs/jobLabels';
+import { isActive, useJob, useJobs } from '../../state/store';
+import { SegmentedControl } from '../../forms/SegmentedControl';
+import { frames, type KeyFrame, sampleViews } from '../../geometry/cameraPath';
 
 const SIZES = {
-  photos: { label: 'As the photos', size: null },
+  photos: { label: 'Photo size', size: null },
   small: { label: '640 × 360', size: [640, 360] },
   hd: { label: '1280 × 720', size: [1280, 720] },
   full: { label: '1920 × 1080', size: [1920, 1080] },
@@ -25,7 +25,7 @@ const SIZES = {
 type Size = keyof typeof SIZES;
 type Rate = '24' | '30' | '60';
 
-export function FilmDialog({
+export function VideoDialog({
   project,
   run,
   keys,
@@ -42,9 +42,9 @@ export function FilmDialog({
   const before = useJobs(project).find((job) => job.asked.verb === 'render' && job.asked.run === run);
   const job = useJob(asked ?? before?.id);
   return (
-    <Dialog open={open} onClose={onClose} title="Film of this path">
+    <Dialog open={open} onClose={onClose} title="Video of this path">
       <div className="flex flex-col gap-5">
-        <Question project={project} run={run} keys={keys} busy={!!job && atWork(job)} onAsked={setAsked} />
+        <Question project={project} run={run} keys={keys} busy={!!job && isActive(job)} onAsked={setAsked} />
         {job && <Progress job={job} />}
       </div>
     </Dialog>
@@ -69,17 +69,17 @@ function Question({
   const fps = Number(rate);
   const pictures = frames(keys, fps);
   const make = () =>
-    ask(project, {
+    submitJob(project, {
       verb: 'render',
       run,
       form: 'mp4',
-      path: knots(keys).map(({ position, look_at, up, fov }) => ({ position, look_at, up, fov })),
+      path: sampleViews(keys).map(({ position, look_at, up, fov }) => ({ position, look_at, up, fov })),
       frames: pictures,
       fps,
       size: SIZES[size].size ? [...SIZES[size].size] : null,
     })
       .then((made) => onAsked(made.id))
-      .catch(complain);
+      .catch(showError);
   return (
     <>
       <label className="text-xs text-soft">
@@ -96,16 +96,16 @@ function Question({
           ))}
         </select>
       </label>
-      <Choice
-        name="Frames a second"
+      <SegmentedControl
+        name="Frame rate"
         options={(['24', '30', '60'] as const).map((value) => ({ value, label: value }))}
         value={rate}
         onChange={setRate}
       />
       <div className="flex items-center justify-between gap-3">
-        <p className="text-sm text-soft">{count(pictures)} frames</p>
-        <Button look="primary" disabled={busy} onClick={() => void make()}>
-          {busy ? 'One is being made' : 'Make the film'}
+        <p className="text-sm text-soft">{formatCount(pictures)} frames</p>
+        <Button variant="primary" disabled={busy} onClick={() => void make()}>
+          {busy ? 'Rendering …' : 'Render video'}
         </Button>
       </div>
     </>
@@ -114,17 +114,19 @@ function Question({
 
 function Progress({ job }: { job: Job }) {
   const films = useQuery({
-    queryKey: ['film', job.id],
-    queryFn: () => told(http.GET('/api/v1/jobs/{job}/artifacts', { params: { path: { job: job.id } } })),
+    queryKey: ['video', job.id],
+    queryFn: () => unwrap(http.GET('/api/v1/jobs/{job}/artifacts', { params: { path: { job: job.id } } })),
     enabled: job.state === 'succeeded',
   });
   const made = films.data?.find((one) => one.name.endsWith('.mp4')) ?? films.data?.[0];
   return (
-    <div className="flex flex-col gap-2 border-t border-line pt-4" data-testid="film">
+    <div className="flex flex-col gap-2 border-t border-line pt-4" data-testid="video">
       <p role="status" className={`text-sm ${job.state === 'failed' ? 'text-bad' : 'text-soft'}`}>
-        {made ? 'Here it is.' : doing(job)}
+        {made ? 'The video is ready.' : statusText(job)}
       </p>
-      {atWork(job) && <Meter value={job.total ? job.done / job.total : null} label={doing(job)} />}
+      {isActive(job) && (
+        <ProgressBar value={job.total ? job.done / job.total : null} label={statusText(job)} />
+      )}
       {made && (
         <>
           <video

@@ -1,14 +1,14 @@
-// The room where a scene is looked at: which run, and then the scene.
+// The View tab: the run selection and the viewer.
 
 import { Box } from 'lucide-react';
 import { Link, useSearchParams } from 'wouter';
 
-import { sentence } from '../../lib/errors';
+import { errorMessage } from '../../lib/errors';
 import { type RunSummary } from '../../api/previews';
-import { useRuns, useShownRun } from '../../state/queries';
+import { useRuns, useRunPreview } from '../../state/queries';
 import { Empty } from '../../design/Card';
-import { ago } from '../../lib/format';
-import { atWork, useJob } from '../../state/store';
+import { formatAge } from '../../lib/format';
+import { isActive, useJob } from '../../state/store';
 import { Studio } from './RunViewer';
 
 export function ViewTab({ project }: { project: string }) {
@@ -16,10 +16,10 @@ export function ViewTab({ project }: { project: string }) {
   const [search, setSearch] = useSearchParams();
   const asked = useJob(search.get('run') ?? undefined);
   if (runs.isPending) return <Waiting />;
-  if (runs.isError) return <Empty title="The runs cannot be listed">{sentence(runs.error)}</Empty>;
+  if (runs.isError) return <Empty title="Cannot list the runs">{errorMessage(runs.error)}</Empty>;
   const newest = [...(runs.data ?? [])].sort((a, b) => b.created - a.created);
   const found = newest.find((one) => one.id === search.get('run'));
-  if (!found && asked?.project === project && atWork(asked)) return <OnItsWay />;
+  if (!found && asked?.project === project && isActive(asked)) return <OnItsWay />;
   const run = found ?? newest[0];
   if (!run) return <Nothing project={project} />;
   const choose = (id: string) => setSearch({ run: id }, { replace: true });
@@ -32,9 +32,9 @@ export function ViewTab({ project }: { project: string }) {
 }
 
 function Scene({ project, run }: { project: string; run: RunSummary }) {
-  const shown = useShownRun(project, run.id);
+  const shown = useRunPreview(project, run.id);
   if (shown.isPending) return <Waiting />;
-  if (shown.isError) return <Empty title="This run cannot be shown">{sentence(shown.error)}</Empty>;
+  if (shown.isError) return <Empty title="Cannot show this run">{errorMessage(shown.error)}</Empty>;
   if (!shown.data) return <OnItsWay />;
   return (
     <Studio
@@ -57,7 +57,7 @@ function Runs({ runs, run, onChoose }: { runs: RunSummary[]; run: string; onChoo
       >
         {runs.map((one) => (
           <option key={one.id} value={one.id}>
-            {one.method}, {ago(one.created)}
+            {one.method}, {formatAge(one.created)}
             {one.psnr === null ? '' : `, ${one.psnr.toFixed(1)} dB`}
             {one.finished ? '' : ', not finished'}
           </option>
@@ -68,28 +68,28 @@ function Runs({ runs, run, onChoose }: { runs: RunSummary[]; run: string; onChoo
 }
 
 const OnItsWay = () => (
-  <Empty icon={<Box />} title="The scene is on its way">
-    What the training has learned appears here at the first saved state, and sharpens from then on.
+  <Empty icon={<Box />} title="No checkpoint yet">
+    The scene appears with the first checkpoint and sharpens during training.
   </Empty>
 );
 
-const Waiting = () => <p className="p-8 text-center text-sm text-soft">One moment …</p>;
+const Waiting = () => <p className="p-8 text-center text-sm text-soft">Loading …</p>;
 
 function Nothing({ project }: { project: string }) {
   return (
     <Empty
       icon={<Box />}
-      title="There is no scene yet"
+      title="No scene yet"
       action={
         <Link
           href={`/projects/${project}/train`}
           className="inline-flex h-10 items-center rounded-lg bg-sun px-4 text-sm font-medium text-sun-ink shadow-sm"
         >
-          Train one
+          Train
         </Link>
       }
     >
-      A scene is learned from photos. A minute of training is enough for a first look.
+      Train a run first. One minute gives a first result.
     </Empty>
   );
 }

@@ -1,20 +1,20 @@
-// The area that shows the scene: hands and keys go from here to the camera.
+// The area of the scene: passes pointer and key events to the camera controls.
 
 import { type KeyboardEvent, type ReactNode, useEffect, useRef } from 'react';
 
-import type { Rig } from './cameraControls';
+import type { CameraControls } from './cameraControls';
 
-const CLICK = 5; // pixels that a click may slip
+const CLICK_TOLERANCE_PX = 5;
 
 export function Viewport({
-  rig,
+  controls,
   picking,
   onPick,
   onKey,
   className,
   children,
 }: {
-  rig: Rig;
+  controls: CameraControls;
   picking: boolean;
   onPick: (x: number, y: number) => void;
   onKey: (key: string) => boolean;
@@ -27,35 +27,35 @@ export function Viewport({
   useEffect(() => {
     const element = area.current;
     if (!element) return;
-    rig.connect(element);
-    const measure = () => rig.resize(element.clientWidth, element.clientHeight);
+    controls.connect(element);
+    const measure = () => controls.resize(element.clientWidth, element.clientHeight);
     measure();
     const watch = new ResizeObserver(measure);
     watch.observe(element);
     return () => {
       watch.disconnect();
-      rig.disconnect();
+      controls.disconnect();
     };
-  }, [rig]);
+  }, [controls]);
 
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (picking && event.key === 'Enter') onPick(0, 0);
-    else if (!rig.press(event.code, event.shiftKey) && !onKey(event.key.toLowerCase())) return;
+    else if (!controls.press(event.code, event.shiftKey) && !onKey(event.key.toLowerCase())) return;
     event.preventDefault();
   };
 
   return (
-    // eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions -- an application takes keys
+    // eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions -- role=application handles keys
     <div
       ref={area}
       role="application"
-      aria-label="The scene. Arrow keys turn the camera, plus and minus bring it nearer; R goes back to the start."
-      // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- so that it has the keys
+      aria-label="Scene. Arrow keys turn the camera, plus and minus zoom, R resets the view."
+      // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- receives key events
       tabIndex={0}
       onKeyDown={onKeyDown}
-      onKeyUp={(event) => rig.release(event.code)}
-      onBlur={() => rig.release()}
+      onKeyUp={(event) => controls.release(event.code)}
+      onBlur={() => controls.release()}
       onPointerDown={(event) => {
         pressed.current = { x: event.clientX, y: event.clientY };
         area.current?.focus({ preventScroll: true });
@@ -64,7 +64,7 @@ export function Viewport({
         const from = pressed.current;
         const at = area.current?.getBoundingClientRect();
         if (!picking || !from || !at || event.button !== 0) return;
-        if (Math.hypot(event.clientX - from.x, event.clientY - from.y) > CLICK) return;
+        if (Math.hypot(event.clientX - from.x, event.clientY - from.y) > CLICK_TOLERANCE_PX) return;
         onPick(
           (2 * (event.clientX - at.left)) / at.width - 1,
           1 - (2 * (event.clientY - at.top)) / at.height,

@@ -1,34 +1,34 @@
-// The one camera of the page, and the hands on it. It draws nothing: whoever shows something listens to it.
+// The camera of the page and its controls. It draws nothing: renderers listen to it.
 
 import { MathUtils, PerspectiveCamera, Spherical, Quaternion, Vector3 } from 'three';
 import { OrbitControls } from 'three/examples/jsm/controls/OrbitControls.js';
 
 import type { Vector } from '../../geometry/vector';
-import { between, type View } from '../../geometry/camera';
-import { Fly, MOVES, TURNS } from './flyControls';
+import { interpolateView, type View } from '../../geometry/camera';
+import { FlyControls, MOVES, TURNS } from './flyControls';
 
-export type Hands = 'orbit' | 'walk' | 'fly';
+export type NavigationMode = 'orbit' | 'walk' | 'fly';
 
-const TURN = 1.4; // radians a second, by the arrow keys
-const ZOOM = 1.2; // of the distance, in the logarithm, a second
+const TURN = 1.4; // radians per second, by the arrow keys
+const ZOOM = 1.2; // log distance per second
 const ZOOMS: Record<string, number> = { Equal: 1, NumpadAdd: 1, Minus: -1, NumpadSubtract: -1 };
 const GLIDE = 0.5; // seconds
 
-export class Rig {
+export class CameraControls {
   readonly camera = new PerspectiveCamera(50, 1, 0.01, 1000);
-  readonly fly: Fly;
+  readonly fly: FlyControls;
   version = 0; // rises with every change
   private readonly orbit: OrbitControls;
   private readonly listeners = new Set<() => void>();
   private readonly keys = new Set<string>();
-  private hands: Hands = 'orbit';
+  private hands: NavigationMode = 'orbit';
   private fast = false;
   private beat = 0;
   private last = 0;
   private play: { way: (seconds: number) => View; seconds: number; at: number; end: () => void } | null =
     null;
 
-  /** `reach` is how far the scene extends; steps and limits follow from it. */
+  /** `reach`: size of the scene, which sets steps and limits. */
   constructor(up: Vector, start: View, reach: number) {
     this.camera.up.set(...up).normalize();
     this.camera.near = reach / 2000;
@@ -41,7 +41,7 @@ export class Rig {
       rotateSpeed: 0.8,
     });
     Object.assign(this.orbit, { minDistance: reach / 500, maxDistance: reach * 20 });
-    this.fly = new Fly(this.camera, reach, this.flew);
+    this.fly = new FlyControls(this.camera, reach, this.flew);
     this.view = start;
     this.orbit.addEventListener('change', this.tell);
     this.orbit.addEventListener('start', this.stop);
@@ -61,7 +61,7 @@ export class Rig {
     this.keys.clear();
   }
 
-  /** To be called at every change; what comes back ends that. */
+  /** Calls the listener at every change. Returns a function that removes it. */
   readonly listen = (listener: () => void): (() => void) => {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
@@ -73,11 +73,11 @@ export class Rig {
     this.tell();
   }
 
-  get mode(): Hands {
+  get mode(): NavigationMode {
     return this.hands;
   }
 
-  set mode(hands: Hands) {
+  set mode(hands: NavigationMode) {
     this.hands = hands;
     this.orbit.enabled = hands === 'orbit';
     this.fly.enabled = hands !== 'orbit';
@@ -92,7 +92,7 @@ export class Rig {
     return { position: position.toArray(), look_at: this.orbit.target.toArray(), up: up.toArray(), fov };
   }
 
-  /** All but `up`, which stays that of the scene. */
+  /** Sets the view; `up` stays that of the scene. */
   set view({ position, look_at, fov }: Omit<View, 'up'>) {
     this.camera.position.set(...position);
     this.orbit.target.set(...look_at);
@@ -104,15 +104,18 @@ export class Rig {
     this.tell();
   }
 
-  /** There in half a second, or at once for those who asked for less motion. */
+  /** Moves to a view in half a second, or at once if reduced motion is preferred. */
   glide(to: Omit<View, 'up'>): void {
     const from = this.view;
     if (matchMedia('(prefers-reduced-motion: reduce)').matches) this.view = to;
     else
-      this.run((at) => between(from, { ...to, up: from.up }, MathUtils.smoothstep(at / GLIDE, 0, 1)), GLIDE);
+      this.run(
+        (at) => interpolateView(from, { ...to, up: from.up }, MathUtils.smoothstep(at / GLIDE, 0, 1)),
+        GLIDE,
+      );
   }
 
-  /** The camera goes along a way; hands on it, or `stop`, end that. */
+  /** Plays a camera path. User input or `stop` ends it. */
   run(way: (seconds: number) => View, seconds: number, end: () => void = () => undefined): void {
     this.stop();
     this.play = { way, seconds, at: 0, end };
@@ -125,7 +128,7 @@ export class Rig {
     play?.end();
   };
 
-  /** Whether the key means something here. */
+  /** Handles a key press. Returns whether the key has a function in this mode. */
   press(code: string, fast: boolean): boolean {
     const known = code in TURNS || code in (this.hands === 'orbit' ? ZOOMS : MOVES);
     if (!known) return false;
@@ -158,7 +161,7 @@ export class Rig {
     this.beat = requestAnimationFrame(this.tick);
   }
 
-  /** Once a frame while something moves, and not at all otherwise. */
+  /** Runs once per frame while the camera moves. */
   private readonly tick = (now: number): void => {
     this.beat = 0;
     const seconds = Math.min(0.1, Math.max(0, (now - this.last) / 1000));
@@ -181,7 +184,7 @@ export class Rig {
     return this.orbit.update() || turned;
   }
 
-  private follow(play: NonNullable<Rig['play']>, seconds: number): void {
+  private follow(play: NonNullable<CameraControls['play']>, seconds: number): void {
     play.at = Math.min(play.seconds, play.at + seconds);
     this.view = play.way(play.at);
     if (play.at >= play.seconds && this.play === play) this.stop();
@@ -196,7 +199,7 @@ export class Rig {
     this.tell();
   };
 
-  /** The arrow keys turn about what is looked at; plus and minus come nearer and go away. */
+  /** Arrow keys orbit the target; plus and minus zoom. */
   private circle(seconds: number): boolean {
     let [left, over, nearer] = [0, 0, 0];
     for (const key of this.keys) {

@@ -1,16 +1,16 @@
-// Flying: drags turn the head, keys move the body, the wheel sets the pace; on glass, two fingers move.
+// Flying: drags turn the camera, keys move it, the wheel sets the speed; on touch screens two fingers move.
 //
-// Walking is flying in a plane: wherever the head points, the body goes along the ground, and stays as high as it is. Only
-// the keys for up and down change that.
+// Walking is flying in the ground plane: the camera keeps its height in all viewing directions. Only the keys for up
+// and down change the height.
 
 import { type PerspectiveCamera, Quaternion, Vector3 } from 'three';
 
 const TURN = 0.0035; // radians a pixel
 const KEY_TURN = 1.2; // radians a second
-const STEEPEST = 0.995; // sine of the angle up or down: straight up there is no left and right
+const STEEPEST = 0.995; // sine of the elevation: straight up, left and right are undefined
 const FASTER = 4;
 
-/** The keys that move, and the ones that turn: by place on the keyboard, whatever is printed on them. */
+/** Keys that move and keys that turn, by physical position (KeyboardEvent.code). */
 export const MOVES: Record<string, [right: number, up: number, forward: number]> = {
   KeyW: [0, 0, 1],
   KeyS: [0, 0, -1],
@@ -28,10 +28,10 @@ export const TURNS: Record<string, [right: number, up: number]> = {
   ArrowDown: [0, -1],
 };
 
-export class Fly {
+export class FlyControls {
   enabled = false;
   walks = false;
-  pace: number; // of 1: a tenth of the scene a second
+  pace: number; // 1 = a tenth of the scene per second
   private readonly pointers = new Map<number, { x: number; y: number }>();
   private element: HTMLElement | null = null;
 
@@ -62,7 +62,7 @@ export class Fly {
     this.element = null;
   }
 
-  /** What the keys that are down do within some seconds; whether it was anything. */
+  /** Applies the pressed keys for some seconds. Returns whether the camera moved. */
   step(keys: ReadonlySet<string>, fast: boolean, seconds: number): boolean {
     const way = new Vector3();
     let [right, up] = [0, 0];
@@ -78,21 +78,21 @@ export class Fly {
     return true;
   }
 
-  /** `way`: to the right, up and forward, as the camera sees it; of one who walks, as the ground has it. */
+  /** Moves by (right, up, forward) in camera axes, or in ground axes while walking. */
   private go(way: Vector3): void {
     const { position, quaternion } = this.camera;
     if (!this.walks) {
       position.add(new Vector3(way.x, way.y, -way.z).applyQuaternion(quaternion));
       return;
     }
-    // The camera never rolls, so its right is level even where it looks straight down, and what lies ahead follows.
+    // The camera never rolls, so its right axis is level even if it looks straight down; forward follows from it.
     const up = this.camera.up.clone().normalize();
     const right = new Vector3(1, 0, 0).applyQuaternion(quaternion).projectOnPlane(up).normalize();
     const ahead = new Vector3().crossVectors(up, right);
     position.addScaledVector(right, way.x).addScaledVector(up, way.y).addScaledVector(ahead, way.z);
   }
 
-  /** Left about the world's up, then up, as far as there is still a left and right. */
+  /** Turns left about the world's up axis, then up, within the elevation limit. */
   private turn(left: number, up: number): void {
     const axis = this.camera.up.clone().normalize();
     const camera = this.camera;
@@ -125,7 +125,7 @@ export class Fly {
     this.pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
     if (this.pointers.size === 1) this.turn(x * TURN, y * TURN);
     else {
-      // Fingers pull the world along; on the ground, down the glass is nearer.
+      // Fingers drag the world; while walking, a drag down moves forward.
       const [right, over] = [-x / this.height / 2, y / this.height / 2];
       const closer = (this.spread() - spread) / this.height;
       const way = this.walks ? new Vector3(right, 0, closer + over) : new Vector3(right, over, closer);
@@ -145,7 +145,7 @@ export class Fly {
     return this.element?.clientHeight || 1;
   }
 
-  /** How far two fingers lie apart, in pixels. */
+  /** The distance of two fingers, in pixels. */
   private spread(): number {
     const [a, b] = [...this.pointers.values()];
     return a && b ? Math.hypot(a.x - b.x, a.y - b.y) : 0;

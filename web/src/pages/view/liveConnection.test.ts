@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import type { View } from '../../geometry/camera';
-import { inWords, liveAddress, LiveLink, pictureSize, unpack } from './liveConnection';
+import { describeError, liveAddress, LiveConnection, renderSize, parseFrame } from './liveConnection';
 
 function pack(header: object, jpeg: number[]): ArrayBuffer {
   const text = new TextEncoder().encode(JSON.stringify(header));
@@ -15,34 +15,32 @@ function pack(header: object, jpeg: number[]): ArrayBuffer {
 const view: View = { position: [0, 0, 1], look_at: [0, 0, 0], up: [0, 1, 0], fov: 50 };
 
 describe('a frame', () => {
-  it('is a header and a picture', () => {
-    const [header, jpeg] = unpack(pack({ kind: 'frame', frame: 7, sharp: true }, [255, 216, 255]));
+  it('consists of a header and a JPEG', () => {
+    const [header, jpeg] = parseFrame(pack({ kind: 'frame', frame: 7, sharp: true }, [255, 216, 255]));
     expect(header.frame).toBe(7);
     expect([...jpeg]).toEqual([255, 216, 255]);
   });
 
-  it('is refused where its length cannot be right', () => {
-    expect(() => unpack(new ArrayBuffer(3))).toThrow();
-    expect(() => unpack(new Uint8Array([255, 0, 0, 0, 1]).buffer)).toThrow();
+  it('is rejected if its length is invalid', () => {
+    expect(() => parseFrame(new ArrayBuffer(3))).toThrow();
+    expect(() => parseFrame(new Uint8Array([255, 0, 0, 0, 1]).buffer)).toThrow();
   });
 });
 
-it('asks for at most 1280 pixels, and keeps the shape', () => {
-  expect(pictureSize(640, 480)).toEqual([640, 480]);
-  expect(pictureSize(2560, 1440)).toEqual([1280, 720]);
-  expect(pictureSize(0, 0)).toEqual([16, 16]);
+it('renderSize: is at most 1280 pixels and keeps the aspect ratio', () => {
+  expect(renderSize(640, 480)).toEqual([640, 480]);
+  expect(renderSize(2560, 1440)).toEqual([1280, 720]);
+  expect(renderSize(0, 0)).toEqual([16, 16]);
 });
 
-it('finds the socket beside the page', () => {
+it('liveAddress: is the WebSocket address of the page host', () => {
   const at = { protocol: 'https:', host: 'scan.example' };
   expect(liveAddress('p', 'r', at)).toBe('wss://scan.example/api/v1/projects/p/runs/r/live');
 });
 
-it('says errors in words', () => {
-  expect(inWords({ code: 'busy', message: '' })).toContain('as many scenes as it can');
-  expect(inWords({ code: 'render_failed', message: 'no room' })).toBe(
-    'The server cannot render this: no room.',
-  );
+it('describeError: turns codes into sentences', () => {
+  expect(describeError({ code: 'busy', message: '' })).toContain('no free renderer');
+  expect(describeError({ code: 'render_failed', message: 'no room' })).toBe('Cannot render: no room.');
 });
 
 class Socket {
@@ -86,8 +84,8 @@ describe('the link', () => {
   const listener = () => ({ frame: vi.fn(() => Promise.resolve()), words: vi.fn() });
   const last = () => Socket.all.at(-1) as Socket;
 
-  it('sends the newest of many cameras in a frame of the screen', async () => {
-    const link = new LiveLink('ws://here', listener());
+  it('sends the newest of several cameras once per display frame', async () => {
+    const link = new LiveConnection('ws://here', listener());
     last().open();
     link.move(view);
     link.move({ ...view, fov: 60 });
@@ -96,9 +94,9 @@ describe('the link', () => {
     expect(last().sent[0]?.fov).toBe(60);
   });
 
-  it('acknowledges a frame when it is drawn, but not one that was asked for', async () => {
+  it('acknowledges streamed frames after drawing, not requested ones', async () => {
     const hears = listener();
-    new LiveLink('ws://here', hears);
+    new LiveConnection('ws://here', hears);
     last().open();
     last().onmessage({ data: pack({ kind: 'frame', frame: 3 }, [1]) });
     last().onmessage({ data: pack({ kind: 'frame', frame: 0 }, [1]) });
@@ -107,19 +105,19 @@ describe('the link', () => {
     expect(last().sent).toEqual([{ kind: 'ack', frame: 3 }]);
   });
 
-  it('acknowledges what cannot be drawn as well, and says so', async () => {
+  it('acknowledges and reports frames that cannot be decoded', async () => {
     const hears = { frame: () => Promise.reject(new Error('torn')), words: vi.fn() };
-    new LiveLink('ws://here', hears);
+    new LiveConnection('ws://here', hears);
     last().open();
     last().onmessage({ data: pack({ kind: 'frame', frame: 4 }, [1]) });
     await vi.advanceTimersByTimeAsync(0);
     expect(last().kinds).toBe('ack');
-    expect(hears.words).toHaveBeenLastCalledWith(expect.stringContaining('cannot be read'));
+    expect(hears.words).toHaveBeenLastCalledWith(expect.stringContaining('cannot be decoded'));
   });
 
-  it('comes back and says again what was wanted', async () => {
+  it('reconnects and repeats the settings', async () => {
     const hears = listener();
-    const link = new LiveLink('ws://here', hears);
+    const link = new LiveConnection('ws://here', hears);
     last().open();
     link.set({ size: [320, 240] });
     link.set({ output: 'depth' });

@@ -1,4 +1,4 @@
-// The other end of lumigraph/wire/live.py: commands go out, pictures that the server rendered come in.
+// The client of lumigraph/wire/live.py: sends commands, receives rendered frames.
 
 import { API } from '../../api/client';
 import type { Vector } from '../../geometry/vector';
@@ -24,7 +24,7 @@ export interface LiveError {
 
 export interface FrameHeader {
   kind: 'frame';
-  frame: number; // 0 for one that was asked for by itself, which needs no ack
+  frame: number; // 0 for a single requested frame, which needs no ack
   width: number;
   height: number;
   sharp: boolean;
@@ -35,14 +35,14 @@ export interface FrameHeader {
 }
 
 type Reply = Hello | LiveError | { kind: 'done' };
-const LARGEST_HEADER = 64_000;
+const MAX_HEADER_BYTES = 64_000;
 
 /** The header and the JPEG of a binary message. */
-export function unpack(message: ArrayBuffer): [FrameHeader, Uint8Array<ArrayBuffer>] {
-  if (message.byteLength < 4) throw new Error('a frame without a header');
+export function parseFrame(message: ArrayBuffer): [FrameHeader, Uint8Array<ArrayBuffer>] {
+  if (message.byteLength < 4) throw new Error('frame without a header');
   const length = new DataView(message).getUint32(0, true);
-  if (length > Math.min(LARGEST_HEADER, message.byteLength - 4))
-    throw new Error('a header longer than its frame');
+  if (length > Math.min(MAX_HEADER_BYTES, message.byteLength - 4))
+    throw new Error('header longer than its frame');
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(message, 4, length))) as FrameHeader;
   return [header, new Uint8Array(message, 4 + length)];
 }
@@ -54,15 +54,15 @@ export const liveAddress = (
 ) => `${at.protocol === 'https:' ? 'wss' : 'ws'}://${at.host}${API}/projects/${project}/runs/${run}/live`;
 
 export interface Listener {
-  frame: (header: FrameHeader, jpeg: Uint8Array<ArrayBuffer>) => Promise<void>; // done when it is drawn
-  words: (text: string | null) => void; // what is wrong, or null when it is right again
+  frame: (header: FrameHeader, jpeg: Uint8Array<ArrayBuffer>) => Promise<void>; // resolves after drawing
+  words: (text: string | null) => void; // an error or progress message, null once resolved
 }
 
 const FIRST_WAIT = 500; // ms before trying again, doubling
 const LONGEST_WAIT = 8000;
 
-/** A connection that comes back by itself, and then says again what was wanted last. */
-export class LiveLink {
+/** A connection that reconnects by itself and then repeats the last settings. */
+export class LiveConnection {
   private socket: WebSocket | null = null;
   private view: View | null = null;
   private wanted: { size?: [number, number]; output?: Output } = {};
@@ -80,7 +80,7 @@ export class LiveLink {
     this.connect();
   }
 
-  /** The camera stands here from now on; of many in one frame of the screen, the newest goes out. */
+  /** Moves the server's camera. Several moves within one display frame are sent as one. */
   move(view: View): void {
     this.view = view;
     this.unsent = true;
@@ -134,16 +134,16 @@ export class LiveLink {
     }
     if (reply.code === 'superseded') return;
     this.complained = true;
-    this.listener.words(inWords(reply));
+    this.listener.words(describeError(reply));
   }
 
   private draw(message: ArrayBuffer): void {
     const socket = this.socket;
-    const [header, jpeg] = unpack(message);
+    const [header, jpeg] = parseFrame(message);
     this.listener
       .frame(header, jpeg)
       .then(() => this.listener.words(null))
-      .catch(() => this.listener.words('A picture came that cannot be read. The next one may be better.'))
+      .catch(() => this.listener.words('A frame cannot be decoded. Waiting for the next one.'))
       .finally(() => {
         if (header.frame > 0 && socket === this.socket) this.send({ kind: 'ack', frame: header.frame });
       });
@@ -151,23 +151,23 @@ export class LiveLink {
 
   private again(): void {
     if (this.closed) return;
-    if (!this.complained) this.listener.words('The connection to the renderer was lost. Trying again …');
+    if (!this.complained) this.listener.words('Connection to the renderer lost. Reconnecting …');
     this.retry = setTimeout(() => this.connect(), this.wait);
     this.wait = Math.min(LONGEST_WAIT, 2 * this.wait);
   }
 }
 
 const WORDS: Record<string, string> = {
-  no_scene: 'There is nothing to render yet. The picture comes with the first saved state of the training.',
-  busy: 'The server is already rendering as many scenes as it can. Close another view, or wait a moment.',
-  ended: 'The renderer has stopped. Starting another one …',
+  no_scene: 'Nothing to render yet. The image appears with the first checkpoint.',
+  busy: 'The server has no free renderer. Close another view or wait.',
+  ended: 'The renderer stopped. Restarting …',
 };
 
-export const inWords = (error: Pick<LiveError, 'code' | 'message'>): string =>
-  WORDS[error.code] ?? `The server cannot render this: ${error.message}.`;
+export const describeError = (error: Pick<LiveError, 'code' | 'message'>): string =>
+  WORDS[error.code] ?? `Cannot render: ${error.message}.`;
 
-/** The size in pixels to ask for, of an area on the page: not more than `most` on the longer side. */
-export function pictureSize(width: number, height: number, most = 1280): [number, number] {
+/** The render size in pixels of an area on the page, with at most `most` on the longer side. */
+export function renderSize(width: number, height: number, most = 1280): [number, number] {
   const scale = Math.min(1, most / Math.max(width, height, 1));
   const side = (value: number) => Math.max(16, Math.round(value * scale));
   return [side(width), side(height)];

@@ -1,6 +1,6 @@
 import { afterEach, expect, it, vi } from 'vitest';
 
-import { keepPath, LARGEST_PICTURE, MOST_CHARACTERS, readPath } from './pathStorage';
+import { savePath, MAX_THUMBNAIL_CHARACTERS, MAX_STORED_CHARACTERS, readPath } from './pathStorage';
 import type { KeyFrame } from '../../geometry/cameraPath';
 
 const jpeg = (length: number, of = 'A') => 'data:image/jpeg;base64,'.padEnd(length, of);
@@ -18,47 +18,47 @@ afterEach(() => {
   localStorage.clear();
 });
 
-it('keeps key frames with their pictures, and those without', () => {
+it('savePath: keeps key frames with and without thumbnails', () => {
   const keys = [frame('a', jpeg(3000)), frame('b', null)];
-  keepPath('run', keys);
+  savePath('run', keys);
   expect(readPath('run')).toEqual(keys);
   expect(readPath('another')).toEqual([]);
 });
 
-it('reads what was kept before there were pictures', () => {
+it('readPath: reads key frames of older versions without thumbnails', () => {
   const old: Partial<KeyFrame> = frame('a', null);
   delete old.picture;
   localStorage.setItem('lumigraph.path.run', JSON.stringify([old]));
   expect(readPath('run')).toEqual([frame('a', null)]);
 });
 
-it('never grows beyond its bound, and forgets the oldest pictures alone', () => {
+it('savePath: bounds the storage and drops the oldest thumbnails only', () => {
   for (let run = 0; run < 20; run++) {
-    keepPath(
+    savePath(
       `run ${run}`,
       Array.from({ length: 40 }, (_, k) => frame(`${run}.${k}`, jpeg(4000))),
     );
   }
-  expect(stored()).toBeLessThan(MOST_CHARACTERS + 20 * 40 * 200);
-  expect(stored()).toBeGreaterThan(0.9 * MOST_CHARACTERS);
+  expect(stored()).toBeLessThan(MAX_STORED_CHARACTERS + 20 * 40 * 200);
+  expect(stored()).toBeGreaterThan(0.9 * MAX_STORED_CHARACTERS);
   expect(readPath('run 19').every((key) => key.picture?.length === 4000)).toBe(true);
   expect(readPath('run 0').map((key) => key.picture)).toEqual(Array(40).fill(null));
   const many = Array.from({ length: 400 }, (_, k) => frame(`${k}`, jpeg(4000)));
-  keepPath('long', many);
+  savePath('long', many);
   expect(readPath('long')).toHaveLength(400);
   expect(readPath('long').at(-1)?.picture).toHaveLength(4000);
   expect(readPath('long')[0]?.picture).toBeNull();
 });
 
-it('keeps no picture that is too large, and none of frames that were removed', () => {
-  keepPath('run', [frame('a', jpeg(LARGEST_PICTURE + 1)), frame('b', jpeg(100))]);
+it('savePath: drops oversized thumbnails and those of removed frames', () => {
+  savePath('run', [frame('a', jpeg(MAX_THUMBNAIL_CHARACTERS + 1)), frame('b', jpeg(100))]);
   expect(readPath('run').map((key) => key.picture?.length)).toEqual([undefined, 100]);
-  keepPath('run', []);
+  savePath('run', []);
   expect(localStorage.getItem('lumigraph.path-pictures')).toBe('[]');
 });
 
-it('gives up the pictures before the path where storage is full, and neither with an error', () => {
-  keepPath('one', [frame('a', jpeg(3000))]);
+it('savePath: drops thumbnails before the path if storage is full, without an error', () => {
+  savePath('one', [frame('a', jpeg(3000))]);
   const write = Storage.prototype.setItem;
   vi.spyOn(Storage.prototype, 'setItem').mockImplementation(function (this: Storage, key, value) {
     const before = this.getItem(key)?.length ?? 0;
@@ -66,16 +66,16 @@ it('gives up the pictures before the path where storage is full, and neither wit
       throw new DOMException('full', 'QuotaExceededError');
     write.call(this, key, value);
   });
-  keepPath('two', [frame('b', jpeg(3000)), frame('c', null)]);
+  savePath('two', [frame('b', jpeg(3000)), frame('c', null)]);
   expect(readPath('two').map((key) => key.id)).toEqual(['b', 'c']);
   vi.spyOn(Storage.prototype, 'setItem').mockImplementation(() => {
     throw new DOMException('forbidden', 'SecurityError');
   });
-  expect(() => keepPath('three', [frame('d', null)])).not.toThrow();
+  expect(() => savePath('three', [frame('d', null)])).not.toThrow();
 });
 
 it.each(['{', '"x"', '[null, 3, {"picture": 4}, {"id": "a"}]', '{"a": 1}'])(
-  'bears %s in the storage',
+  'readPath: ignores %s in the storage',
   (text) => {
     localStorage.setItem('lumigraph.path.run', text);
     localStorage.setItem('lumigraph.path-pictures', text);
@@ -83,8 +83,8 @@ it.each(['{', '"x"', '[null, 3, {"picture": 4}, {"id": "a"}]', '{"a": 1}'])(
   },
 );
 
-it('takes nothing for a picture that is none', () => {
-  keepPath('run', [frame('a', null)]);
+it('readPath: ignores thumbnails that are no data: URL', () => {
+  savePath('run', [frame('a', null)]);
   const kept = [{ run: 'run', id: 'a', picture: 'https://example.org/spy.jpg' }];
   localStorage.setItem('lumigraph.path-pictures', JSON.stringify(kept));
   expect(readPath('run')[0]?.picture).toBeNull();

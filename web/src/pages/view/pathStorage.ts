@@ -1,14 +1,14 @@
-// The paths of all runs in this browser's storage, which has room for some five million characters.
+// Camera paths of all runs in localStorage, which holds about five million characters.
 //
-// Key frames are small and stay. Their pictures lie beside them, those of all runs in one item of a bounded length: the
-// path that was worked on last comes last, and what is too much goes from the front.
+// Key frames are small and stay. The thumbnails of all runs are in one item of bounded length: the path edited last is
+// at the end, and the oldest thumbnails are dropped from the front.
 
 import type { KeyFrame } from '../../geometry/cameraPath';
 
 const PATH = (run: string) => `lumigraph.path.${run}`;
 const PICTURES = 'lumigraph.path-pictures';
-export const MOST_CHARACTERS = 600_000; // of all pictures: a hundred and more
-export const LARGEST_PICTURE = 12_000;
+export const MAX_STORED_CHARACTERS = 600_000; // of all thumbnails: more than a hundred
+export const MAX_THUMBNAIL_CHARACTERS = 12_000;
 
 interface Kept {
   run: string;
@@ -23,8 +23,8 @@ export function readPath(run: string): KeyFrame[] {
     .map((key) => ({ ...key, picture: pictures.get(key.id) ?? null }));
 }
 
-/** Where storage is full or forbidden, first the pictures and then the path live as long as the page does. */
-export function keepPath(run: string, keys: KeyFrame[]): void {
+/** Saves a path. If storage is full, thumbnails are dropped first; then the path lasts only until reload. */
+export function savePath(run: string, keys: KeyFrame[]): void {
   const plain = keys.map(({ id, view, seconds }) => ({ id, view, seconds }));
   if (!write(PATH(run), plain)) {
     write(PICTURES, []);
@@ -35,9 +35,9 @@ export function keepPath(run: string, keys: KeyFrame[]): void {
 }
 
 function bounded(all: Kept[]): Kept[] {
-  let left = MOST_CHARACTERS;
+  let left = MAX_STORED_CHARACTERS;
   return all
-    .filter((one) => one.picture.length <= LARGEST_PICTURE)
+    .filter((one) => one.picture.length <= MAX_THUMBNAIL_CHARACTERS)
     .reverse()
     .filter((one) => (left -= JSON.stringify(one).length + 1) > 0)
     .reverse();
@@ -55,7 +55,7 @@ function list<T>(key: string): T[] {
   }
 }
 
-/** Whether there was room for it. */
+/** Writes an item. Returns false if storage is full or forbidden. */
 function write(key: string, what: unknown[]): boolean {
   try {
     localStorage.setItem(key, JSON.stringify(what));

@@ -1,8 +1,8 @@
-// What tests of the whole page wait for: a picture is there, and of what.
+// State of the viewer for browser tests.
 
 interface Probe {
   splats: number; // drawn in the last frame
-  frames: number; // drawn since the page was opened
+  frames: number; // drawn since the page was loaded
   loaded: string | null; // the scene on the screen
 }
 

@@ -1,4 +1,4 @@
-// Gaussians on the screen by the rule of training and of `evaluate`: Spark's own differs beside the image.
+// Projects gaussians as training and `evaluate` do; Spark's own projection differs outside the image.
 //
 // Spark drops gaussians whose centres are more than 0.4 half images outside, and its affine approximation of the
 // perspective grows without bound towards there. The reference [Kerbl 2023] drops none that reach the image, and holds
@@ -8,10 +8,10 @@ import { SparkRenderer, type SparkRendererOptions } from '@sparkjsdev/spark';
 import { BufferAttribute, type InstancedBufferGeometry } from 'three';
 
 const SLOPE_MARGIN = 0.3; // half images
-const EVERYWHERE = 1e9; // half images: no centre is too far outside
+const EVERYWHERE = 1e9; // half images: no centre is dropped
 const ALPHA_MIN = 1 / 255; // fainter pairs of gaussian and pixel are not drawn
 export const OPAQUE_REACH = Math.sqrt(2 * Math.log(1 / ALPHA_MIN)); // standard deviations at which an opaque one fades out
-export const LARGEST_RADIUS = 1e5; // pixels: none is too large
+export const MAX_RADIUS_PX = 1e5; // pixels: no gaussian is dropped
 
 const FREE_SLOPES = 'vec2 J2 = -(J1 * viewCenter.xy) * invZ;';
 const HELD_SLOPES = `
@@ -29,8 +29,8 @@ const ONLY_VISIBLE_PIXELS = `
         adjustedStdDev = min(adjustedStdDev, sqrt(max(0.0, 2.0 * log(rgba.a / minAlpha))));
         vSplatUv = position.xy * adjustedStdDev;
     }
-    vec2 extent = min(vec2(maxPixelRadius), adjustedStdDev * sqrt(vec2(a, d))) * 2.0 / scaledRenderSize;
-    if (any(greaterThan(abs(clipCenter.xy / clipCenter.w) - extent, vec2(1.0)))) {
+    vec2 formatExtent = min(vec2(maxPixelRadius), adjustedStdDev * sqrt(vec2(a, d))) * 2.0 / scaledRenderSize;
+    if (any(greaterThan(abs(clipCenter.xy / clipCenter.w) - formatExtent, vec2(1.0)))) {
         return;
     }
     ${AXES}`;
@@ -72,13 +72,13 @@ function bundle(geometry: InstancedBufferGeometry): { activeSplats: { value: num
   return { activeSplats };
 }
 
-/** Spark that draws each gaussian as training did. Throws an error if this Spark's shader is not the one known. */
+/** A Spark renderer with the projection of training. Throws if Spark's shader is not the expected one. */
 export function referenceRenderer(options: SparkRendererOptions): SparkRenderer {
   const spark = new SparkRenderer({
     clipXY: EVERYWHERE,
     maxStdDev: OPAQUE_REACH,
     minAlpha: ALPHA_MIN,
-    maxPixelRadius: LARGEST_RADIUS,
+    maxPixelRadius: MAX_RADIUS_PX,
     sortRadial: false, // by depth, as in training
     accumExtSplats: true, // half floats would move splats by half a pixel
     ...options,

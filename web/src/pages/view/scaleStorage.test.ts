@@ -1,10 +1,10 @@
 import { expect, it } from 'vitest';
 
-import { keepScale, readScale } from './scaleStorage';
+import { saveScale, readScale } from './scaleStorage';
 
-it('keeps what a unit is, for each project', () => {
-  keepScale('a', 0.25);
+it('saveScale: keeps one scale per project', () => {
+  saveScale('a', 0.25);
   expect([readScale('a'), readScale('b')]).toEqual([0.25, null]);
-  keepScale('a', null);
+  saveScale('a', null);
   expect(readScale('a')).toBeNull();
 });

@@ -1,4 +1,4 @@
-// One canvas of splats: what is on it, and what comes to it next, without a moment of nothing in between.
+// The splats on a canvas: a newer scene replaces the shown one without a blank frame.
 
 import type { SparkRenderer, SplatMesh } from '@sparkjsdev/spark';
 import {
@@ -14,39 +14,39 @@ import {
   type WebGLRenderer,
 } from 'three';
 
-import { sentence } from '../../lib/errors';
+import { errorMessage } from '../../lib/errors';
 import type { Vector } from '../../geometry/vector';
 import { type Box, contains } from '../../geometry/cropBox';
 import { probe } from './probe';
 import { referenceRenderer } from './projection';
-import { fetchSplats, type Look, Looks } from './splatStyle';
+import { fetchSplats, type Look, SplatStyle } from './splatStyle';
 
-/** `left` parts of a large scene are not drawn, since this device is slow with those that are. */
+/** `left`: parts of a large scene that are not drawn because the device is slow. */
 export type Loading =
   { state: 'loading'; part: number } | { state: 'ready'; left: number } | { state: 'failed'; text: string };
 
-/** A scene: the addresses of its parts, what covers most of it first. */
-export interface Wanted {
+/** A scene: the addresses of its parts, the largest first. */
+export interface SceneSource {
   name: string;
   parts: string[];
 }
 
 const LONGEST_SORT = 3000; // ms
-const SLOW = 800; // ms from a part's coming to its picture: a device that takes longer is given no more
+const SLOW_PART_MS = 800; // from arrival to first frame: slower devices load no further parts
 
-export class SplatStage {
+export class SplatScene {
   private readonly spark: SparkRenderer;
-  private readonly looks: Looks;
+  private readonly style: SplatStyle;
   private readonly leaving = new AbortController();
-  private readonly byProcessor: boolean; // one part more would keep the page waiting for seconds
+  private readonly byProcessor: boolean; // one more part would block the page for seconds
   private meshes: SplatMesh[] = []; // parts of one scene
   private name: string | null = null;
-  private wanted: Wanted | null = null;
+  private wanted: SceneSource | null = null;
   private loading = false;
-  private patient = false; // whoever looks wants all parts, however long that takes
-  private before: number | null = null; // Spark's mark of what was on the screen when the last part came
-  private since: number | null = null; // when that part was first drawn
-  private settled: (() => void) | null = null; // what waits for its picture, or for a newer scene
+  private patient = false; // draw all parts on slow devices too
+  private before: number | null = null; // Spark's mapping version when the last part arrived
+  private since: number | null = null; // time of the first frame with that part
+  private settled: (() => void) | null = null; // resolves at the first frame of the part, or for a newer scene
   private box: Box | null = null;
   private frame: Box3Helper | null = null;
 
@@ -60,32 +60,32 @@ export class SplatStage {
     forgive(gl, this.leaving.signal);
     this.byProcessor = byProcessor(gl);
     this.spark = referenceRenderer({ renderer: gl, onDirty: invalidate, enableLod: false });
-    this.looks = new Looks(this.spark, antialiased);
+    this.style = new SplatStyle(this.spark, antialiased);
     scene.add(this.spark);
   }
 
-  /** Show this scene as soon as it is here; until then, what is shown stays. Of several, the newest. */
-  want(wanted: Wanted): void {
+  /** Loads a scene and then replaces the shown one. Of several requests the newest wins. */
+  want(wanted: SceneSource): void {
     this.wanted = wanted;
     this.settled?.();
     if (!this.loading) void this.load();
   }
 
-  /** Draw all parts, on a slow device too. */
+  /** Draws all parts, on slow devices too. */
   all(): void {
     this.patient = true;
     if (this.wanted) this.want({ ...this.wanted });
   }
 
   look(look: Look): void {
-    this.looks.show(look, this.meshes);
+    this.style.show(look, this.meshes);
     this.invalidate();
   }
 
-  /** Hide what lies outside of the box; null shows all. */
+  /** Hides splats outside the box; null shows all. */
   crop(box: Box | null): void {
     this.box = box;
-    this.looks.crop(box, this.meshes);
+    this.style.crop(box, this.meshes);
     this.drop(this.frame);
     this.frame = null;
     if (box) {
@@ -95,9 +95,9 @@ export class SplatStage {
     this.invalidate();
   }
 
-  /** Before each frame. */
+  /** Called before each frame. */
   stand(camera: Camera, centre: Vector, reach: number): void {
-    this.looks.stand(camera, centre, reach);
+    this.style.stand(camera, centre, reach);
     probe.frames++;
     probe.splats = this.spark.activeSplats;
     this.since ??= performance.now();
@@ -106,7 +106,7 @@ export class SplatStage {
     this.settled?.();
   }
 
-  /** The point of the scene under a place on the canvas, -1..1 to the right and up. */
+  /** The scene point at normalized canvas coordinates (-1..1, right and up), or null. */
   pick(x: number, y: number, camera: Camera): Vector | null {
     const caster = new Raycaster();
     caster.setFromCamera(new Vector2(x, y), camera);
@@ -132,7 +132,7 @@ export class SplatStage {
     Object.assign(probe, { loaded: null, splats: 0 });
   }
 
-  /** Spark's worker is ended between two sortings: one that is cut off is an error that nobody catches. */
+  /** Ends Spark's worker between two sorts: an interrupted sort raises an uncaught error. */
   private async end(): Promise<void> {
     for (let waited = 0; this.spark.sorting && waited < LONGEST_SORT; waited += 100) {
       await new Promise((done) => setTimeout(done, 100));
@@ -142,22 +142,22 @@ export class SplatStage {
 
   private async load(): Promise<void> {
     this.loading = true;
-    for (let done: Wanted | null = null; this.wanted && this.wanted !== done;) {
+    for (let done: SceneSource | null = null; this.wanted && this.wanted !== done;) {
       done = this.wanted;
       try {
         await this.bring(done);
       } catch (error) {
         if (this.leaving.signal.aborted) break;
-        if (this.wanted !== done) continue; // a newer one has taken its place on the server
-        // An older scene on the screen is better than words of a newer one that failed.
-        if (!this.meshes.length) this.tell({ state: 'failed', text: sentence(error) });
+        if (this.wanted !== done) continue; // a newer checkpoint replaced it on the server
+        // Keep an older scene on the screen instead of an error.
+        if (!this.meshes.length) this.tell({ state: 'failed', text: errorMessage(error) });
       }
     }
     this.loading = false;
   }
 
-  /** Part after part. A scene on the screen gives way when as much of the newer one is here. */
-  private async bring(wanted: Wanted): Promise<void> {
+  /** Loads part after part. The shown scene is replaced once as many parts of the newer one are loaded. */
+  private async bring(wanted: SceneSource): Promise<void> {
     const { name, parts } = wanted;
     const empty = this.meshes.length === 0;
     const same = this.name === name;
@@ -183,15 +183,15 @@ export class SplatStage {
     }
   }
 
-  /** Add to the scene on the screen, or put in its place. */
+  /** Adds meshes to the shown scene, or replaces it. */
   private show(fresh: SplatMesh[], name: string): void {
     for (const mesh of fresh) {
-      this.looks.dress(mesh);
+      this.style.dress(mesh);
       this.scene.add(mesh);
     }
     if (this.name === name) this.meshes.push(...fresh);
     else {
-      for (const mesh of this.meshes) this.forget(mesh); // Spark draws its own copy until the new one is sorted
+      for (const mesh of this.meshes) this.forget(mesh); // Spark draws its own copy until the new meshes are sorted
       this.meshes = fresh;
       this.name = name;
     }
@@ -200,11 +200,11 @@ export class SplatStage {
     this.invalidate();
   }
 
-  /** When what came last is on the screen: whether that went fast, or all is wanted anyway. */
+  /** Waits until the last part is drawn. Returns whether to load further parts. */
   private async inTime(): Promise<boolean> {
     await new Promise<void>((done) => (this.settled = done));
     this.settled = null;
-    return this.patient || (!this.byProcessor && performance.now() - (this.since ?? 0) < SLOW);
+    return this.patient || (!this.byProcessor && performance.now() - (this.since ?? 0) < SLOW_PART_MS);
   }
 
   private forget(mesh: SplatMesh): void {
@@ -220,7 +220,7 @@ export class SplatStage {
   }
 }
 
-/** Whether WebGL is there, but no graphics card behind it. */
+/** Whether WebGL runs in software, without a GPU. */
 function byProcessor(gl: WebGLRenderer): boolean {
   const context = gl.getContext();
   const says = context.getExtension('WEBGL_debug_renderer_info');
@@ -228,7 +228,7 @@ function byProcessor(gl: WebGLRenderer): boolean {
   return /swiftshader|llvmpipe|software|basic render/i.test(String(name));
 }
 
-/** A canvas that goes away takes with it what Spark is just reading from it; that is no error then. */
+/** Ignores errors of pixel reads that a disposed canvas interrupts. */
 function forgive(gl: WebGLRenderer, leaving: AbortSignal): void {
   const read = gl.readRenderTargetPixelsAsync.bind(gl);
   gl.readRenderTargetPixelsAsync = (...what) =>

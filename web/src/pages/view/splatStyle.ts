@@ -1,23 +1,23 @@
-// A scene of gaussians for three.js, by Spark: fetched, hidden outside a box, shown as points or by depth.
+// Loads splats for Spark, and styles them: crop box, points, depth.
 
 import { dyno, modifiers, SplatFileType, SplatMesh, type SparkRenderer } from '@sparkjsdev/spark';
 import { type Camera, Vector3 } from 'three';
 
 import type { Vector } from '../../geometry/vector';
 import type { Box } from '../../geometry/cropBox';
-import { LARGEST_RADIUS, OPAQUE_REACH } from './projection';
+import { MAX_RADIUS_PX, OPAQUE_REACH } from './projection';
 
 const DOT_REACH = Math.sqrt(8); // standard deviations
 
 export type Look = 'splats' | 'points' | 'depth';
 
 const FAR = 1e9;
-const DOT = 2.2; // pixels: half the width of a point
+const DOT = 2.2; // half the width of a point, pixels
 const LOW_PASS = 0.3; // square pixels, as in training
-const FAINTEST = 0.1; // opacity that a finger on the screen still meets
+const FAINTEST = 0.1; // minimum opacity for picking
 
-/** What all scenes of a viewer share, so that a newer one looks as the one before. */
-export class Looks {
+/** The style shared by all meshes of a viewer, so that newer checkpoints look the same. */
+export class SplatStyle {
   private readonly low = new dyno.DynoVec3({ value: new Vector3(-FAR, -FAR, -FAR) });
   private readonly high = new dyno.DynoVec3({ value: new Vector3(FAR, FAR, FAR) });
   private readonly solid = new dyno.DynoFloat({ value: 0 });
@@ -25,7 +25,7 @@ export class Looks {
   private readonly far = new dyno.DynoFloat({ value: 1 });
   private look: Look = 'splats';
 
-  /** `antialiased`: whether opacities were learned for a low pass that keeps the light (Mip-Splatting). */
+  /** `antialiased`: whether training used the energy-preserving low pass of Mip-Splatting. */
   constructor(
     private readonly spark: SparkRenderer,
     private readonly antialiased: boolean,
@@ -36,7 +36,7 @@ export class Looks {
   show(look: Look, meshes: SplatMesh[]): void {
     this.look = look;
     this.solid.value = look === 'points' ? 1 : 0;
-    this.spark.maxPixelRadius = look === 'points' ? DOT : LARGEST_RADIUS;
+    this.spark.maxPixelRadius = look === 'points' ? DOT : MAX_RADIUS_PX;
     this.spark.maxStdDev = look === 'points' ? DOT_REACH : OPAQUE_REACH;
     this.spark.blurAmount = this.antialiased && look !== 'points' ? LOW_PASS : 0;
     this.spark.preBlurAmount = look === 'points' ? 1 : this.antialiased ? 0 : LOW_PASS;
@@ -49,7 +49,7 @@ export class Looks {
     for (const mesh of meshes) mesh.updateVersion();
   }
 
-  /** Depths from the nearest to the farthest end of the scene, seen from here, take all greys. */
+  /** Sets the depth range of the grey map to the extent of the scene from this camera. */
   stand(camera: Camera, centre: Vector, reach: number): void {
     const distance = camera.position.distanceTo(new Vector3(...centre));
     this.near.value = Math.max(reach / 100, distance - reach / 2);
@@ -96,15 +96,14 @@ const cutter = new dyno.Dyno({
     `),
 });
 
-/** The scene at an address, ready to be shown. `part` hears how much has come, 0..1. */
+/** Fetches and decodes the splats at an address. `part` receives the progress, 0..1. */
 export async function fetchSplats(
   url: string,
   signal: AbortSignal,
   part: (value: number) => void,
 ): Promise<SplatMesh> {
   const answer = await fetch(url, { signal });
-  if (!answer.ok)
-    throw new Error(answer.status === 404 ? 'This scene is no longer there.' : answer.statusText);
+  if (!answer.ok) throw new Error(answer.status === 404 ? 'The scene no longer exists.' : answer.statusText);
   const bytes = await read(answer, part);
   const mesh = new SplatMesh({
     fileBytes: bytes,
@@ -115,11 +114,11 @@ export async function fetchSplats(
   try {
     await mesh.initialized;
   } catch {
-    throw new Error('The file of this scene cannot be read.');
+    throw new Error('The scene file cannot be decoded.');
   }
   if (signal.aborted) {
     mesh.dispose();
-    throw new DOMException('no longer wanted', 'AbortError');
+    throw new DOMException('cancelled', 'AbortError');
   }
   return mesh;
 }

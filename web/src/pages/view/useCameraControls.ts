@@ -1,35 +1,36 @@
-// The camera of a run, in the hands of a page.
+// The camera controls of a run as hooks.
 
 import { useEffect, useState, useSyncExternalStore } from 'react';
 
-import type { ShownRun } from '../../api/previews';
-import { fromHash, reachOf, toHash } from '../../geometry/camera';
-import { Rig } from './cameraControls';
+import type { RunPreview } from '../../api/previews';
+import { fromHash, boxDiagonal, toHash } from '../../geometry/camera';
+import { CameraControls } from './cameraControls';
 
-/** One camera for a run, however often newer snapshots of it come. It begins where the address says. */
-export function useRig(run: string, shown: ShownRun): Rig | null {
-  const [rig, setRig] = useState<Rig | null>(null);
+/** One camera for a run, kept across newer checkpoints. It starts at the view in the address. */
+export function useCameraControls(run: string, shown: RunPreview): CameraControls | null {
+  const [controls, setRig] = useState<CameraControls | null>(null);
   const { up, start, box } = shown;
   useEffect(() => {
-    const made = new Rig(up, start, reachOf(box));
+    const made = new CameraControls(up, start, boxDiagonal(box));
     const asked = fromHash(location.hash);
     if (asked) made.view = asked;
     setRig(made);
     return () => made.dispose();
-    // eslint-disable-next-line react-hooks/exhaustive-deps -- a newer snapshot must not move the camera
+    // eslint-disable-next-line react-hooks/exhaustive-deps -- a newer checkpoint must not move the camera
   }, [run]);
-  return rig;
+  return controls;
 }
 
-/** Draws the component again whenever the camera has moved. */
-export const useMoves = (rig: Rig): number => useSyncExternalStore(rig.listen, () => rig.version);
+/** Renders the component again at every camera move. */
+export const useCameraVersion = (controls: CameraControls): number =>
+  useSyncExternalStore(controls.listen, () => controls.version);
 
-/** The address of this view, which is then also that of the page. */
-export function viewAddress(rig: Rig, run: string): string {
+/** Writes the view into the address of the page and returns the address. */
+export function writeViewAddress(controls: CameraControls, run: string): string {
   const address = new URL(location.href);
   address.searchParams.set('run', run);
-  address.searchParams.delete('token'); // a link is for others, and the token is not
-  address.hash = toHash(rig.view);
+  address.searchParams.delete('token'); // never share the token
+  address.hash = toHash(controls.view);
   history.replaceState(history.state, '', address);
   return address.href;
 }

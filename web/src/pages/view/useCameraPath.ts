@@ -1,13 +1,13 @@
-// The key frames of a run: kept in this browser, and what can be done with them.
+// The camera path of a run: saved in this browser, edited and played.
 
 import { useEffect, useState } from 'react';
 
 import type { View } from '../../geometry/camera';
-import { type Eyes, smallPicture } from './viewerHandle';
-import { keepPath, readPath } from './pathStorage';
-import { duration, type KeyFrame, moved, viewAt } from '../../geometry/cameraPath';
+import { type ViewerHandle, captureThumbnail } from './viewerHandle';
+import { savePath, readPath } from './pathStorage';
+import { duration, type KeyFrame, moveKeyFrame, viewAt } from '../../geometry/cameraPath';
 import { newId } from '../../lib/id';
-import type { Rig } from './cameraControls';
+import type { CameraControls } from './cameraControls';
 
 const SECONDS = 2;
 
@@ -24,30 +24,35 @@ export interface Path {
   stop: () => void;
 }
 
-export function usePath(run: string, rig: Rig, eyes: Eyes | null, background: string): Path {
+export function usePath(
+  run: string,
+  controls: CameraControls,
+  handle: ViewerHandle | null,
+  background: string,
+): Path {
   const [keys, setKeys] = useState(() => readPath(run));
   const [playing, setPlaying] = useState<number | null>(null);
-  useEffect(() => keepPath(run, keys), [run, keys]);
+  useEffect(() => savePath(run, keys), [run, keys]);
   const add = () => {
-    const picture = eyes && smallPicture(eyes, background);
-    setKeys([...keys, { id: newId(), view: rig.view, seconds: SECONDS, picture }]);
+    const picture = handle && captureThumbnail(handle, background);
+    setKeys([...keys, { id: newId(), view: controls.view, seconds: SECONDS, picture }]);
   };
   return {
     keys,
     playing,
     add,
     remove: (id) => setKeys(keys.filter((key) => key.id !== id)),
-    move: (index, to) => setKeys(moved(keys, index, to)),
+    move: (index, to) => setKeys(moveKeyFrame(keys, index, to)),
     time: (id, seconds) => setKeys(keys.map((key) => (key.id === id ? { ...key, seconds } : key))),
-    show: (view) => rig.glide(view),
+    show: (view) => controls.glide(view),
     clear: () => setKeys([]),
     play: () => {
       const way = (seconds: number) => {
         setPlaying(seconds);
         return viewAt(keys, seconds);
       };
-      rig.run(way, duration(keys), () => setPlaying(null));
+      controls.run(way, duration(keys), () => setPlaying(null));
     },
-    stop: rig.stop,
+    stop: controls.stop,
   };
 }

@@ -31,7 +31,7 @@ async function measure(length: number | null) {
   return result;
 }
 
-it('tells the server how long it really is, for files of the run that is shown', async () => {
+it('submits the scale of the run in the address', async () => {
   history.replaceState(null, '', '/projects/p/view?run=old');
   const result = await measure(2);
   expect(result.current.metres).toBe(0.5);
@@ -47,13 +47,13 @@ it('tells the server how long it really is, for files of the run that is shown',
   });
 });
 
-it('without a run in the address, the newest is shown', async () => {
+it('uses the newest run without one in the address', async () => {
   await measure(2);
   await waitFor(() => expect(server.asked).toHaveLength(1));
   expect(server.asked[0]).toHaveProperty('run', 'new');
 });
 
-it('forgets here alone', async () => {
+it('removes the scale in this browser only', async () => {
   await measure(null);
   expect(readScale('p')).toBeNull();
   await Promise.resolve();
