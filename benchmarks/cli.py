@@ -1,4 +1,4 @@
-"""The command line as a stranger would run it: in a process of its own, timed from outside."""
+"""Run the command line in a separate process and time it from outside."""
 
 import subprocess
 import sys
@@ -7,15 +7,15 @@ from pathlib import Path
 
 
 def lumigraph(*arguments: str | Path) -> tuple[str, float]:
-    """Run `lumigraph ARGUMENTS` -> its stdout, wall seconds. Raises CalledProcessError; its complaints go to stderr."""
-    started = time.perf_counter()
-    done = subprocess.run(
+    """Run `lumigraph ARGUMENTS`: its stdout and wall seconds. Raises CalledProcessError; messages go to stderr."""
+    start = time.perf_counter()
+    process = subprocess.run(
         [sys.executable, "-m", "lumigraph.cli", *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True
     )
-    return done.stdout, time.perf_counter() - started
+    return process.stdout, time.perf_counter() - start
 
 
 def sample(folder: Path) -> tuple[Path, Path]:
-    """Render the sample into `folder` -> its photos alone, and a capture of them with their true cameras."""
+    """Render the sample into `folder`: the folder of its photos alone, and the capture with true cameras."""
     lumigraph("sample", folder, "--quiet")
     return folder / "images", folder

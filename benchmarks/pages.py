@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lumigraph.wire import resources as wire
-from tests.debian import program
+from tests.debian import find_program
 from tests.server.studio_process import Studio
 from tests.web.conftest import WEB
 
@@ -20,7 +20,7 @@ STARTS = 3
 
 
 def rows() -> Iterator[dict[str, object]]:
-    chromium = program("chromium")
+    chromium = find_program("chromium")
     if chromium is None:
         raise RuntimeError("Chromium is not installed, and could not be")
     with tempfile.TemporaryDirectory(prefix="pages-") as name:

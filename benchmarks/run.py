@@ -1,13 +1,13 @@
-"""All benchmarks: one table on the terminal, one line of JSON a figure in benchmarks/results.
+"""Run all benchmarks: one table on the terminal, and one line of JSON for each row in benchmarks/results.
 
-    python -m benchmarks.run                          everything; the 24-megapixel photos of loading want 2.5 GB of disk
+    python -m benchmarks.run                          all; loading needs 2.5 GB of disk for its photos
     python -m benchmarks.run --only peak kernels      the kernels alone, two minutes
     python -m benchmarks.run --only training --scenes lego --seconds 30 60 120 --methods splat ngp
     python -m benchmarks.run --only poses --scenes fox can
     python -m benchmarks.run --only fidelity --captures FOLDER... --seconds 60
     python -m benchmarks.run --only surfaces --captures FOLDER --truth CLOUD.ply --seconds 60
 
-Timings mean something on an idle machine only: each line keeps the load that it was measured under.
+Measure on an idle machine only. Each line stores the load average of the machine.
 """
 
 import argparse
@@ -50,14 +50,14 @@ def main() -> None:
     args = parse()
     console = Console()
     table = Table(title=f"{cpu_model()}, {cores()} cores, commit {commit()}")
-    for column in ("benchmark", "case", "figures"):
+    for column in ("benchmark", "case", "results"):
         table.add_column(column, overflow="fold")
-    for name, rows in suites(args).items():
+    for name, rows in select_suites(args).items():
         console.print(f"{name} ...", style="dim")
         for row in rows():
             record(name, row)
-            figures = "  ".join(f"{key} [bold]{value}[/]" for key, value in row.items() if key != "case")
-            table.add_row(name, str(row["case"]), figures)
+            results = "  ".join(f"{key} [bold]{value}[/]" for key, value in row.items() if key != "case")
+            table.add_row(name, str(row["case"]), results)
         table.add_section()
     console.print(table)
 
@@ -92,25 +92,27 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--captures", nargs="+", type=Path, default=[], help="of fidelity and surfaces; default: the rendered sample"
     )
-    parser.add_argument("--looks", type=Path, help="folder for the held-out views of fidelity as pictures")
-    parser.add_argument("--truth", type=Path, help="of surfaces: the true cloud of the capture, a PLY")
+    parser.add_argument("--looks", type=Path, help="output folder for images of the held-out views of fidelity")
+    parser.add_argument("--truth", type=Path, help="of surfaces: true point cloud of the capture, a PLY")
     parser.add_argument("--methods", nargs="+", default=["splat"], help="of training; default: splat")
-    parser.add_argument("--splats", type=int, default=1_000_000, help="gaussians of the files that are timed")
+    parser.add_argument("--splats", type=int, default=1_000_000, help="number of gaussians in the timed files")
     data = ROOT.parent / "shared" / "data"
     parser.add_argument("--data", type=Path, default=data, help="folder with lego/, fox/, video/; default: %(default)s")
     return parser.parse_args()
 
 
-def suites(args: argparse.Namespace) -> dict[str, Callable[[], Iterator[Row]]]:
-    trained, posed = ([one for one in args.scenes if one in suite.CASES] for suite in (training, poses))
-    known: dict[str, Callable[[], Iterator[Row]]] = {
+def select_suites(args: argparse.Namespace) -> dict[str, Callable[[], Iterator[Row]]]:
+    training_scenes, pose_scenes = (
+        [scene for scene in args.scenes if scene in suite.CASES] for suite in (training, poses)
+    )
+    suites: dict[str, Callable[[], Iterator[Row]]] = {
         "peak": peak.rows,
         "kernels": kernels.rows,
         "fields": fields.rows,
         "live": live.rows,
-        "training": partial(training.rows, args.data, trained, args.seconds, args.methods),
+        "training": partial(training.rows, args.data, training_scenes, args.seconds, args.methods),
         "fidelity": partial(fidelity.rows, args.captures, args.seconds, args.looks),
-        "poses": partial(poses.rows, args.data, posed),
+        "poses": partial(poses.rows, args.data, pose_scenes),
         "matching": poses.matching_rows,
         "loading": loading.rows,
         "meshes": partial(meshes.rows, args.data, args.splats),
@@ -119,11 +121,11 @@ def suites(args: argparse.Namespace) -> dict[str, Callable[[], Iterator[Row]]]:
         "pages": pages.rows,
         "uploads": uploads.rows,
     }
-    return {name: rows for name, rows in known.items() if args.only is None or name in args.only}
+    return {name: rows for name, rows in suites.items() if args.only is None or name in args.only}
 
 
 def record(benchmark: str, row: Row) -> None:
-    """Append a line to results/BENCHMARK.jsonl: what was measured, when, on which machine and which code."""
+    """Append a line to results/BENCHMARK.jsonl: the row with its date, machine and commit."""
     line = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": cpu_model(),
@@ -138,11 +140,11 @@ def record(benchmark: str, row: Row) -> None:
 
 
 def commit() -> str:
-    """The commit that is checked out, with a + where files differ from it."""
+    """Name the checked-out commit, with a + if files differ from it."""
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-        return done.stdout.strip()
+        process = subprocess.run(["git", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+        return process.stdout.strip()
 
     return git("rev-parse", "--short=10", "HEAD") + (
         "+" if git("status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results") else ""

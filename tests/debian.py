@@ -1,4 +1,4 @@
-"""Programs that tests compare with, from Debian's packages."""
+"""Reference programs for tests, from Debian packages."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def installed(package: str, find: Callable[[], Path | None]) -> Path | None:
-    """What `find` finds, after installing the package where that is allowed: on Debian, as root."""
+def install_package(package: str, find: Callable[[], Path | None]) -> Path | None:
+    """Return the result of `find`, after installing the package if possible: on Debian, as root."""
     if find() is None and os.name == "posix" and os.getuid() == 0 and shutil.which("apt-get"):
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": 300}
-        patient = ["-o", "DPkg::Lock::Timeout=240"]  # other tests may be installing theirs
-        install = ["apt-get", *patient, "install", "-y", "-q", "--no-install-recommends", package]
+        lock_options = ["-o", "DPkg::Lock::Timeout=240"]  # other tests may install packages too
+        install = ["apt-get", *lock_options, "install", "-y", "-q", "--no-install-recommends", package]
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         with contextlib.suppress(subprocess.TimeoutExpired):
             if subprocess.run(install, env=environment, **quiet).returncode:  # type: ignore[call-overload]
@@ -24,6 +24,6 @@ def installed(package: str, find: Callable[[], Path | None]) -> Path | None:
     return find()
 
 
-def program(name: str) -> Path | None:
-    """The program of that name, from the package of that name."""
-    return installed(name, lambda: Path(found) if (found := shutil.which(name)) else None)
+def find_program(name: str) -> Path | None:
+    """Find a program, from the package of the same name."""
+    return install_package(name, lambda: Path(path) if (path := shutil.which(name)) else None)

@@ -60,6 +60,7 @@ UNIT_SUFFIXES = {
 }
 UNIT_COMMENT = re.compile(rf"#\W*({'|'.join(UNIT_SUFFIXES)})\b(?! (?:a|per)\b)")
 
+UNIT_IN_NAME = re.compile(rf"(?:^|_)(?:{'|'.join(UNIT_SUFFIXES.values())})(?:_|$)")
 CODE_SPAN = re.compile(r"`[^`\n]+`")
 
 
@@ -121,8 +122,7 @@ def constants_without_unit(source: str) -> list[tuple[str, int]]:
             isinstance(part, ast.Constant | ast.BinOp | ast.UnaryOp | ast.operator | ast.unaryop)
             for part in ast.walk(node.value)
         )
-        suffix = match and rf"(?:^|_)(?:{UNIT_SUFFIXES[match[1]]})(?:_|$)"
-        if suffix and name.isupper() and is_number and not re.search(suffix, name):
+        if match and name.isupper() and is_number and not UNIT_IN_NAME.search(name):
             violations.append((name, node.lineno))
     return violations
 

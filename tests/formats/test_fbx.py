@@ -21,13 +21,13 @@ from PIL import Image
 from lumigraph.formats import fbx, fbx_nodes
 from lumigraph.scene.assets import Mesh
 from lumigraph.scene.errors import FormatError
-from tests.debian import installed
+from tests.debian import install_package
 from tests.formats.test_ply import make_points, make_splats
 
 
 @pytest.fixture(scope="session")
 def assimp() -> Path:
-    found = installed("assimp-utils", lambda: Path(path) if (path := shutil.which("assimp")) else None)
+    found = install_package("assimp-utils", lambda: Path(path) if (path := shutil.which("assimp")) else None)
     if found is None:
         pytest.skip("assimp is not installed, and could not be")
     return found

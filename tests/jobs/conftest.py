@@ -15,7 +15,7 @@ from sqlalchemy import text
 from lumigraph.jobs.database import Database
 from lumigraph.jobs.migrate import migrate
 from lumigraph.jobs.store import Store
-from tests.debian import installed
+from tests.debian import install_package
 
 
 class Postgres:
@@ -63,7 +63,7 @@ def programs_of_postgres() -> Path | None:
     def find() -> Path | None:
         return max((p.parent for p in Path("/usr/lib/postgresql").glob("*/bin/initdb")), default=None)
 
-    return installed("postgresql", find)
+    return install_package("postgresql", find)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

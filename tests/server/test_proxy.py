@@ -17,7 +17,7 @@ from websockets.exceptions import InvalidStatus
 
 from lumigraph.client import Client
 from lumigraph.wire import resources as wire
-from tests.debian import program
+from tests.debian import find_program
 from tests.server.running_server import free_socket
 from tests.server.studio_process import ROOT, Studio
 
@@ -34,7 +34,7 @@ class Site(NamedTuple):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    caddy = program("caddy")
+    caddy = find_program("caddy")
     if caddy is None:
         pytest.skip("Caddy is not installed, and could not be")
     folder = tmp_path_factory.mktemp("proxy")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lumigraph.server.static_pages import STATIC
-from tests.debian import program
+from tests.debian import find_program
 
 WEB = Path(__file__).parents[2] / "web"
 
@@ -23,7 +23,7 @@ def chromium() -> Path:
     """Debian's Chromium; Node and the built pages beside it."""
     if shutil.which("node") is None or not (WEB / "node_modules").exists() or not (STATIC / "index.html").exists():
         pytest.skip("the pages are not built: make web")
-    found = program("chromium")
+    found = find_program("chromium")
     if found is None:
         pytest.skip("Chromium is not installed, and could not be")
     return found

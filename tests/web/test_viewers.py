@@ -35,7 +35,7 @@ from lumigraph.studio import verbs
 from lumigraph.studio.run import Run
 from lumigraph.studio.training import load_field
 from lumigraph.wire.requests import ExportRequest, TrainRequest
-from tests.debian import program
+from tests.debian import find_program
 from tests.studio.test_verbs import done
 from tests.web.conftest import WEB, play
 
@@ -105,7 +105,7 @@ def browser() -> Path:
     """Debian's Chromium, with Node, Spark and the other viewers next to it."""
     if shutil.which("node") is None or not all((folder / "node_modules").exists() for folder in (WEB, PACKAGES)):
         pytest.skip("other viewers are not installed: make web tests/web/viewers/node_modules/installed")
-    chromium = program("chromium")
+    chromium = find_program("chromium")
     if chromium is None:
         pytest.skip("Chromium is not installed, and could not be")
     return chromium
