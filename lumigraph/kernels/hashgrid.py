@@ -23,7 +23,7 @@ from lumigraph.kernels.reference import hashgrid as reference
 
 MLP_SHAPES, MLP_WEIGHTS = reference.MLP_SHAPES, reference.MLP_WEIGHTS
 FEATURES_PER_LEVEL, LEVEL_COUNT = reference.FEATURES_PER_LEVEL, reference.LEVEL_COUNT
-SAMPLES_PER_BLOCK = 128  # BLOCK_SAMPLES of csrc/hashgrid_cuda.cu
+SAMPLES_PER_BLOCK = 128  # BATCH of csrc/hashgrid_cuda.cu
 OPERAND_PAIRS = sum(-(-rows // 8) * 8 * columns for rows, columns in MLP_SHAPES) // 2  # weights in tensor-core layout
 INITIAL_FEATURE_RANGE = 1e-4
 
@@ -58,7 +58,7 @@ class HashGrid:
 
     @functools.cached_property
     def c_levels(self) -> ctypes.Array[LevelStruct]:
-        """`struct HashGrid` of csrc/hashgrid_cuda.cu."""
+        """`struct Grid` of csrc/hashgrid_cuda.cu."""
         return (LevelStruct * LEVEL_COUNT)(*(LevelStruct(*level) for level in self.levels))
 
     def init_table(self, generator: torch.Generator | None = None) -> Tensor:

@@ -81,7 +81,7 @@ def test_descriptor_match_reaches_the_largest_score() -> None:
 
 
 @pytest.mark.usefixtures("instruction_set")
-def test_descriptor_match_rejects_what_would_overflow() -> None:
+def test_descriptor_match_rejects_overflow() -> None:
     fine = np.full((2, 128), 22, np.uint8)
     for bad, words in (
         (np.full((2, 128), 23, np.uint8), "second row 0 .* squared norm above 65535"),

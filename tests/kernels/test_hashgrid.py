@@ -1,4 +1,4 @@
-"""The compiled field against its plain-torch twin in float64."""
+"""The compiled field against its float64 reference."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def far(a: Tensor, b: Tensor) -> float:
 
 @pytest.mark.parametrize("shape", GRIDS)
 @pytest.mark.parametrize("device, samples", [(d, n) for d in SAMPLES for n in SAMPLES[d]], indirect=["device"])
-def test_values_and_gradients_are_those_of_the_twin(
+def test_query_field_equals_reference(
     shape: tuple[int, int, int], samples: int, device: torch.device, request: pytest.FixtureRequest
 ) -> None:
     grid = hashgrid.HashGrid(*shape)
@@ -51,7 +51,7 @@ def test_values_and_gradients_are_those_of_the_twin(
 
 
 @ON_DEVICES
-def test_density_is_the_fields_own(device: torch.device) -> None:
+def test_query_density_equals_query_field(device: torch.device) -> None:
     grid = hashgrid.HashGrid(12, 8, 128)
     table, weights, xyz, direction = (x.to(device) for x in inputs(grid, 200))
     torch.testing.assert_close(
@@ -61,7 +61,7 @@ def test_density_is_the_fields_own(device: torch.device) -> None:
 
 
 @ON_DEVICES
-def test_gradients_are_added_to_those_of_the_table(device: torch.device) -> None:
+def test_query_field_accumulates_table_grad(device: torch.device) -> None:
     grid = hashgrid.HashGrid(10, 4, 64)
     table, weights, xyz, direction = (x.to(device) for x in inputs(grid, 40))
     (expected,) = torch.autograd.grad(
@@ -73,7 +73,7 @@ def test_gradients_are_added_to_those_of_the_table(device: torch.device) -> None
 
 
 @ON_DEVICES
-def test_no_samples_at_all(device: torch.device) -> None:
+def test_query_field_accepts_no_samples(device: torch.device) -> None:
     grid = hashgrid.HashGrid(10, 4, 64)
     table, weights, xyz, direction = (x.to(device) for x in inputs(grid, 0))
     out = hashgrid.query_field(grid, table.requires_grad_(), weights, xyz, direction)
@@ -82,7 +82,7 @@ def test_no_samples_at_all(device: torch.device) -> None:
     assert not gradient.any()
 
 
-def test_results_do_not_depend_on_the_number_of_threads() -> None:
+def test_query_field_is_independent_of_threads() -> None:
     grid = hashgrid.HashGrid(12, 8, 256)
     table, weights, xyz, direction = inputs(grid, 5000)
     up = torch.ones(5000, 4)
@@ -101,7 +101,7 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
 
 
 @ON_DEVICES
-def test_positions_outside_the_cube_and_nan_stay_in_the_table(device: torch.device) -> None:
+def test_query_density_clamps_positions_and_nan(device: torch.device) -> None:
     grid = hashgrid.HashGrid(10, 4, 64)
     table, weights, _, _ = (x.to(device) for x in inputs(grid, 1))
     xyz = torch.tensor([[-5.0, 2, 0.5], [torch.nan, 0.5, torch.inf], [1, 1, 1], [0, 0, 0]], device=device)
@@ -111,7 +111,7 @@ def test_positions_outside_the_cube_and_nan_stay_in_the_table(device: torch.devi
 
 
 @ON_DEVICES
-def test_a_density_that_ran_away_finds_its_way_back(device: torch.device) -> None:
+def test_query_field_gradient_survives_density_cap(device: torch.device) -> None:
     grid = hashgrid.HashGrid(10, 4, 64)
     table, weights, xyz, direction = (x.to(device) for x in inputs(grid, 50))
     weights = (100 * weights).requires_grad_()
@@ -124,7 +124,7 @@ def test_a_density_that_ran_away_finds_its_way_back(device: torch.device) -> Non
 
 @ON_DEVICES
 @pytest.mark.parametrize("size", [1e2, 1e4])
-def test_colours_far_beyond_black_and_white_saturate(size: float, device: torch.device) -> None:
+def test_query_field_saturates_colours(size: float, device: torch.device) -> None:
     grid = hashgrid.HashGrid(10, 4, 64)
     table, weights, xyz, direction = (x.to(device) for x in inputs(grid, 200))
     out = hashgrid.query_field(grid, table, weights * size, xyz, direction)
@@ -136,7 +136,7 @@ def test_colours_far_beyond_black_and_white_saturate(size: float, device: torch.
 
 
 @ON_DEVICES
-def test_a_grid_that_does_not_fit_its_table_is_refused(device: torch.device) -> None:
+def test_hash_grid_rejects_wrong_table_size(device: torch.device) -> None:
     grid = hashgrid.HashGrid(10, 4, 64)
     table, weights, xyz, direction = (x.to(device) for x in inputs(grid, 5))
     with pytest.raises(ValueError, match="table has"):
@@ -150,7 +150,7 @@ def test_a_grid_that_does_not_fit_its_table_is_refused(device: torch.device) -> 
 
 
 @pytest.mark.parametrize("device", ["played", "cuda"], indirect=True)
-def test_a_gpu_refuses_rows_that_it_could_not_read_at_once(device: torch.device) -> None:
+def test_query_field_rejects_misaligned_rows(device: torch.device) -> None:
     grid = hashgrid.HashGrid(10, 4, 64)
     table, weights, xyz, direction = (x.to(device) for x in inputs(grid, 5))
     shifted = torch.zeros(table.numel() + 1, device=device)[1:].view(-1, 2)
@@ -159,7 +159,7 @@ def test_a_gpu_refuses_rows_that_it_could_not_read_at_once(device: torch.device)
 
 
 @ON_DEVICES
-def test_what_is_wrong_with_one_sample_shows_in_the_gradient_of_the_networks(device: torch.device) -> None:
+def test_query_field_propagates_nan_to_weight_gradient(device: torch.device) -> None:
     grid = hashgrid.HashGrid(10, 4, 64)
     table, weights, xyz, direction = (x.to(device) for x in inputs(grid, 20))
     out = hashgrid.query_field(grid, table, weights.requires_grad_(), xyz, direction)

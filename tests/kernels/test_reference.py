@@ -1,4 +1,4 @@
-"""The reference is judged by mathematics that it does not share: closed forms, slow loops, finite differences."""
+"""The splatting reference against independent mathematics: closed forms, loops, finite differences."""
 
 import math
 
@@ -48,7 +48,7 @@ def legendre_sh(directions: np.ndarray, l: int, m: int) -> np.ndarray:
     return math.sqrt(2) * norm * associated * (np.cos(k * azimuth) if m > 0 else np.sin(k * azimuth))
 
 
-def test_sh_basis_is_the_spherical_harmonics() -> None:
+def test_sh_basis_equals_spherical_harmonics() -> None:
     directions = np.random.default_rng(0).normal(size=(200, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     expected = np.stack([legendre_sh(directions, l, m) for l in range(4) for m in range(-l, l + 1)], 1)
@@ -57,12 +57,12 @@ def test_sh_basis_is_the_spherical_harmonics() -> None:
         np.testing.assert_allclose(basis, expected[:, : (degree + 1) ** 2], atol=1e-12)
 
 
-def test_sh_degree_outside_0_to_3_is_refused() -> None:
+def test_sh_basis_rejects_degree_outside_0_to_3() -> None:
     with pytest.raises(ValueError, match="0 to 3"):
         reference.sh_basis(torch.zeros(1, 3), 4)
 
 
-def test_rotation_turns_about_the_axis_of_the_quaternion() -> None:
+def test_matrix_from_quaternion_rotates_about_its_axis() -> None:
     half = math.radians(50) / 2
     turn = reference.matrix_from_quaternion(
         3.0 * torch.tensor([math.cos(half), 0, 0, math.sin(half)], dtype=torch.float64)
@@ -72,7 +72,7 @@ def test_rotation_turns_about_the_axis_of_the_quaternion() -> None:
 
 
 @pytest.mark.parametrize("antialiased", [False, True])
-def test_isotropic_gaussian_on_the_axis_has_a_closed_form(antialiased: bool) -> None:
+def test_render_equals_closed_form_of_isotropic_gaussian(antialiased: bool) -> None:
     scale, z, opacity = 0.2, 2.0, 0.7
     scene = one_gaussian((0, 0, z), scale, opacity)
     rgb, depth, alpha = reference.render(*scene, antialiased=antialiased)
@@ -91,7 +91,7 @@ def test_isotropic_gaussian_on_the_axis_has_a_closed_form(antialiased: bool) -> 
     np.testing.assert_allclose(rgb, shade, atol=1e-12)
 
 
-def test_covariance_goes_through_the_derivative_of_the_perspective() -> None:
+def test_project_covariance_uses_perspective_jacobian() -> None:
     scene = double(blob(50, (64, 48), seed=3))
     (fx, fy), (cx, cy) = scene.focal, scene.centre
     rotate, translate = scene.world_to_cam[:, :3], scene.world_to_cam[:, 3]
@@ -114,7 +114,7 @@ def test_covariance_goes_through_the_derivative_of_the_perspective() -> None:
 
 
 @pytest.mark.parametrize("beside", [-3.0, -0.16, 1.16, 4.0])
-def test_centre_beside_the_image_is_drawn_with_clamped_slope(beside: float) -> None:
+def test_project_clamps_slope_outside_image(beside: float) -> None:
     """`beside`: position of the centre in widths from the left edge. Expected values by Kerbl et al. 2023: the slope of
     the Jacobian stops at 0.15 widths outside the image."""
     width, fx, cx, z, sigma = 24, 30.0, 11.0, 2.0, 0.5
@@ -127,7 +127,7 @@ def test_centre_beside_the_image_is_drawn_with_clamped_slope(beside: float) -> N
     assert (1 / projected.conics[0, 0]).item() == pytest.approx(variance, rel=1e-6)
 
 
-def test_gaussians_behind_the_near_plane_are_dropped() -> None:
+def test_project_drops_gaussians_behind_near_plane() -> None:
     scene = double(blob(300, (32, 32), seed=1))
     scene = scene._replace(means=scene.means * 4)  # the camera is inside the blob now
     depths = scene.means @ scene.world_to_cam[2, :3] + scene.world_to_cam[2, 3]
@@ -136,7 +136,7 @@ def test_gaussians_behind_the_near_plane_are_dropped() -> None:
     assert projected.indices.tolist() == (depths >= 0.01).nonzero()[:, 0].tolist()
 
 
-def test_nothing_is_background() -> None:
+def test_render_of_no_gaussians_is_background() -> None:
     scene = double(blob(0, (8, 4)))
     rgb, depth, alpha = reference.render(*scene)
     assert torch.equal(rgb, scene.background.expand(4, 8, 3))
@@ -164,7 +164,7 @@ def composite_slowly(projected: reference.Projected, size: tuple[int, int], back
     return image
 
 
-def test_compositing_equals_the_slow_loop() -> None:
+def test_composite_equals_loop() -> None:
     scene = double(blob(200, (17, 13), degree=1, seed=2, radius=6))
     scene = scene._replace(logit_opacities=scene.logit_opacities * 3)  # opaque ones reach the cap and the stop
     projected = reference.project(*scene[:-1])
@@ -175,7 +175,7 @@ def test_compositing_equals_the_slow_loop() -> None:
 
 
 @pytest.mark.parametrize("antialiased", [False, True])
-def test_gradients_equal_finite_differences(antialiased: bool) -> None:
+def test_render_gradients_equal_finite_differences(antialiased: bool) -> None:
     scene = double(blob(5, (7, 6), degree=3, seed=4, radius=14))
     raw = [getattr(scene, name).clone().requires_grad_() for name in RAW]
 
@@ -214,12 +214,12 @@ def images(height: int, width: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("shape", [(23, 31), (4, 3)])
-def test_ssim_equals_its_definition(shape: tuple[int, int]) -> None:
+def test_ssim_map_equals_definition(shape: tuple[int, int]) -> None:
     image, target = images(*shape)
     np.testing.assert_allclose(reference.ssim_map(image, target), slow_ssim(image.numpy(), target.numpy()), atol=1e-10)
 
 
-def test_loss_mixes_l1_l2_and_ssim_under_the_mask() -> None:
+def test_loss_combines_l1_l2_and_ssim_under_mask() -> None:
     image, target = images(12, 9)
     mask = torch.linspace(0, 1, 12 * 9, dtype=torch.float64).view(12, 9)
     l1, l2 = (image - target).abs().numpy(), (image - target).numpy() ** 2
@@ -238,7 +238,7 @@ def test_loss_gradients_equal_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda i: reference.ssim_l1_loss(i, target, 0.4, mask, 0.3), [image])
 
 
-def test_adam_on_seen_rows_is_the_adam_of_torch_on_each_row_alone() -> None:
+def test_adam_equals_torch_on_visible_rows() -> None:
     """Row r is seen in every (r + 1)-th step; torch's own optimiser, given only those steps, must agree."""
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(4, 3, generator=generator, dtype=torch.float64)

@@ -118,7 +118,7 @@ def any_threads() -> Iterator[None]:
     splatting.set_threads(before)
 
 
-def test_packing_is_invertible() -> None:
+def test_pack_roundtrip() -> None:
     scene = blob(10, (8, 8), degree=2)
     for name, values in unpack(*pack(scene), degree=2).items():
         assert torch.equal(values, getattr(scene, name))
@@ -126,18 +126,18 @@ def test_packing_is_invertible() -> None:
 
 @pytest.mark.parametrize("antialiased", [False, True])
 @pytest.mark.parametrize(("degree", "seed"), [(0, 1), (1, 2), (2, 3), (3, 1), (3, 4), (3, 5)])
-def test_a_blob(degree: int, seed: int, antialiased: bool) -> None:
+def test_render_blob_equals_reference(degree: int, seed: int, antialiased: bool) -> None:
     assert_agree(blob(800, (72, 56), degree, seed, radius=9), antialiased=antialiased)
 
 
 @ON_DEVICES
 @pytest.mark.parametrize(("degree", "antialiased"), [(0, False), (2, True), (3, False)])
-def test_a_blob_on_any_device(degree: int, antialiased: bool, device: torch.device) -> None:
+def test_render_blob_equals_reference_on_devices(degree: int, antialiased: bool, device: torch.device) -> None:
     assert_agree(blob(500, (72, 56), degree, seed=4, radius=9), device, antialiased=antialiased)
 
 
 @ON_DEVICES
-def test_more_than_a_part_of_a_sort(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_render_sorts_several_chunks(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over 2048 gaussians and 256 tiles: several blocks a pass, and a second pass by tile; held against the CPU."""
     scene = blob(2500, (300, 260), degree=1, seed=16, radius=4)
     loss = weights(scene, torch.ones(260, 300), "rgb depth alpha")
@@ -151,7 +151,7 @@ def test_more_than_a_part_of_a_sort(device: torch.device, monkeypatch: pytest.Mo
 
 @ON_DEVICES
 @pytest.mark.parametrize("size", [(1, 1), (3, 70), (32, 32), (33, 31), (64, 1), (97, 65)])
-def test_sizes_that_tiles_do_not_divide(size: tuple[int, int], device: torch.device) -> None:
+def test_render_handles_partial_tiles(size: tuple[int, int], device: torch.device) -> None:
     assert_agree(
         blob(300, size, degree=1, seed=6, radius=9), device, gradients=2e-5
     )  # few pixels average out little rounding
@@ -159,12 +159,12 @@ def test_sizes_that_tiles_do_not_divide(size: tuple[int, int], device: torch.dev
 
 @ON_DEVICES
 @pytest.mark.parametrize("kinds", ["rgb", "depth", "alpha"])
-def test_each_output_has_its_own_gradient(kinds: str, device: torch.device) -> None:
+def test_render_gradient_of_each_output(kinds: str, device: torch.device) -> None:
     assert_agree(blob(300, (40, 40), degree=1, seed=8, radius=9), device, kinds=kinds)
 
 
 @ON_DEVICES
-def test_a_camera_inside_the_blob(device: torch.device) -> None:
+def test_render_from_inside_blob(device: torch.device) -> None:
     """Gaussians behind the camera, beside the image, and far beside it, where slopes are clamped."""
     scene = blob(800, (48, 40), degree=2, seed=9, radius=9)
     scene = scene._replace(means=scene.means * 2.5)
@@ -175,7 +175,7 @@ def test_a_camera_inside_the_blob(device: torch.device) -> None:
 
 @ON_DEVICES
 @pytest.mark.parametrize("turn", [0.0, 0.9, 2.2])
-def test_large_gaussians_with_centres_beside_the_image(turn: float, device: torch.device) -> None:
+def test_render_large_gaussians_outside_image(turn: float, device: torch.device) -> None:
     """Every one reaches into the image from outside the clamp of the slopes, on all four sides."""
     scene = blob(60, (48, 40), degree=2, seed=13)
     sides = torch.arange(60) % 4 * (math.pi / 2) + turn
@@ -193,7 +193,7 @@ def test_large_gaussians_with_centres_beside_the_image(turn: float, device: torc
 
 @ON_DEVICES
 @pytest.mark.parametrize("antialiased", [False, True])
-def test_huge_and_tiny_gaussians(antialiased: bool, device: torch.device) -> None:
+def test_render_huge_and_tiny_gaussians(antialiased: bool, device: torch.device) -> None:
     scene = blob(400, (48, 40), degree=1, seed=10, radius=5)
     stretch = torch.linspace(-4, 3, 400)[:, None]
     scene = scene._replace(log_scales=scene.log_scales + stretch)
@@ -201,7 +201,7 @@ def test_huge_and_tiny_gaussians(antialiased: bool, device: torch.device) -> Non
 
 
 @ON_DEVICES
-def test_opaque_gaussians_stop_their_pixels(device: torch.device) -> None:
+def test_render_stops_opaque_pixels(device: torch.device) -> None:
     """dL/dalpha holds (what is still to come) / (1 - alpha): at alpha = 0.99 rounding grows a hundredfold."""
     scene = blob(800, (48, 40), degree=1, seed=11, radius=14)
     scene = scene._replace(logit_opacities=scene.logit_opacities.abs() * 4)
@@ -210,7 +210,7 @@ def test_opaque_gaussians_stop_their_pixels(device: torch.device) -> None:
 
 @ON_DEVICES
 @pytest.mark.parametrize("count", [0, 5])
-def test_nothing_to_see_is_background(count: int, device: torch.device) -> None:
+def test_render_of_invisible_gaussians_is_background(count: int, device: torch.device) -> None:
     scene = blob(count, (20, 10), seed=1)
     behind = scene.means + 20 * torch.nn.functional.normalize(scene.means.new_tensor([3.0, -1.2, -3.2]), dim=0)
     loss = weights(scene, torch.ones(10, 20), "rgb depth alpha")
@@ -220,7 +220,7 @@ def test_nothing_to_see_is_background(count: int, device: torch.device) -> None:
     assert not any(actual.gradients[name].any() for name in RAW if name != "background")
 
 
-def test_results_do_not_depend_on_the_threads(any_threads: None) -> None:
+def test_render_is_independent_of_threads(any_threads: None) -> None:
     scene = blob(3000, (130, 110), degree=3, seed=12)
     loss = weights(scene, torch.ones(110, 130), "rgb depth alpha")
     results = []
@@ -237,7 +237,7 @@ def test_results_do_not_depend_on_the_threads(any_threads: None) -> None:
 
 @ON_DEVICES
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_rows_that_are_not_finite_are_not_drawn(bad: float, device: torch.device) -> None:
+def test_render_drops_nonfinite_rows(bad: float, device: torch.device) -> None:
     """One column of each of 64 rows is broken; the picture is that of the other rows, and nothing flows back."""
     scene = blob(300, (40, 30), degree=3, seed=13, radius=9)
     params, rest = pack(scene)
@@ -262,7 +262,7 @@ def test_rows_that_are_not_finite_are_not_drawn(bad: float, device: torch.device
 
 
 @pytest.mark.parametrize("isa", [level for level in native.ISA_LEVELS if level != native.isa])
-def test_the_instruction_sets_that_this_processor_would_not_choose(isa: str) -> None:
+def test_render_with_other_instruction_sets(isa: str) -> None:
     """A module is chosen once a process, so each gets a process and some of the tests above."""
     if not native.native.cpu_supports(isa):
         pytest.skip(f"this processor does not have {isa}")
@@ -273,7 +273,7 @@ def test_the_instruction_sets_that_this_processor_would_not_choose(isa: str) -> 
 
 
 @ON_DEVICES
-def test_absurd_but_finite_rows_do_no_harm(device: torch.device) -> None:
+def test_render_survives_extreme_rows(device: torch.device) -> None:
     """Scales and distances at the ends of float32: whatever is drawn of them, the picture stays finite."""
     scene = blob(200, (40, 30), degree=1, seed=14, radius=9)
     params, rest = pack(scene)
@@ -290,7 +290,7 @@ def test_absurd_but_finite_rows_do_no_harm(device: torch.device) -> None:
     assert torch.isfinite(params.grad[untouched]).all() and torch.isfinite(rest.grad[untouched]).all()
 
 
-def test_wrong_shapes_types_and_layouts_are_refused() -> None:
+def test_render_rejects_wrong_tensors() -> None:
     scene = blob(10, (8, 8))
     params, rest = pack(scene)
     camera = splatting.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size)
@@ -317,7 +317,7 @@ def test_wrong_shapes_types_and_layouts_are_refused() -> None:
 
 
 @ON_DEVICES
-def test_the_surface_is_where_half_of_the_light_is_stopped(device: torch.device) -> None:
+def test_render_surface_returns_median_depth(device: torch.device) -> None:
     scene = blob(120, (48, 40), degree=1, seed=21)
     params, rest = (rows.to(device) for rows in pack(scene))
     camera = splatting.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size)

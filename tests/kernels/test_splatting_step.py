@@ -43,7 +43,7 @@ def exposed(rgb: Tensor) -> Tensor:
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("ssim", "square"), [(0.2, 0.0), (0.0, 0.0), (0.4, 0.3), (1.0, 0.0)])
 @pytest.mark.parametrize("size", [(53, 41), (7, 3), (131, 100)])
-def test_loss_and_its_gradients(
+def test_photometric_loss_equals_reference(
     size: tuple[int, int], ssim: float, square: float, masked: bool, device: torch.device
 ) -> None:
     width, height = size
@@ -109,7 +109,7 @@ def by_reference(
 
 @ON_DEVICES
 @pytest.mark.parametrize(("degree", "masked"), [(0, False), (3, True)])
-def test_fused_step(degree: int, masked: bool, device: torch.device) -> None:
+def test_trainer_step_equals_reference(degree: int, masked: bool, device: torch.device) -> None:
     scene = blob(500, (60, 44), degree, seed=4, radius=9)
     width, height = scene.size
     target, ssim, square = photo(width, height, seed=2), 0.3, 0.2
@@ -146,7 +146,7 @@ def test_fused_step(degree: int, masked: bool, device: torch.device) -> None:
 
 
 @ON_DEVICES
-def test_step_goes_down(device: torch.device) -> None:
+def test_trainer_step_lowers_loss(device: torch.device) -> None:
     """Forty steps on one photo: the loss halves. A sign error anywhere in the chain would not."""
     scene = blob(600, (48, 36), degree=1, seed=5, radius=9)
     rates = torch.tensor([*[2e-3] * 3, *[1e-2] * 3, *[1e-2] * 4, 5e-2, *[2e-2] * 3, 0, 0])
@@ -162,9 +162,7 @@ def test_step_goes_down(device: torch.device) -> None:
 
 
 @pytest.mark.parametrize("device", ["played", "cuda"], indirect=True)
-def test_a_step_without_room_for_its_lists_learns_nothing_and_the_next_has_room(
-    device: torch.device, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_trainer_step_overflow_updates_nothing(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits to know how many (tile, gaussian) pairs a view has: here ten gaussians grow suddenly."""
     monkeypatch.setattr(splatting_cuda, "INITIAL_INTERSECTIONS_PER_SPLAT", 1)
     monkeypatch.setattr(splatting_cuda, "MIN_INTERSECTIONS", 8)
@@ -176,8 +174,8 @@ def test_a_step_without_room_for_its_lists_learns_nothing_and_the_next_has_room(
 
     def step() -> tuple[bool, int]:
         before = trainer.params.clone()
-        told = trainer.step(camera, 0, (0.0, 0.0, 0.0), target, None, photometric(0.2, 0.0))
-        return not torch.equal(trainer.params, before), told["tile_intersections"]
+        metrics = trainer.step(camera, 0, (0.0, 0.0, 0.0), target, None, photometric(0.2, 0.0))
+        return not torch.equal(trainer.params, before), metrics["tile_intersections"]
 
     learned, few = step()
     assert learned

@@ -1,4 +1,4 @@
-"""The kernels that make meshes against their twins in float64."""
+"""The kernels that make meshes against their float64 references."""
 
 import math
 
@@ -46,7 +46,7 @@ def dense(volume: tsdf.TsdfVolume) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("inside", [False, True])
-def test_fused_blocks_are_those_of_the_twin(inside: bool) -> None:
+def test_fuse_equals_reference(inside: bool) -> None:
     views, depth, weight = ball(7, 72)
     lattice = tsdf.VoxelGrid((-1.43, -1.41, -1.45), 0.036, (10, 10, 10))
     rule = {"truncation": 0.12, "min_weight": 1e-3, "carving_views": 3, "unseen_is_inside": inside}
@@ -64,13 +64,13 @@ def test_fused_blocks_are_those_of_the_twin(inside: bool) -> None:
     assert bool((truth[block == tsdf.BLOCK_INSIDE] == -1).all())
 
 
-def test_support_is_that_of_the_twin() -> None:
+def test_count_agreeing_views_equals_reference() -> None:
     views, depth, _ = ball(5, 40)
     beside = torch.tensor([[1, 2, 3], [0, -1, 4], [4, 3, 0], [2, 1, 0], [0, 1, -1]])
     tolerance = torch.full_like(depth, 0.03)
-    got = tsdf.count_agreeing_views(depth, views, beside, tolerance)
-    wanted = tsdf_reference.count_agreeing_views(depth.double(), views.double(), beside, tolerance.double())
-    for a, b in zip(got, wanted, strict=True):
+    actual = tsdf.count_agreeing_views(depth, views, beside, tolerance)
+    expected_values = tsdf_reference.count_agreeing_views(depth.double(), views.double(), beside, tolerance.double())
+    for a, b in zip(actual, expected_values, strict=True):
         assert int(b.max()) > 0
         assert float((a == b).float().mean()) > 0.998
 
@@ -81,8 +81,8 @@ def blocks_of(values: Tensor) -> tsdf.TsdfVolume:
     return tsdf.TsdfVolume(torch.arange(len(parts), dtype=torch.int32).view(z, y, x), parts.contiguous())
 
 
-def test_cubes_cross_cells_as_the_twin_says() -> None:
-    """Noise has all 256 cases. Each side of the twin's polygons is a side of a triangle, in the same direction."""
+def test_march_cubes_equals_reference() -> None:
+    """Noise has all 256 cases. Each side of the reference's polygons is a side of a triangle, in the same direction."""
     g = torch.Generator().manual_seed(0)
     values = torch.rand(16, 8, 16, generator=g) * 2 - 1
     values[3, 4, 5] = math.nan
@@ -101,7 +101,7 @@ def test_cubes_cross_cells_as_the_twin_says() -> None:
     assert all((number[a], number[b]) in sides for p in polygons for a, b in zip(p, p[1:] + p[:1], strict=True))
 
 
-def test_noise_closes_whatever_the_cases() -> None:
+def test_march_cubes_closes_noise() -> None:
     g = torch.Generator().manual_seed(1)
     volume = blocks_of(torch.rand(24, 24, 24, generator=g) * 2 - 1)
     volume.blocks[0, 1, 1], volume.blocks[2, 1, 0] = tsdf.BLOCK_INSIDE, tsdf.BLOCK_OUTSIDE
@@ -110,36 +110,36 @@ def test_noise_closes_whatever_the_cases() -> None:
     assert mesh.is_watertight and mesh.is_winding_consistent and mesh.volume > 0
 
 
-def test_triangles_are_drawn_as_by_the_twin() -> None:
+def test_rasterize_equals_reference() -> None:
     g = torch.Generator().manual_seed(2)
     corners = torch.rand(90, 3, generator=g) * torch.tensor([70.0, 50.0, 3.0]) - torch.tensor([5.0, 5.0, 0.1])
     faces = torch.randint(0, 90, (60, 3), generator=g, dtype=torch.int32)
-    got = rasterize.rasterize(corners, faces, (60, 40))
+    actual = rasterize.rasterize(corners, faces, (60, 40))
     face, depth, weights = rasterize_reference.rasterize(corners.double(), faces, (60, 40))
-    same = got.face == face
+    same = actual.face == face
     assert float(same.float().mean()) > 0.998 and float((face >= 0).float().mean()) > 0.5
-    torch.testing.assert_close(got.depth[same], depth[same].float(), rtol=1e-5, atol=1e-6)
-    assert got.weights is not None
-    torch.testing.assert_close(got.weights[same], weights[same].float(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(actual.depth[same], depth[same].float(), rtol=1e-5, atol=1e-6)
+    assert actual.weights is not None
+    torch.testing.assert_close(actual.weights[same], weights[same].float(), rtol=1e-4, atol=1e-4)
 
 
-def test_points_are_coloured_as_by_the_twin() -> None:
+def test_bake_colours_equals_reference() -> None:
     views, depth, weight = ball(6, 48)
     g = torch.Generator().manual_seed(3)
     rgb = torch.randint(0, 256, (*depth.shape, 3), generator=g, dtype=torch.uint8)
     normals = torch.nn.functional.normalize(torch.randn(500, 3, generator=g), dim=1)
     depth = torch.where(depth > 0, depth, torch.inf)
-    got, sure = colour_baking.bake_colours(rgb, depth, weight, views, normals, normals, 0.02)
+    actual, sure = colour_baking.bake_colours(rgb, depth, weight, views, normals, normals, 0.02)
     given = (x.double() for x in (rgb, depth, weight, views, normals, normals))
-    wanted, weights = baking_reference.bake_colours(*given, 0.02)
+    expected_values, weights = baking_reference.bake_colours(*given, 0.02)
     seen = weights > 0
     assert float(seen.float().mean()) > 0.5 and float(((sure > 0) == seen).float().mean()) > 0.99
-    same = torch.isclose(got, wanted.float(), atol=2e-3).all(1)
+    same = torch.isclose(actual, expected_values.float(), atol=2e-3).all(1)
     assert float(same.float().mean()) > 0.98
     torch.testing.assert_close(sure[same & seen], weights[same & seen].float(), rtol=2e-2, atol=1e-3)
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_mesh_kernels_reject_wrong_sizes() -> None:
     views, depth, weight = ball(2, 16)
     lattice = tsdf.VoxelGrid((0.0, 0.0, 0.0), 0.1, (1, 1, 1))
     rule = {"truncation": 0.4, "min_weight": 0.0, "carving_views": 1, "unseen_is_inside": False}

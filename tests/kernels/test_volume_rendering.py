@@ -1,4 +1,4 @@
-"""Volume rendering and marching against their twins, the twins against loops and closed forms they do not share."""
+"""Volume rendering and ray marching against their references; the references against loops and closed forms."""
 
 import math
 
@@ -23,7 +23,7 @@ def packed(counts: list[int], dense: float = 3.0) -> tuple[Tensor, Tensor, Tenso
     return density_rgb, distance, length, torch.tensor([0, *counts]).cumsum(0)
 
 
-def test_the_twin_is_the_sum_along_each_ray() -> None:
+def test_reference_composite_rays_equals_loop() -> None:
     density_rgb, distance, length, first = (x.double() if x.is_floating_point() else x for x in packed([3, 0, 5, 1]))
     rgb, transmittance, depth, weight = volume_reference.composite_rays(density_rgb, distance, length, first)
     for r in range(len(first) - 1):
@@ -42,7 +42,7 @@ def test_the_twin_is_the_sum_along_each_ray() -> None:
 @ON_DEVICES
 @pytest.mark.parametrize("counts", [[4], [0, 0], [7, 0, 300, 1, 0, 12] * 40, [32, 31, 33, 64]])
 @pytest.mark.parametrize("dense", [3.0, 100.0])
-def test_light_and_its_gradients_are_those_of_the_twin(counts: list[int], dense: float, device: torch.device) -> None:
+def test_composite_rays_equals_reference(counts: list[int], dense: float, device: torch.device) -> None:
     density_rgb, distance, length, first = (x.to(device) for x in packed(counts, dense))
     fast = density_rgb.clone().requires_grad_()
     true = density_rgb.double().requires_grad_()
@@ -53,13 +53,13 @@ def test_light_and_its_gradients_are_those_of_the_twin(counts: list[int], dense:
     for a, b in zip(out, truth, strict=True):
         torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=1e-6)
     if sum(counts):
-        (got,) = torch.autograd.grad(out, fast, ups)
-        (wanted,) = torch.autograd.grad(truth, true, [up.double() for up in ups])
-        assert float((got.double() - wanted).norm() / wanted.norm()) < 1e-5
+        (actual,) = torch.autograd.grad(out, fast, ups)
+        (expected_values,) = torch.autograd.grad(truth, true, [up.double() for up in ups])
+        assert float((actual.double() - expected_values).norm() / expected_values.norm()) < 1e-5
 
 
 @pytest.mark.parametrize("device", ["played", "cuda"], indirect=True)
-def test_a_gpu_reads_no_samples_that_are_not_there(device: torch.device) -> None:
+def test_composite_rays_ignores_bad_offsets_on_gpu(device: torch.device) -> None:
     density_rgb, distance, length, _ = (x.to(device) for x in packed([3, 4]))
     for first in ([0, 3, 8], [3, 7, 1 << 40], [5, 4, 4], [-1, -1, -1], [-1, 3, 3]):
         out = volume_rendering.composite_rays(density_rgb, distance, length, torch.tensor(first, device=device))
@@ -67,7 +67,7 @@ def test_a_gpu_reads_no_samples_that_are_not_there(device: torch.device) -> None
         assert out.transmittance[1] == 1 or first == [0, 3, 3]
 
 
-def test_samples_that_do_not_add_up_are_refused() -> None:
+def test_composite_rays_rejects_bad_offsets() -> None:
     density_rgb, distance, length, _ = packed([3, 4])
     for first in ([0, 3, 8], [0, 5, 4], [-1, 3, 7]):
         with pytest.raises(ValueError, match="first"):
@@ -93,26 +93,27 @@ def some_rays(n: int, device: torch.device = CPU) -> tuple[Tensor, Tensor, Tenso
 
 @ON_DEVICES
 @pytest.mark.parametrize("levels, side, share, growth", [(1, 5, 0.3, 0.0), (1, 32, 0.05, 0.0), (3, 8, 0.2, 0.02)])
-def test_the_march_takes_the_steps_of_the_twin(
-    levels: int, side: int, share: float, growth: float, device: torch.device
-) -> None:
+def test_march_rays_equals_reference(levels: int, side: int, share: float, growth: float, device: torch.device) -> None:
     grid, rays = scene(levels, side, share, device), some_rays(500, device)
     steps = ray_marching.MarchSettings(0.05, 100.0, 0.01, growth)
-    got = ray_marching.march_rays(grid, steps, *rays)
+    actual = ray_marching.march_rays(grid, steps, *rays)
     options = {"near": 0.05, "far": 100.0, "min_step": 0.01, "cone_angle": growth}
     first, distance, _ = marching_reference.march_rays(grid.cells, grid.centre, grid.half_extent, *rays, **options)
     # rounding may decide otherwise about a step whose middle lies on a face
-    close = got.ray_offsets.diff() == first.diff()
+    close = actual.ray_offsets.diff() == first.diff()
     assert close.float().mean() > 0.98
-    assert (got.ray_offsets.diff() - first.diff()).abs().max() <= 3
+    assert (actual.ray_offsets.diff() - first.diff()).abs().max() <= 3
     for r in close.nonzero()[:, 0].tolist():
-        a, b = slice(int(got.ray_offsets[r]), int(got.ray_offsets[r + 1])), slice(int(first[r]), int(first[r + 1]))
-        torch.testing.assert_close(got.t[a], distance[b], rtol=0, atol=0.011 + growth * 10)
-    assert (got.delta >= 0.01).all()
+        a, b = (
+            slice(int(actual.ray_offsets[r]), int(actual.ray_offsets[r + 1])),
+            slice(int(first[r]), int(first[r + 1])),
+        )
+        torch.testing.assert_close(actual.t[a], distance[b], rtol=0, atol=0.011 + growth * 10)
+    assert (actual.delta >= 0.01).all()
 
 
 @ON_DEVICES
-def test_every_sample_lies_in_an_occupied_cell_and_every_cell_on_the_way_is_sampled(device: torch.device) -> None:
+def test_march_rays_samples_exactly_occupied_cells(device: torch.device) -> None:
     grid, (origin, direction, jitter) = scene(2, 16, 0.1, device), some_rays(300, device)
     samples = ray_marching.march_rays(grid, ray_marching.MarchSettings(0.0, 50.0, 0.02), origin, direction, jitter)
     at = origin[samples.ray_indices] + samples.t[:, None] * direction[samples.ray_indices]
@@ -136,7 +137,7 @@ def test_every_sample_lies_in_an_occupied_cell_and_every_cell_on_the_way_is_samp
 
 
 @ON_DEVICES
-def test_a_ray_beside_the_cube_and_one_that_starts_within(device: torch.device) -> None:
+def test_march_rays_missing_or_inside_grid(device: torch.device) -> None:
     cells = torch.ones(1, 4, 4, 4, dtype=torch.uint8, device=device)
     grid = ray_marching.OccupancyGrid(cells, torch.zeros(3, device=device), 1.0)
     origin = torch.tensor([[0.0, 5, -3], [0, 0, 0], [0, 0, -3], [torch.nan, 0, 0]], device=device)
@@ -150,7 +151,7 @@ def test_a_ray_beside_the_cube_and_one_that_starts_within(device: torch.device) 
 
 
 @ON_DEVICES
-def test_most_samples_and_endless_steps(device: torch.device) -> None:
+def test_march_rays_limits_samples_and_steps(device: torch.device) -> None:
     cells = torch.ones(1, 4, 4, 4, dtype=torch.uint8, device=device)
     grid = ray_marching.OccupancyGrid(cells, torch.zeros(3, device=device), 1.0)
     one = tuple(torch.tensor(x, device=device) for x in ([[0.0, 0, -3]], [[0.0, 0, 1]], [0.0]))
@@ -170,7 +171,7 @@ def test_most_samples_and_endless_steps(device: torch.device) -> None:
 
 
 @ON_DEVICES
-def test_adam_takes_the_steps_of_torch(device: torch.device) -> None:
+def test_adam_equals_torch(device: torch.device) -> None:
     g = torch.Generator().manual_seed(5)
     start, gradients = torch.randn(700, generator=g), torch.randn(4, 700, generator=g)
     gradients[:, ::3] = 0  # nothing is learned there

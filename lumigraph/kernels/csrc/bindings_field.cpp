@@ -10,8 +10,8 @@
 #include "adam.h"
 #include "bindings.h"
 #include "hashgrid.h"
-#include "march.h"
-#include "volume.h"
+#include "ray_marching.h"
+#include "volume_rendering.h"
 
 namespace {
 
@@ -118,7 +118,7 @@ long march_rays(Marched& marched, Bytes cells, int levels, int side, std::array<
     // A step must move a ray on, however far it is: a float holds 2^24 of them.
     if (!(near >= 0 && shortest > 0 && growth >= 0) || !(far / shortest < (float)(1 << 22)))
         throw std::invalid_argument("bad steps: near >= 0, shortest > 0, growth >= 0, far < 4 million steps");
-    Occupancy grid{data(cells, (size_t)levels * side * side * side, "cells"), levels, side, {}, half};
+    OccupancyGrid grid{data(cells, (size_t)levels * side * side * side, "cells"), levels, side, {}, half};
     for (int a = 0; a < 3; a++) grid.centre[a] = centre[a];
     const long rays = (long)jitter.size();
     data(origin, 3 * rays, "origin"), data(direction, 3 * rays, "direction");

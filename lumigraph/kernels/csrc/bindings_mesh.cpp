@@ -5,10 +5,10 @@
 #include <array>
 #include <cmath>
 
-#include "bake.h"
+#include "colour_baking.h"
 #include "bindings.h"
-#include "cubes.h"
-#include "raster.h"
+#include "marching_cubes.h"
+#include "rasterize.h"
 #include "tsdf.h"
 
 namespace {

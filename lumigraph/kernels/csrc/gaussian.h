@@ -27,6 +27,7 @@ struct Camera {
     float near;
     bool antialiased;  // scale opacity by the area that the low-pass filter adds (Mip-Splatting, Yu et al. 2024)
 };
+static_assert(sizeof(Camera) == 92, "CameraStruct of splatting_cuda.py");
 
 template <class F> struct Projection {
     F x, y, z;           // pixel, depth along the camera's z axis

@@ -42,6 +42,7 @@ struct Place {  // of a block in the picture
 struct LossWeights {
     float ssim, square, gain[3], bias[3];
 };
+static_assert(sizeof(LossWeights) == 32, "LossWeightsStruct of splatting_cuda.py");
 
 // sums: doubles l1, mse, ssim, gain (3), bias (3), added to; not yet divided by the number of values.
 // partial (9 planes): dS/dE[u], dS/dE[u^2], dS/dE[u v] of each channel. mask may be null.

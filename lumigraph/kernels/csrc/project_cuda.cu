@@ -79,6 +79,7 @@ struct AdamRows {
     float *m, *v, *sh_m, *sh_v;
     float* score;  // (N, 2)
 };
+static_assert(sizeof(AdamRows) == 136, "AdamRowsStruct of splatting_cuda.py");
 
 // counts[2] = count. sums are zeroed. keys: bits of the depth, all ones where nothing is to be seen.
 KERNEL(project_splats)

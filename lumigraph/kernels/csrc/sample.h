@@ -26,6 +26,7 @@ struct Level {
     unsigned side, first, entries;
     bool dense;
 };
+static_assert(sizeof(Level) == 20, "LevelStruct of hashgrid.py");
 
 // The entry of a vertex (x, y, z) is of(x, y * step_y, z * step_z).
 struct Dense {
@@ -69,17 +70,19 @@ inline float raw_colour_gradient(float colour, float g) { return g * colour * (1
 // The grid has `levels` nested cubes of side^3 cells; level k spans 2^k times the first around the same centre (the
 // cascades of Mueller et al. 2022, appendix C). A point belongs to the smallest cube that holds it.
 
-struct Occupancy {
+struct OccupancyGrid {
     const unsigned char* cells;  // (levels, side, side, side), z slowest; not 0: occupied
     int levels, side;
     float centre[3], half;  // of the first cube
 };
-struct Steps {
+static_assert(sizeof(OccupancyGrid) == 32, "OccupancyGridStruct of ray_marching.py");
+struct MarchSettings {
     float near, far, shortest;  // lengths along the ray
     float growth;               // a step is max(shortest, growth x distance) long
     int most;                   // samples a ray
     float length(float at) const { return maximum(growth * at, shortest); }
 };
+static_assert(sizeof(MarchSettings) == 20, "MarchSettingsStruct of ray_marching.py");
 
 // Where the ray is inside the cube of half side `half` around the centre: t0 < t1, or nothing.
 inline bool clip(const float* o, const float* d, const float* centre, float half, float& t0, float& t1) {
@@ -97,7 +100,8 @@ inline bool clip(const float* o, const float* d, const float* centre, float half
 // take(distance, length) for the steps of a ray whose middles lie in occupied cells. Steps lie on a lattice of the
 // ray's own, t_{k+1} = t_k + max(shortest, growth t_k), so that what is skipped never moves what is not.
 template <class F>
-inline void march_ray(const Occupancy& grid, const Steps& steps, const float* o, const float* d, float jitter, F take) {
+inline void march_ray(const OccupancyGrid& grid, const MarchSettings& steps, const float* o, const float* d,
+                      float jitter, F take) {
     float t = steps.near, end = steps.far;
     const float outermost = grid.half * (float)(1 << (grid.levels - 1));
     if (!clip(o, d, grid.centre, outermost, t, end)) return;
@@ -162,6 +166,7 @@ struct AdamStep {
     float rate, scale;  // learning rate / (1 - beta1^step), 1 / sqrt(1 - beta2^step)
     float beta1, beta2, epsilon;
 };
+static_assert(sizeof(AdamStep) == 20, "AdamStep of adam.py");
 inline void adam(float& p, float& g, float& m, float& v, const AdamStep& s) {
     const float x = g;
     m += (1 - s.beta1) * (x - m);

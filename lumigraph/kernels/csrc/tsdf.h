@@ -10,7 +10,7 @@
 #include <memory>
 #include <vector>
 
-#include "views.h"
+#include "camera_rows.h"
 
 namespace lumi {
 

@@ -19,8 +19,8 @@ struct Marched {
 };
 
 // origin, direction (R, 3), directions of length 1; jitter (R), 0..1, shifts a ray's steps by that share of one.
-void march(const Occupancy&, const Steps&, const float* origin, const float* direction, const float* jitter, long rays,
-           Marched& out);
+void march(const OccupancyGrid&, const MarchSettings&, const float* origin, const float* direction, const float* jitter,
+           long rays, Marched& out);
 // first (R + 1), distance (S) of each step's middle, length (S).
 void unpack(const Marched&, int64_t* first, float* distance, float* length);
 

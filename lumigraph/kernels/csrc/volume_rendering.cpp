@@ -1,4 +1,4 @@
-#include "volume.h"
+#include "volume_rendering.h"
 
 #include "pool.h"
 #include "sample.h"

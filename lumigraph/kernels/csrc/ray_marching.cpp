@@ -1,4 +1,4 @@
-#include "march.h"
+#include "ray_marching.h"
 
 #include <algorithm>
 
@@ -11,8 +11,8 @@ constexpr long RAYS = 64;  // a piece
 
 }  // namespace
 
-void march(const Occupancy& grid, const Steps& steps, const float* origin, const float* direction, const float* jitter,
-           long rays, Marched& out) {
+void march(const OccupancyGrid& grid, const MarchSettings& steps, const float* origin, const float* direction,
+           const float* jitter, long rays, Marched& out) {
     const long pieces = (rays + RAYS - 1) / RAYS;
     out.pieces.resize(pieces);
     parallel((int)pieces, [&](int k) {

@@ -1,4 +1,4 @@
-#include "bake.h"
+#include "colour_baking.h"
 
 #include <algorithm>
 #include <vector>

@@ -1,4 +1,4 @@
-#include "cubes.h"
+#include "marching_cubes.h"
 
 #include <algorithm>
 #include <limits>

@@ -1,4 +1,4 @@
-#include "raster.h"
+#include "rasterize.h"
 
 #include <algorithm>
 #include <cmath>

@@ -6,7 +6,7 @@
 #pragma once
 #include <cstdint>
 
-#include "views.h"
+#include "camera_rows.h"
 
 namespace lumi {
 

@@ -7,8 +7,8 @@ using namespace lumi;
 
 // first, distance and length may be null, and then counts (rays) is written; else it is not read.
 KERNEL(march_rays)
-(Occupancy grid, Steps steps, const float* origin, const float* direction, const float* jitter, int rays, int* counts,
- const long long* first, float* distance, float* length) {
+(OccupancyGrid grid, MarchSettings steps, const float* origin, const float* direction, const float* jitter, int rays,
+ int* counts, const long long* first, float* distance, float* length) {
     const int r = (int)(blockIdx.x * THREADS + threadIdx.x);
     if (r >= rays) return;
     long long at = first ? first[r] : 0;
