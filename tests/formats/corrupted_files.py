@@ -1,6 +1,6 @@
-"""Files that nobody vouches for: what any reader is put through, whatever its format.
+"""Untrusted files: robustness checks for the readers of all formats.
 
-A reader may say FormatError, or read a scene of finite numbers. Anything else, and memory out of proportion, is a bug.
+A reader must raise FormatError or return a scene of finite numbers, within proportionate memory.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from lumigraph.scene.errors import FormatError
 Read = Callable[[Path], Splats | Points | Mesh]
 Edits = list[tuple[int, int, bytes]]
 
-SPARE = 48e6  # bytes that any reader may take for itself, whatever the size of the file
+SPARE = 48e6  # bytes that any reader may allocate, independent of the file size
 
-# Bytes overwritten, cut out and put in, anywhere.
+# Edits as (offset, removed bytes, inserted bytes).
 edits = st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 40), st.binary(max_size=12)), min_size=1, max_size=6)
 calmly = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -34,7 +34,7 @@ def edited(data: bytes, changes: Edits) -> bytes:
 
 
 def damaged(data: bytes, cuts: int = 60, flips: int = 200) -> Iterator[bytes]:
-    """Cut short at many places, more of them near the beginning; with bits turned over; with runs of one value."""
+    """Yield variants of a file: truncated (mostly near the beginning), with flipped bits, and with runs of one value."""
     draw = np.random.default_rng(0)
     ends = {0, 1, 4, 15, 16, 17, len(data) - 1, *(len(data) * draw.random(cuts) ** 3).astype(int).tolist()}
     for end in sorted(ends):
@@ -51,7 +51,7 @@ def damaged(data: bytes, cuts: int = 60, flips: int = 200) -> Iterator[bytes]:
 
 
 def read_or_refused(read: Read, path: Path) -> Splats | Points | Mesh | None:
-    """What was read, or None where FormatError said in one line, naming the file, why not."""
+    """The asset read, or None if the reader raised a FormatError of one line with the file name."""
     try:
         asset = read(path)
     except FormatError as error:
@@ -63,7 +63,7 @@ def read_or_refused(read: Read, path: Path) -> Splats | Points | Mesh | None:
 
 
 def assert_survives(read: Read, path: Path, files: Iterable[bytes], growth: float = 40) -> None:
-    """Each of `files`, written to `path`, is read or refused, in memory of `growth` times the largest of them."""
+    """Check that each of `files` is read or rejected, in memory of at most `growth` times the largest file."""
     largest = 0
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""A mesh for the tests of formats, and what other programs make of a file of one."""
+"""Sample mesh for the tests of formats, and comparison with trimesh."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from scipy.spatial import cKDTree
 
 from lumigraph.scene.assets import Mesh
 
-SIZE = (8, 4)  # of the texture; every pixel has its own colour, so that no flip and no turn goes unseen
+SIZE = (8, 4)  # of the texture; all pixels differ, so that flips and rotations are detected
 
 
 def make_mesh(*, texture: bool = False, rgb: bool = False, normals: bool = False, fine: int = 3) -> Mesh:
-    """A bumpy ball that is closed, off the middle, longer than wide, and different on every side. Its coordinates on
-    the texture are middles of pixels, each vertex its own."""
+    """A closed bumpy ball, off centre, elongated and asymmetric.
+
+    Each vertex has its own texture coordinates, the centre of a pixel.
+    """
     ball = trimesh.creation.icosphere(subdivisions=fine)
     v = np.asarray(ball.vertices)
     places = v * (1 + 0.1 * np.sin(5 * v[:, :1]) * np.cos(4 * v[:, 1:2])) * [1, 2, 0.5] + [0.3, -0.2, 5]
@@ -35,7 +37,7 @@ def make_mesh(*, texture: bool = False, rgb: bool = False, normals: bool = False
 
 
 def looks(mesh: Mesh) -> np.ndarray:
-    """(V, 3) the colours that the vertices have, those of the texture first."""
+    """(V, 3) vertex colours, from the texture if there is one."""
     if mesh.texture is None or mesh.uv is None:
         assert mesh.rgb is not None
         return mesh.rgb.numpy()
@@ -45,14 +47,14 @@ def looks(mesh: Mesh) -> np.ndarray:
 
 
 def opened_by_trimesh(path: Path) -> trimesh.Trimesh:
-    """Without joining or sorting anything."""
+    """Load a mesh without merging or sorting vertices."""
     return trimesh.load(path, process=False, maintain_order=True, force="mesh")
 
 
 def assert_trimesh_sees(
     path: Path, mesh: Mesh, *, within: float = 1e-6, vertices: int | None = None
 ) -> trimesh.Trimesh:
-    """The same surface, closed and right side out, with the same colours at the same places."""
+    """Check that trimesh loads the same closed surface with outward orientation."""
     seen = opened_by_trimesh(path)
     assert len(seen.faces) == len(mesh)
     assert len(seen.vertices) == (len(mesh.vertices) if vertices is None else vertices)
@@ -65,14 +67,14 @@ def assert_trimesh_sees(
 
 
 def assert_same_places(places: np.ndarray, mesh: Mesh, within: float) -> np.ndarray:
-    """Every vertex lies `within` of one of the mesh; which."""
+    """Check that each position is `within` reach of a vertex of the mesh; returns the indices of these vertices."""
     away, which = cKDTree(mesh.vertices.numpy()).query(places)
     assert away.max() <= within * np.sqrt(3)
     return np.asarray(which)
 
 
 def seen_colours(seen: trimesh.Trimesh) -> np.ndarray:
-    """(V, 3) what trimesh finds at the coordinates of the vertices on its texture, by its own arithmetic."""
+    """(V, 3) vertex colours that trimesh looks up in the texture."""
     visual = seen.visual
     if visual.kind == "texture":
         material = visual.material

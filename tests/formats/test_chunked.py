@@ -1,4 +1,4 @@
-"""Batches: what is written of them is what is written of the whole, what is read in them is what is read at once."""
+"""Streams: batches write the same file and read the same scene as a whole asset."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COUNT = 2 * BATCH_ROWS + 77
 
 
 def from_a_file(asset: Splats | Points, sizes: int = 5000) -> Stream:
-    """As a file gives it: in batches of another size than our own, and not in memory."""
+    """A stream as a file provides it: batches of another size than BATCH_ROWS, and no asset in memory."""
     starts = range(0, len(asset), sizes)
     return Stream(
         select_rows(asset, slice(0)), len(asset), lambda: (select_rows(asset, slice(i, i + sizes)) for i in starts)
@@ -29,7 +29,7 @@ def from_a_file(asset: Splats | Points, sizes: int = 5000) -> Stream:
 
 
 def with_ties(count: int = COUNT) -> Splats:
-    """Half of them are as large and as solid as another one."""
+    """Half of the gaussians have the same size and opacity as another one."""
     splats = make_splats(count, 1)
     half = count // 2
     splats.log_scales[half : 2 * half] = splats.log_scales[:half]
@@ -57,7 +57,7 @@ def test_stream_roundtrip_matches_asset(
 ) -> None:
     asset = make_points(COUNT) if name.startswith("p") else with_ties()
     form.write(asset, tmp_path / name, options)
-    monkeypatch.setattr(external_sort, "SORT_RUN_BYTES", 1 << 20)  # several runs, each read in pieces
+    monkeypatch.setattr(external_sort, "SORT_RUN_BYTES", 1 << 20)  # several runs, each read in parts
     monkeypatch.setattr(external_sort, "MERGE_BUFFER_BYTES", 1 << 18)
     monkeypatch.setattr(io, "SPOOL_MEMORY_BYTES", 1 << 16)
     (tmp_path / "streamed").mkdir()
@@ -66,9 +66,9 @@ def test_stream_roundtrip_matches_asset(
     assert (tmp_path / "streamed" / name).read_bytes() == (tmp_path / name).read_bytes()
     assert [path.name for path in (tmp_path / "streamed").iterdir()] == [name]
 
-    monkeypatch.setattr(spz, "FREE_BYTES", 0)  # as a file that is too large to be unpacked at once
+    monkeypatch.setattr(spz, "FREE_BYTES", 0)  # like a file that is too large to decompress at once
     whole, stream = form.read(tmp_path / name), form.stream(tmp_path / name)
-    for _ in range(2):  # as often as anybody asks
+    for _ in range(2):  # repeatedly
         batches = list(stream.batches())
         assert len(batches) > 1
         for field, value in vars(whole).items():
@@ -79,7 +79,7 @@ def test_stream_roundtrip_matches_asset(
 
 @pytest.mark.parametrize("count", [1, 999, 1000, 1001, 20_000])
 def test_external_sort_matches_stable_sort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    """Against numpy's stable sort; with few keys, so that equal ones lie in all runs."""
+    """Compare with numpy's stable sort; few distinct keys put equal ones in all runs."""
     monkeypatch.setattr(external_sort, "BATCH_ROWS", 1000)
     monkeypatch.setattr(external_sort, "SORT_RUN_BYTES", 1)
     monkeypatch.setattr(external_sort, "MERGE_BUFFER_BYTES", 8000)
@@ -133,7 +133,7 @@ def test_stream_extent_matches_asset(tmp_path: Path) -> None:
     assert not stream.has_extent
     ply.write(splats, tmp_path / "a.ply")
     drain(ply.write_stream(stream, tmp_path / "b.ply"))
-    assert stream.has_extent  # whoever took all batches need not take them again
+    assert stream.has_extent  # a complete pass computes the extent
     ordered = splats.means.sort(dim=0).values
     cut = COUNT // 500
     assert torch.equal(stream.extent.bounds, splats.bounds())
@@ -173,7 +173,7 @@ def test_check_rows_counts_bad_rows(tmp_path: Path) -> None:
     ply.write(splats, tmp_path / "a.ply")
     data = bytearray((tmp_path / "a.ply").read_bytes())
     row = 4 * (3 + 3 + 3 + 1 + 3 + 4)
-    for i in (COUNT - 1, BATCH_ROWS + 1, 40):  # the opacity of the first two, the rotation of the last
+    for i in (COUNT - 1, BATCH_ROWS + 1, 40):  # opacity of the first two, rotation of the last
         at = len(data) - (COUNT - i) * row
         data[at + 36 : at + row] = bytes(32) if i == 40 else data[at + 36 : at + 36] + b"\xff" * 4 + bytes(28)
     (tmp_path / "a.ply").write_bytes(data)

@@ -1,4 +1,4 @@
-"""Compressed PLY: read as others read it, written within the bits that the format has, hostile files refused."""
+"""Compressed PLY: agreement with other readers, errors within the quantization, rejection of hostile files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.formats.test_ply import DATA, SPLAT_FIELDS, make_splats
 def as_others_see(path: Path) -> Splats:
     other = gsply.plyread(str(path))
     parts = [other.means, other.scales, other.quats, np.clip(np.ravel(other.opacities), -6.93, 6.93)]
-    sh = np.asarray(other.sh0)[:, None]  # gsply shows the opacities 0 and 255 a little nearer to the end than we do
+    sh = np.asarray(other.sh0)[:, None]  # gsply decodes the opacity bytes 0 and 255 slightly nearer to the ends
     if other.shN is not None and other.shN.size:
         sh = np.concatenate([sh, np.reshape(other.shN, (len(sh), -1, 3))], axis=1)
     return Splats(*(torch.from_numpy(np.array(part, np.float32)) for part in (*parts, sh)))
@@ -31,7 +31,7 @@ def as_others_see(path: Path) -> Splats:
 def assert_close(ours: Splats, theirs: Splats) -> None:
     for name in SPLAT_FIELDS:
         off = (getattr(ours, name) - getattr(theirs, name)).abs()
-        # The ends of the logit are anybody's choice, as is whether the first byte of a harmonic is an end.
+        # The format does not define the logits of the extreme bytes, nor whether the first SH byte is an extreme.
         assert off.max() <= {"logit_opacities": 0.01, "sh": 1 / 63}.get(name, 1e-5), name
         assert (off > 2e-5).float().mean() < 0.3, name
 
@@ -43,7 +43,7 @@ def test_compressed_ply_reads_external_files(name: str) -> None:
         pytest.skip("the compressed splats of ../shared/data are not here")
     ours = compressed_ply.read(path)
     assert len(ours) == {"biker": 152746, "guitar": 90854}[name]
-    through = ply.read(path)  # the same file by the door of all PLY files
+    through = ply.read(path)  # the same file through the general PLY reader
     assert isinstance(through, Splats) and torch.equal(through.means, ours.means)
     theirs = as_others_see(path)
     assert_close(ours, theirs)
@@ -78,7 +78,7 @@ def test_compressed_ply_matches_gsply(tmp_path: Path, degree: int) -> None:
 
 
 def test_compressed_ply_packs_words_by_specification(tmp_path: Path) -> None:
-    """Worked out by hand, for two gaussians that are the bounds of their chunk."""
+    """Expected words computed by hand, for two gaussians that are the bounds of their chunk."""
     splats = Splats(
         means=torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]]),
         log_scales=torch.tensor([[-3.0, -3.0, -3.0], [-30.0, -1.0, -3.0]]),
@@ -92,7 +92,7 @@ def test_compressed_ply_packs_words_by_specification(tmp_path: Path) -> None:
     bounds, words = np.frombuffer(body[:72], "<f4"), np.frombuffer(body[72:], "<u4").reshape(2, 4)
     assert bounds.tolist() == [0, 0, 0, 1, 2, 3, -20, -3, -3, -3, -1, -3, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
     assert words[0].tolist() == [0, 0b00_1000000000_1000000000_1000000000, 2047 << 21, 0]
-    # y is the largest, since z is no larger; minus the quaternion is the same turn
+    # y is the largest, since z is not larger; the negated quaternion is the same rotation
     assert words[1].tolist() == [0xFFFFFFFF, 0b10_1000000000_1000000000_1111111111, 1023 << 11, 255]
 
 

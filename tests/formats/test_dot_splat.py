@@ -1,4 +1,4 @@
-"""`.splat`: bytes where the format puts them, the order of its own converter, hostile files refused."""
+"""`.splat`: byte layout, the order of its own converter, rejection of hostile files."""
 
 from __future__ import annotations
 

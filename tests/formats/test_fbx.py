@@ -1,4 +1,4 @@
-"""FBX: assimp, which nobody here wrote, reads the mesh that was given."""
+"""FBX: assimp reads the same mesh."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def assimp() -> Path:
 
 
 def read(assimp: Path, path: Path) -> ElementTree.Element:
-    """What assimp sees, as its XML dump."""
+    """The scene as an XML dump of assimp."""
     dump = path.with_suffix(".assxml")
     said = subprocess.run([assimp, "dump", path, dump, "-x"], capture_output=True, text=True, timeout=60)
     assert said.returncode == 0, said.stdout
@@ -42,14 +42,14 @@ def read(assimp: Path, path: Path) -> ElementTree.Element:
 
 
 def numbers(scene: ElementTree.Element, tag: str) -> Any:
-    """(corners, components) of a table of the one mesh, corner by corner."""
+    """(corners, components) of a table of the only mesh."""
     (mesh,) = scene.iter("Mesh")
     (table,) = mesh.iter(tag)
     return np.array((table.text or "").split(), dtype=np.float64).reshape(int(table.attrib["num"]), -1)
 
 
 def ball(turns: int = 12, textured: bool = True) -> Mesh:
-    """A lopsided globe under a picture of which no two pixels are alike."""
+    """A lopsided globe with a texture whose pixels all differ."""
     v, u = np.meshgrid(np.linspace(0, 1, turns + 1), np.linspace(0, 1, 2 * turns + 1), indexing="ij")
     sphere = [np.sin(np.pi * v) * np.cos(2 * np.pi * u), np.cos(np.pi * v), np.sin(np.pi * v) * np.sin(2 * np.pi * u)]
     normals = np.stack(sphere, axis=-1).reshape(-1, 3)
@@ -84,7 +84,7 @@ def test_fbx_matches_assimp(assimp: Path, tmp_path: Path) -> None:
     assert np.abs(numbers(scene, "Normals") - corners(mesh, mesh.normals)).max() < 1e-5
     picture = np.asarray(Image.open(io.BytesIO(embedded(scene))))
     assert np.array_equal(picture, mesh.texture.numpy())
-    # Where the corners lie on the picture: their v counts from its bottom row, ours from its top.
+    # Texture coordinates of the corners: v counts from the bottom row in FBX, from the top row in `Mesh`.
     seen, meant = numbers(scene, "TextureCoords"), corners(mesh, mesh.uv)
     assert np.abs(seen[:, 0] - meant[:, 0]).max() < 1e-5 and np.abs(1 - seen[:, 1] - meant[:, 1]).max() < 1e-5
     assert not list(scene.iter("Colors"))
@@ -140,12 +140,12 @@ Parsed = tuple[str, list[Any], list[Any]]
 
 
 def tree(path: Path) -> list[Parsed]:
-    """All nodes, read strictly: each must end where it says, and arrays must have the length that they say."""
+    """Parse all nodes strictly: check the end of each node and the length of each array."""
     data = path.read_bytes()
     assert data[:23] == b"Kaydara FBX Binary  \x00\x1a\x00" and struct.unpack_from("<I", data, 23) == (7400,)
     nodes, at = children(data, 27, len(data))
     assert data[at : at + 16] == fbx_nodes.FOOTER_ID and data.endswith(fbx_nodes.FOOTER_MAGIC)
-    version = len(data) - 16 - 120 - 4  # stands on a multiple of 16, as Autodesk's own files have it
+    version = len(data) - 16 - 120 - 4  # at a multiple of 16, as in Autodesk's files
     assert version % 16 == 0 and struct.unpack_from("<I", data, version) == (7400,)
     return nodes
 

@@ -1,4 +1,4 @@
-"""glTF: the Khronos validator finds no error, glTF-Transform and trimesh see what was written, and no file harms."""
+"""glTF: no errors of the Khronos validator, agreement with glTF-Transform and trimesh, robustness to hostile files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from lumigraph.scene.harmonics import C0
 from tests.formats.sample_meshes import assert_same_places, assert_trimesh_sees, looks, make_mesh, seen_colours
 
 JUDGES = Path(__file__).parent / "gltf"
-NEW_TO_THE_VALIDATOR = "MESH_PRIMITIVE_INVALID_ATTRIBUTE"  # it does not know KHR_gaussian_splatting yet
+NEW_TO_THE_VALIDATOR = "MESH_PRIMITIVE_INVALID_ATTRIBUTE"  # the validator does not support KHR_gaussian_splatting yet
 
 
 def make_points(count: int = 1000, normals: bool = False) -> Points:
@@ -62,7 +62,7 @@ CASES: dict[str, tuple[Mesh | Points | Splats, Options]] = {
     "lit.glb": (make_mesh(texture=True, normals=True), Options(unlit=False)),
     "coloured.glb": (make_mesh(rgb=True), Options()),
     "bare.glb": (make_mesh(), Options()),
-    "large.glb": (make_mesh(fine=7), Options()),  # more vertices than 16 bits can name
+    "large.glb": (make_mesh(fine=7), Options()),  # more vertices than 16-bit indices allow
     "draco.glb": (make_mesh(texture=True, normals=True), Options("draco")),
     "draco-coloured.gltf": (make_mesh(rgb=True), Options("draco", position_bits=16)),
     "meshopt.glb": (make_mesh(texture=True, normals=True), Options("meshopt")),
@@ -85,7 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def judged(folder: Path) -> dict[str, Any]:
-    """What the programs of others say of each file."""
+    """Reports of external programs for each file."""
     if shutil.which("npm") is None:
         pytest.skip("Node is not installed, which the validators of glTF need")
     if not (JUDGES / "node_modules" / "installed").exists():
@@ -103,7 +103,7 @@ def places_of(asset: Mesh | Points | Splats) -> torch.Tensor:
 
 
 def step_of(asset: Mesh | Points | Splats, options: Options) -> float:
-    """How far a coordinate may be off."""
+    """Tolerance of a coordinate."""
     extent = float((asset.bounds()[1] - asset.bounds()[0]).max())
     return 1e-6 if options.compression == "none" else 0.51 * extent / (2**options.position_bits - 1) + 1e-6
 
@@ -139,7 +139,7 @@ def test_gltf_matches_gltf_transform(judged: dict[str, Any], name: str) -> None:
     if part["colours"] is not None:
         shown = asset.colours().clamp(0, 1).numpy() if isinstance(asset, Splats) else asset.rgb.numpy() / 255
         linear = np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)[which]
-        coarse = options.compression != "none" or isinstance(asset, Splats)  # 8 bits somewhere on the way
+        coarse = options.compression != "none" or isinstance(asset, Splats)  # 8-bit quantization somewhere
         assert np.abs(np.array(part["colours"])[:, :3] - linear).max() < (0.005 if coarse else 1e-5)
     has_colours = getattr(asset, "rgb", None) is not None or getattr(asset, "texture", None) is not None
     if is_mesh:
@@ -177,11 +177,11 @@ def test_gltf_roundtrip(folder: Path, name: str) -> None:
             assert (now - was[which]).abs().max() <= (1e-6 if exact else limit)
         elif exact:
             assert torch.equal(now, was)
-        else:  # the same triangles, whatever their order and their first corner
+        else:  # the same triangles in any order and with any first corner
             assert {frozenset(f) for f in which[now.numpy()].tolist()} == {frozenset(f) for f in was.tolist()}
     if isinstance(asset, Mesh | Points) and asset.rgb is not None:
         off = (back.rgb.int() - asset.rgb[which].int()).abs().max()
-        assert off <= (0 if exact else 6)  # 8 bits of linear light are few in the dark
+        assert off <= (0 if exact else 6)  # 8 bits of linear light are coarse for dark colours
     if isinstance(asset, Mesh) and asset.texture is not None and options.texture_format == "png":
         assert torch.equal(back.texture, asset.texture)
     if isinstance(asset, Splats):
@@ -213,7 +213,7 @@ def test_gltf_gaussian_extension_layout(tmp_path: Path) -> None:
     assert values("KHR_gaussian_splatting:SCALE", "3f") == (1, 1, 1)
     assert values("KHR_gaussian_splatting:OPACITY", "f") == (0.5,)
     assert values("KHR_gaussian_splatting:SH_DEGREE_1_COEF_2", "3f") == (9, 10, 11)
-    # 0.5 of the display is 0.214 of the light; half of it shows.
+    # The display value 0.5 is 0.214 in linear light; the opacity is one half.
     assert values("COLOR_0", "4H") == pytest.approx((0.2158605 * 65535, 0, 0.2158605 * 65535, 32768), abs=1)
     assert sorted(primitive["attributes"]) == sorted(
         ["POSITION", "COLOR_0"]
@@ -255,7 +255,7 @@ def handmade(
     indices: np.ndarray | None = None,
     **primitive: Any,
 ) -> tuple[dict[str, Any], bytes]:
-    """One primitive of the given tables, each with what its accessor says besides."""
+    """One primitive of the given tables, each with additional fields of its accessor."""
     codes = {"i1": 5120, "u1": 5121, "i2": 5122, "u2": 5123, "u4": 5125, "f4": 5126}
     tree: dict[str, Any] = {"asset": {"version": "2.0"}, "accessors": [], "bufferViews": [], "scene": 0}
     binary = b""
@@ -300,7 +300,7 @@ def test_gltf_node_transforms(tmp_path: Path) -> None:
     assert np.allclose(mesh.vertices[5:8], [[10, -5, 0], [9, -5, 0], [10, -5, 1]], atol=1e-6)
     assert mesh.faces.tolist() == [[0, 1, 2], [7, 6, 5]]
     assert np.allclose(mesh.normals, [[0, -1, 0]] * 10, atol=1e-6)
-    for a, b, c in mesh.vertices[mesh.faces.long()]:  # seen from where the normals say
+    for a, b, c in mesh.vertices[mesh.faces.long()]:  # viewed against the normals
         assert torch.linalg.cross(b - a, c - a)[1] < 0
 
 
@@ -319,7 +319,7 @@ def test_gltf_strips_and_fans(tmp_path: Path, mode: int, faces: list[list[int]],
 
 
 def test_gltf_normalized_integers(tmp_path: Path) -> None:
-    """Against the table of the specification: c / 255, max(c / 127, -1), c / 65535."""
+    """Compare with the table of the specification: c / 255, max(c / 127, -1), c / 65535."""
     share: dict[str, Any] = {"normalized": True}
     tree, binary = handmade(
         {
@@ -353,7 +353,7 @@ def test_gltf_normalized_integers(tmp_path: Path) -> None:
 
 
 def test_gltf_merges_textures(tmp_path: Path) -> None:
-    """trimesh writes two textured balls and a plain one; every vertex keeps its colour."""
+    """trimesh writes two textured balls and one without texture; every vertex keeps its colour."""
     scene, wanted = trimesh.Scene(), []
     for i in range(3):
         mesh = make_mesh(texture=True, fine=1)
@@ -435,7 +435,7 @@ def test_gltf_overwrite_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def lies() -> dict[str, Callable[[dict[str, Any]], object]]:
-    """What could be wrong with the JSON of a mesh of one texture."""
+    """Faulty variants of the JSON of a mesh with one texture."""
     return {
         "version": lambda t: t["asset"].update(version="1.0"),
         "needs": lambda t: t.update(extensionsRequired=["EXT_unheard_of"]),
@@ -503,9 +503,9 @@ def test_gltf_limits_draco_time(tmp_path: Path) -> None:
     square = Mesh(corners, faces, uv=uv, texture=torch.zeros(8, 8, 3, dtype=torch.uint8))
     gltf.write(square, tmp_path / "a.glb", Options("draco", position_bits=8))
     tree, binary = taken_apart((tmp_path / "a.glb").read_bytes())
-    assert binary.count(b"\2\0\0\0\x80") == 1  # two sides of triangles were told from each other; then the coded bits
+    assert binary.count(b"\2\0\0\0\x80") == 1  # two predicted triangle sides, followed by the coded bits
     slow = binary.replace(b"\2\0\0\0\x80", struct.pack("<I", 250_000_000) + b"\x80")
-    assert len(read_of(tmp_path, tree, slow)) == 2  # which nobody can tell from a whole one, but by the clock
+    assert len(read_of(tmp_path, tree, slow)) == 2  # indistinguishable from a valid one except by time
     tree["meshes"][0]["primitives"] *= 1000
     with pytest.raises(FormatError, match="takes far too long to unpack"):
         read_of(tmp_path, tree, slow)

@@ -1,4 +1,4 @@
-"""`.ksplat`: another's file, files packed here by hand from the description of the format, and hostile ones."""
+"""`.ksplat`: an external file, files packed by hand from the format description, and hostile ones."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from lumigraph.scene.harmonics import C0
 from tests.formats import corrupted_files
 from tests.formats.test_ply import DATA, make_splats
 
-BUCKETS = [4, 4, 3, 1]  # gaussians in each: two full ones of 4, and two that are not
+BUCKETS = [4, 4, 3, 1]  # gaussians in each: two full buckets of 4, and two partial ones
 
 
 def packed(splats: Splats, level: int) -> bytes:
-    """One section, gaussian by gaussian, with room for one more gaussian than there are."""
+    """Pack one section, gaussian by gaussian, with capacity for one more."""
     count, degree, block = len(splats), splats.sh_degree, 20.0
     assert count == sum(BUCKETS)
     centres = [[0.5 * i, -0.25 * i, 0.125 * i] for i in range(len(BUCKETS))]
@@ -82,7 +82,7 @@ def test_ksplat_levels_and_degrees(tmp_path: Path, level: int, degree: int) -> N
 
 @pytest.mark.parametrize("level", [0, 2])
 def test_ksplat_stream_matches_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: int) -> None:
-    """Of five gaussians each, so that they end within buckets."""
+    """Blocks of five gaussians end within buckets."""
     path = tmp_path / "a.ksplat"
     path.write_bytes(packed(example(1), level))
     whole = ksplat.read(path)
@@ -129,7 +129,7 @@ def test_ksplat_rejects_false_headers(tmp_path: Path, place: int, value: bytes, 
 
 @pytest.mark.parametrize("level", [0, 2])
 def test_ksplat_survives_damage(tmp_path: Path, level: int) -> None:
-    """Most of a header is empty, so the damage is aimed at what is not."""
+    """Most of a header is empty, so only the other bytes are damaged."""
     data = packed(example(1), level)
     parts = (data[:64], data[64:4096], data[4096:4160], data[4160:5120], data[5120:])
 

@@ -1,4 +1,4 @@
-"""LAS: laspy reads what we write, we read what laspy writes, and what is broken ends in one FormatError."""
+"""LAS: agreement with laspy in both directions; damaged files raise FormatError."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_las_memory_bound(tmp_path: Path) -> None:
     las.read(tmp_path / "a.las")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 8e6 < (tmp_path / "a.las").stat().st_size  # the result itself is torch's, and not counted
+    assert peak < 8e6 < (tmp_path / "a.las").stat().st_size  # tensors of the result are not traced
 
 
 def test_las_rejects_unwritable_assets(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Faces in PLY: what other programs read and write."""
+"""Meshes in PLY: agreement with other programs."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_mesh_ply_matches_plyfile(tmp_path: Path) -> None:
 @pytest.mark.parametrize("order", ["<", ">", "ascii"])
 @pytest.mark.parametrize("count", ["u1", "i4"])
 def test_mesh_ply_reads_polygons(tmp_path: Path, order: str, count: str) -> None:
-    """plyfile writes triangles, squares, a pentagon and what is no face; with columns around the lists."""
+    """plyfile writes triangles, squares, a pentagon and degenerate faces, with columns around the lists."""
     random_ = np.random.default_rng(0)
     points = random_.normal(size=(30, 3))
     polygons = [[0, 1, 2], [3, 4, 5, 6], [7, 8], [9, 10, 11, 12, 13], [14, 15, 16]]

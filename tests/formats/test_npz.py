@@ -1,4 +1,4 @@
-"""Voxels as NumPy arrays: numpy reads what was written, we read it back, and no file harms."""
+"""Voxels as NumPy arrays: round trip, agreement with numpy, robustness to hostile files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHAPE = (9, 7, 8)
 
 
 def some_voxels(count: int = 100) -> Voxels:
-    """Some of a grid that is turned, and different along each axis."""
+    """Voxels of a rotated grid with a different size along each axis."""
     draw = torch.Generator().manual_seed(0)
     which = torch.randperm(math.prod(SHAPE), generator=draw)[:count].sort().values
     index = torch.stack([which // 56, which // 8 % 7, which % 8], 1)

@@ -1,4 +1,4 @@
-"""OBJ: what other programs read and write, and text that is no OBJ."""
+"""OBJ: agreement with other programs, and rejection of invalid text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PLY: what we write, others read; what others write, we read; what is broken ends in one FormatError."""
+"""PLY: agreement with other programs in both directions; damaged files raise FormatError."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_ply_comments_roundtrip(tmp_path: Path) -> None:
 
 
 def assert_plyfile_agrees(path: Path, splats: Splats) -> None:
-    """Attribute by attribute, by the column names and the channel-major f_rest of the 3DGS reference."""
+    """Read attributes by the column names and the channel-major f_rest of the 3DGS reference."""
     vertex = plyfile.PlyData.read(path)["vertex"]
     expected = {name: splats.means[:, i] for i, name in enumerate("xyz")}
     expected |= {f"f_dc_{c}": splats.sh[:, 0, c] for c in range(3)}
@@ -151,7 +151,7 @@ def test_ply_points_match_plyfile(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "order"), [(False, "<"), (False, ">"), (True, "=")])
 @pytest.mark.parametrize("degree", [0, 3])
 def test_ply_reads_plyfile_files(tmp_path: Path, text: bool, order: str, degree: int) -> None:
-    """Columns shuffled, of mixed number types, with strangers among them, without normals, and elements around."""
+    """Shuffled columns of mixed number types, with unknown columns, without normals, and with other elements around."""
     splats, path = make_splats(7, degree), tmp_path / "a.ply"
     ply.write(splats, path)
     ours = plyfile.PlyData.read(path)["vertex"].data
@@ -303,7 +303,7 @@ def test_ply_rejects_degenerate_splats(tmp_path: Path) -> None:
 
 
 def test_ply_memory_bound(tmp_path: Path) -> None:
-    """Beside the tensors of the result, which torch keeps where nobody counts them."""
+    """Memory without the tensors of the result, which tracemalloc does not trace."""
     splats = make_splats(60_000)
     ply.write(splats, tmp_path / "a.ply")
     del splats
@@ -329,7 +329,7 @@ SMALL: dict[str, Callable[[Path], object]] = {
     edits=st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 40), st.binary(max_size=12)), min_size=1, max_size=6)
 )
 def test_ply_survives_damage(tmp_path: Path, which: str, edits: list[tuple[int, int, bytes]]) -> None:
-    """Bytes overwritten, cut out and put in, anywhere: the file reads as finite numbers, or FormatError says why."""
+    """After bytes are overwritten, removed or inserted, the file is read as finite numbers or raises FormatError."""
     path = tmp_path / "a.ply"
     SMALL[which](path)
     data = path.read_bytes()
@@ -375,7 +375,7 @@ def test_ply_rejects_missing_folder(tmp_path: Path) -> None:
 
 
 def test_ply_full_disk_keeps_old_file(tmp_path: Path) -> None:
-    """The system itself refuses to let the file grow, in a process of its own because such a limit is for good."""
+    """The system limits the file size, in a separate process because the limit is permanent."""
     ply.write(make_points(), tmp_path / "a.ply")
     before = (tmp_path / "a.ply").read_bytes()
     program = f"""

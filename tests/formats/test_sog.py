@@ -1,4 +1,4 @@
-"""SOG: pixels where the format puts them, another reader agrees, hostile zips and pictures are refused in time."""
+"""SOG: pixel layout, agreement with another reader, early rejection of hostile zips and images."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_sog_roundtrip(tmp_path: Path, degree: int, count: int) -> None:
     assert (1 - (turned * back.quats).sum(dim=1).abs()).max() < 3e-5
     for ours, theirs in ((back.log_scales, splats.log_scales), (back.sh[:, 0], splats.sh[:, 0])):
         assert (ours - theirs).pow(2).mean().sqrt() < 0.01 and (ours - theirs).abs().max() < 0.05
-    if degree:  # of noise, which no palette holds well, but better than one mean for all
+    if degree:  # a palette fits noise badly, but better than one mean
         assert (back.sh[:, 1:] - splats.sh[:, 1:]).pow(2).mean() < 0.7 * splats.sh[:, 1:].var()
 
 
@@ -95,7 +95,7 @@ def test_sog_scene_without_extent(tmp_path: Path) -> None:
 
 
 def as_others_see(path: Path, monkeypatch: pytest.MonkeyPatch) -> Splats:
-    """gsply, with Pillow to unpack the pictures: all that is of SOG itself is its own."""
+    """Read with gsply, with Pillow as its WebP decoder; all SOG logic is gsply's."""
 
     def unpack(data: bytes) -> tuple[np.ndarray[Any, Any], int, int]:
         with Image.open(io.BytesIO(data)) as picture:
@@ -128,13 +128,13 @@ def test_sog_reads_external_files(monkeypatch: pytest.MonkeyPatch) -> None:
     path = DATA / "sog_v2" / "meta.json"
     if not path.exists():
         pytest.skip("the SOG of ../shared/data is not here")
-    splats = sog.read(path)  # of version 1, whatever the folder is called
+    splats = sog.read(path)  # version 1, despite the name of the folder
     assert len(splats) == 307128 and splats.sh_degree == 0
     assert_close(splats, as_others_see(path, monkeypatch))
 
 
 def test_sog_pixel_layout(tmp_path: Path) -> None:
-    """Worked out by hand, for two gaussians at the ends of all ranges."""
+    """Expected pixels computed by hand, for two gaussians at the ends of all ranges."""
     splats = Splats(
         means=torch.tensor([[0.0, 0.0, 0.0], [math.e - 1, 1 - math.e, 0.0]]),
         log_scales=torch.tensor([[-3.0, -3.0, -3.0], [-1.0, -1.0, -1.0]]),
@@ -152,7 +152,7 @@ def test_sog_pixel_layout(tmp_path: Path) -> None:
             [[0, 255, 0], [255, 0, 0]],
             [[255, 0, 0], [0, 255, 0]],
         )
-        first = 0 if np.asarray(picture)[0, 0, 0] == 0 else 1  # where in the order the first gaussian stands
+        first = 0 if np.asarray(picture)[0, 0, 0] == 0 else 1  # position of the first gaussian in the file
     with Image.open(io.BytesIO(entries["quats.webp"])) as picture:
         turns = np.asarray(picture)[0, :2]
     assert turns[first].tolist() == [128, 128, 128, 252] and turns[1 - first].tolist() == [128, 128, 255, 254]
@@ -171,7 +171,7 @@ def test_learn_codebook_error_near_optimum() -> None:
     codes = learn_codebook(values)
     off = values - codes[find_nearest_code(codes, values)]
     assert (np.abs(off) <= np.abs(values[:, None][:500] - codes).min(axis=1).max() + 1).all()
-    # Panter and Dite 1951: of a normal distribution no 256 levels err by less than sqrt(3) pi / 2 / 256^2 squared
+    # Panter and Dite 1951: the mean squared error of 256 levels of a normal distribution is at least sqrt(3) pi / 2 / 256^2
     assert (off**2).mean() < 1.25 * math.sqrt(3) * math.pi / 2 / 256**2
     exact = learn_codebook(np.repeat(np.float32([1, 5, -2]), 100))
     assert set(exact[find_nearest_code(exact, np.float32([1, 5, -2]))].tolist()) == {1, 5, -2}
@@ -187,7 +187,7 @@ def test_learn_palette_finds_clusters() -> None:
         off = (entries[labels] - vectors).pow(2).mean()
         assert off < (100 if size == 64 else 5)
         plain = torch.cdist(vectors[:500], entries).min(dim=1).values.pow(2).mean() / 9
-        assert off < 1.5 * plain + 0.5  # the tree costs little against a search through all
+        assert off < 1.5 * plain + 0.5  # the tree is almost as accurate as an exhaustive search
 
 
 # --- hostile bytes ----------------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ def test_sog_restores_missing_first_code(tmp_path: Path, good: dict[str, bytes])
 
 
 def test_sog_rejects_hostile_zips(tmp_path: Path, good: dict[str, bytes]) -> None:
-    """A zip that unpacks to gigabytes, pictures that announce them, a zip in a zip, and no zip at all."""
+    """A zip that decompresses to gigabytes, images that announce them, a zip in a zip, and a file that is not a zip."""
     bad = tmp_path / "bad.sog"
     huge = b"RIFF\0\0\0\0WEBPVP8L\0\0\0\0/" + struct.pack("<I", 0x3FFE | 0x3FFE << 14) + bytes(20)
     still = webp(np.random.default_rng(0).integers(0, 255, (12, 12, 4), np.uint8))

@@ -1,4 +1,4 @@
-"""SPZ: what we write is what another reader sees, within the bytes that the format gives it."""
+"""SPZ: byte layout, agreement with another reader within the quantization, rejection of hostile files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.formats.test_ply import DATA, make_splats
 
 
 def covariances(log_scales: torch.Tensor, quats: torch.Tensor) -> torch.Tensor:
-    """(N, 3, 3) in units of each gaussian's largest axis: what can be seen of scales and rotations."""
+    """(N, 3, 3) covariance of each gaussian in units of its largest axis: the visible effect of scales and rotations."""
     scales = (log_scales - log_scales.max(dim=1, keepdim=True).values).exp()
     turned = matrix_from_quaternion(torch.nn.functional.normalize(quats, dim=1)) * scales[:, None]
     return turned @ turned.transpose(1, 2)
@@ -56,7 +56,7 @@ def test_spz_roundtrip(tmp_path: Path, degree: int, options: spz.Options) -> Non
     if options.version > 2:
         turned = torch.nn.functional.normalize(splats.quats, dim=1)
         off = turned - back.quats * torch.sign((turned * back.quats).sum(dim=1, keepdim=True))
-        assert off[:, :].abs().max() < 3 * math.sqrt(0.5) / 511 / 2 * 1.01  # the largest has the errors of three
+        assert off[:, :].abs().max() < 3 * math.sqrt(0.5) / 511 / 2 * 1.01  # the largest component has the errors of three
 
 
 @pytest.mark.parametrize("options", ALL)
@@ -74,9 +74,9 @@ def test_spz_matches_gsply(tmp_path: Path, degree: int, options: spz.Options) ->
 
 
 def test_spz_byte_layout(tmp_path: Path) -> None:
-    """Worked out by hand from the description of the format, for two gaussians."""
+    """Expected bytes computed by hand from the format description, for two gaussians."""
     sh = torch.zeros(2, 4, 3)
-    sh[0, 0] = torch.tensor([0.0, 1.0, -4.0])  # the last is darker than the format knows
+    sh[0, 0] = torch.tensor([0.0, 1.0, -4.0])  # the last is darker than the format allows
     sh[1, 1] = torch.tensor([0.5, -0.5, 2.0])
     splats = Splats(
         means=torch.tensor([[1.0, -0.5, 0.0], [2.0, 100.0, -100.0]]),
@@ -105,7 +105,7 @@ def test_spz_outliers_keep_precision(tmp_path: Path) -> None:
     spz.write(splats, tmp_path / "a.spz")
     back = spz.read(tmp_path / "a.spz")
     assert (back.means - splats.means)[1:].abs().max() <= 2.0**-12
-    assert back.means[0, 0] > 2000  # as far as it goes, on the right side
+    assert back.means[0, 0] > 2000  # clipped, but on the correct side
     everywhere = Splats(
         splats.means * 1e5, *[getattr(splats, n) for n in ("log_scales", "quats", "logit_opacities")], splats.sh
     )
@@ -151,7 +151,7 @@ def test_spz_reads_external_files(kind: str) -> None:
         pytest.skip("the files of ../shared/data are not here")
     ours = spz.read(file)
     assert len(ours) == 4
-    if kind == "raw":  # without gzip, which gsply asks for
+    if kind == "raw":  # without gzip, which gsply requires
         assert ours.means.tolist() == [[-1, 0, -1], [0, 0, -1], [-1, 0, 0], [0, 0, 0]]
         return
     other = gsply.read_spz(str(file))
@@ -161,14 +161,14 @@ def test_spz_reads_external_files(kind: str) -> None:
 
 
 def test_spz_matches_ply_of_same_scene() -> None:
-    """Its SPZ was turned to right-up-back, as Niantic's programs do, so here it is turned back by hand."""
+    """Niantic's programs rotated the SPZ to right-up-back; the test rotates it back."""
     files = [DATA / "biker.spz", DATA / "biker.compressed.ply"]
     if not all(file.exists() for file in files):
         pytest.skip("the files of ../shared/data are not here")
     one, two = spz.read(files[0]), ply.read(files[1])
     assert isinstance(two, Splats) and len(one) == len(two) == 152746
     half_turn = torch.tensor([1.0, -1.0, -1.0])
-    room = 3.2 / 1023  # of the largest chunk of the PLY
+    room = 3.2 / 1023  # step in the largest chunk of the PLY
     assert ((one.means * half_turn - two.means).abs() < room + 2.0**-12).all()
     assert (one.log_scales - two.log_scales.clamp(min=-10)).abs().max() < 1 / 32 + 10 / 1023
     assert (torch.sigmoid(one.logit_opacities) - torch.sigmoid(two.logit_opacities)).abs().max() < 1.6 / 255
@@ -176,7 +176,7 @@ def test_spz_matches_ply_of_same_scene() -> None:
     turned = one.quats * torch.cat([torch.ones(1), torch.tensor([1.0, -1.0, -1.0])])
     assert (1 - (turned * two.quats).sum(dim=1).abs()).max() < 1e-5
     unturned = (one.quats * two.quats).sum(dim=1).abs()
-    assert unturned.mean() < 0.9  # without the turn it is another scene
+    assert unturned.mean() < 0.9  # without the rotation the scenes differ
 
 
 # --- versions, degrees and extensions that we do not write ------------------------------------------------------------
@@ -222,7 +222,7 @@ def test_spz_sh_degree_option(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", [2, 3, 4])
 def test_spz_axes_extension(tmp_path: Path, version: int) -> None:
-    """The one that turns the axes is refused unless it says nothing new; others are passed over."""
+    """The axes extension is rejected unless it declares the default axes; other extensions are ignored."""
     path = tmp_path / "a.spz"
     spz.write(make_splats(7, 1), path, spz.Options(version=version))  # type: ignore[arg-type]
     whole = path.read_bytes()
@@ -256,7 +256,7 @@ def test_spz_checks_count_before_allocation(tmp_path: Path) -> None:
     spz.write(make_splats(20, 1), tmp_path / "a.spz", spz.Options(version=4))
     four = (tmp_path / "a.spz").read_bytes()
     frame = zstandard.compress(bytes(300_000_000), 9)
-    # A frame of the first attribute that goes on long after what the table says, and a header that says it all.
+    # A first frame far longer than the table states, and a header that announces all of it.
     longer = four[:32] + struct.pack("<QQ", len(frame), 180) + four[48:128] + frame
     most = four[:8] + struct.pack("<I", 0xFFFFFFFF) + four[12:]
     lies = [bomb, struct.pack("<IIIBBBB", spz.SPZ_MAGIC, 2, 1 << 31, 3, 12, 0, 0), longer, most]
@@ -273,7 +273,7 @@ def test_spz_survives_damage(tmp_path: Path, version: int) -> None:
     spz.write(make_splats(50, 1), path, spz.Options(version=version))  # type: ignore[arg-type]
     data = path.read_bytes()
     corrupted_files.assert_survives(spz.read, path, corrupted_files.damaged(data))
-    if version == 2:  # gzip notices nearly all of it, so the damage is done before it as well
+    if version == 2:  # gzip detects nearly all damage, so the data is also damaged before compression
         inner = gzip.decompress(data)
         corrupted_files.assert_survives(spz.read, path, (gzip.compress(it, 1) for it in corrupted_files.damaged(inner)))
 

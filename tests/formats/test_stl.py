@@ -1,4 +1,4 @@
-"""STL: what is printed is closed, right side out, and what another program sees."""
+"""STL: closed surface, outward orientation, agreement with another program."""
 
 from __future__ import annotations
 

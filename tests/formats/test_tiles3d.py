@@ -1,4 +1,4 @@
-"""3D Tiles: another viewer shows what was written, the Khronos validator accepts each tile, and no file harms."""
+"""3D Tiles: agreement with another viewer, validation of each tile, robustness to hostile files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CASES = {
 
 
 def make_points(count: int = 12_000) -> Points:
-    """A hill with a dense corner, and a hundred points at one place."""
+    """A hill with a dense corner, and a hundred coincident points."""
     g = torch.Generator().manual_seed(4)
     xy = torch.rand(count, 2, generator=g) * 10
     xy[: count // 4] *= 0.05
@@ -56,7 +56,7 @@ def judge(script: str, *arguments: object) -> list[Any]:
 
 
 def tree(path: Path) -> list[tuple[int, dict[str, Any], dict[str, Any] | None]]:
-    """(depth, tile, the tile above) of all."""
+    """(depth, tile, parent tile) of all tiles."""
     found, waiting = [], [(0, json.loads(path.read_bytes())["root"], None)]
     while waiting:
         depth, tile, above = waiting.pop()
@@ -72,7 +72,7 @@ def ends(tile: dict[str, Any]) -> np.ndarray[Any, Any]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_tiles3d_matches_3dtilesrendererjs(folder: Path, name: str) -> None:
-    """All of it from near, and the coarsest tile alone where errors do not matter."""
+    """A small error target loads all tiles, a large one only the coarsest tile."""
     points = make_points()
     near, far = judge("tiles.mjs", folder / name, 0, 1e9)
     assert near["failed"] == far["failed"] == []
@@ -142,7 +142,7 @@ def test_tiles3d_write_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     out = tmp_path / "tileset.json"
     tiles3d.write(make_points(3000), out, Options(tile=1000))
     before = out.read_bytes()
-    tiles3d.write(make_points(3000), out, Options(tile=1000))  # the same again
+    tiles3d.write(make_points(3000), out, Options(tile=1000))  # the same scene again
     assert out.read_bytes() == before and len(list(tmp_path.iterdir())) == 2
 
     def full(*_: object) -> None:
@@ -247,7 +247,7 @@ def test_tiles3d_replace_refinement_and_transforms(town: Path) -> None:
     content = json.loads(town.read_bytes())["root"]["content"]
     size = len(gltf.read(town.parent / content["uri"]))
     gltf.write(make_points(70), town.parent / "a.glb")
-    move = [0, 2, 0, 0, -2, 0, 0, 0, 0, 0, 2, 0, 5, 6, 7, 1]  # a quarter about z, twice as large, moved
+    move = [0, 2, 0, 0, -2, 0, 0, 0, 0, 0, 2, 0, 5, 6, 7, 1]  # a quarter turn about z, scaled by two, translated
     child = {"content": {"uri": "a.glb"}, "transform": move}
     assert len(tiles3d.read(changed(town, refine="ADD", children=[child]))) == size + 70
     again = tiles3d.read(changed(town, refine="REPLACE"))
@@ -258,7 +258,7 @@ def test_tiles3d_replace_refinement_and_transforms(town: Path) -> None:
 
 
 def test_tiles3d_limits_total_memory(town: Path) -> None:
-    """A tile of a few bytes may announce zeros by the million; a thousand of them may not."""
+    """A small tile may announce millions of zeros; a thousand such tiles may not."""
     zeros = {
         "asset": {"version": "2.0"},
         "scenes": [{"nodes": [0]}],

@@ -1,4 +1,4 @@
-"""OpenUSD: its own validators find nothing, and what is opened again is what was written."""
+"""OpenUSD: no findings of its validators, and the stage holds the written data."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ SUFFIXES = (".usdz", ".usdc", ".usda", ".usd")
 
 
 def textured() -> Mesh:
-    """A square of two triangles under a picture whose four quarters all differ: red and green above, blue and white
-    below."""
+    """A square of two triangles with a texture of four colours: red and green above, blue and white below."""
     picture = torch.zeros(8, 16, 3, dtype=torch.uint8)
     picture[:4, :8, 0] = picture[:4, 8:, 1] = picture[4:, :8, 2] = 255
     picture[4:, 8:] = 255
-    corners = torch.tensor([[0.0, 0, 0], [2, 0, 0], [2, 1, 0], [0, 1, 0]])  # from below left, counter-clockwise
+    corners = torch.tensor([[0.0, 0, 0], [2, 0, 0], [2, 1, 0], [0, 1, 0]])  # from bottom left, counter-clockwise
     uv = torch.tensor([[0.0, 1], [1, 1], [1, 0], [0, 0]])
     normals = torch.tensor([[0.0, 0, 1]]).repeat(4, 1)
     return Mesh(corners, torch.tensor([[0, 1, 2], [0, 2, 3]], dtype=torch.int32), normals, uv, None, picture)
@@ -46,7 +45,7 @@ def coloured() -> Mesh:
 
 
 def opened(path: Path) -> Any:
-    """The stage, which none of the validators has a word against."""
+    """Open a stage and check that the validators find nothing."""
     stage = Usd.Stage.Open(str(path))
     context = UsdValidation.ValidationContext(UsdValidation.ValidationRegistry().GetOrLoadAllValidators())
     assert [(str(e.GetName()), e.GetMessage()) for e in context.Validate(stage)] == []
@@ -106,7 +105,7 @@ def test_usd_points(tmp_path: Path, suffix: str, parts: tuple[str, ...]) -> None
 
 
 def assert_linear(stored: Any, asset: Points | Mesh) -> None:
-    """By the formula of IEC 61966-2-1, one value after the other."""
+    """The formula of IEC 61966-2-1, value by value."""
     assert asset.rgb is not None
     light = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in asset.rgb.flatten().double() / 255]
     assert np.allclose(stored.reshape(-1), light, atol=1e-6)
@@ -114,7 +113,7 @@ def assert_linear(stored: Any, asset: Points | Mesh) -> None:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_usd_mesh_texture_orientation(tmp_path: Path, suffix: str) -> None:
-    """Each corner looks its colour up in the picture that the stage names, v from the bottom row."""
+    """Look up the colour of each corner in the texture of the stage, with v from the bottom row."""
     mesh, path = textured(), tmp_path / f"a b{suffix}"
     usd.write(mesh, path)
     stage = opened(path)
@@ -190,7 +189,7 @@ def test_usd_overwrite_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_usd_rejects_wrong_array_lengths() -> None:
-    """Which UsdValidation does not: the check is ours, so it is tried on stages that are broken on purpose."""
+    """UsdValidation does not check array lengths, so our own check is tested on faulty stages."""
     for path, attribute, kind, length in [
         ("/scene/splats", "scales", Sdf.ValueTypeNames.Float3Array, 3),
         ("/scene/splats", "radiance:sphericalHarmonicsCoefficients", Sdf.ValueTypeNames.Float3Array, 5),

@@ -1,4 +1,4 @@
-"""XYZ text: numpy reads what we write, we read what others write, and what is broken ends in one FormatError."""
+"""XYZ text: agreement with numpy and other programs; damaged files raise FormatError."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_xyz_normals_option(tmp_path: Path, colours: bool) -> None:
     points, longer = unit_points(), make_points()
     if not colours:
         points, longer = Points(points.xyz, None, points.normals), Points(longer.xyz, None, longer.normals)
-    xyz.write(longer, tmp_path / "a.xyz", xyz.Options(normals=True))  # of any length; they come back as directions
+    xyz.write(longer, tmp_path / "a.xyz", xyz.Options(normals=True))  # any length; they are read back as unit vectors
     back = xyz.read(tmp_path / "a.xyz")
     assert back.normals is not None and points.normals is not None and (back.rgb is not None) == colours
     assert (back.normals - points.normals).abs().max() < 1e-6
@@ -176,7 +176,7 @@ def test_xyz_roundtrip_of_any_points(tmp_path: Path, rows: list[tuple[float, ...
     table = np.array(rows)
     points = Points(torch.tensor(table[:, :3], dtype=torch.float32), torch.tensor(table[:, 3:], dtype=torch.uint8))
     xyz.write(points, tmp_path / "a.xyz")
-    with contextlib.suppress(FormatError):  # a few points far away and close together
+    with contextlib.suppress(FormatError):  # a few points far from the origin and close together
         back = xyz.read(tmp_path / "a.xyz")
         assert back.rgb is not None and points.rgb is not None
         assert torch.equal(back.xyz, points.xyz) and torch.equal(back.rgb, points.rgb)
