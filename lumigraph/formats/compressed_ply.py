@@ -243,8 +243,8 @@ def write(asset: Splats, path: Path, options: Options = Options()) -> None:
     """Write atomically: `path` is complete or untouched.
 
     Gaussians are reordered, because neighbours share bounds. Clips scales to e^-20..e^20 and SH coefficients above DC
-    to -4..4. Raises FormatError for an asset that is not splats, for an empty one, for NaN or infinity, and if the disk
-    refuses.
+    to -4..4. Raises FormatError for an asset that is not splats, for an empty one, for NaN or infinity, and on disk
+    errors.
     """
     drain(write_stream(Stream.from_asset(asset), path, options))
 

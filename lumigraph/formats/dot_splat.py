@@ -108,7 +108,7 @@ def write(asset: Splats, path: Path, options: Options = Options()) -> None:
     """Write atomically: `path` is complete or untouched.
 
     Loses SH coefficients above DC (view-dependent colour), the order, and colours beyond 0..1. Raises FormatError for
-    an asset that is not splats, for an empty one, for NaN or infinity, and if the disk refuses.
+    an asset that is not splats, for an empty one, for NaN or infinity, and on disk errors.
     """
     drain(write_stream(Stream.from_asset(asset), path, options))
 

@@ -50,7 +50,7 @@ def write(asset: Asset, path: Path, options: Options = Options()) -> None:
     """Write atomically: `path` is complete or untouched. A separate texture is written first.
 
     Raises FormatError for an asset that is not a mesh, for a mesh without triangles, for NaN or infinity, for more than
-    4 GB, and if the disk refuses.
+    4 GB, and on disk errors.
     """
     path = Path(path)
     if not isinstance(asset, Mesh):

@@ -37,7 +37,7 @@ def open_for_read(path: Path) -> BinaryIO:
 
 @contextmanager
 def open_atomic(path: Path) -> Iterator[BinaryIO]:
-    """Write to a temporary file that becomes `path` if the block succeeds. Raises FormatError if the disk refuses."""
+    """Write to a temporary file that becomes `path` if the block succeeds. Raises FormatError on disk errors."""
     is_new = not path.exists()
     try:
         with atomic_write(path) as stream:

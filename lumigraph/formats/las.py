@@ -87,7 +87,7 @@ def write(asset: Asset, path: Path, options: Options = Options()) -> None:
     """Write atomically.
 
     Raises FormatError for an asset that is not points, for NaN or infinity, for points more than 2^32 steps apart, and
-    if the disk refuses.
+    on disk errors.
     """
     drain(write_stream(Stream.from_asset(asset), path, options))
 

@@ -308,7 +308,7 @@ def write(asset: Splats | Points, path: Path, options: Options = Options(), comm
     """Write little-endian binary, atomically: `path` is complete or untouched. `comments` follow the default ones.
 
     Splats are written bit for bit; Points lose `seen_by`, which PLY cannot store. Raises FormatError for NaN or
-    infinity, which no reader accepts, and if the disk refuses.
+    infinity, which no reader accepts, and on disk errors.
     """
     drain(write_stream(Stream.from_asset(asset), path, options, comments))
 

@@ -89,7 +89,7 @@ class Options:
 def write(asset: Splats, path: Path, options: Options = Options()) -> None:
     """Write a zip atomically: `path` is complete or untouched. Reorders the gaussians.
 
-    Raises FormatError for an asset that is not splats, for an empty one, for NaN or infinity, and if the disk refuses.
+    Raises FormatError for an asset that is not splats, for an empty one, for NaN or infinity, and on disk errors.
     """
     path = Path(path)
     means, log_scales, quats, logits, sh = splat_arrays(asset, path, NAME)

@@ -106,8 +106,8 @@ def write(asset: Splats, path: Path, options: Options = Options()) -> None:
     """Write atomically: `path` is complete or untouched.
 
     Clips values out of range. The step of positions is enlarged so that all fit within 2^23 steps, except for a few
-    outliers, which are clipped. Raises FormatError for an asset that is not splats, for NaN or infinity, and if the
-    disk refuses.
+    outliers, which are clipped. Raises FormatError for an asset that is not splats, for NaN or infinity, and on
+    disk errors.
     """
     drain(write_stream(Stream.from_asset(asset), path, options))
 

@@ -47,7 +47,7 @@ class Options:
 
 
 def write(asset: Mesh, path: Path, options: Options = Options()) -> None:
-    """Write atomically. Raises FormatError for an open surface unless allowed, and if the disk refuses."""
+    """Write atomically. Raises FormatError for an open surface unless allowed, and on disk errors."""
     path = Path(path)
     if not isinstance(asset, Mesh):
         raise FormatError(f"{path}: STL holds meshes only; write points and gaussians as PLY or GLB")

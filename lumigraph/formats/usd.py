@@ -54,7 +54,7 @@ class Options:
 def write(asset: Asset, path: Path, options: Options = Options()) -> None:
     """Write atomically: `path` is complete or untouched. A separate texture is written first.
 
-    Raises FormatError for an empty asset, for NaN or infinity, for a .usdz beyond 4 GB, and if the disk refuses.
+    Raises FormatError for an empty asset, for NaN or infinity, for a .usdz beyond 4 GB, and on disk errors.
     """
     path = Path(path)
     _check(asset, path)

@@ -58,7 +58,7 @@ class Options:
 def write(asset: Asset, path: Path, options: Options = Options()) -> None:
     """Write atomically; positions have enough digits to restore 32-bit floats bit for bit.
 
-    Raises FormatError for an asset that is not points, for an empty one, for NaN or infinity, and if the disk refuses.
+    Raises FormatError for an asset that is not points, for an empty one, for NaN or infinity, and on disk errors.
     """
     drain(write_stream(Stream.from_asset(asset), path, options))
 

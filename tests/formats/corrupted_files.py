@@ -19,38 +19,42 @@ from lumigraph.scene.errors import FormatError
 Read = Callable[[Path], Splats | Points | Mesh]
 Edits = list[tuple[int, int, bytes]]
 
-SPARE = 48e6  # bytes that any reader may allocate, independent of the file size
+READER_OVERHEAD_BYTES = 48e6  # bytes that any reader may allocate, independent of the file size
 
 # Edits as (offset, removed bytes, inserted bytes).
-edits = st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 40), st.binary(max_size=12)), min_size=1, max_size=6)
-calmly = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+edit_lists = st.lists(
+    st.tuples(st.integers(0, 1 << 20), st.integers(0, 40), st.binary(max_size=12)), min_size=1, max_size=6
+)
+robustness_settings = settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
-def edited(data: bytes, changes: Edits) -> bytes:
-    for place, cut, put in changes:
-        place %= len(data) + 1
-        data = data[:place] + put + data[place + cut :]
+def apply_edits(data: bytes, changes: Edits) -> bytes:
+    for offset, removal, insertion in changes:
+        offset %= len(data) + 1
+        data = data[:offset] + insertion + data[offset + removal :]
     return data
 
 
-def damaged(data: bytes, cuts: int = 60, flips: int = 200) -> Iterator[bytes]:
-    """Yield variants of a file: truncated (mostly near the beginning), with flipped bits, and with runs of one value."""
+def iterate_damage(data: bytes, cuts: int = 60, flips: int = 200) -> Iterator[bytes]:
+    """Yield variants of a file: truncated (mostly near the beginning), with flipped bits, with runs of one value."""
     draw = np.random.default_rng(0)
     ends = {0, 1, 4, 15, 16, 17, len(data) - 1, *(len(data) * draw.random(cuts) ** 3).astype(int).tolist()}
     for end in sorted(ends):
         yield data[:end]
     for _ in range(flips):
-        changed = bytearray(data)
-        for place in (len(data) * draw.random(draw.integers(1, 4)) ** 2).astype(int):
-            changed[place] ^= 1 << int(draw.integers(8))
-        yield bytes(changed)
+        variant = bytearray(data)
+        for offset in (len(data) * draw.random(draw.integers(1, 4)) ** 2).astype(int):
+            variant[offset] ^= 1 << int(draw.integers(8))
+        yield bytes(variant)
     for value in (0, 255):
-        for place in (len(data) * draw.random(10) ** 2).astype(int):
-            yield data[:place] + bytes([value]) * 8 + data[place + 8 :]
+        for offset in (len(data) * draw.random(10) ** 2).astype(int):
+            yield data[:offset] + bytes([value]) * 8 + data[offset + 8 :]
     yield data + b"more"
 
 
-def read_or_refused(read: Read, path: Path) -> Splats | Points | Mesh | None:
+def read_or_reject(read: Read, path: Path) -> Splats | Points | Mesh | None:
     """The asset read, or None if the reader raised a FormatError of one line with the file name."""
     try:
         asset = read(path)
@@ -70,8 +74,8 @@ def assert_survives(read: Read, path: Path, files: Iterable[bytes], growth: floa
         for data in files:
             path.write_bytes(data)
             largest = max(largest, len(data))
-            read_or_refused(read, path)
+            read_or_reject(read, path)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < SPARE + growth * largest, f"{peak / 1e6:.0f} MB for files of at most {largest} bytes"
+    assert peak < READER_OVERHEAD_BYTES + growth * largest, f"{peak / 1e6:.0f} MB for files of at most {largest} bytes"

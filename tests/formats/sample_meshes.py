@@ -11,32 +11,32 @@ from scipy.spatial import cKDTree
 
 from lumigraph.scene.assets import Mesh
 
-SIZE = (8, 4)  # of the texture; all pixels differ, so that flips and rotations are detected
+TEXTURE_SIZE = (8, 4)  # of the texture; all pixels differ, so that flips and rotations are detected
 
 
-def make_mesh(*, texture: bool = False, rgb: bool = False, normals: bool = False, fine: int = 3) -> Mesh:
+def make_mesh(*, texture: bool = False, rgb: bool = False, normals: bool = False, subdivisions: int = 3) -> Mesh:
     """A closed bumpy ball, off centre, elongated and asymmetric.
 
     Each vertex has its own texture coordinates, the centre of a pixel.
     """
-    ball = trimesh.creation.icosphere(subdivisions=fine)
+    ball = trimesh.creation.icosphere(subdivisions=subdivisions)
     v = np.asarray(ball.vertices)
-    places = v * (1 + 0.1 * np.sin(5 * v[:, :1]) * np.cos(4 * v[:, 1:2])) * [1, 2, 0.5] + [0.3, -0.2, 5]
+    positions = v * (1 + 0.1 * np.sin(5 * v[:, :1]) * np.cos(4 * v[:, 1:2])) * [1, 2, 0.5] + [0.3, -0.2, 5]
     random = np.random.default_rng(1)
-    width, height = SIZE
+    width, height = TEXTURE_SIZE
     pixels = np.stack([random.integers(width, size=len(v)), random.integers(height, size=len(v))], axis=1)
-    picture = random.permutation(width * height * 3).reshape(height, width, 3) * 255 // (width * height * 3)
+    pixels_rgb = random.permutation(width * height * 3).reshape(height, width, 3) * 255 // (width * height * 3)
     return Mesh(
-        vertices=torch.tensor(places, dtype=torch.float32),
+        vertices=torch.tensor(positions, dtype=torch.float32),
         faces=torch.tensor(np.asarray(ball.faces), dtype=torch.int32),
         normals=torch.tensor(v / np.linalg.norm(v, axis=1, keepdims=True), dtype=torch.float32) if normals else None,
         uv=torch.tensor((pixels + 0.5) / [width, height], dtype=torch.float32) if texture else None,
         rgb=torch.tensor(random.integers(256, size=(len(v), 3)), dtype=torch.uint8) if rgb else None,
-        texture=torch.tensor(picture, dtype=torch.uint8) if texture else None,
+        texture=torch.tensor(pixels_rgb, dtype=torch.uint8) if texture else None,
     )
 
 
-def looks(mesh: Mesh) -> np.ndarray:
+def vertex_colours(mesh: Mesh) -> np.ndarray:
     """(V, 3) vertex colours, from the texture if there is one."""
     if mesh.texture is None or mesh.uv is None:
         assert mesh.rgb is not None
@@ -46,38 +46,38 @@ def looks(mesh: Mesh) -> np.ndarray:
     return mesh.texture.numpy()[v, u]
 
 
-def opened_by_trimesh(path: Path) -> trimesh.Trimesh:
+def load_with_trimesh(path: Path) -> trimesh.Trimesh:
     """Load a mesh without merging or sorting vertices."""
     return trimesh.load(path, process=False, maintain_order=True, force="mesh")
 
 
-def assert_trimesh_sees(
-    path: Path, mesh: Mesh, *, within: float = 1e-6, vertices: int | None = None
+def assert_trimesh_matches(
+    path: Path, mesh: Mesh, *, tolerance: float = 1e-6, vertices: int | None = None
 ) -> trimesh.Trimesh:
     """Check that trimesh loads the same closed surface with outward orientation."""
-    seen = opened_by_trimesh(path)
-    assert len(seen.faces) == len(mesh)
-    assert len(seen.vertices) == (len(mesh.vertices) if vertices is None else vertices)
-    ours = trimesh.Trimesh(mesh.vertices.numpy(), mesh.faces.numpy(), process=False)
-    assert seen.is_watertight and seen.volume > 0
-    assert abs(seen.volume - ours.volume) < 20 * within * ours.area + 1e-5
-    assert np.abs(seen.bounds - ours.bounds).max() <= within
-    assert_same_places(np.asarray(seen.vertices), mesh, within)
-    return seen
+    loaded_mesh = load_with_trimesh(path)
+    assert len(loaded_mesh.faces) == len(mesh)
+    assert len(loaded_mesh.vertices) == (len(mesh.vertices) if vertices is None else vertices)
+    original = trimesh.Trimesh(mesh.vertices.numpy(), mesh.faces.numpy(), process=False)
+    assert loaded_mesh.is_watertight and loaded_mesh.volume > 0
+    assert abs(loaded_mesh.volume - original.volume) < 20 * tolerance * original.area + 1e-5
+    assert np.abs(loaded_mesh.bounds - original.bounds).max() <= tolerance
+    assert_same_positions(np.asarray(loaded_mesh.vertices), mesh, tolerance)
+    return loaded_mesh
 
 
-def assert_same_places(places: np.ndarray, mesh: Mesh, within: float) -> np.ndarray:
+def assert_same_positions(positions: np.ndarray, mesh: Mesh, tolerance: float) -> np.ndarray:
     """Check that each position is `within` reach of a vertex of the mesh; returns the indices of these vertices."""
-    away, which = cKDTree(mesh.vertices.numpy()).query(places)
-    assert away.max() <= within * np.sqrt(3)
-    return np.asarray(which)
+    distances, indices = cKDTree(mesh.vertices.numpy()).query(positions)
+    assert distances.max() <= tolerance * np.sqrt(3)
+    return np.asarray(indices)
 
 
-def seen_colours(seen: trimesh.Trimesh) -> np.ndarray:
+def trimesh_colours(loaded_mesh: trimesh.Trimesh) -> np.ndarray:
     """(V, 3) vertex colours that trimesh looks up in the texture."""
-    visual = seen.visual
+    visual = loaded_mesh.visual
     if visual.kind == "texture":
         material = visual.material
-        picture = getattr(material, "baseColorTexture", None) or material.image
-        return trimesh.visual.uv_to_color(visual.uv, picture)[:, :3]
+        pixels_rgb = getattr(material, "baseColorTexture", None) or material.image
+        return trimesh.visual.uv_to_color(visual.uv, pixels_rgb)[:, :3]
     return np.asarray(visual.vertex_colors)[:, :3]

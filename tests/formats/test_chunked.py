@@ -86,15 +86,15 @@ def test_external_sort_matches_stable_sort(tmp_path: Path, monkeypatch: pytest.M
     draw = np.random.default_rng(count)
     for values in (draw.normal(size=count), draw.integers(0, 5, count), np.zeros(count), -np.arange(count)):
         points = Points(torch.from_numpy(np.stack([values, np.arange(count), values], axis=1)).float())
-        with io.open_spool(tmp_path / "a") as beside:
-            ordered = ExternalSort(
-                from_a_file(points, 300), lambda batch: batch.xyz[:, 0].numpy(), tmp_path / "a", beside
+        with io.open_spool(tmp_path / "a") as spool:
+            sorted_values = ExternalSort(
+                from_a_file(points, 300), lambda batch: batch.xyz[:, 0].numpy(), tmp_path / "a", spool
             )  # type: ignore[union-attr]
-            drain(ordered.collect())
-            batches = list(ordered)
+            drain(sorted_values.collect())
+            batches = list(sorted_values)
         assert [len(batch) for batch in batches[:-1]] == [1000] * (len(batches) - 1)
-        found = torch.cat([batch.xyz for batch in batches]).numpy()
-        assert np.array_equal(found, points.xyz.numpy()[np.argsort(points.xyz[:, 0].numpy(), kind="stable")])
+        result = torch.cat([batch.xyz for batch in batches]).numpy()
+        assert np.array_equal(result, points.xyz.numpy()[np.argsort(points.xyz[:, 0].numpy(), kind="stable")])
 
 
 def test_compute_medians_matches_torch() -> None:
@@ -106,21 +106,21 @@ def test_compute_medians_matches_torch() -> None:
         torch.tensor([-3.5]),
         torch.tensor([-0.0, 0.0, 1e38, -1e38]),
     ):
-        two = (values, -3 * values)
+        columns_pair = (values, -3 * values)
 
-        def pieces(two: Any = two) -> Iterator[tuple[Any, ...]]:
-            for i in range(0, len(two[0]), 777):
-                yield tuple(it[i : i + 777].numpy() for it in two)
+        def pieces(columns_pair: Any = columns_pair) -> Iterator[tuple[Any, ...]]:
+            for i in range(0, len(columns_pair[0]), 777):
+                yield tuple(column[i : i + 777].numpy() for column in columns_pair)
 
-        found = compute_medians(pieces, len(values))
-        assert found == [float(it.median()) for it in two]
+        result = compute_medians(pieces, len(values))
+        assert result == [float(column.median()) for column in columns_pair]
 
 
 @pytest.mark.parametrize("k", [1, 7, 500])
 def test_topk_matches_sort(k: int) -> None:
     values = np.random.default_rng(k).normal(size=10_000).astype(np.float32)
-    ordered = np.sort(values)
-    for order in (values, ordered, ordered[::-1], np.roll(ordered, 1), np.round(values)):
+    sorted_values = np.sort(values)
+    for order in (values, sorted_values, sorted_values[::-1], np.roll(sorted_values, 1), np.round(values)):
         largest = TopK(k)
         for part in np.array_split(order, 23):
             largest.add(part)
@@ -134,10 +134,10 @@ def test_stream_extent_matches_asset(tmp_path: Path) -> None:
     ply.write(splats, tmp_path / "a.ply")
     drain(ply.write_stream(stream, tmp_path / "b.ply"))
     assert stream.has_extent  # a complete pass computes the extent
-    ordered = splats.means.sort(dim=0).values
+    sorted_values = splats.means.sort(dim=0).values
     cut = COUNT // 500
     assert torch.equal(stream.extent.bounds, splats.bounds())
-    assert torch.equal(stream.extent.inner, ordered[[cut, COUNT - 1 - cut]])
+    assert torch.equal(stream.extent.inner, sorted_values[[cut, COUNT - 1 - cut]])
     assert torch.equal(ply.stream(tmp_path / "a.ply").extent.inner, stream.extent.inner)
     points = from_a_file(Points(splats.means))
     assert torch.equal(points.extent.inner, splats.bounds())
@@ -157,10 +157,10 @@ def test_check_batches_counts_nonfinite_rows(tmp_path: Path, form: Any, name: st
 @pytest.mark.parametrize(("form", "name", "options"), WRITTEN)
 def test_write_stream_interrupted_leaves_no_file(tmp_path: Path, form: Any, name: str, options: Any) -> None:
     asset = make_points(COUNT) if name.startswith("p") else make_splats(COUNT, 0)
-    for changed in (-1, 1):
+    for count_change in (-1, 1):
         stream = from_a_file(asset)
-        stream.count += changed
-        with pytest.raises(FormatError, match=rf"{COUNT} (points|gaussians) came where {COUNT + changed}"):
+        stream.count += count_change
+        with pytest.raises(FormatError, match=rf"{COUNT} (points|gaussians) came where {COUNT + count_change}"):
             drain(form.write_stream(stream, tmp_path / name, options))
     shares = form.write_stream(from_a_file(asset), tmp_path / name, options)
     next(shares)

@@ -20,17 +20,24 @@ from tests.formats.test_ply import DATA, SPLAT_FIELDS, make_splats
 
 
 def as_others_see(path: Path) -> Splats:
-    other = gsply.plyread(str(path))
-    parts = [other.means, other.scales, other.quats, np.clip(np.ravel(other.opacities), -6.93, 6.93)]
-    sh = np.asarray(other.sh0)[:, None]  # gsply decodes the opacity bytes 0 and 255 slightly nearer to the ends
-    if other.shN is not None and other.shN.size:
-        sh = np.concatenate([sh, np.reshape(other.shN, (len(sh), -1, 3))], axis=1)
+    external_scene = gsply.plyread(str(path))
+    parts = [
+        external_scene.means,
+        external_scene.scales,
+        external_scene.quats,
+        np.clip(np.ravel(external_scene.opacities), -6.93, 6.93),
+    ]
+    sh = np.asarray(external_scene.sh0)[
+        :, None
+    ]  # gsply decodes the opacity bytes 0 and 255 slightly nearer to the ends
+    if external_scene.shN is not None and external_scene.shN.size:
+        sh = np.concatenate([sh, np.reshape(external_scene.shN, (len(sh), -1, 3))], axis=1)
     return Splats(*(torch.from_numpy(np.array(part, np.float32)) for part in (*parts, sh)))
 
 
-def assert_close(ours: Splats, theirs: Splats) -> None:
+def assert_close(actual: Splats, reference: Splats) -> None:
     for name in SPLAT_FIELDS:
-        off = (getattr(ours, name) - getattr(theirs, name)).abs()
+        off = (getattr(actual, name) - getattr(reference, name)).abs()
         # The format does not define the logits of the extreme bytes, nor whether the first SH byte is an extreme.
         assert off.max() <= {"logit_opacities": 0.01, "sh": 1 / 63}.get(name, 1e-5), name
         assert (off > 2e-5).float().mean() < 0.3, name
@@ -41,12 +48,12 @@ def test_compressed_ply_reads_external_files(name: str) -> None:
     path = DATA / f"{name}.compressed.ply"
     if not path.exists():
         pytest.skip("the compressed splats of ../shared/data are not here")
-    ours = compressed_ply.read(path)
-    assert len(ours) == {"biker": 152746, "guitar": 90854}[name]
+    actual = compressed_ply.read(path)
+    assert len(actual) == {"biker": 152746, "guitar": 90854}[name]
     through = ply.read(path)  # the same file through the general PLY reader
-    assert isinstance(through, Splats) and torch.equal(through.means, ours.means)
-    theirs = as_others_see(path)
-    assert_close(ours, theirs)
+    assert isinstance(through, Splats) and torch.equal(through.means, actual.means)
+    reference = as_others_see(path)
+    assert_close(actual, reference)
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
@@ -58,15 +65,15 @@ def test_compressed_ply_roundtrip(tmp_path: Path, degree: int, count: int) -> No
     splats = splats.select(torch.from_numpy(morton_order(splats.means.numpy())))
     assert back.sh_degree == degree and len(back) == count
     for name, values in (("means", splats.means), ("log_scales", splats.log_scales), ("sh", splats.sh[:, 0])):
-        got = back.sh[:, 0] if name == "sh" else getattr(back, name)
+        decoded = back.sh[:, 0] if name == "sh" else getattr(back, name)
         levels = 255 if name == "sh" else 1023
         for first in range(0, count, compressed_ply.CHUNK_ROWS):
             part = slice(first, first + compressed_ply.CHUNK_ROWS)
             room = values[part].amax(dim=0) - values[part].amin(dim=0)
-            assert ((got[part] - values[part]).abs() <= room / levels / 2 * 1.01 + 1e-5).all(), name
+            assert ((decoded[part] - values[part]).abs() <= room / levels / 2 * 1.01 + 1e-5).all(), name
     assert (torch.sigmoid(back.logit_opacities) - torch.sigmoid(splats.logit_opacities)).abs().max() <= 0.76 / 255
-    turned = torch.nn.functional.normalize(splats.quats, dim=1)
-    assert (1 - (turned * back.quats).sum(dim=1).abs()).max() < 4e-6
+    unit_quats = torch.nn.functional.normalize(splats.quats, dim=1)
+    assert (1 - (unit_quats * back.quats).sum(dim=1).abs()).max() < 4e-6
     assert (back.sh[:, 1:] - splats.sh[:, 1:].clamp(-4, 4)).abs().amax().item() <= 1 / 32 if degree else True
 
 
@@ -89,11 +96,11 @@ def test_compressed_ply_packs_words_by_specification(tmp_path: Path) -> None:
     path = tmp_path / "a.compressed.ply"
     compressed_ply.write(splats, path)
     body = path.read_bytes().split(b"end_header\n")[1]
-    bounds, words = np.frombuffer(body[:72], "<f4"), np.frombuffer(body[72:], "<u4").reshape(2, 4)
+    bounds, message = np.frombuffer(body[:72], "<f4"), np.frombuffer(body[72:], "<u4").reshape(2, 4)
     assert bounds.tolist() == [0, 0, 0, 1, 2, 3, -20, -3, -3, -3, -1, -3, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
-    assert words[0].tolist() == [0, 0b00_1000000000_1000000000_1000000000, 2047 << 21, 0]
+    assert message[0].tolist() == [0, 0b00_1000000000_1000000000_1000000000, 2047 << 21, 0]
     # y is the largest, since z is not larger; the negated quaternion is the same rotation
-    assert words[1].tolist() == [0xFFFFFFFF, 0b10_1000000000_1000000000_1111111111, 1023 << 11, 255]
+    assert message[1].tolist() == [0xFFFFFFFF, 0b10_1000000000_1000000000_1111111111, 1023 << 11, 255]
 
 
 def test_compressed_ply_rejects_unwritable_assets(tmp_path: Path) -> None:
@@ -102,10 +109,10 @@ def test_compressed_ply_rejects_unwritable_assets(tmp_path: Path) -> None:
         compressed_ply.write(Points(torch.zeros(1, 3)), path)  # type: ignore[arg-type]
     with pytest.raises(FormatError, match="no gaussians"):
         compressed_ply.write(make_splats(0), path)
-    broken = make_splats(3)
-    broken.sh[1, 1] = math.nan
+    invalid_asset = make_splats(3)
+    invalid_asset.sh[1, 1] = math.nan
     with pytest.raises(FormatError, match="1 of 3 gaussians hold NaN"):
-        compressed_ply.write(broken, path)
+        compressed_ply.write(invalid_asset, path)
     assert not list(tmp_path.iterdir())
 
 
@@ -124,12 +131,12 @@ LIES = {
 
 @pytest.mark.parametrize("name", LIES)
 def test_compressed_ply_rejects_false_headers(tmp_path: Path, name: str) -> None:
-    path, (old, new, said) = tmp_path / "a.compressed.ply", LIES[name]
+    path, (old, new, message) = tmp_path / "a.compressed.ply", LIES[name]
     compressed_ply.write(make_splats(300, 1), path)
     data = path.read_bytes()
     assert old in data
     path.write_bytes(data.replace(old, new))
-    with pytest.raises(FormatError, match=said):
+    with pytest.raises(FormatError, match=message):
         compressed_ply.read(path)
 
 
@@ -148,13 +155,13 @@ def test_compressed_ply_rejects_invalid_bounds(tmp_path: Path, place: int, value
 def test_compressed_ply_survives_damage(tmp_path: Path) -> None:
     path = tmp_path / "a.compressed.ply"
     compressed_ply.write(make_splats(300, 1), path)
-    corrupted_files.assert_survives(ply.read, path, corrupted_files.damaged(path.read_bytes()))
+    corrupted_files.assert_survives(ply.read, path, corrupted_files.iterate_damage(path.read_bytes()))
 
 
-@corrupted_files.calmly
-@given(changes=corrupted_files.edits)
+@corrupted_files.robustness_settings
+@given(changes=corrupted_files.edit_lists)
 def test_compressed_ply_survives_edits(tmp_path: Path, changes: corrupted_files.Edits) -> None:
     path = tmp_path / "a.compressed.ply"
     compressed_ply.write(make_splats(20, 1), path)
-    path.write_bytes(corrupted_files.edited(path.read_bytes(), changes))
-    corrupted_files.read_or_refused(compressed_ply.read, path)
+    path.write_bytes(corrupted_files.apply_edits(path.read_bytes(), changes))
+    corrupted_files.read_or_reject(compressed_ply.read, path)

@@ -61,8 +61,8 @@ def test_dot_splat_roundtrip_sorts_by_importance(tmp_path: Path) -> None:
     assert torch.allclose(back.log_scales, splats.log_scales, atol=1e-5)
     assert (torch.sigmoid(back.logit_opacities) - torch.sigmoid(splats.logit_opacities)).abs().max() <= 0.76 / 255
     assert (back.colours() - splats.colours().clamp(0, 1)).abs().max() <= 0.5 / 255 + 1e-6
-    turned = torch.nn.functional.normalize(splats.quats, dim=1)
-    assert (back.quats - turned).abs().max() <= 1.01 / 128
+    unit_quats = torch.nn.functional.normalize(splats.quats, dim=1)
+    assert (back.quats - unit_quats).abs().max() <= 1.01 / 128
 
 
 def test_dot_splat_reads_flat_gaussians_only(tmp_path: Path) -> None:
@@ -73,9 +73,9 @@ def test_dot_splat_reads_flat_gaussians_only(tmp_path: Path) -> None:
     rows.tofile(path)
     assert dot_splat.read(path).log_scales[2, 1] == dot_splat.MIN_WRITTEN_LOG_SCALE
     for field, value in (("scale", -1), ("scale", np.nan), ("scale", 1e20), ("mean", np.inf), ("turn", 128)):
-        changed = rows.copy()
-        changed[field][1] = value
-        changed.tofile(path)
+        changed_rows = rows.copy()
+        changed_rows[field][1] = value
+        changed_rows.tofile(path)
         with pytest.raises(FormatError, match=r"byte 32: 1 of 4 gaussians"):
             dot_splat.read(path)
 
@@ -92,13 +92,15 @@ def test_dot_splat_survives_damage(tmp_path: Path) -> None:
     path = tmp_path / "a.splat"
     dot_splat.write(make_splats(50), path)
     data = path.read_bytes()
-    corrupted_files.assert_survives(dot_splat.read, path, [*corrupted_files.damaged(data), bytes(3200), b"\xff" * 3200])
+    corrupted_files.assert_survives(
+        dot_splat.read, path, [*corrupted_files.iterate_damage(data), bytes(3200), b"\xff" * 3200]
+    )
 
 
-@corrupted_files.calmly
-@given(changes=corrupted_files.edits)
+@corrupted_files.robustness_settings
+@given(changes=corrupted_files.edit_lists)
 def test_dot_splat_survives_edits(tmp_path: Path, changes: corrupted_files.Edits) -> None:
     path = tmp_path / "a.splat"
     dot_splat.write(make_splats(4), path)
-    path.write_bytes(corrupted_files.edited(path.read_bytes(), changes))
-    corrupted_files.read_or_refused(dot_splat.read, path)
+    path.write_bytes(corrupted_files.apply_edits(path.read_bytes(), changes))
+    corrupted_files.read_or_reject(dot_splat.read, path)

@@ -27,17 +27,17 @@ from tests.formats.test_ply import make_points, make_splats
 
 @pytest.fixture(scope="session")
 def assimp() -> Path:
-    found = install_package("assimp-utils", lambda: Path(path) if (path := shutil.which("assimp")) else None)
-    if found is None:
+    library_path = install_package("assimp-utils", lambda: Path(path) if (path := shutil.which("assimp")) else None)
+    if library_path is None:
         pytest.skip("assimp is not installed, and could not be")
-    return found
+    return library_path
 
 
 def read(assimp: Path, path: Path) -> ElementTree.Element:
     """The scene as an XML dump of assimp."""
     dump = path.with_suffix(".assxml")
-    said = subprocess.run([assimp, "dump", path, dump, "-x"], capture_output=True, text=True, timeout=60)
-    assert said.returncode == 0, said.stdout
+    process = subprocess.run([assimp, "dump", path, dump, "-x"], capture_output=True, text=True, timeout=60)
+    assert process.returncode == 0, process.stdout
     return ElementTree.fromstring(dump.read_text())
 
 
@@ -48,7 +48,7 @@ def numbers(scene: ElementTree.Element, tag: str) -> Any:
     return np.array((table.text or "").split(), dtype=np.float64).reshape(int(table.attrib["num"]), -1)
 
 
-def ball(turns: int = 12, textured: bool = True) -> Mesh:
+def ball(turns: int = 12, has_texture: bool = True) -> Mesh:
     """A lopsided globe with a texture whose pixels all differ."""
     v, u = np.meshgrid(np.linspace(0, 1, turns + 1), np.linspace(0, 1, 2 * turns + 1), indexing="ij")
     sphere = [np.sin(np.pi * v) * np.cos(2 * np.pi * u), np.cos(np.pi * v), np.sin(np.pi * v) * np.sin(2 * np.pi * u)]
@@ -58,7 +58,7 @@ def ball(turns: int = 12, textured: bool = True) -> Mesh:
     faces = np.concatenate([np.stack([a, b, c], axis=1), np.stack([b, d, c], axis=1)])
     y, x = np.mgrid[:32, :64]
     picture = np.stack([8 * y, 4 * x, 255 - 4 * x], axis=-1).astype(np.uint8)
-    made = Mesh(
+    mesh_out = Mesh(
         torch.from_numpy((normals * [1, 2, 3]).astype(np.float32)),
         torch.from_numpy(faces.astype(np.int32)),
         torch.from_numpy(normals.astype(np.float32)),
@@ -66,7 +66,7 @@ def ball(turns: int = 12, textured: bool = True) -> Mesh:
         torch.from_numpy((normals * 127.5 + 127.5).astype(np.uint8)),
         torch.from_numpy(picture),
     )
-    return made if textured else dataclasses.replace(made, texture=None, uv=None)
+    return mesh_out if has_texture else dataclasses.replace(mesh_out, texture=None, uv=None)
 
 
 def corners(mesh: Mesh, values: torch.Tensor) -> Any:
@@ -85,8 +85,11 @@ def test_fbx_matches_assimp(assimp: Path, tmp_path: Path) -> None:
     picture = np.asarray(Image.open(io.BytesIO(embedded(scene))))
     assert np.array_equal(picture, mesh.texture.numpy())
     # Texture coordinates of the corners: v counts from the bottom row in FBX, from the top row in `Mesh`.
-    seen, meant = numbers(scene, "TextureCoords"), corners(mesh, mesh.uv)
-    assert np.abs(seen[:, 0] - meant[:, 0]).max() < 1e-5 and np.abs(1 - seen[:, 1] - meant[:, 1]).max() < 1e-5
+    external, expected_uv = numbers(scene, "TextureCoords"), corners(mesh, mesh.uv)
+    assert (
+        np.abs(external[:, 0] - expected_uv[:, 0]).max() < 1e-5
+        and np.abs(1 - external[:, 1] - expected_uv[:, 1]).max() < 1e-5
+    )
     assert not list(scene.iter("Colors"))
 
 
@@ -96,7 +99,7 @@ def embedded(scene: ElementTree.Element) -> bytes:
 
 
 def test_fbx_vertex_colours(assimp: Path, tmp_path: Path) -> None:
-    mesh = ball(textured=False)
+    mesh = ball(has_texture=False)
     assert mesh.rgb is not None
     fbx.write(mesh, tmp_path / "a.fbx")
     scene = read(assimp, tmp_path / "a.fbx")
@@ -131,15 +134,16 @@ def test_fbx_unit_and_axes(tmp_path: Path, unit: Any, centimetres: float) -> Non
     fbx.write(ball(), tmp_path / "a.fbx", fbx.Options(unit=unit))
     (settings,) = [n for n in tree(tmp_path / "a.fbx") if n[0] == "GlobalSettings"]
     (properties,) = [n for n in settings[2] if n[0] == "Properties70"]
-    said = {values[0]: values[4] for _, values, _ in properties[2]}
-    assert said["UnitScaleFactor"] == centimetres
-    assert (said["UpAxis"], said["UpAxisSign"], said["FrontAxis"], said["CoordAxis"]) == (1, 1, 2, 0)
+    properties_by_name = {values[0]: values[4] for _, values, _ in properties[2]}
+    assert properties_by_name["UnitScaleFactor"] == centimetres
+    axes = [properties_by_name[name] for name in ("UpAxis", "UpAxisSign", "FrontAxis", "CoordAxis")]
+    assert axes == [1, 1, 2, 0]
 
 
-Parsed = tuple[str, list[Any], list[Any]]
+ParsedNode = tuple[str, list[Any], list[Any]]
 
 
-def tree(path: Path) -> list[Parsed]:
+def tree(path: Path) -> list[ParsedNode]:
     """Parse all nodes strictly: check the end of each node and the length of each array."""
     data = path.read_bytes()
     assert data[:23] == b"Kaydara FBX Binary  \x00\x1a\x00" and struct.unpack_from("<I", data, 23) == (7400,)
@@ -150,8 +154,8 @@ def tree(path: Path) -> list[Parsed]:
     return nodes
 
 
-def children(data: bytes, at: int, end: int) -> tuple[list[Parsed], int]:
-    nodes: list[Parsed] = []
+def children(data: bytes, at: int, end: int) -> tuple[list[ParsedNode], int]:
+    nodes: list[ParsedNode] = []
     while at < end:
         stop, count, size, length = struct.unpack_from("<IIIB", data, at)
         if stop == 0:
@@ -160,7 +164,7 @@ def children(data: bytes, at: int, end: int) -> tuple[list[Parsed], int]:
         at += 13 + length
         values = []
         for _ in range(count):
-            value, at = parsed(data, at)
+            value, at = parse_value(data, at)
             values.append(value)
         assert size == 0 or count > 0
         below, at = children(data, at, stop)
@@ -169,7 +173,7 @@ def children(data: bytes, at: int, end: int) -> tuple[list[Parsed], int]:
     return nodes, at
 
 
-def parsed(data: bytes, at: int) -> tuple[Any, int]:
+def parse_value(data: bytes, at: int) -> tuple[Any, int]:
     kind, at = chr(data[at]), at + 1
     if kind in "CILD":
         layout = "<" + {"C": "B", "I": "i", "L": "q", "D": "d"}[kind]
@@ -178,9 +182,9 @@ def parsed(data: bytes, at: int) -> tuple[Any, int]:
         (length,) = struct.unpack_from("<I", data, at)
         raw = data[at + 4 : at + 4 + length]
         return raw.decode() if kind == "S" else raw, at + 4 + length
-    count, packed, length = struct.unpack_from("<III", data, at)
+    count, encoding, length = struct.unpack_from("<III", data, at)
     values = np.frombuffer(zlib.decompress(data[at + 12 : at + 12 + length]), {"d": "<f8", "i": "<i4"}[kind])
-    assert packed == 1 and len(values) == count
+    assert encoding == 1 and len(values) == count
     return values, at + 12 + length
 
 
@@ -190,10 +194,10 @@ def test_fbx_rejects_unwritable_assets(tmp_path: Path, monkeypatch: pytest.Monke
             fbx.write(asset, tmp_path / "a.fbx")
     with pytest.raises(FormatError, match="no triangles"):
         fbx.write(Mesh(torch.zeros(1, 3), torch.zeros(0, 3, dtype=torch.int32)), tmp_path / "a.fbx")
-    broken = ball()
-    broken.vertices[3, 1] = math.nan
+    invalid_mesh = ball()
+    invalid_mesh.vertices[3, 1] = math.nan
     with pytest.raises(FormatError, match=r"1 of \d+ vertices hold NaN"):
-        fbx.write(broken, tmp_path / "a.fbx")
+        fbx.write(invalid_mesh, tmp_path / "a.fbx")
     with pytest.raises(FormatError, match="choose another folder"):
         fbx.write(ball(), tmp_path / "nowhere" / "a.fbx")
     monkeypatch.setattr(fbx_nodes, "FBX_MAX_BYTES", 10_000)

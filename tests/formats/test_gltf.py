@@ -30,7 +30,13 @@ from lumigraph.formats.texture_images import encode_image
 from lumigraph.scene.assets import Mesh, Points, Splats
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.harmonics import C0
-from tests.formats.sample_meshes import assert_same_places, assert_trimesh_sees, looks, make_mesh, seen_colours
+from tests.formats.sample_meshes import (
+    assert_same_positions,
+    assert_trimesh_matches,
+    make_mesh,
+    trimesh_colours,
+    vertex_colours,
+)
 
 JUDGES = Path(__file__).parent / "gltf"
 NEW_TO_THE_VALIDATOR = "MESH_PRIMITIVE_INVALID_ATTRIBUTE"  # the validator does not support KHR_gaussian_splatting yet
@@ -62,7 +68,7 @@ CASES: dict[str, tuple[Mesh | Points | Splats, Options]] = {
     "lit.glb": (make_mesh(texture=True, normals=True), Options(unlit=False)),
     "coloured.glb": (make_mesh(rgb=True), Options()),
     "bare.glb": (make_mesh(), Options()),
-    "large.glb": (make_mesh(fine=7), Options()),  # more vertices than 16-bit indices allow
+    "large.glb": (make_mesh(subdivisions=7), Options()),  # more vertices than 16-bit indices allow
     "draco.glb": (make_mesh(texture=True, normals=True), Options("draco")),
     "draco-coloured.gltf": (make_mesh(rgb=True), Options("draco", position_bits=16)),
     "meshopt.glb": (make_mesh(texture=True, normals=True), Options("meshopt")),
@@ -77,14 +83,14 @@ CASES: dict[str, tuple[Mesh | Points | Splats, Options]] = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made: Path = tmp_path_factory.mktemp("gltf")
+    folder: Path = tmp_path_factory.mktemp("gltf")
     for name, (asset, options) in CASES.items():
-        gltf.write(asset, made / name, options)
-    return made
+        gltf.write(asset, folder / name, options)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def judged(folder: Path) -> dict[str, Any]:
+def reports(folder: Path) -> dict[str, Any]:
     """Reports of external programs for each file."""
     if shutil.which("npm") is None:
         pytest.skip("Node is not installed, which the validators of glTF need")
@@ -109,36 +115,36 @@ def step_of(asset: Mesh | Points | Splats, options: Options) -> float:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_gltf_passes_validator(judged: dict[str, Any], name: str) -> None:
-    errors = [finding for finding in judged[name]["findings"] if finding["severity"] == 0]
+def test_gltf_passes_validator(reports: dict[str, Any], name: str) -> None:
+    errors = [finding for finding in reports[name]["findings"] if finding["severity"] == 0]
     if isinstance(CASES[name][0], Splats):
-        attributes = [a for a in judged[name]["parts"][0]["attributes"] if a.startswith("KHR_gaussian_splatting:")]
+        attributes = [a for a in reports[name]["parts"][0]["attributes"] if a.startswith("KHR_gaussian_splatting:")]
         assert len(errors) == len(attributes)
         assert all(e["code"] == NEW_TO_THE_VALIDATOR for e in errors)
         assert all(e["pointer"].split("/")[-1] in attributes for e in errors)
     else:
         assert errors == []
-    warnings = {finding["code"] for finding in judged[name]["findings"] if finding["severity"] == 1}
+    warnings = {finding["code"] for finding in reports[name]["findings"] if finding["severity"] == 1}
     assert warnings == set()
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_gltf_matches_gltf_transform(judged: dict[str, Any], name: str) -> None:
+def test_gltf_matches_gltf_transform(reports: dict[str, Any], name: str) -> None:
     asset, options = CASES[name]
-    (part,) = judged[name]["parts"]
+    (part,) = reports[name]["parts"]
     is_mesh = isinstance(asset, Mesh)
     assert part["mode"] == (4 if is_mesh else 0)
     assert part["vertices"] == len(places_of(asset))
     assert part["indices"] == (3 * len(asset) if is_mesh else None)
-    within = step_of(asset, options)
-    assert np.abs(np.array([part["low"], part["high"]]) - asset.bounds().numpy()).max() <= within
+    tolerance = step_of(asset, options)
+    assert np.abs(np.array([part["low"], part["high"]]) - asset.bounds().numpy()).max() <= tolerance
     stand_in = Mesh(places_of(asset), torch.zeros(0, 3, dtype=torch.int32))
-    which = assert_same_places(np.array(part["positions"]), stand_in, within)
+    indices = assert_same_positions(np.array(part["positions"]), stand_in, tolerance)
     if part["normals"] is not None:
-        assert np.abs(np.array(part["normals"]) - asset.normals.numpy()[which]).max() < 0.02
+        assert np.abs(np.array(part["normals"]) - asset.normals.numpy()[indices]).max() < 0.02
     if part["colours"] is not None:
-        shown = asset.colours().clamp(0, 1).numpy() if isinstance(asset, Splats) else asset.rgb.numpy() / 255
-        linear = np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)[which]
+        colours = asset.colours().clamp(0, 1).numpy() if isinstance(asset, Splats) else asset.rgb.numpy() / 255
+        linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)[indices]
         coarse = options.compression != "none" or isinstance(asset, Splats)  # 8-bit quantization somewhere
         assert np.abs(np.array(part["colours"])[:, :3] - linear).max() < (0.005 if coarse else 1e-5)
     has_colours = getattr(asset, "rgb", None) is not None or getattr(asset, "texture", None) is not None
@@ -151,9 +157,9 @@ def test_gltf_matches_gltf_transform(judged: dict[str, Any], name: str) -> None:
 def test_gltf_matches_trimesh(folder: Path, name: str) -> None:
     mesh, options = CASES[name]
     assert isinstance(mesh, Mesh)
-    seen = assert_trimesh_sees(folder / name, mesh)
+    external = assert_trimesh_matches(folder / name, mesh)
     if mesh.texture is not None:
-        off = np.abs(seen_colours(seen).astype(int) - looks(mesh)).max()
+        off = np.abs(trimesh_colours(external).astype(int) - vertex_colours(mesh)).max()
         assert off <= (0 if options.texture_format == "png" else 60)
 
 
@@ -165,7 +171,7 @@ def test_gltf_roundtrip(folder: Path, name: str) -> None:
     exact = options.compression == "none"
     if exact:
         assert torch.equal(places_of(back), places_of(asset))
-    which = assert_same_places(
+    indices = assert_same_positions(
         places_of(back).numpy(), Mesh(places_of(asset), torch.zeros(0, 3, dtype=torch.int32)), step_of(asset, options)
     )
     for field, limit in (("normals", 0.02), ("uv", 2.0**-12), ("faces", 0)):
@@ -174,13 +180,13 @@ def test_gltf_roundtrip(folder: Path, name: str) -> None:
         if was is None or now is None:
             continue
         if field != "faces":
-            assert (now - was[which]).abs().max() <= (1e-6 if exact else limit)
+            assert (now - was[indices]).abs().max() <= (1e-6 if exact else limit)
         elif exact:
             assert torch.equal(now, was)
         else:  # the same triangles in any order and with any first corner
-            assert {frozenset(f) for f in which[now.numpy()].tolist()} == {frozenset(f) for f in was.tolist()}
+            assert {frozenset(f) for f in indices[now.numpy()].tolist()} == {frozenset(f) for f in was.tolist()}
     if isinstance(asset, Mesh | Points) and asset.rgb is not None:
-        off = (back.rgb.int() - asset.rgb[which].int()).abs().max()
+        off = (back.rgb.int() - asset.rgb[indices].int()).abs().max()
         assert off <= (0 if exact else 6)  # 8 bits of linear light are coarse for dark colours
     if isinstance(asset, Mesh) and asset.texture is not None and options.texture_format == "png":
         assert torch.equal(back.texture, asset.texture)
@@ -194,10 +200,10 @@ def test_gltf_roundtrip(folder: Path, name: str) -> None:
 def test_gltf_gaussian_extension_layout(tmp_path: Path) -> None:
     sh = torch.arange(12.0).reshape(1, 4, 3)
     sh[0, 0] = torch.tensor([0.0, -10.0, (0.5 - 0.5) / C0])
-    one = Splats(
+    splat = Splats(
         torch.tensor([[1.0, 2.0, 3.0]]), torch.zeros(1, 3), torch.tensor([[2.0, 0.0, 0.0, -2.0]]), torch.zeros(1), sh
     )
-    gltf.write(one, tmp_path / "a.glb")
+    gltf.write(splat, tmp_path / "a.glb")
     tree, binary = taken_apart((tmp_path / "a.glb").read_bytes())
     (primitive,) = tree["meshes"][0]["primitives"]
     assert primitive["mode"] == 0 and tree["extensionsUsed"] == ["KHR_gaussian_splatting"]
@@ -223,7 +229,7 @@ def test_gltf_gaussian_extension_layout(tmp_path: Path) -> None:
 
 
 def test_gltf_compression_reduces_size(tmp_path: Path) -> None:
-    mesh = make_mesh(fine=6)
+    mesh = make_mesh(subdivisions=6)
     sizes = {}
     for compression in ("none", "draco", "meshopt"):
         gltf.write(mesh, tmp_path / "a.glb", Options(compression))
@@ -235,7 +241,7 @@ def test_gltf_compression_reduces_size(tmp_path: Path) -> None:
     assert (tmp_path / "p.glb").stat().st_size < 6 * 200_000
 
 
-# --- files that others might make ------------------------------------------------------------------------------------
+# --- external files --------------------------------------------------------------------------------------------------
 
 
 def taken_apart(data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -262,9 +268,9 @@ def handmade(
     rows = dict(columns) | ({} if indices is None else {"": (indices.reshape(-1, 1), {})})
     for values, more in rows.values():
         view = {"buffer": 0, "byteOffset": len(binary), "byteLength": values.nbytes}
-        said = {"componentType": codes[values.dtype.str[1:]], "count": len(values)}
-        said["type"] = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}[values.shape[1]]
-        tree["accessors"].append({"bufferView": len(tree["bufferViews"]), **said, **more})
+        accessor = {"componentType": codes[values.dtype.str[1:]], "count": len(values)}
+        accessor["type"] = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}[values.shape[1]]
+        tree["accessors"].append({"bufferView": len(tree["bufferViews"]), **accessor, **more})
         tree["bufferViews"].append(view)
         binary += values.tobytes() + bytes(-values.nbytes % 4)
     part = {"attributes": {name: i for i, name in enumerate(columns)}, **primitive}
@@ -294,8 +300,8 @@ def test_gltf_node_transforms(tmp_path: Path) -> None:
         {"mesh": 0, "matrix": [-1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 5, 1]},
     ]
     mesh = read_of(tmp_path, tree, binary)
-    unplanned = read_of(tmp_path, {key: tree[key] for key in tree if key not in ("scene", "scenes")}, binary)
-    assert torch.equal(unplanned.vertices, mesh.vertices)
+    sceneless = read_of(tmp_path, {key: tree[key] for key in tree if key not in ("scene", "scenes")}, binary)
+    assert torch.equal(sceneless.vertices, mesh.vertices)
     assert np.allclose(mesh.vertices[:3], [[10, 0, 0], [12, 0, 0], [10, 0, 3]], atol=1e-6)
     assert np.allclose(mesh.vertices[5:8], [[10, -5, 0], [9, -5, 0], [10, -5, 1]], atol=1e-6)
     assert mesh.faces.tolist() == [[0, 1, 2], [7, 6, 5]]
@@ -314,8 +320,8 @@ def test_gltf_strips_and_fans(tmp_path: Path, mode: int, faces: list[list[int]],
     assert sorted(map(sorted, read_of(tmp_path, tree, binary).faces.tolist())) == sorted(map(sorted, faces))
     mesh = read_of(tmp_path, tree, binary)
     corners = mesh.vertices[mesh.faces.long()].double()
-    turned = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])[:, 2]
-    assert (turned > 0).all() or mode == 6
+    face_normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])[:, 2]
+    assert (face_normals > 0).all() or mode == 6
 
 
 def test_gltf_normalized_integers(tmp_path: Path) -> None:
@@ -341,8 +347,8 @@ def test_gltf_normalized_integers(tmp_path: Path) -> None:
     picture = encode_image(make_mesh(texture=True).texture, "png")
     tree["bufferViews"].append({"buffer": 0, "byteOffset": len(binary), "byteLength": len(picture)})
     tree["buffers"][0]["byteLength"] += len(picture)
-    moved = {"KHR_texture_transform": {"offset": [0.5, 0.25], "scale": [0.5, 0.25]}}
-    surface = {"baseColorTexture": {"index": 0, "extensions": moved}}
+    transform = {"KHR_texture_transform": {"offset": [0.5, 0.25], "scale": [0.5, 0.25]}}
+    surface = {"baseColorTexture": {"index": 0, "extensions": transform}}
     tree |= {"materials": [{"pbrMetallicRoughness": surface}], "textures": [{"source": 0}]}
     tree |= {"images": [{"bufferView": 3, "mimeType": "image/png"}]}
     mesh = read_of(tmp_path, tree, binary + picture)
@@ -354,9 +360,9 @@ def test_gltf_normalized_integers(tmp_path: Path) -> None:
 
 def test_gltf_merges_textures(tmp_path: Path) -> None:
     """trimesh writes two textured balls and one without texture; every vertex keeps its colour."""
-    scene, wanted = trimesh.Scene(), []
+    scene, expected_colours = trimesh.Scene(), []
     for i in range(3):
-        mesh = make_mesh(texture=True, fine=1)
+        mesh = make_mesh(texture=True, subdivisions=1)
         picture = mesh.texture.flip(i) if i < 2 else None
         mesh = replace(mesh, texture=picture) if picture is not None else mesh
         material = trimesh.visual.material.PBRMaterial(baseColorFactor=[255, 0, 0, 255])
@@ -366,10 +372,12 @@ def test_gltf_merges_textures(tmp_path: Path) -> None:
         look = trimesh.visual.TextureVisuals(uv=uv, material=material)
         ball = trimesh.Trimesh(mesh.vertices.numpy(), mesh.faces.numpy(), visual=look, process=False)
         scene.add_geometry(ball, transform=trimesh.transformations.translation_matrix([5.0 * i, 0, 0]))
-        wanted.append(looks(mesh) if picture is not None else np.full((len(mesh.vertices), 3), [255, 0, 0]))
+        expected_colours.append(
+            vertex_colours(mesh) if picture is not None else np.full((len(mesh.vertices), 3), [255, 0, 0])
+        )
     scene.export(tmp_path / "three.glb")
     mesh = gltf.read(tmp_path / "three.glb")
-    assert np.abs(looks(mesh).astype(int) - np.concatenate(wanted)).max() == 0
+    assert np.abs(vertex_colours(mesh).astype(int) - np.concatenate(expected_colours)).max() == 0
     assert np.allclose(mesh.bounds(), scene.bounds, atol=1e-5)
 
 
@@ -389,32 +397,34 @@ def test_gltf_data_uris(folder: Path, tmp_path: Path) -> None:
         data = (folder / item["uri"]).read_bytes()
         item["uri"] = "data:application/octet-stream;base64," + base64.b64encode(data).decode()
     (tmp_path / "a.gltf").write_text(json.dumps(tree))
-    here, there = gltf.read(tmp_path / "a.gltf"), gltf.read(folder / "beside.gltf")
-    assert torch.equal(here.vertices, there.vertices) and torch.equal(here.texture, there.texture)
+    embedded_scene, separate_scene = gltf.read(tmp_path / "a.gltf"), gltf.read(folder / "beside.gltf")
+    assert torch.equal(embedded_scene.vertices, separate_scene.vertices) and torch.equal(
+        embedded_scene.texture, separate_scene.texture
+    )
 
 
-# --- refusals --------------------------------------------------------------------------------------------------------
+# --- rejections ------------------------------------------------------------------------------------------------------
 
 
 def test_gltf_rejects_unwritable_assets(tmp_path: Path) -> None:
-    nothing = torch.zeros(0, 3)
-    empty = Mesh(nothing, nothing.int())
-    broken = replace(make_mesh(), vertices=make_mesh().vertices.clone())
-    broken.vertices[3, 1] = math.nan
+    no_rows = torch.zeros(0, 3)
+    empty = Mesh(no_rows, no_rows.int())
+    nan_mesh = replace(make_mesh(), vertices=make_mesh().vertices.clone())
+    nan_mesh.vertices[3, 1] = math.nan
     still = make_splats()
     still.quats[4] = 0
-    for asset, options, words in [
+    for asset, options, message in [
         (empty, Options(), "no triangles"),
-        (Points(nothing), Options(), "no points"),
+        (Points(no_rows), Options(), "no points"),
         (make_splats().select(torch.zeros(0, dtype=torch.int64)), Options(), "no gaussians"),
         (make_points(), Options("draco"), "triangles only"),
         (make_splats(), Options("meshopt"), "not compressed"),
-        (broken, Options(), "NaN"),
-        (broken, Options("draco"), "NaN"),
+        (nan_mesh, Options(), "NaN"),
+        (nan_mesh, Options("draco"), "NaN"),
         (still, Options(), "rotation of zero"),
     ]:
         for name in ("a.glb", "a.gltf"):
-            with pytest.raises(FormatError, match=words):
+            with pytest.raises(FormatError, match=message):
                 gltf.write(asset, tmp_path / name, options)
     assert not list(tmp_path.iterdir())
 

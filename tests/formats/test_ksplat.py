@@ -22,7 +22,7 @@ from tests.formats.test_ply import DATA, make_splats
 BUCKETS = [4, 4, 3, 1]  # gaussians in each: two full buckets of 4, and two partial ones
 
 
-def packed(splats: Splats, level: int) -> bytes:
+def pack(splats: Splats, level: int) -> bytes:
     """Pack one section, gaussian by gaussian, with capacity for one more."""
     count, degree, block = len(splats), splats.sh_degree, 20.0
     assert count == sum(BUCKETS)
@@ -68,7 +68,7 @@ def example(degree: int) -> Splats:
 @pytest.mark.parametrize("degree", [0, 1, 2])
 def test_ksplat_levels_and_degrees(tmp_path: Path, level: int, degree: int) -> None:
     splats, path = example(degree), tmp_path / "a.ksplat"
-    path.write_bytes(packed(splats, level))
+    path.write_bytes(pack(splats, level))
     back = ksplat.read(path)
     assert len(back) == 12 and back.sh_degree == degree
     assert (back.means - splats.means).abs().max() <= (10 / 32767 / 2 * 1.01 if level else 0)
@@ -84,7 +84,7 @@ def test_ksplat_levels_and_degrees(tmp_path: Path, level: int, degree: int) -> N
 def test_ksplat_stream_matches_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: int) -> None:
     """Blocks of five gaussians end within buckets."""
     path = tmp_path / "a.ksplat"
-    path.write_bytes(packed(example(1), level))
+    path.write_bytes(pack(example(1), level))
     whole = ksplat.read(path)
     monkeypatch.setattr(ksplat, "block_slices", lambda count: block_slices(count, 5))
     batches = list(ksplat.stream(path))
@@ -105,7 +105,7 @@ def test_ksplat_reads_external_file() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "said"),
+    ("place", "value", "message"),
     [
         (0, b"\1", "of version 0.1"),
         (20, b"\3", "level 0 to 2"),
@@ -119,36 +119,40 @@ def test_ksplat_reads_external_file() -> None:
         (4096 + 16, struct.pack("<f", math.nan), "of an unknown type"),
     ],
 )
-def test_ksplat_rejects_false_headers(tmp_path: Path, place: int, value: bytes, said: str) -> None:
-    data = bytearray(packed(example(1), 1))
+def test_ksplat_rejects_false_headers(tmp_path: Path, place: int, value: bytes, message: str) -> None:
+    data = bytearray(pack(example(1), 1))
     data[place : place + len(value)] = value
     (tmp_path / "bad.ksplat").write_bytes(data)
-    with pytest.raises(FormatError, match=said):
+    with pytest.raises(FormatError, match=message):
         ksplat.read(tmp_path / "bad.ksplat")
 
 
 @pytest.mark.parametrize("level", [0, 2])
 def test_ksplat_survives_damage(tmp_path: Path, level: int) -> None:
     """Most of a header is empty, so only the other bytes are damaged."""
-    data = packed(example(1), level)
+    data = pack(example(1), level)
     parts = (data[:64], data[64:4096], data[4096:4160], data[4160:5120], data[5120:])
 
-    def joined(a: bytes, b: bytes, c: bytes) -> bytes:
+    def concatenate(a: bytes, b: bytes, c: bytes) -> bytes:
         return a + parts[1] + b + parts[3] + c
 
-    files = [joined(it, parts[2], parts[4]) for it in corrupted_files.damaged(parts[0]) if len(it) == 64]
-    files += [joined(parts[0], it, parts[4]) for it in corrupted_files.damaged(parts[2]) if len(it) == 64]
-    files += [joined(parts[0], parts[2], it) for it in corrupted_files.damaged(parts[4])]
-    files += list(corrupted_files.damaged(data, flips=20))
+    files = [
+        concatenate(part, parts[2], parts[4]) for part in corrupted_files.iterate_damage(parts[0]) if len(part) == 64
+    ]
+    files += [
+        concatenate(parts[0], part, parts[4]) for part in corrupted_files.iterate_damage(parts[2]) if len(part) == 64
+    ]
+    files += [concatenate(parts[0], parts[2], part) for part in corrupted_files.iterate_damage(parts[4])]
+    files += list(corrupted_files.iterate_damage(data, flips=20))
     corrupted_files.assert_survives(ksplat.read, tmp_path / "a.ksplat", files)
 
 
-@corrupted_files.calmly
-@given(changes=corrupted_files.edits, seed=corrupted_files.st.integers(0, 99))
+@corrupted_files.robustness_settings
+@given(changes=corrupted_files.edit_lists, seed=corrupted_files.st.integers(0, 99))
 def test_ksplat_survives_edits(tmp_path: Path, changes: corrupted_files.Edits, seed: int) -> None:
-    data = np.frombuffer(packed(example(1), seed % 3), np.uint8).copy()
+    data = np.frombuffer(pack(example(1), seed % 3), np.uint8).copy()
     draw = np.random.default_rng(seed)
     for start in (0, 4096):
         data[start + draw.integers(0, 44)] = draw.integers(256)
-    (tmp_path / "a.ksplat").write_bytes(corrupted_files.edited(data.tobytes(), changes))
-    corrupted_files.read_or_refused(ksplat.read, tmp_path / "a.ksplat")
+    (tmp_path / "a.ksplat").write_bytes(corrupted_files.apply_edits(data.tobytes(), changes))
+    corrupted_files.read_or_reject(ksplat.read, tmp_path / "a.ksplat")

@@ -28,11 +28,11 @@ def by_laspy(path: Path, kind: int, version: str, xyz: Any, scale: float = 1e-4,
     header = laspy.LasHeader(point_format=kind, version=version)
     header.scales, header.offsets = [scale] * 3, np.floor(xyz.min(axis=0))
     header.vlrs.append(laspy.VLR("somebody", 7, "", b"something else"))
-    made = laspy.LasData(header)
-    made.x, made.y, made.z = xyz.T
+    las_file = laspy.LasData(header)
+    las_file.x, las_file.y, las_file.z = xyz.T
     if kind in las.COLOUR_OFFSETS:
-        made.red, made.green, made.blue = np.linspace(0, top, 3 * len(xyz)).reshape(3, -1).astype(np.uint16)
-    made.write(str(path))
+        las_file.red, las_file.green, las_file.blue = np.linspace(0, top, 3 * len(xyz)).reshape(3, -1).astype(np.uint16)
+    las_file.write(str(path))
 
 
 @pytest.mark.parametrize("count", [0, 1, 50, BATCH_ROWS + 3])
@@ -41,22 +41,24 @@ def test_las_matches_laspy(tmp_path: Path, count: int, colours: bool) -> None:
     full = make_points(count)
     points = full if colours else Points(full.xyz)
     las.write(points, tmp_path / "a.las")
-    other = laspy.read(tmp_path / "a.las")
-    assert str(other.header.version) == "1.4" and other.header.point_format.id == (7 if colours else 6)
-    assert other.header.point_count == count and other.header.global_encoding.wkt
-    assert other.header.number_of_points_by_return[0] == count
-    assert np.abs(other.xyz - points.xyz.numpy()).max(initial=0) < 1e-6
+    external_scene = laspy.read(tmp_path / "a.las")
+    assert str(external_scene.header.version) == "1.4" and external_scene.header.point_format.id == (
+        7 if colours else 6
+    )
+    assert external_scene.header.point_count == count and external_scene.header.global_encoding.wkt
+    assert external_scene.header.number_of_points_by_return[0] == count
+    assert np.abs(external_scene.xyz - points.xyz.numpy()).max(initial=0) < 1e-6
     if count:
-        assert np.allclose([other.header.mins, other.header.maxs], points.bounds().numpy(), atol=1e-6)
-        assert set(other.return_number) == {1} and set(other.number_of_returns) == {1}
-        step = np.log10(other.header.scales)
+        assert np.allclose([external_scene.header.mins, external_scene.header.maxs], points.bounds().numpy(), atol=1e-6)
+        assert set(external_scene.return_number) == {1} and set(external_scene.number_of_returns) == {1}
+        step = np.log10(external_scene.header.scales)
         assert np.array_equal(step, np.rint(step))
     if colours and count:
         assert full.rgb is not None
-        rgb = np.stack([other.red, other.green, other.blue], axis=1)
+        rgb = np.stack([external_scene.red, external_scene.green, external_scene.blue], axis=1)
         assert np.array_equal(rgb, full.rgb.numpy().astype(int) * 257)
     else:
-        assert not count or "red" not in other.point_format.dimension_names
+        assert not count or "red" not in external_scene.point_format.dimension_names
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e5])
@@ -74,9 +76,9 @@ def test_las_roundtrip(tmp_path: Path, scale: float) -> None:
 def test_las_resolution(tmp_path: Path) -> None:
     points = Points(torch.tensor([[0.0, 0, 0], [1.2344, 10, -3.0004], [-100, 2, 1]]))
     las.write(points, tmp_path / "a.las", las.Options(resolution=0.001))
-    other = laspy.read(tmp_path / "a.las")
-    assert other.header.scales.tolist() == [0.001] * 3
-    assert np.allclose(other.xyz, np.round(points.xyz.numpy(), 3), atol=1e-9)
+    external_scene = laspy.read(tmp_path / "a.las")
+    assert external_scene.header.scales.tolist() == [0.001] * 3
+    assert np.allclose(external_scene.xyz, np.round(points.xyz.numpy(), 3), atol=1e-9)
     with pytest.raises(FormatError, match="choose a coarser resolution"):
         las.write(Points(torch.tensor([[0.0, 0, 0], [1e6, 0, 0]])), tmp_path / "b.las", las.Options(resolution=1e-5))
     assert not (tmp_path / "b.las").exists()
@@ -88,12 +90,12 @@ def test_las_reads_laspy_files(tmp_path: Path, kind: int) -> None:
     xyz = np.random.default_rng(kind).normal(size=(70, 3)) * 50 + [1000, 2000, 30]
     by_laspy(tmp_path / "a.las", kind, version, xyz)
     points = las.read(tmp_path / "a.las")
-    other = laspy.read(tmp_path / "a.las")
-    assert np.array_equal(points.xyz.numpy(), other.xyz.astype(np.float32))
+    external_scene = laspy.read(tmp_path / "a.las")
+    assert np.array_equal(points.xyz.numpy(), external_scene.xyz.astype(np.float32))
     if kind not in las.COLOUR_OFFSETS:
         assert points.rgb is None
         return
-    rgb = np.stack([other.red, other.green, other.blue], axis=1)
+    rgb = np.stack([external_scene.red, external_scene.green, external_scene.blue], axis=1)
     assert points.rgb is not None and np.array_equal(points.rgb.numpy(), np.rint(rgb / 257))
     by_laspy(tmp_path / "b.las", kind, version, xyz, top=255)
     dark = las.read(tmp_path / "b.las").rgb
@@ -103,11 +105,11 @@ def test_las_reads_laspy_files(tmp_path: Path, kind: int) -> None:
 
 
 def test_las_rejects_points_far_from_origin(tmp_path: Path) -> None:
-    place, spread = np.array([500_000, 5_400_000, 300]), np.random.default_rng(0).uniform(size=(100, 3))
-    by_laspy(tmp_path / "a.las", 7, "1.4", place + spread)
+    centre, offsets = np.array([500_000, 5_400_000, 300]), np.random.default_rng(0).uniform(size=(100, 3))
+    by_laspy(tmp_path / "a.las", 7, "1.4", centre + offsets)
     with pytest.raises(FormatError, match=r"steps of 0\.5; subtract an offset"):
         las.read(tmp_path / "a.las")
-    wide = place + spread * 1e5
+    wide = centre + offsets * 1e5
     by_laspy(tmp_path / "c.las", 7, "1.4", wide, scale=0.01)
     assert np.abs(las.read(tmp_path / "c.las").xyz.numpy() - wide).max() < 0.3
 
@@ -120,7 +122,7 @@ def test_las_rejects_unreadable_files(tmp_path: Path) -> None:
     def with_bytes(at: int, layout: str, *values: float) -> bytes:
         return whole[:at] + struct.pack(layout, *values) + whole[at + struct.calcsize(layout) :]
 
-    for data, words in [
+    for data, message in [
         (b"", "not a LAS header"),
         (b"ply\n" * 100, "not a LAS header"),
         (whole[:300], "ends inside its header"),
@@ -136,7 +138,7 @@ def test_las_rejects_unreadable_files(tmp_path: Path) -> None:
         (with_bytes(155, "<d", 1e300), "too large"),
     ]:
         file.write_bytes(data)
-        with pytest.raises(FormatError, match=words):
+        with pytest.raises(FormatError, match=message):
             las.read(file)
     with pytest.raises(FormatError, match="cannot be opened"):
         las.read(tmp_path / "none.las")
@@ -166,10 +168,14 @@ def test_las_memory_bound(tmp_path: Path) -> None:
 
 
 def test_las_rejects_unwritable_assets(tmp_path: Path) -> None:
-    broken = make_points(3)
-    broken.xyz[1, 1] = math.inf
+    nan_points = make_points(3)
+    nan_points.xyz[1, 1] = math.inf
     mesh = Mesh(torch.eye(3), torch.tensor([[0, 1, 2]], dtype=torch.int32))
-    for asset, words in [(make_splats(3), "LAS holds points"), (mesh, "LAS holds points"), (broken, "1 of 3 points")]:
-        with pytest.raises(FormatError, match=words):
+    for asset, message in [
+        (make_splats(3), "LAS holds points"),
+        (mesh, "LAS holds points"),
+        (nan_points, "1 of 3 points"),
+    ]:
+        with pytest.raises(FormatError, match=message):
             las.write(asset, tmp_path / "a.las")  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())

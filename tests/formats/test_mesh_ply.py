@@ -18,7 +18,7 @@ from lumigraph.formats import mesh_ply
 from lumigraph.formats.triangles import triangulate_fans
 from lumigraph.scene.assets import Mesh
 from lumigraph.scene.errors import FormatError
-from tests.formats.sample_meshes import assert_trimesh_sees, looks, make_mesh, seen_colours
+from tests.formats.sample_meshes import assert_trimesh_matches, make_mesh, trimesh_colours, vertex_colours
 
 MESHES = {
     "bare": make_mesh(),
@@ -43,18 +43,18 @@ def test_mesh_ply_roundtrip(tmp_path: Path, name: str) -> None:
 def test_mesh_ply_matches_trimesh(tmp_path: Path, name: str) -> None:
     mesh = MESHES[name]
     mesh_ply.write(mesh, tmp_path / "a.ply")
-    seen = assert_trimesh_sees(tmp_path / "a.ply", mesh)
+    external = assert_trimesh_matches(tmp_path / "a.ply", mesh)
     if name != "bare":
-        assert np.abs(seen_colours(seen).astype(int) - looks(mesh)).max() == 0
+        assert np.abs(trimesh_colours(external).astype(int) - vertex_colours(mesh)).max() == 0
 
 
 def test_mesh_ply_matches_plyfile(tmp_path: Path) -> None:
     mesh = make_mesh(texture=True, rgb=True, normals=True)
     mesh_ply.write(mesh, tmp_path / "a.ply")
-    seen = plyfile.PlyData.read(tmp_path / "a.ply")
-    rows = seen["vertex"].data
+    external = plyfile.PlyData.read(tmp_path / "a.ply")
+    rows = external["vertex"].data
     assert rows.dtype.names == ("x", "y", "z", "nx", "ny", "nz", "red", "green", "blue", "s", "t")
-    assert np.array_equal(np.stack(list(seen["face"].data["vertex_indices"])), mesh.faces.numpy())
+    assert np.array_equal(np.stack(list(external["face"].data["vertex_indices"])), mesh.faces.numpy())
     assert np.array_equal(np.stack([rows[name] for name in ("red", "green", "blue")], axis=1), mesh.rgb.numpy())
     assert np.allclose(rows["t"], 1 - mesh.uv[:, 1].numpy(), atol=1e-6)
 
@@ -81,8 +81,8 @@ def test_mesh_ply_reads_polygons(tmp_path: Path, order: str, count: str) -> None
     plyfile.PlyData(elements, text=ascii_, byte_order="=" if ascii_ else order).write(tmp_path / "a.ply")
     mesh = mesh_ply.read(tmp_path / "a.ply")
     assert np.allclose(mesh.vertices, points, atol=1e-6)
-    wanted = [[p[0], p[i], p[i + 1]] for p in polygons for i in range(1, len(p) - 1)]
-    assert mesh.faces.tolist() == wanted
+    expected_faces = [[p[0], p[i], p[i + 1]] for p in polygons for i in range(1, len(p) - 1)]
+    assert mesh.faces.tolist() == expected_faces
 
 
 def test_triangulate_fans_empty() -> None:
@@ -166,7 +166,7 @@ def test_mesh_ply_survives_damage(tmp_path: Path, seed: int, text: bool) -> None
     if text:
         file.write_text(GOOD)
     else:
-        mesh_ply.write(make_mesh(normals=True, fine=0), file)
+        mesh_ply.write(make_mesh(normals=True, subdivisions=0), file)
     data = bytearray(file.read_bytes())
     for _ in range(dice.randint(1, 3)):
         data[dice.randrange(len(data))] = dice.choice([0, 255, 0x20, 0x39, dice.randrange(256)])

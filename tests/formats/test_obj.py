@@ -18,7 +18,7 @@ from PIL import Image
 from lumigraph.formats import obj
 from lumigraph.scene.assets import Mesh, Points
 from lumigraph.scene.errors import FormatError
-from tests.formats.sample_meshes import assert_trimesh_sees, looks, make_mesh, seen_colours
+from tests.formats.sample_meshes import assert_trimesh_matches, make_mesh, trimesh_colours, vertex_colours
 
 MESHES = {
     "bare": make_mesh(),
@@ -47,9 +47,11 @@ def test_obj_roundtrip(tmp_path: Path, name: str) -> None:
 def test_obj_matches_trimesh(tmp_path: Path, name: str) -> None:
     mesh = MESHES[name]
     obj.write(mesh, tmp_path / "a scan, of mine.obj")
-    seen = assert_trimesh_sees(tmp_path / "a scan, of mine.obj", mesh)
+    external = assert_trimesh_matches(tmp_path / "a scan, of mine.obj", mesh)
     if name != "bare":
-        assert np.abs(seen_colours(seen).astype(int) - looks(mesh)).max() <= (1 if name == "coloured" else 0)
+        assert np.abs(trimesh_colours(external).astype(int) - vertex_colours(mesh)).max() <= (
+            1 if name == "coloured" else 0
+        )
     if name == "textured":
         (library,) = tmp_path.glob("*.mtl")
         lines = library.read_text().splitlines()
@@ -65,7 +67,7 @@ def test_obj_reads_trimesh_files(tmp_path: Path) -> None:
     ball.export(tmp_path / "a.obj", include_normals=True)
     back = obj.read(tmp_path / "a.obj")
     assert torch.allclose(back.vertices[back.faces.long()], mesh.vertices[mesh.faces.long()], atol=1e-6)
-    assert np.array_equal(looks(back)[back.faces], looks(mesh)[mesh.faces])
+    assert np.array_equal(vertex_colours(back)[back.faces], vertex_colours(mesh)[mesh.faces])
 
 
 def text_of(*lines: str) -> bytes:
@@ -140,11 +142,11 @@ def test_obj_merges_textures(tmp_path: Path) -> None:
         "mtllib my materials.mtl", "usemtl a", "f 1/1 2/2 3/1", "usemtl b b", "f 1/1 2/2 3/1", "usemtl c", "f 1 2 3"
     )
     mesh = read_of(tmp_path, text)
-    assert looks(mesh)[mesh.faces[:, 0]].tolist() == [[255, 0, 0], [0, 0, 255], [255, 255, 255]]
+    assert vertex_colours(mesh)[mesh.faces[:, 0]].tolist() == [[255, 0, 0], [0, 0, 255], [255, 255, 255]]
 
 
 @pytest.mark.parametrize(
-    ("lines", "words"),
+    ("lines", "message"),
     [
         ([], "no faces"),
         (["f 1 2 9"], "names v 9"),
@@ -165,22 +167,22 @@ def test_obj_merges_textures(tmp_path: Path) -> None:
         (["mtllib gone.mtl", "usemtl x", "f 1/1 2/1 3/1"], "cannot be opened"),
     ],
 )
-def test_obj_rejects_unreadable_files(tmp_path: Path, lines: list[str], words: str) -> None:
-    with pytest.raises(FormatError, match=words):
+def test_obj_rejects_unreadable_files(tmp_path: Path, lines: list[str], message: str) -> None:
+    with pytest.raises(FormatError, match=message):
         read_of(tmp_path, text_of(*lines))
 
 
 def test_obj_rejects_unwritable_assets(tmp_path: Path) -> None:
-    broken = make_mesh(texture=True)
-    broken.uv[3] = torch.inf
-    for asset, words in [(Points(torch.zeros(1, 3)), "meshes only"), (broken, "infinity")]:
-        with pytest.raises(FormatError, match=words):
+    nan_mesh = make_mesh(texture=True)
+    nan_mesh.uv[3] = torch.inf
+    for asset, message in [(Points(torch.zeros(1, 3)), "meshes only"), (nan_mesh, "infinity")]:
+        with pytest.raises(FormatError, match=message):
             obj.write(asset, tmp_path / "a.obj")  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
 
 
 def test_obj_reads_large_file_fast(tmp_path: Path) -> None:
-    mesh = make_mesh(texture=True, normals=True, fine=7)
+    mesh = make_mesh(texture=True, normals=True, subdivisions=7)
     start = time.process_time()
     obj.write(mesh, tmp_path / "a.obj")
     assert len(obj.read(tmp_path / "a.obj")) == len(mesh)

@@ -46,7 +46,7 @@ def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.dtype == b.dtype and a.shape == b.shape and a.numpy().tobytes() == b.numpy().tobytes()
 
 
-def written(path: Path, data: bytes) -> Path:
+def table_written(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
 
@@ -58,7 +58,7 @@ def cloud(body: bytes, *lines: str, encoding: str = "binary_little_endian", newl
 XYZ = ("property float x", "property float y", "property float z")
 
 
-# --- what goes out comes back -----------------------------------------------------------------------------------------
+# --- round trip -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
@@ -109,8 +109,8 @@ def assert_plyfile_agrees(path: Path, splats: Splats) -> None:
     expected |= {f"scale_{a}": splats.log_scales[:, a] for a in range(3)}
     expected |= {f"rot_{a}": splats.quats[:, a] for a in range(4)}
     expected |= {"opacity": splats.logit_opacities}
-    rest = splats.sh.shape[1] - 1
-    expected |= {f"f_rest_{c * rest + k}": splats.sh[:, k + 1, c] for c in range(3) for k in range(rest)}
+    rest_count = splats.sh.shape[1] - 1
+    expected |= {f"f_rest_{c * rest_count + k}": splats.sh[:, k + 1, c] for c in range(3) for k in range(rest_count)}
     for name, column in expected.items():
         assert np.array_equal(vertex[name], column.numpy()), name
     normals = [name for name in ("nx", "ny", "nz") if name in vertex.data.dtype.names]
@@ -154,16 +154,19 @@ def test_ply_reads_plyfile_files(tmp_path: Path, text: bool, order: str, degree:
     """Shuffled columns of mixed number types, with unknown columns, without normals, and with other elements around."""
     splats, path = make_splats(7, degree), tmp_path / "a.ply"
     ply.write(splats, path)
-    ours = plyfile.PlyData.read(path)["vertex"].data
-    names = [name for name in ours.dtype.names if not name.startswith("n")] + ["segment", "weight"]
+    actual = plyfile.PlyData.read(path)["vertex"].data
+    names = [name for name in actual.dtype.names if not name.startswith("n")] + ["segment", "weight"]
     np.random.default_rng(0).shuffle(names)
     kinds = {"segment": "u2", "weight": "f8", "x": "f8", "opacity": "f8"}
     table = np.zeros(len(splats), [(name, kinds.get(name, "f4")) for name in names])
     for name in set(names) - {"segment", "weight"}:
-        table[name] = ours[name]
+        table[name] = actual[name]
     before = np.array([(1.5, 2), (2.5, 3)], [("exposure", "f4"), ("id", "i4")])
     faces = np.array([([0, 1, 2],)], [("vertex_indices", "i4", (3,))])
-    elements = [plyfile.PlyElement.describe(*it) for it in ((before, "camera"), (table, "vertex"), (faces, "face"))]
+    elements = [
+        plyfile.PlyElement.describe(*arguments)
+        for arguments in ((before, "camera"), (table, "vertex"), (faces, "face"))
+    ]
     plyfile.PlyData(elements, text=text, byte_order=order, comments=["from elsewhere"]).write(path)
     back = ply.read(path)
     assert isinstance(back, Splats) and read_header(path).comments == ("from elsewhere",)
@@ -184,7 +187,7 @@ def test_ply_reads_reference_file(tmp_path: Path) -> None:
     assert rows[0] == rows[1]
 
 
-# --- spellings --------------------------------------------------------------------------------------------------------
+# --- encodings --------------------------------------------------------------------------------------------------------
 
 
 def test_ply_reads_crlf_and_ascii(tmp_path: Path) -> None:
@@ -192,14 +195,14 @@ def test_ply_reads_crlf_and_ascii(tmp_path: Path) -> None:
     binary = cloud(xyz.tobytes(), "comment hello there", "element vertex 2", *XYZ, newline="\r\n")
     text = cloud(b"0 1 2\r\n3 4 5\r\n", "element vertex 2", *XYZ, encoding="ascii", newline="\r\n")
     for data in (binary, text):
-        points = ply.read(written(tmp_path / "a.ply", data))
+        points = ply.read(table_written(tmp_path / "a.ply", data))
         assert isinstance(points, Points) and points.rgb is None and points.normals is None
         assert np.array_equal(points.xyz.numpy(), xyz)
 
 
 def test_ply_reads_ascii_with_lists(tmp_path: Path) -> None:
     head = ("element edge 2", "property list uchar int ends", "element vertex 1", *XYZ)
-    points = ply.read(written(tmp_path / "a.ply", cloud(b"2 0 0\n3 0 0 0\n1 2 3", *head, encoding="ascii")))
+    points = ply.read(table_written(tmp_path / "a.ply", cloud(b"2 0 0\n3 0 0 0\n1 2 3", *head, encoding="ascii")))
     assert isinstance(points, Points) and points.xyz.tolist() == [[1, 2, 3]]
 
 
@@ -208,11 +211,11 @@ def test_ply_reads_ascii_with_lists(tmp_path: Path) -> None:
 )
 def test_ply_colours_to_bytes(tmp_path: Path, kind: str, values: str) -> None:
     head = ("element vertex 1", *XYZ, *(f"property {kind} {name}" for name in ("red", "green", "blue")))
-    points = ply.read(written(tmp_path / "a.ply", cloud(f"1 2 3 {values}\n".encode(), *head, encoding="ascii")))
+    points = ply.read(table_written(tmp_path / "a.ply", cloud(f"1 2 3 {values}\n".encode(), *head, encoding="ascii")))
     assert isinstance(points, Points) and points.rgb is not None and points.rgb.tolist() == [[0, 128, 255]]
 
 
-# --- hostile bytes ----------------------------------------------------------------------------------------------------
+# --- hostile files ----------------------------------------------------------------------------------------------------
 
 HOSTILE = {
     "empty": (b"", "ends inside its header"),
@@ -258,10 +261,10 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_ply_rejects_hostile_files(tmp_path: Path, name: str) -> None:
-    data, said = HOSTILE[name]
-    with pytest.raises(FormatError, match=said) as caught:
-        ply.read(written(tmp_path / "bad.ply", data))
-    assert "bad.ply" in str(caught.value) and "\n" not in str(caught.value)
+    data, message = HOSTILE[name]
+    with pytest.raises(FormatError, match=message) as error_info:
+        ply.read(table_written(tmp_path / "bad.ply", data))
+    assert "bad.ply" in str(error_info.value) and "\n" not in str(error_info.value)
 
 
 def test_ply_rejects_missing_files(tmp_path: Path) -> None:
@@ -274,7 +277,7 @@ def test_ply_rejects_missing_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("drop", "said"),
+    ("drop", "message"),
     [
         ("scale_2", "2D gaussian splatting"),
         ("f_dc_1", "splats without f_dc_1"),
@@ -282,14 +285,14 @@ def test_ply_rejects_missing_files(tmp_path: Path) -> None:
         ("opacity", "splats without opacity"),
     ],
 )
-def test_ply_rejects_incomplete_splats(tmp_path: Path, drop: str, said: str) -> None:
+def test_ply_rejects_incomplete_splats(tmp_path: Path, drop: str, message: str) -> None:
     path = tmp_path / "a.ply"
     ply.write(make_splats(), path)
     table = plyfile.PlyData.read(path)["vertex"].data
-    kept = table[[name for name in table.dtype.names if name != drop]]
-    clean = np.array(kept.tolist(), [(name, "f4") for name in table.dtype.names if name != drop])
+    columns_left = table[[name for name in table.dtype.names if name != drop]]
+    clean = np.array(columns_left.tolist(), [(name, "f4") for name in table.dtype.names if name != drop])
     plyfile.PlyData([plyfile.PlyElement.describe(clean, "vertex")]).write(path)
-    with pytest.raises(FormatError, match=said):
+    with pytest.raises(FormatError, match=message):
         ply.read(path)
 
 
@@ -323,15 +326,15 @@ SMALL: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("which", SMALL)
+@pytest.mark.parametrize("file_name", SMALL)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     edits=st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 40), st.binary(max_size=12)), min_size=1, max_size=6)
 )
-def test_ply_survives_damage(tmp_path: Path, which: str, edits: list[tuple[int, int, bytes]]) -> None:
+def test_ply_survives_damage(tmp_path: Path, file_name: str, edits: list[tuple[int, int, bytes]]) -> None:
     """After bytes are overwritten, removed or inserted, the file is read as finite numbers or raises FormatError."""
     path = tmp_path / "a.ply"
-    SMALL[which](path)
+    SMALL[file_name](path)
     data = path.read_bytes()
     for place, cut, put in edits:
         place %= len(data) + 1
@@ -351,14 +354,14 @@ WORDS += ["uchar", "x", "y", "z", "f_dc_0", "scale_0", "rot_0", "3", "0", "99999
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(st.lists(st.sampled_from(WORDS), max_size=6), max_size=14), body=st.binary(max_size=64))
 def test_ply_survives_header_edits(tmp_path: Path, lines: list[list[str]], body: bytes) -> None:
-    header = "\n".join(["ply", "format ascii 1.0", *(" ".join(words) for words in lines), "end_header", ""])
+    header = "\n".join(["ply", "format ascii 1.0", *(" ".join(message) for message in lines), "end_header", ""])
     try:
-        ply.read(written(tmp_path / "a.ply", header.encode("latin-1") + body))
+        ply.read(table_written(tmp_path / "a.ply", header.encode("latin-1") + body))
     except FormatError as error:
         assert str(error)
 
 
-# --- writing goes all the way or leaves no trace ----------------------------------------------------------------------
+# --- atomic writing ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("asset", [make_splats(), make_points()])
@@ -393,7 +396,7 @@ except FormatError as error:
     print("refused:", error)
 """
     root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
-    assert done.stdout.startswith("refused:"), done.stderr
+    process = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
+    assert process.stdout.startswith("refused:"), process.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["a.ply"]
     assert (tmp_path / "a.ply").read_bytes() == before

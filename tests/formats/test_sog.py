@@ -30,7 +30,7 @@ def in_order(splats: Splats) -> Splats:
     return splats.select(torch.from_numpy(morton_order(splats.means.numpy())))
 
 
-def packed(path: Path, entries: dict[str, bytes], kind: int = zipfile.ZIP_STORED) -> Path:
+def write_zip(path: Path, entries: dict[str, bytes], kind: int = zipfile.ZIP_STORED) -> Path:
     with zipfile.ZipFile(path, "w", kind) as bundle:
         for name, data in entries.items():
             bundle.writestr(name, data)
@@ -48,7 +48,7 @@ def webp(pixels: np.ndarray[Any, Any], **options: Any) -> bytes:
     return stream.getvalue()
 
 
-# --- what goes out comes back -----------------------------------------------------------------------------------------
+# --- round trip -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
@@ -61,10 +61,10 @@ def test_sog_roundtrip(tmp_path: Path, degree: int, count: int) -> None:
     logs, log = (torch.sign(x) * x.abs().log1p() for x in (back.means.double(), splats.means.double()))
     assert (logs - log).abs().max() <= (log.max() - log.min()) / 65535 / 2 * 1.01 + 1e-6
     assert (torch.sigmoid(back.logit_opacities) - torch.sigmoid(splats.logit_opacities)).abs().max() <= 0.76 / 255
-    turned = torch.nn.functional.normalize(splats.quats, dim=1)
-    assert (1 - (turned * back.quats).sum(dim=1).abs()).max() < 3e-5
-    for ours, theirs in ((back.log_scales, splats.log_scales), (back.sh[:, 0], splats.sh[:, 0])):
-        assert (ours - theirs).pow(2).mean().sqrt() < 0.01 and (ours - theirs).abs().max() < 0.05
+    unit_quats = torch.nn.functional.normalize(splats.quats, dim=1)
+    assert (1 - (unit_quats * back.quats).sum(dim=1).abs()).max() < 3e-5
+    for actual, reference in ((back.log_scales, splats.log_scales), (back.sh[:, 0], splats.sh[:, 0])):
+        assert (actual - reference).pow(2).mean().sqrt() < 0.01 and (actual - reference).abs().max() < 0.05
     if degree:  # a palette fits noise badly, but better than one mean
         assert (back.sh[:, 1:] - splats.sh[:, 1:]).pow(2).mean() < 0.7 * splats.sh[:, 1:].var()
 
@@ -84,8 +84,8 @@ def test_sog_reads_folder(tmp_path: Path) -> None:
 
 
 def test_sog_scene_without_extent(tmp_path: Path) -> None:
-    one = make_splats(1, 1)
-    many = one.select(torch.zeros(300, dtype=torch.int64))
+    single_splat = make_splats(1, 1)
+    many = single_splat.select(torch.zeros(300, dtype=torch.int64))
     sog.write(many, tmp_path / "a.sog")
     back = sog.read(tmp_path / "a.sog")
     assert torch.allclose(back.means, many.means, atol=1e-5) and torch.allclose(back.sh, many.sh, atol=1e-5)
@@ -102,20 +102,22 @@ def as_others_see(path: Path, monkeypatch: pytest.MonkeyPatch) -> Splats:
             return np.asarray(picture.convert("RGBA")).reshape(-1), picture.width, picture.height
 
     monkeypatch.setattr(gsply.sog_reader, "_load_webp_image", unpack)
-    other = gsply.sog_reader.sogread(path)
-    sh = np.asarray(other.sh0)[:, None]
-    if other.shN is not None and other.shN.size:
-        sh = np.concatenate([sh, np.reshape(other.shN, (len(sh), -1, 3))], axis=1)
-    parts = (other.means, other.scales, other.quats, np.ravel(other.opacities), sh)
+    external_scene = gsply.sog_reader.sogread(path)
+    sh = np.asarray(external_scene.sh0)[:, None]
+    if external_scene.shN is not None and external_scene.shN.size:
+        sh = np.concatenate([sh, np.reshape(external_scene.shN, (len(sh), -1, 3))], axis=1)
+    parts = (external_scene.means, external_scene.scales, external_scene.quats, np.ravel(external_scene.opacities), sh)
     return Splats(*(torch.from_numpy(np.array(part, np.float32)) for part in parts))
 
 
-def assert_close(ours: Splats, theirs: Splats) -> None:
-    assert torch.allclose(ours.means, theirs.means, rtol=1e-4, atol=1e-4)
-    assert torch.allclose(ours.log_scales, theirs.log_scales, atol=1e-5)
-    assert torch.allclose(ours.quats, theirs.quats, atol=1e-5)
-    assert torch.allclose(torch.sigmoid(ours.logit_opacities), torch.sigmoid(theirs.logit_opacities), atol=1.01 / 1020)
-    assert torch.allclose(ours.sh, theirs.sh, atol=1e-5)
+def assert_close(actual: Splats, reference: Splats) -> None:
+    assert torch.allclose(actual.means, reference.means, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(actual.log_scales, reference.log_scales, atol=1e-5)
+    assert torch.allclose(actual.quats, reference.quats, atol=1e-5)
+    assert torch.allclose(
+        torch.sigmoid(actual.logit_opacities), torch.sigmoid(reference.logit_opacities), atol=1.01 / 1020
+    )
+    assert torch.allclose(actual.sh, reference.sh, atol=1e-5)
 
 
 @pytest.mark.parametrize("degree", [0, 1, 3])
@@ -163,7 +165,7 @@ def test_sog_pixel_layout(tmp_path: Path) -> None:
     assert [codes[colours[first, 0]], codes[colours[1 - first, 0]]] == pytest.approx([0.5, -0.5])
 
 
-# --- the few that stand for many --------------------------------------------------------------------------------------
+# --- codebook and palette ---------------------------------------------------------------------------------------------
 
 
 def test_learn_codebook_error_near_optimum() -> None:
@@ -171,7 +173,8 @@ def test_learn_codebook_error_near_optimum() -> None:
     codes = learn_codebook(values)
     off = values - codes[find_nearest_code(codes, values)]
     assert (np.abs(off) <= np.abs(values[:, None][:500] - codes).min(axis=1).max() + 1).all()
-    # Panter and Dite 1951: the mean squared error of 256 levels of a normal distribution is at least sqrt(3) pi / 2 / 256^2
+    # Panter and Dite 1951: the mean squared error of 256 levels of a normal distribution is at least sqrt(3) pi / 2 /
+    # 256^2
     assert (off**2).mean() < 1.25 * math.sqrt(3) * math.pi / 2 / 256**2
     exact = learn_codebook(np.repeat(np.float32([1, 5, -2]), 100))
     assert set(exact[find_nearest_code(exact, np.float32([1, 5, -2]))].tolist()) == {1, 5, -2}
@@ -190,25 +193,25 @@ def test_learn_palette_finds_clusters() -> None:
         assert off < 1.5 * plain + 0.5  # the tree is almost as accurate as an exhaustive search
 
 
-# --- hostile bytes ----------------------------------------------------------------------------------------------------
+# --- hostile files ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def good(tmp_path: Path) -> dict[str, bytes]:
+def valid_entries(tmp_path: Path) -> dict[str, bytes]:
     sog.write(make_splats(100, 1), tmp_path / "good.sog")
     return entries_of(tmp_path / "good.sog")
 
 
-def with_meta(good: dict[str, bytes], **changes: Any) -> dict[str, bytes]:
+def with_meta(valid_entries: dict[str, bytes], **changes: Any) -> dict[str, bytes]:
     """`means__mins=[...]` changes mins of means."""
-    meta = json.loads(good["meta.json"])
+    meta = json.loads(valid_entries["meta.json"])
     for key, value in changes.items():
         *parts, last = key.split("__")
         place = meta
         for part in parts:
             place = place[part]
         place[last] = value
-    return {**good, "meta.json": json.dumps(meta).encode()}
+    return {**valid_entries, "meta.json": json.dumps(meta).encode()}
 
 
 LIES: dict[str, tuple[dict[str, Any], str]] = {
@@ -235,20 +238,20 @@ LIES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", LIES)
-def test_sog_rejects_false_meta(tmp_path: Path, good: dict[str, bytes], name: str) -> None:
-    changes, said = LIES[name]
-    with pytest.raises(FormatError, match=said) as caught:
-        sog.read(packed(tmp_path / "bad.sog", with_meta(good, **changes)))
-    assert "bad.sog" in str(caught.value) and "\n" not in str(caught.value)
+def test_sog_rejects_false_meta(tmp_path: Path, valid_entries: dict[str, bytes], name: str) -> None:
+    changes, message = LIES[name]
+    with pytest.raises(FormatError, match=message) as error_info:
+        sog.read(write_zip(tmp_path / "bad.sog", with_meta(valid_entries, **changes)))
+    assert "bad.sog" in str(error_info.value) and "\n" not in str(error_info.value)
 
 
-def test_sog_restores_missing_first_code(tmp_path: Path, good: dict[str, bytes]) -> None:
-    codes = json.loads(good["meta.json"])["scales"]["codebook"]
-    back = sog.read(packed(tmp_path / "a.sog", with_meta(good, scales__codebook=[None, *codes[1:]])))
+def test_sog_restores_missing_first_code(tmp_path: Path, valid_entries: dict[str, bytes]) -> None:
+    codes = json.loads(valid_entries["meta.json"])["scales"]["codebook"]
+    back = sog.read(write_zip(tmp_path / "a.sog", with_meta(valid_entries, scales__codebook=[None, *codes[1:]])))
     assert back.log_scales.min() < codes[1]
 
 
-def test_sog_rejects_hostile_zips(tmp_path: Path, good: dict[str, bytes]) -> None:
+def test_sog_rejects_hostile_zips(tmp_path: Path, valid_entries: dict[str, bytes]) -> None:
     """A zip that decompresses to gigabytes, images that announce them, a zip in a zip, and a file that is not a zip."""
     bad = tmp_path / "bad.sog"
     huge = b"RIFF\0\0\0\0WEBPVP8L\0\0\0\0/" + struct.pack("<I", 0x3FFE | 0x3FFE << 14) + bytes(20)
@@ -261,47 +264,49 @@ def test_sog_rejects_hostile_zips(tmp_path: Path, good: dict[str, bytes]) -> Non
         "not a WebP": b"\x89PNG\r\n\x1a\n" + bytes(40),
         "cannot be decoded": still[:-20],
     }
-    for said, data in pictures.items():
-        with pytest.raises(FormatError, match=said):
-            sog.read(packed(bad, {**good, "quats.webp": data}, zipfile.ZIP_DEFLATED))
+    for message, data in pictures.items():
+        with pytest.raises(FormatError, match=message):
+            sog.read(write_zip(bad, {**valid_entries, "quats.webp": data}, zipfile.ZIP_DEFLATED))
     with pytest.raises(FormatError, match="compressed by a method"):
-        sog.read(packed(bad, good, zipfile.ZIP_LZMA))
+        sog.read(write_zip(bad, valid_entries, zipfile.ZIP_LZMA))
     with pytest.raises(FormatError, match=r"holds no meta\.json"):
-        sog.read(packed(bad, {"good.sog": packed(tmp_path / "inner.sog", good).read_bytes()}))
+        sog.read(write_zip(bad, {"good.sog": write_zip(tmp_path / "inner.sog", valid_entries).read_bytes()}))
     for meta in (b"[" * 100_000, b"[]", b"{", b"\xff", b"{}" + b" " * (1 << 21), b"null"):
         with pytest.raises(FormatError):
-            sog.read(packed(bad, {**good, "meta.json": meta}, zipfile.ZIP_DEFLATED))
+            sog.read(write_zip(bad, {**valid_entries, "meta.json": meta}, zipfile.ZIP_DEFLATED))
     moving = io.BytesIO()
     frames = [Image.new("RGBA", (12, 12), colour) for colour in ("red", "blue")]
     frames[0].save(moving, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
     with pytest.raises(FormatError, match="animated"):
-        sog.read(packed(bad, {**good, "quats.webp": moving.getvalue()}))
+        sog.read(write_zip(bad, {**valid_entries, "quats.webp": moving.getvalue()}))
     bad.write_bytes(b"ply\n")
     with pytest.raises(FormatError, match="cannot be read as the zip"):
         sog.read(bad)
 
 
-def test_sog_checks_count_before_allocation(tmp_path: Path, good: dict[str, bytes]) -> None:
+def test_sog_checks_count_before_allocation(tmp_path: Path, valid_entries: dict[str, bytes]) -> None:
     lies = [
-        packed(tmp_path / "bad.sog", {**good, "quats.webp": bytes(200_000_000)}, zipfile.ZIP_DEFLATED).read_bytes(),
-        packed(tmp_path / "bad.sog", with_meta(good, count=200_000_000)).read_bytes(),
-        packed(tmp_path / "bad.sog", with_meta(good, count=60_000)).read_bytes(),
+        write_zip(
+            tmp_path / "bad.sog", {**valid_entries, "quats.webp": bytes(200_000_000)}, zipfile.ZIP_DEFLATED
+        ).read_bytes(),
+        write_zip(tmp_path / "bad.sog", with_meta(valid_entries, count=200_000_000)).read_bytes(),
+        write_zip(tmp_path / "bad.sog", with_meta(valid_entries, count=60_000)).read_bytes(),
     ]
     corrupted_files.assert_survives(sog.read, tmp_path / "bad.sog", lies)
 
 
-def test_sog_survives_damage(tmp_path: Path, good: dict[str, bytes]) -> None:
-    path = packed(tmp_path / "a.sog", good)
-    corrupted_files.assert_survives(sog.read, path, corrupted_files.damaged(path.read_bytes()))
-    whole = json.loads(good["meta.json"])
+def test_sog_survives_damage(tmp_path: Path, valid_entries: dict[str, bytes]) -> None:
+    path = write_zip(tmp_path / "a.sog", valid_entries)
+    corrupted_files.assert_survives(sog.read, path, corrupted_files.iterate_damage(path.read_bytes()))
+    whole = json.loads(valid_entries["meta.json"])
     texts = [json.dumps(whole, indent=0).replace(old, new) for old, new in (("0.", "-"), ("[", "{"), ("1", "null"))]
     corrupted_files.assert_survives(
-        sog.read, path, [packed(path, {**good, "meta.json": t.encode()}).read_bytes() for t in texts]
+        sog.read, path, [write_zip(path, {**valid_entries, "meta.json": t.encode()}).read_bytes() for t in texts]
     )
 
 
-@corrupted_files.calmly
-@given(changes=corrupted_files.edits)
+@corrupted_files.robustness_settings
+@given(changes=corrupted_files.edit_lists)
 def test_sog_survives_image_edits(tmp_path_factory: pytest.TempPathFactory, changes: corrupted_files.Edits) -> None:
     folder = tmp_path_factory.getbasetemp() / "edited"
     if not folder.exists():
@@ -309,8 +314,8 @@ def test_sog_survives_image_edits(tmp_path_factory: pytest.TempPathFactory, chan
         sog.write(make_splats(20, 1), folder / "a.sog")
     entries = entries_of(folder / "a.sog")
     for name in ("means_l.webp", "sh0.webp", "shN_labels.webp"):
-        edited = {**entries, name: corrupted_files.edited(entries[name], changes)}
-        corrupted_files.read_or_refused(sog.read, packed(folder / "b.sog", edited))
+        edited_entries = {**entries, name: corrupted_files.apply_edits(entries[name], changes)}
+        corrupted_files.read_or_reject(sog.read, write_zip(folder / "b.sog", edited_entries))
 
 
 def test_sog_rejects_unwritable_assets(tmp_path: Path) -> None:
@@ -318,8 +323,8 @@ def test_sog_rejects_unwritable_assets(tmp_path: Path) -> None:
         sog.write(Points(torch.zeros(1, 3)), tmp_path / "a.sog")  # type: ignore[arg-type]
     with pytest.raises(FormatError, match="holds 1 to"):
         sog.write(make_splats(0), tmp_path / "a.sog")
-    broken = make_splats(3)
-    broken.quats[1, 1] = math.inf
+    nan_splats = make_splats(3)
+    nan_splats.quats[1, 1] = math.inf
     with pytest.raises(FormatError, match="1 of 3 gaussians hold NaN"):
-        sog.write(broken, tmp_path / "a.sog")
+        sog.write(nan_splats, tmp_path / "a.sog")
     assert not list(tmp_path.iterdir())

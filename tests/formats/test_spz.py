@@ -23,10 +23,10 @@ from tests.formats.test_ply import DATA, make_splats
 
 
 def covariances(log_scales: torch.Tensor, quats: torch.Tensor) -> torch.Tensor:
-    """(N, 3, 3) covariance of each gaussian in units of its largest axis: the visible effect of scales and rotations."""
+    """(N, 3, 3) covariance of each gaussian relative to its largest axis: the visible effect of both attributes."""
     scales = (log_scales - log_scales.max(dim=1, keepdim=True).values).exp()
-    turned = matrix_from_quaternion(torch.nn.functional.normalize(quats, dim=1)) * scales[:, None]
-    return turned @ turned.transpose(1, 2)
+    rotations = matrix_from_quaternion(torch.nn.functional.normalize(quats, dim=1)) * scales[:, None]
+    return rotations @ rotations.transpose(1, 2)
 
 
 def assert_same(back: Splats, splats: Splats) -> None:
@@ -54,9 +54,11 @@ def test_spz_roundtrip(tmp_path: Path, degree: int, options: spz.Options) -> Non
     back = spz.read(tmp_path / "a.spz")
     assert_same(back, splats)
     if options.version > 2:
-        turned = torch.nn.functional.normalize(splats.quats, dim=1)
-        off = turned - back.quats * torch.sign((turned * back.quats).sum(dim=1, keepdim=True))
-        assert off[:, :].abs().max() < 3 * math.sqrt(0.5) / 511 / 2 * 1.01  # the largest component has the errors of three
+        rotations = torch.nn.functional.normalize(splats.quats, dim=1)
+        off = rotations - back.quats * torch.sign((rotations * back.quats).sum(dim=1, keepdim=True))
+        assert (
+            off[:, :].abs().max() < 3 * math.sqrt(0.5) / 511 / 2 * 1.01
+        )  # the largest component has the errors of three
 
 
 @pytest.mark.parametrize("options", ALL)
@@ -64,12 +66,15 @@ def test_spz_roundtrip(tmp_path: Path, degree: int, options: spz.Options) -> Non
 def test_spz_matches_gsply(tmp_path: Path, degree: int, options: spz.Options) -> None:
     splats = make_splats(200, degree)
     spz.write(splats, tmp_path / "a.spz", options)
-    other = gsply.read_spz(str(tmp_path / "a.spz"))
-    parts = [np.asarray(part, np.float32) for part in (other.means, other.scales, other.quats, other.opacities)]
+    external_scene = gsply.read_spz(str(tmp_path / "a.spz"))
+    parts = [
+        np.asarray(part, np.float32)
+        for part in (external_scene.means, external_scene.scales, external_scene.quats, external_scene.opacities)
+    ]
     means, scales, quats, logits = (torch.from_numpy(np.ascontiguousarray(part)) for part in parts)
-    sh = np.asarray(other.sh0, np.float32)[:, None]
+    sh = np.asarray(external_scene.sh0, np.float32)[:, None]
     if degree:
-        sh = np.concatenate([sh, np.asarray(other.shN, np.float32)], axis=1)
+        sh = np.concatenate([sh, np.asarray(external_scene.shN, np.float32)], axis=1)
     assert_same(Splats(means, scales, quats, logits.reshape(-1), torch.from_numpy(sh)), splats)
 
 
@@ -123,10 +128,10 @@ def test_spz_none_and_one(tmp_path: Path, count: int, options: spz.Options) -> N
 def test_spz_rejects_unwritable_assets(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no plain points"):
         spz.write(Points(torch.zeros(1, 3)), tmp_path / "a.spz")  # type: ignore[arg-type]
-    broken = make_splats(3)
-    broken.means[1, 1] = math.nan
+    nan_splats = make_splats(3)
+    nan_splats.means[1, 1] = math.nan
     with pytest.raises(FormatError, match="NaN"):
-        spz.write(broken, tmp_path / "a.spz")
+        spz.write(nan_splats, tmp_path / "a.spz")
     assert not list(tmp_path.iterdir())
 
 
@@ -149,15 +154,15 @@ def test_spz_reads_external_files(kind: str) -> None:
     file = DATA / f"minimal-{kind}.spz"
     if not file.exists():
         pytest.skip("the files of ../shared/data are not here")
-    ours = spz.read(file)
-    assert len(ours) == 4
+    actual = spz.read(file)
+    assert len(actual) == 4
     if kind == "raw":  # without gzip, which gsply requires
-        assert ours.means.tolist() == [[-1, 0, -1], [0, 0, -1], [-1, 0, 0], [0, 0, 0]]
+        assert actual.means.tolist() == [[-1, 0, -1], [0, 0, -1], [-1, 0, 0], [0, 0, 0]]
         return
-    other = gsply.read_spz(str(file))
-    assert np.abs(ours.means.numpy() - other.means).max() == 0
-    assert np.abs(ours.log_scales.numpy() - other.scales).max() < 1e-6
-    assert np.abs(ours.quats.numpy() - other.quats).max() < 1e-6
+    external_scene = gsply.read_spz(str(file))
+    assert np.abs(actual.means.numpy() - external_scene.means).max() == 0
+    assert np.abs(actual.log_scales.numpy() - external_scene.scales).max() < 1e-6
+    assert np.abs(actual.quats.numpy() - external_scene.quats).max() < 1e-6
 
 
 def test_spz_matches_ply_of_same_scene() -> None:
@@ -165,21 +170,23 @@ def test_spz_matches_ply_of_same_scene() -> None:
     files = [DATA / "biker.spz", DATA / "biker.compressed.ply"]
     if not all(file.exists() for file in files):
         pytest.skip("the files of ../shared/data are not here")
-    one, two = spz.read(files[0]), ply.read(files[1])
-    assert isinstance(two, Splats) and len(one) == len(two) == 152746
+    spz_splats, ply_splats = spz.read(files[0]), ply.read(files[1])
+    assert isinstance(ply_splats, Splats) and len(spz_splats) == len(ply_splats) == 152746
     half_turn = torch.tensor([1.0, -1.0, -1.0])
     room = 3.2 / 1023  # step in the largest chunk of the PLY
-    assert ((one.means * half_turn - two.means).abs() < room + 2.0**-12).all()
-    assert (one.log_scales - two.log_scales.clamp(min=-10)).abs().max() < 1 / 32 + 10 / 1023
-    assert (torch.sigmoid(one.logit_opacities) - torch.sigmoid(two.logit_opacities)).abs().max() < 1.6 / 255
-    assert (one.sh - two.sh).abs().max() < 0.5 / 255 / 0.15 + 0.02
-    turned = one.quats * torch.cat([torch.ones(1), torch.tensor([1.0, -1.0, -1.0])])
-    assert (1 - (turned * two.quats).sum(dim=1).abs()).max() < 1e-5
-    unturned = (one.quats * two.quats).sum(dim=1).abs()
-    assert unturned.mean() < 0.9  # without the rotation the scenes differ
+    assert ((spz_splats.means * half_turn - ply_splats.means).abs() < room + 2.0**-12).all()
+    assert (spz_splats.log_scales - ply_splats.log_scales.clamp(min=-10)).abs().max() < 1 / 32 + 10 / 1023
+    assert (
+        torch.sigmoid(spz_splats.logit_opacities) - torch.sigmoid(ply_splats.logit_opacities)
+    ).abs().max() < 1.6 / 255
+    assert (spz_splats.sh - ply_splats.sh).abs().max() < 0.5 / 255 / 0.15 + 0.02
+    rotations = spz_splats.quats * torch.cat([torch.ones(1), torch.tensor([1.0, -1.0, -1.0])])
+    assert (1 - (rotations * ply_splats.quats).sum(dim=1).abs()).max() < 1e-5
+    unrotated_match = (spz_splats.quats * ply_splats.quats).sum(dim=1).abs()
+    assert unrotated_match.mean() < 0.9  # without the rotation the scenes differ
 
 
-# --- versions, degrees and extensions that we do not write ------------------------------------------------------------
+# --- versions, degrees and extensions that are only read --------------------------------------------------------------
 
 
 def plain(path: Path, splats: Splats, version: int = 2) -> bytes:
@@ -203,8 +210,8 @@ def test_spz_drops_degree_4(tmp_path: Path) -> None:
     splats = make_splats(7, 3)
     data = plain(tmp_path / "a.spz", splats)
     expected = spz.read(tmp_path / "a.spz")
-    body, rest = data[16:-315], np.frombuffer(data[-315:], np.uint8).reshape(7, 45)
-    more = np.concatenate([rest, np.full((7, 27), 200, np.uint8)], axis=1)
+    body, sh_rest = data[16:-315], np.frombuffer(data[-315:], np.uint8).reshape(7, 45)
+    more = np.concatenate([sh_rest, np.full((7, 27), 200, np.uint8)], axis=1)
     (tmp_path / "a.spz").write_bytes(gzip.compress(data[:12] + b"\4" + data[13:16] + body + more.tobytes()))
     assert torch.equal(spz.read(tmp_path / "a.spz").sh, expected.sh)
 
@@ -229,25 +236,25 @@ def test_spz_axes_extension(tmp_path: Path, version: int) -> None:
     before = spz.read(path).means
     orbit = struct.pack("<IIfff", 0xADBE0002, 12, 0, 1, 2)
 
-    def extended(records: bytes) -> bytes:
+    def with_extension(records: bytes) -> bytes:
         if version == 4:
             start = struct.unpack_from("<I", whole, 16)[0] + len(records)
             return whole[:14] + b"\2" + whole[15:16] + struct.pack("<I", start) + whole[20:32] + records + whole[32:]
         data = gzip.decompress(whole)
         return gzip.compress(data[:14] + b"\2" + data[15:] + records)
 
-    for axes, fine in ((0, True), (4, True), (6, False), (5, False), (16, False)):
-        path.write_bytes(extended(orbit + struct.pack("<III", 0xADBE0003, 4, axes)))
-        if fine:
+    for axes, subdivisions in ((0, True), (4, True), (6, False), (5, False), (16, False)):
+        path.write_bytes(with_extension(orbit + struct.pack("<III", 0xADBE0003, 4, axes)))
+        if subdivisions:
             assert torch.equal(spz.read(path).means, before)
         else:
             with pytest.raises(FormatError, match=f"axes are rotated .*coordinate_system {axes}"):
                 spz.read(path)
-    path.write_bytes(extended(orbit + struct.pack("<II", 0xADBE0003, 1 << 31)))  # longer than the file
-    corrupted_files.read_or_refused(spz.read, path)
+    path.write_bytes(with_extension(orbit + struct.pack("<II", 0xADBE0003, 1 << 31)))  # longer than the file
+    corrupted_files.read_or_reject(spz.read, path)
 
 
-# --- hostile bytes ----------------------------------------------------------------------------------------------------
+# --- hostile files ----------------------------------------------------------------------------------------------------
 
 
 def test_spz_checks_count_before_allocation(tmp_path: Path) -> None:
@@ -261,9 +268,9 @@ def test_spz_checks_count_before_allocation(tmp_path: Path) -> None:
     most = four[:8] + struct.pack("<I", 0xFFFFFFFF) + four[12:]
     lies = [bomb, struct.pack("<IIIBBBB", spz.SPZ_MAGIC, 2, 1 << 31, 3, 12, 0, 0), longer, most]
     corrupted_files.assert_survives(spz.read, tmp_path / "a.spz", lies)
-    for data, said in ((bomb, "which no file of"), (most, "which no file of")):
+    for data, message in ((bomb, "which no file of"), (most, "which no file of")):
         (tmp_path / "a.spz").write_bytes(data)
-        with pytest.raises(FormatError, match=said):
+        with pytest.raises(FormatError, match=message):
             spz.read(tmp_path / "a.spz")
 
 
@@ -272,22 +279,24 @@ def test_spz_survives_damage(tmp_path: Path, version: int) -> None:
     path = tmp_path / "a.spz"
     spz.write(make_splats(50, 1), path, spz.Options(version=version))  # type: ignore[arg-type]
     data = path.read_bytes()
-    corrupted_files.assert_survives(spz.read, path, corrupted_files.damaged(data))
+    corrupted_files.assert_survives(spz.read, path, corrupted_files.iterate_damage(data))
     if version == 2:  # gzip detects nearly all damage, so the data is also damaged before compression
         inner = gzip.decompress(data)
-        corrupted_files.assert_survives(spz.read, path, (gzip.compress(it, 1) for it in corrupted_files.damaged(inner)))
+        corrupted_files.assert_survives(
+            spz.read, path, (gzip.compress(variant, 1) for variant in corrupted_files.iterate_damage(inner))
+        )
 
 
 @pytest.mark.parametrize("version", [2, 4])
-@corrupted_files.calmly
-@given(changes=corrupted_files.edits)
+@corrupted_files.robustness_settings
+@given(changes=corrupted_files.edit_lists)
 def test_spz_survives_edits(tmp_path: Path, version: int, changes: corrupted_files.Edits) -> None:
     path = tmp_path / "a.spz"
     spz.write(make_splats(5, 1), path, spz.Options(version=version))  # type: ignore[arg-type]
     data = path.read_bytes()
     if version == 2:
-        data = gzip.compress(corrupted_files.edited(gzip.decompress(data), changes), 1)
+        data = gzip.compress(corrupted_files.apply_edits(gzip.decompress(data), changes), 1)
     else:
-        data = corrupted_files.edited(data, changes)
+        data = corrupted_files.apply_edits(data, changes)
     path.write_bytes(data)
-    corrupted_files.read_or_refused(spz.read, path)
+    corrupted_files.read_or_reject(spz.read, path)

@@ -17,22 +17,22 @@ from lumigraph.formats import stl
 from lumigraph.formats.triangles import count_open_edges, merge_equal_rows
 from lumigraph.scene.assets import Mesh, Points
 from lumigraph.scene.errors import FormatError
-from tests.formats.sample_meshes import assert_trimesh_sees, make_mesh, opened_by_trimesh
+from tests.formats.sample_meshes import assert_trimesh_matches, load_with_trimesh, make_mesh
 
 
 def test_stl_matches_trimesh(tmp_path: Path) -> None:
     mesh = make_mesh(texture=True)
     stl.write(mesh, tmp_path / "a.stl")
     assert (tmp_path / "a.stl").stat().st_size == 84 + 50 * len(mesh)
-    seen = opened_by_trimesh(tmp_path / "a.stl")
-    seen.merge_vertices()
+    external = load_with_trimesh(tmp_path / "a.stl")
+    external.merge_vertices()
     joined_ball = tmp_path / "b.ply"
-    seen.export(joined_ball)
-    assert_trimesh_sees(joined_ball, mesh)
+    external.export(joined_ball)
+    assert_trimesh_matches(joined_ball, mesh)
     data = (tmp_path / "a.stl").read_bytes()
     assert data[:5] != b"solid" and b"unit mm" in data[:80]
     normals = np.frombuffer(data, stl.TRIANGLE_ROW, offset=84)["normal"]
-    assert np.abs(normals - opened_by_trimesh(tmp_path / "a.stl").face_normals).max() < 1e-3
+    assert np.abs(normals - load_with_trimesh(tmp_path / "a.stl").face_normals).max() < 1e-3
 
 
 def test_stl_roundtrip(tmp_path: Path) -> None:
@@ -62,15 +62,15 @@ def test_stl_texture_seam_is_closed(tmp_path: Path) -> None:
 
 def test_stl_rejects_open_surface(tmp_path: Path) -> None:
     mesh = make_mesh()
-    holed = replace(mesh, faces=mesh.faces[1:])
+    open_mesh = replace(mesh, faces=mesh.faces[1:])
     with pytest.raises(FormatError, match=r"3 of 3837 edges .* allow_open"):
-        stl.write(holed, tmp_path / "a.stl")
-    turned = replace(mesh, faces=torch.cat([mesh.faces[:1].flip(1), mesh.faces[1:]]))
+        stl.write(open_mesh, tmp_path / "a.stl")
+    flipped_mesh = replace(mesh, faces=torch.cat([mesh.faces[:1].flip(1), mesh.faces[1:]]))
     with pytest.raises(FormatError, match="3 of 3840 edges"):
-        stl.write(turned, tmp_path / "a.stl")
+        stl.write(flipped_mesh, tmp_path / "a.stl")
     assert not list(tmp_path.iterdir())
-    stl.write(holed, tmp_path / "a.stl", stl.Options(allow_open=True))
-    assert len(opened_by_trimesh(tmp_path / "a.stl").faces) == len(mesh) - 1
+    stl.write(open_mesh, tmp_path / "a.stl", stl.Options(allow_open=True))
+    assert len(load_with_trimesh(tmp_path / "a.stl").faces) == len(mesh) - 1
 
 
 def test_count_open_edges_matches_manual_count() -> None:
@@ -89,19 +89,21 @@ def test_merge_equal_rows_matches_dictionary() -> None:
     rows = np.random.default_rng(0).integers(-1, 2, (100, 3)).astype(np.float32)
     rows[::7] *= -0.0
     places, number = merge_equal_rows(rows)
-    known: dict[tuple[float, ...], int] = {}
-    assert number.tolist() == [known.setdefault(tuple(row), len(known)) for row in rows.tolist()]
-    assert places.tolist() == [list(row) for row in known]
+    index_by_position: dict[tuple[float, ...], int] = {}
+    assert number.tolist() == [
+        index_by_position.setdefault(tuple(row), len(index_by_position)) for row in rows.tolist()
+    ]
+    assert places.tolist() == [list(row) for row in index_by_position]
 
 
 def test_stl_rejects_unwritable_assets(tmp_path: Path) -> None:
-    broken = replace(make_mesh(), vertices=make_mesh().vertices * torch.inf)
-    for asset, words in [
+    infinite_mesh = replace(make_mesh(), vertices=make_mesh().vertices * torch.inf)
+    for asset, message in [
         (Points(torch.zeros(1, 3)), "meshes only"),
         (Mesh(torch.zeros(3, 3), torch.tensor([[0, 1, 2]], dtype=torch.int32)), "1 to 4 billion"),
-        (broken, "infinity"),
+        (infinite_mesh, "infinity"),
     ]:
-        with pytest.raises(FormatError, match=words):
+        with pytest.raises(FormatError, match=message):
             stl.write(asset, tmp_path / "a.stl")  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
 

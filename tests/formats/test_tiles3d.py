@@ -18,7 +18,7 @@ from lumigraph.formats.gltf import gltf_format as gltf
 from lumigraph.formats.tiles3d import Options
 from lumigraph.scene.assets import Mesh, Points
 from lumigraph.scene.errors import FormatError
-from tests.formats.corrupted_files import assert_survives, damaged
+from tests.formats.corrupted_files import assert_survives, iterate_damage
 
 JUDGES = Path(__file__).parent / "gltf"
 CASES = {
@@ -41,28 +41,28 @@ def make_points(count: int = 12_000) -> Points:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made: Path = tmp_path_factory.mktemp("tiles")
+    folder: Path = tmp_path_factory.mktemp("tiles")
     for name, options in CASES.items():
-        tiles3d.write(make_points(), made / name, options)
-    return made
+        tiles3d.write(make_points(), folder / name, options)
+    return folder
 
 
 def judge(script: str, *arguments: object) -> list[Any]:
     if shutil.which("node") is None or not (JUDGES / "node_modules" / "3d-tiles-renderer").exists():
         pytest.skip("judges of tilesets are not installed: run `npm ci` in tests/formats/gltf")
     command = ["node", str(JUDGES / script), *map(str, arguments)]
-    done = subprocess.run(command, check=True, capture_output=True, timeout=300)
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    process = subprocess.run(command, check=True, capture_output=True, timeout=300)
+    return [json.loads(line) for line in process.stdout.splitlines()]
 
 
 def tree(path: Path) -> list[tuple[int, dict[str, Any], dict[str, Any] | None]]:
     """(depth, tile, parent tile) of all tiles."""
-    found, waiting = [], [(0, json.loads(path.read_bytes())["root"], None)]
-    while waiting:
-        depth, tile, above = waiting.pop()
-        found.append((depth, tile, above))
-        waiting += [(depth + 1, child, tile) for child in tile.get("children", [])]
-    return found
+    tiles, queue = [], [(0, json.loads(path.read_bytes())["root"], None)]
+    while queue:
+        depth, tile, above = queue.pop()
+        tiles.append((depth, tile, above))
+        queue += [(depth + 1, child, tile) for child in tile.get("children", [])]
+    return tiles
 
 
 def ends(tile: dict[str, Any]) -> np.ndarray[Any, Any]:
@@ -85,21 +85,23 @@ def test_tiles3d_matches_3dtilesrendererjs(folder: Path, name: str) -> None:
 def test_tiles3d_tiles_pass_validator(folder: Path, name: str) -> None:
     files = sorted((folder / tree(folder / name)[0][1]["content"]["uri"]).parent.glob("*.glb"))
     assert len(files) == len(tree(folder / name))
-    for judged in judge("judge.mjs", *files[:12]):
-        assert [finding for finding in judged["findings"] if finding["severity"] < 2] == []
+    for report in judge("judge.mjs", *files[:12]):
+        assert [finding for finding in report["findings"] if finding["severity"] < 2] == []
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_tiles3d_roundtrip(folder: Path, name: str) -> None:
     points, again = make_points(), tiles3d.read(folder / name)
     assert len(again) == len(points) and again.rgb is not None and again.normals is not None
-    far, which = cKDTree(again.xyz.numpy()).query(points.xyz.numpy()[:-100])
-    packed = CASES[name].compression == "meshopt"
-    assert far.max() <= (1e-3 if packed else 0)
-    other = (again.rgb[which].float() - points.rgb[:-100].float()).abs()
-    assert float(other.mean()) < 3 if packed else float(other.max()) == 0  # bytes of linear light merge dark colours
-    turned = (again.normals[which] * points.normals[:-100]).sum(1)
-    assert float(turned.median()) > 0.999
+    far, indices = cKDTree(again.xyz.numpy()).query(points.xyz.numpy()[:-100])
+    is_compressed = CASES[name].compression == "meshopt"
+    assert far.max() <= (1e-3 if is_compressed else 0)
+    colour_error = (again.rgb[indices].float() - points.rgb[:-100].float()).abs()
+    assert (
+        float(colour_error.mean()) < 3 if is_compressed else float(colour_error.max()) == 0
+    )  # bytes of linear light merge dark colours
+    normal_cosines = (again.normals[indices] * points.normals[:-100]).sum(1)
+    assert float(normal_cosines.median()) > 0.999
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -112,9 +114,9 @@ def test_tiles3d_octree_bounds_and_errors(folder: Path, name: str) -> None:
         part = gltf.read(folder / tile["content"]["uri"])
         assert isinstance(part, Points) and len(part) <= CASES[name].tile
         x, y, z = part.xyz.numpy().T
-        placed = np.stack([x, -z, y], 1)  # from y up to z up
+        positions = np.stack([x, -z, y], 1)  # from y up to z up
         low, high = ends(tile)
-        assert (placed >= low).all() and (placed <= high).all()
+        assert (positions >= low).all() and (positions <= high).all()
         assert tile["geometricError"] == (root["geometricError"] / 2**depth if "children" in tile else 0)
         if above is not None:
             assert (low >= ends(above)[0] - 1e-9).all() and (high <= ends(above)[1] + 1e-9).all()
@@ -157,12 +159,12 @@ def test_tiles3d_write_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_tiles3d_rejects_unwritable_assets(tmp_path: Path) -> None:
     out = tmp_path / "tileset.json"
-    for asset, said in (
+    for asset, message in (
         (Points(torch.zeros(0, 3)), "no points"),
         (Points(torch.tensor([[0, 0, torch.nan]])), "1 of 1 points hold NaN"),
         (Mesh(torch.zeros(3, 3), torch.zeros(1, 3, dtype=torch.int32)), "holds points here"),
     ):
-        with pytest.raises(FormatError, match=said):
+        with pytest.raises(FormatError, match=message):
             tiles3d.write(asset, out)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
@@ -179,7 +181,7 @@ def town(tmp_path: Path) -> Path:
     return path
 
 
-def changed(path: Path, **root: Any) -> Path:
+def write_changed(path: Path, **root: Any) -> Path:
     whole = json.loads(path.read_bytes())
     whole["root"] |= root
     path.write_text(json.dumps(whole))
@@ -203,18 +205,18 @@ def changed(path: Path, **root: Any) -> Path:
 def test_tiles3d_rejects_tiles_outside_folder(town: Path, uri: str) -> None:
     (town.parent / "link.glb").symlink_to(town.parents[1] / "secret.glb")
     with pytest.raises(FormatError, match="is not in its folder"):
-        tiles3d.read(changed(town, content={"uri": uri}))
+        tiles3d.read(write_changed(town, content={"uri": uri}))
 
 
-def nested(depth: int, each: dict[str, Any] | None = None, last: dict[str, Any] | None = None) -> dict[str, Any]:
+def nest_tiles(depth: int, fields: dict[str, Any] | None = None, last: dict[str, Any] | None = None) -> dict[str, Any]:
     tile = last or {}
     for _ in range(depth):
-        tile = {"children": [tile], **(each or {})}
+        tile = {"children": [tile], **(fields or {})}
     return tile
 
 
 @pytest.mark.parametrize(
-    ("root", "said"),
+    ("root", "message"),
     [
         ({"content": {"uri": "tileset.json"}}, "is not a .glb"),
         ({"content": {"uri": 7}}, "is not a .glb"),
@@ -225,22 +227,22 @@ def nested(depth: int, each: dict[str, Any] | None = None, last: dict[str, Any] 
         ({"refine": "MULTIPLY"}, "another type"),
         ({"transform": [1, 2]}, "16 finite numbers"),
         ({"transform": [1e300] * 16}, "16 finite numbers"),
-        (nested(40, {"transform": [1e11] * 16}, {"content": {"uri": "a.glb"}}), "not finite after"),
+        (nest_tiles(40, {"transform": [1e11] * 16}, {"content": {"uri": "a.glb"}}), "not finite after"),
         ({"implicitTiling": {}}, "implicit"),
-        (nested(100), "more than 64 levels"),
+        (nest_tiles(100), "more than 64 levels"),
         ({"children": [{}] * 100_001}, "more than 100000 tiles"),
     ],
 )
-def test_tiles3d_rejects_invalid_tilesets(town: Path, root: dict[str, Any], said: str) -> None:
+def test_tiles3d_rejects_invalid_tilesets(town: Path, root: dict[str, Any], message: str) -> None:
     gltf.write(make_points(50), town.parent / "a.glb")
-    with pytest.raises(FormatError, match=said):
-        tiles3d.read(changed(town, **root))
+    with pytest.raises(FormatError, match=message):
+        tiles3d.read(write_changed(town, **root))
 
 
 def test_tiles3d_rejects_repeated_tile(town: Path) -> None:
     uri = json.loads(town.read_bytes())["root"]["content"]
     with pytest.raises(FormatError, match="twice"):
-        tiles3d.read(changed(town, children=[{"content": uri}] * 1000))
+        tiles3d.read(write_changed(town, children=[{"content": uri}] * 1000))
 
 
 def test_tiles3d_replace_refinement_and_transforms(town: Path) -> None:
@@ -249,11 +251,11 @@ def test_tiles3d_replace_refinement_and_transforms(town: Path) -> None:
     gltf.write(make_points(70), town.parent / "a.glb")
     move = [0, 2, 0, 0, -2, 0, 0, 0, 0, 0, 2, 0, 5, 6, 7, 1]  # a quarter turn about z, scaled by two, translated
     child = {"content": {"uri": "a.glb"}, "transform": move}
-    assert len(tiles3d.read(changed(town, refine="ADD", children=[child]))) == size + 70
-    again = tiles3d.read(changed(town, refine="REPLACE"))
+    assert len(tiles3d.read(write_changed(town, refine="ADD", children=[child]))) == size + 70
+    again = tiles3d.read(write_changed(town, refine="REPLACE"))
     x, y, z = make_points(70).xyz.numpy().T
-    wanted = np.stack([2 * z + 5, 2 * x + 6, 2 * y + 7], 1)
-    assert len(again) == 70 and np.abs(again.xyz.numpy() - wanted).max() < 1e-4
+    expected_positions = np.stack([2 * z + 5, 2 * x + 6, 2 * y + 7], 1)
+    assert len(again) == 70 and np.abs(again.xyz.numpy() - expected_positions).max() < 1e-4
     assert again.normals is not None and torch.allclose(again.normals.norm(dim=1), torch.ones(70), atol=1e-5)
 
 
@@ -270,11 +272,11 @@ def test_tiles3d_limits_total_memory(town: Path) -> None:
     for i in range(40):
         (town.parent / f"{i}.gltf").write_text(json.dumps(zeros))
     with pytest.raises(FormatError, match="decode to more than"):
-        tiles3d.read(changed(town, children=[{"content": {"uri": f"{i}.gltf"}} for i in range(40)]))
+        tiles3d.read(write_changed(town, children=[{"content": {"uri": f"{i}.gltf"}} for i in range(40)]))
 
 
 def test_tiles3d_survives_damage(town: Path) -> None:
-    assert_survives(tiles3d.read, town, damaged(town.read_bytes(), cuts=20, flips=60))
+    assert_survives(tiles3d.read, town, iterate_damage(town.read_bytes(), cuts=20, flips=60))
     deep = b'{"asset":{"version":"1.1"},"root":' + b'{"children":[' * 200_000
     for text in (b"", b"[]", b"{}", b'{"asset":{"version":"2.0"}}', b'{"asset":{"version":"1.1"}}', deep, b"\xff"):
         town.write_bytes(text)

@@ -26,7 +26,7 @@ from pxr import Sdf, Usd, UsdGeom, UsdShade, UsdValidation, UsdVol  # noqa: E402
 SUFFIXES = (".usdz", ".usdc", ".usda", ".usd")
 
 
-def textured() -> Mesh:
+def make_textured_mesh() -> Mesh:
     """A square of two triangles with a texture of four colours: red and green above, blue and white below."""
     picture = torch.zeros(8, 16, 3, dtype=torch.uint8)
     picture[:4, :8, 0] = picture[:4, 8:, 1] = picture[4:, :8, 2] = 255
@@ -37,14 +37,14 @@ def textured() -> Mesh:
     return Mesh(corners, torch.tensor([[0, 1, 2], [0, 2, 3]], dtype=torch.int32), normals, uv, None, picture)
 
 
-def coloured() -> Mesh:
+def make_coloured_points() -> Mesh:
     rgb = torch.tensor([[0, 0, 0], [255, 0, 0], [0, 255, 0], [255, 128, 1]], dtype=torch.uint8)
     vertices = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
     faces = torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], dtype=torch.int32)
     return Mesh(vertices, faces, rgb=rgb)
 
 
-def opened(path: Path) -> Any:
+def open_stage(path: Path) -> Any:
     """Open a stage and check that the validators find nothing."""
     stage = Usd.Stage.Open(str(path))
     context = UsdValidation.ValidationContext(UsdValidation.ValidationRegistry().GetOrLoadAllValidators())
@@ -63,7 +63,7 @@ def test_usd_gaussians(tmp_path: Path, suffix: str, degree: int) -> None:
     splats = make_splats(200, degree)
     usd.write(splats, tmp_path / f"a{suffix}")
     assert [file.name for file in tmp_path.iterdir()] == [f"a{suffix}"]
-    stage = opened(tmp_path / f"a{suffix}")
+    stage = open_stage(tmp_path / f"a{suffix}")
     prim = UsdVol.ParticleField3DGaussianSplat(stage.GetPrimAtPath("/scene/splats"))
     means = splats.means.numpy()
     scales = splats.log_scales.double().exp().numpy()
@@ -75,8 +75,8 @@ def test_usd_gaussians(tmp_path: Path, suffix: str, degree: int) -> None:
     assert coefficients.GetMetadata("elementSize") == (degree + 1) ** 2
     assert np.array_equal(values(coefficients), splats.sh.numpy().reshape(-1, 3))
     quats = torch.nn.functional.normalize(splats.quats.double(), dim=1).numpy()
-    stored = [(q.GetReal(), *q.GetImaginary()) for q in prim.GetOrientationsAttr().Get()]
-    assert np.allclose(stored, quats, atol=1e-6)
+    stored_values = [(q.GetReal(), *q.GetImaginary()) for q in prim.GetOrientationsAttr().Get()]
+    assert np.allclose(stored_values, quats, atol=1e-6)
     reach = 3 * scales.max(axis=1, keepdims=True)
     assert np.allclose(values(prim.GetExtentAttr()), [(means - reach).min(axis=0), (means + reach).max(axis=0)])
 
@@ -87,7 +87,7 @@ def test_usd_points(tmp_path: Path, suffix: str, parts: tuple[str, ...]) -> None
     full = make_points(300)
     points = Points(full.xyz, **{name: getattr(full, name) for name in parts})
     usd.write(points, tmp_path / f"a{suffix}")
-    stage = opened(tmp_path / f"a{suffix}")
+    stage = open_stage(tmp_path / f"a{suffix}")
     prim = UsdGeom.Points(stage.GetPrimAtPath("/scene/points"))
     assert np.array_equal(values(prim.GetPointsAttr()), points.xyz.numpy())
     (width,) = prim.GetWidthsAttr().Get()
@@ -104,19 +104,19 @@ def test_usd_points(tmp_path: Path, suffix: str, parts: tuple[str, ...]) -> None
     assert_linear(values(prim.GetDisplayColorAttr()), full)
 
 
-def assert_linear(stored: Any, asset: Points | Mesh) -> None:
+def assert_linear(stored_values: Any, asset: Points | Mesh) -> None:
     """The formula of IEC 61966-2-1, value by value."""
     assert asset.rgb is not None
     light = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in asset.rgb.flatten().double() / 255]
-    assert np.allclose(stored.reshape(-1), light, atol=1e-6)
+    assert np.allclose(stored_values.reshape(-1), light, atol=1e-6)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_usd_mesh_texture_orientation(tmp_path: Path, suffix: str) -> None:
     """Look up the colour of each corner in the texture of the stage, with v from the bottom row."""
-    mesh, path = textured(), tmp_path / f"a b{suffix}"
+    mesh, path = make_textured_mesh(), tmp_path / f"a b{suffix}"
     usd.write(mesh, path)
-    stage = opened(path)
+    stage = open_stage(path)
     prim = UsdGeom.Mesh(stage.GetPrimAtPath("/scene/mesh"))
     assert np.array_equal(values(prim.GetPointsAttr()), mesh.vertices.numpy())
     assert np.array_equal(values(prim.GetNormalsAttr()), mesh.normals.numpy())  # type: ignore[union-attr]
@@ -143,14 +143,14 @@ def test_usd_mesh_texture_orientation(tmp_path: Path, suffix: str) -> None:
     assert mesh.texture is not None and np.array_equal(pixels, mesh.texture.numpy())
     st = values(UsdGeom.PrimvarsAPI(prim).GetPrimvar("st"))
     u, v = (st * 0.98 + 0.01).T
-    seen = pixels[((1 - v) * 8).astype(int), (u * 16).astype(int)]
-    assert seen.tolist() == [[0, 0, 255], [255, 255, 255], [0, 255, 0], [255, 0, 0]]
+    colours_seen = pixels[((1 - v) * 8).astype(int), (u * 16).astype(int)]
+    assert colours_seen.tolist() == [[0, 0, 255], [255, 255, 255], [0, 255, 0], [255, 0, 0]]
 
 
 def test_usd_mesh_colours(tmp_path: Path) -> None:
-    mesh = coloured()
+    mesh = make_coloured_points()
     usd.write(mesh, tmp_path / "a.usdc")
-    stage = opened(tmp_path / "a.usdc")
+    stage = open_stage(tmp_path / "a.usdc")
     prim = UsdGeom.Mesh(stage.GetPrimAtPath("/scene/mesh"))
     assert prim.GetDisplayColorPrimvar().GetInterpolation() == "vertex"
     assert_linear(values(prim.GetDisplayColorAttr()), mesh)
@@ -158,8 +158,8 @@ def test_usd_mesh_colours(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("up", "unit", "metres"), [("y", "m", 1), ("z", "cm", 0.01), ("z", "mm", 0.001)])
 def test_usd_up_axis_and_unit(tmp_path: Path, up: Any, unit: Any, metres: float) -> None:
-    usd.write(coloured(), tmp_path / "a.usdz", usd.Options(up=up, unit=unit))
-    stage = opened(tmp_path / "a.usdz")
+    usd.write(make_coloured_points(), tmp_path / "a.usdz", usd.Options(up=up, unit=unit))
+    stage = open_stage(tmp_path / "a.usdz")
     assert UsdGeom.GetStageUpAxis(stage) == up.upper()
     assert UsdGeom.GetStageMetersPerUnit(stage) == metres
 
@@ -173,16 +173,16 @@ def test_usd_suffix_selects_format(tmp_path: Path) -> None:
 
 def test_usd_overwrite_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.usda"
-    usd.write(textured(), path)
+    usd.write(make_textured_mesh(), path)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    other = textured()
-    assert other.texture is not None
-    other.texture.fill_(7)
+    new_mesh = make_textured_mesh()
+    assert new_mesh.texture is not None
+    new_mesh.texture.fill_(7)
     with monkeypatch.context() as patch, pytest.raises(FormatError, match="not written"):
         patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-        usd.write(other, path)
+        usd.write(new_mesh, path)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
-    usd.write(other, path)
+    usd.write(new_mesh, path)
     (asset,) = [line for line in path.read_text().splitlines() if ".png@" in line]
     name = asset.split("@")[1].removeprefix("./")
     assert name not in before and np.asarray(Image.open(tmp_path / name)).max() == 7
@@ -210,10 +210,10 @@ def test_usd_rejects_unwritable_assets(tmp_path: Path) -> None:
     huge.log_scales[0, 0] = 80
     empty = Points(torch.zeros(0, 3))
     lone = Mesh(torch.zeros(1, 3), torch.zeros(0, 3, dtype=torch.int32))
-    infinite = textured()
+    infinite = make_textured_mesh()
     assert infinite.uv is not None
     infinite.uv[0, 0] = math.inf
-    for asset, words in [
+    for asset, message in [
         (nan, "1 of 3 means hold NaN"),
         (flat, "1 of 3 gaussians have a rotation of zero"),
         (huge, "scale above"),
@@ -221,7 +221,7 @@ def test_usd_rejects_unwritable_assets(tmp_path: Path) -> None:
         (lone, "asset is empty"),
         (infinite, "uv hold NaN or infinity"),
     ]:
-        with pytest.raises(FormatError, match=words):
+        with pytest.raises(FormatError, match=message):
             usd.write(asset, tmp_path / "a.usdz")  # type: ignore[arg-type]
     with pytest.raises(FormatError, match="not Tensor"):
         usd.write(torch.zeros(3), tmp_path / "a.usdz")  # type: ignore[arg-type]
@@ -250,11 +250,11 @@ def test_usd_import_is_lazy() -> None:
 
 
 def test_usd_single_gaussian(tmp_path: Path) -> None:
-    one = Splats(
+    splat = Splats(
         torch.zeros(1, 3), torch.zeros(1, 3), torch.tensor([[2.0, 0, 0, 0]]), torch.zeros(1), torch.ones(1, 1, 3)
     )
-    usd.write(one, tmp_path / "a.usdz")
+    usd.write(splat, tmp_path / "a.usdz")
     usd.write(Points(torch.zeros(1, 3)), tmp_path / "b.usdz")
-    first, second = opened(tmp_path / "a.usdz"), opened(tmp_path / "b.usdz")
+    first, second = open_stage(tmp_path / "a.usdz"), open_stage(tmp_path / "b.usdz")
     assert values(first.GetAttributeAtPath("/scene/splats.extent")).tolist() == [[-3] * 3, [3] * 3]
     assert second.GetAttributeAtPath("/scene/points.widths").Get()[0] > 0

@@ -27,7 +27,7 @@ def unit_points(count: int = 50) -> Points:
     return Points(points.xyz, points.rgb, torch.nn.functional.normalize(points.normals, dim=1))
 
 
-def said(path: Path, text: str | bytes) -> Path:
+def write_text(path: Path, text: str | bytes) -> Path:
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return path
 
@@ -90,20 +90,20 @@ def test_xyz_matches_numpy_and_trimesh(tmp_path: Path) -> None:
     ],
 )
 def test_xyz_reads_external_files(tmp_path: Path, text: str) -> None:
-    points = xyz.read(said(tmp_path / "a.xyz", text))
+    points = xyz.read(write_text(tmp_path / "a.xyz", text))
     assert points.xyz.tolist() == [[1, 2, 3], [4, 5, 6]]
     assert points.rgb is not None and points.rgb.tolist() == [[10, 20, 30], [40, 50, 60]]
 
 
 def test_xyz_ignores_intensity(tmp_path: Path) -> None:
     for text in ("1 2 3\n4 5 6", "1 2 3 -800\n4 5 6 900"):
-        points = xyz.read(said(tmp_path / "a.xyz", text))
+        points = xyz.read(write_text(tmp_path / "a.xyz", text))
         assert points.xyz.tolist() == [[1, 2, 3], [4, 5, 6]]
         assert points.rgb is None and points.normals is None
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("", "no points"),
         ("\n\n# nothing\n", "no points"),
@@ -125,9 +125,9 @@ def test_xyz_ignores_intensity(tmp_path: Path) -> None:
         ("\n" * 101 + "1 2 3", "first 100 lines"),
     ],
 )
-def test_xyz_rejects_unreadable_files(tmp_path: Path, text: str | bytes, words: str) -> None:
-    with pytest.raises(FormatError, match=words):
-        xyz.read(said(tmp_path / "a.xyz", text))
+def test_xyz_rejects_unreadable_files(tmp_path: Path, text: str | bytes, message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        xyz.read(write_text(tmp_path / "a.xyz", text))
 
 
 def test_xyz_reports_line_of_damage(tmp_path: Path) -> None:
@@ -135,11 +135,11 @@ def test_xyz_reports_line_of_damage(tmp_path: Path) -> None:
     lines = (tmp_path / "a.xyz").read_bytes().split(b"\n")
     lines[77_776] = b"here"
     with pytest.raises(FormatError, match="line 77777: 'here'"):
-        xyz.read(said(tmp_path / "a.xyz", b"\n".join(lines)))
+        xyz.read(write_text(tmp_path / "a.xyz", b"\n".join(lines)))
 
 
 def test_xyz_memory_bound(tmp_path: Path) -> None:
-    said(tmp_path / "a.xyz", "0 0 1\n" * 200_000)
+    write_text(tmp_path / "a.xyz", "0 0 1\n" * 200_000)
     tracemalloc.start()
     xyz.read(tmp_path / "a.xyz")
     peak = tracemalloc.get_traced_memory()[1]
@@ -166,7 +166,7 @@ def test_xyz_rejects_missing_files(tmp_path: Path) -> None:
 )
 def test_xyz_survives_edits(tmp_path: Path, data: bytes) -> None:
     with contextlib.suppress(FormatError):
-        points = xyz.read(said(tmp_path / "a.xyz", data))
+        points = xyz.read(write_text(tmp_path / "a.xyz", data))
         assert len(points) and torch.isfinite(points.xyz).all()
 
 
@@ -183,15 +183,15 @@ def test_xyz_roundtrip_of_any_points(tmp_path: Path, rows: list[tuple[float, ...
 
 
 def test_xyz_rejects_unwritable_assets(tmp_path: Path) -> None:
-    broken = make_points(3)
-    broken.xyz[1, 1] = math.nan
+    nan_points = make_points(3)
+    nan_points.xyz[1, 1] = math.nan
     mesh = Mesh(torch.eye(3), torch.tensor([[0, 1, 2]], dtype=torch.int32))
-    for asset, words in [
+    for asset, message in [
         (make_splats(3), "XYZ holds points"),
         (mesh, "XYZ holds points"),
-        (broken, "1 of 3 points hold NaN"),
+        (nan_points, "1 of 3 points hold NaN"),
         (Points(torch.zeros(0, 3)), "no points"),
     ]:
-        with pytest.raises(FormatError, match=words):
+        with pytest.raises(FormatError, match=message):
             xyz.write(asset, tmp_path / "a.xyz")  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())

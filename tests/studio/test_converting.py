@@ -106,7 +106,7 @@ def test_what_comes_back_different_goes_with_its_companions(
     assert len(list((out / "other").iterdir())) == 3  # with its texture and its material or data
     (out / "mine.txt").write_text("not of this file")
     before = form.read
-    monkeypatch.setattr(form, "read", lambda path: before(path) if path.suffix == ".glb" else make_mesh(fine=1))
+    monkeypatch.setattr(form, "read", lambda path: before(path) if path.suffix == ".glb" else make_mesh(subdivisions=1))
     with pytest.raises(FormatError, match="came back; this is a fault"):
         convert(tmp_path / "mesh.glb", out / name)
     assert sorted(path.name for path in out.iterdir()) == ["mine.txt", "other"]

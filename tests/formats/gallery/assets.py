@@ -1,4 +1,4 @@
-"""A run as the gallery's files: each kind is made once, then laid and written as `lumigraph export` does it."""
+"""Assets of the gallery: each kind is extracted once, then placed and written like `lumigraph export`."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ from lumigraph.wire.events import ExportReport
 from lumigraph.wire.requests import ExportRequest
 from tests.formats.gallery.cases import Case
 
-VIEW = 32  # the photo from whose place all pictures are taken: held out, from above, a globe to the left
-SIZE = (320, 240)
+VIEW_INDEX = 32  # index of the held-out photo whose camera renders all images
+IMAGE_SIZE = (320, 240)
 TYPES: dict[str, type] = {"splats": Splats, "mesh": Mesh, "points": Points}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What all files show, and from where it is looked at."""
+    """Assets of all files, and the camera of the images."""
 
     run: Run
     assets: dict[str, Asset]
     world: World
-    camera: Cameras  # one, of SIZE
-    picture: Any  # (H, W, 3) uint8: the field seen by it, drawn here
+    camera: Cameras  # a batch of one, with IMAGE_SIZE
+    picture: Any  # (H, W, 3) uint8: our render of the field
 
 
 @dataclass(frozen=True)
 class View:
-    """Where the camera stands in a file, in its unit; `fov` is the vertical angle in degrees. `up` is the file's."""
+    """Camera in the coordinates and unit of a file; `fov` is the vertical angle in degrees."""
 
     eye: list[float]
     target: list[float]
     up: list[float]
     fov: float
-    reach: float  # a length about as large as the scene
+    reach: float  # approximate size of the scene
 
 
-def last(events: Generator[Any, None, Any]) -> Any:
-    """What a generator returns."""
+def exhaust(events: Generator[Any, None, Any]) -> Any:
+    """Run a generator to its end; returns its return value."""
     while True:
         try:
             next(events)
@@ -65,58 +65,58 @@ def stage(folder: Path, cache: Path) -> Stage:
     run = Run(folder)
     field, _ = load_field(run, "cpu")
     cameras, held_out = run.cameras()
-    assert held_out[VIEW], "the gallery looks from a photo that was not learned from"
-    seen_from = cameras[VIEW].resize(torch.tensor([SIZE]))
+    assert held_out[VIEW_INDEX], "the gallery needs a held-out photo"
+    camera = cameras[VIEW_INDEX].resize(torch.tensor([IMAGE_SIZE]))
     if cache.exists():
         assets = torch.load(cache, weights_only=False)
     else:
-        seen_by = cameras[~held_out]
+        training_cameras = cameras[~held_out]
         assets = {
             "splats": field.splats(),
-            "mesh": last(extract_mesh(field, seen_by)),
-            "points": last(extract_points(field, seen_by)),
+            "mesh": exhaust(extract_mesh(field, training_cameras)),
+            "points": exhaust(extract_points(field, training_cameras)),
         }
         torch.save(assets, cache)
     with torch.no_grad():
-        rgb = field.render(seen_from, None).rgb[0].clamp(0, 1)
+        rgb = field.render(camera, None).rgb[0].clamp(0, 1)
     picture = (rgb * 255).round().to(torch.uint8).numpy()
-    return Stage(run, assets, World(up_direction(cameras), metres_per_unit(run)), seen_from, picture)
+    return Stage(run, assets, World(up_direction(cameras), metres_per_unit(run)), camera, picture)
 
 
 def write(stage: Stage, case: Case, folder: Path) -> tuple[ExportReport, View, Asset]:
-    """The report, the camera as the file has it, and the asset in the file's coordinates."""
+    """Write a file; returns the report, the camera and the asset in the coordinates of the file."""
     out = case.path(folder)
     asset = stage.assets[case.kind]
     file_format = registry.format_for(out, type(asset))
     options, _ = settings_of(file_format, case.kind, None, case.settings)  # type: ignore[arg-type]
     request = ExportRequest(run=stage.run.path, out=out, kind=case.kind, frame="upright")  # type: ignore[arg-type]
-    placed = placement(asset, stage.world, file_format, options, request)
-    laid = asset.transform(placed.file_from_capture)
-    report = last(written(laid, out, file_format, options, placed))
-    return report, _view(stage, placed), laid
+    placement_in_file = placement(asset, stage.world, file_format, options, request)
+    file_asset = asset.transform(placement_in_file.file_from_capture)
+    report = exhaust(written(file_asset, out, file_format, options, placement_in_file))
+    return report, _view(stage, placement_in_file), file_asset
 
 
-def _view(stage: Stage, placed: Any) -> View:
+def _view(stage: Stage, placement_in_file: Any) -> View:
     pose = stage.camera.world_from_cam[0].double()
-    ends = torch.stack([pose[:, 3], pose[:, 3] + pose[:, 2]])
-    eye, target = placed.file_from_capture.points(ends)
-    up = direction(placed.up)
-    # The file's own up must be that of the room within the degree by which photos are held askew.
-    above = placed.file_from_capture.rotation @ stage.world.up.double()
-    assert float(up @ above) > 0.999, f"{placed.up} is not up in the file"
-    # Held by hand: the picture's vertical is not the room's.
-    vertical = placed.file_from_capture.rotation @ -pose[:, 1]
-    height = SIZE[1] / 2
+    points = torch.stack([pose[:, 3], pose[:, 3] + pose[:, 2]])
+    eye, target = placement_in_file.file_from_capture.points(points)
+    up = direction(placement_in_file.up)
+    # The up axis of the file must match the scene within the degree by which photos are tilted.
+    up_in_file = placement_in_file.file_from_capture.rotation @ stage.world.up.double()
+    assert float(up @ up_in_file) > 0.999, f"{placement_in_file.up} is not up in the file"
+    # A handheld camera is tilted: the vertical of the image is not that of the scene.
+    vertical = placement_in_file.file_from_capture.rotation @ -pose[:, 1]
+    height = IMAGE_SIZE[1] / 2
     fov = 2 * float(torch.rad2deg(torch.atan(height / stage.camera.focal[0, 1])))
-    return View(eye.tolist(), target.tolist(), vertical.tolist(), fov, 4 * placed.file_from_capture.scale)
+    return View(eye.tolist(), target.tolist(), vertical.tolist(), fov, 4 * placement_in_file.file_from_capture.scale)
 
 
 def likeness(a: Any, b: Any) -> float:
-    """PSNR in dB of two pictures."""
+    """PSNR in dB of two images."""
     error = ((a.astype(np.float64) - b.astype(np.float64)) ** 2).mean()
     return float(10 * np.log10(255**2 / max(error, 1e-9)))
 
 
-def opened_picture(path: Path) -> Any:
+def load_image(path: Path) -> Any:
     with Image.open(path) as picture:
         return np.asarray(picture.convert("RGB"))

@@ -1,7 +1,7 @@
-"""A file as Blender opens it: `python blender.py JOBS.json`, in an environment that has Blender as the module `bpy`.
+"""Render a file with Blender: `python blender.py JOBS.json`, in an environment with the module `bpy`.
 
-Jobs are those of web/tests/viewers.mjs, their cameras in metres of a room whose z is up; a line of JSON for each. A
-tool that looks at our files: nothing of the project needs it.
+Jobs have the format of web/tests/viewers.mjs, with cameras in metres and z up. Prints a line of JSON for each job. The
+project itself does not depend on this tool.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ def show(job: dict[str, Any]) -> dict[str, Any]:
     bpy.ops.wm.read_factory_settings(use_empty=True)
     OPENERS[job["file"][job["file"].rindex(".") :]](job["file"])
     scene = bpy.context.scene
-    seen = [one for one in scene.objects if one.type in ("MESH", "POINTCLOUD", "CURVES")]
+    rendered_objects = [item for item in scene.objects if item.type in ("MESH", "POINTCLOUD", "CURVES")]
     triangles = points = 0
     corners = []
-    for one in seen:
-        if one.type == "MESH":
-            triangles += len(one.data.polygons)
-            plain(one)
+    for item in rendered_objects:
+        if item.type == "MESH":
+            triangles += len(item.data.polygons)
+            make_emissive(item)
         else:
-            points += len(one.data.points)
-            dots(one, job["reach"])
-        corners += [one.matrix_world @ Vector(corner) for corner in one.bound_box]
+            points += len(item.data.points)
+            dots(item, job["reach"])
+        corners += [item.matrix_world @ Vector(corner) for corner in item.bound_box]
     look(scene, job)
     bpy.ops.render.render(write_still=True)
     box = [[end(c[axis] for c in corners) for axis in range(3)] for end in (min, max)]
@@ -49,23 +49,23 @@ def show(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def plain(one: Any) -> None:
-    """The picture on the surface shines by itself, so that it is seen in its own colours."""
-    for material in one.data.materials:
+def make_emissive(item: Any) -> None:
+    """Make the texture emissive, so that the render shows its colours without lighting."""
+    for material in item.data.materials:
         tree = material.node_tree
         pictures = [node for node in tree.nodes if node.type == "TEX_IMAGE"]
         if pictures:
             shine(tree, pictures[0].outputs["Color"])
 
 
-def dots(one: Any, reach: float) -> None:
+def dots(item: Any, reach: float) -> None:
     material = bpy.data.materials.new("dots")
     material.use_nodes = True
     colour = material.node_tree.nodes.new("ShaderNodeAttribute")
     colour.attribute_name = "displayColor"
     shine(material.node_tree, colour.outputs["Color"])
-    one.data.materials.clear()
-    one.data.materials.append(material)
+    item.data.materials.clear()
+    item.data.materials.append(material)
 
 
 def shine(tree: Any, colour: Any) -> None:
@@ -99,5 +99,5 @@ def look(scene: Any, job: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    for one in json.loads(Path(sys.argv[1]).read_text()):
-        print("FOUND " + json.dumps(show(one)), flush=True)
+    for item in json.loads(Path(sys.argv[1]).read_text()):
+        print("FOUND " + json.dumps(show(item)), flush=True)

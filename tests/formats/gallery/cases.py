@@ -1,4 +1,4 @@
-"""The files of the gallery: what each is written with, who judges it, and who draws it."""
+"""Files of the gallery: settings, judges and viewer of each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Case:
-    """One file of one run. `judges` are names in judges.py, `viewer` one of viewers.mjs, or "blender"."""
+    """One file of the gallery. `judges` are names in judges.py; `viewer` is a viewer of viewers.mjs or "blender"."""
 
     name: str
     file: str

@@ -1,4 +1,4 @@
-"""Programs and libraries of others, asked what is in a file: how many, where, and what they have against it."""
+"""Judges: external programs and libraries that report count, bounds and complaints for a file."""
 
 from __future__ import annotations
 
@@ -15,79 +15,91 @@ from typing import Any
 import numpy as np
 
 TESTS = Path(__file__).parents[1]
-NEW = (
-    "MESH_PRIMITIVE_INVALID_ATTRIBUTE"  # what Khronos' validator says of KHR_gaussian_splatting, which it does not know
-)
+# Reported by the Khronos validator for KHR_gaussian_splatting, which it does not support.
+UNSUPPORTED_EXTENSION_CODE = "MESH_PRIMITIVE_INVALID_ATTRIBUTE"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`places` (N, 3) as the judge has them, or only the two `bounds`; `said`: all its words but praise."""
+    """Contents according to a judge. `positions` (N, 3) if available; `comments` are its complaints and facts."""
 
     judge: str
     count: int
     bounds: Any  # (2, 3)
-    said: str
-    places: Any = None
+    comments: str
+    positions: Any = None
     colours: Any = None  # (N, 3) uint8
 
 
-def _points(judge: str, places: Any, said: str = "no complaint", colours: Any = None) -> Verdict:
-    return Verdict(judge, len(places), np.stack([places.min(axis=0), places.max(axis=0)]), said, places, colours)
+def make_verdict(judge: str, positions: Any, comments: str = "no complaint", colours: Any = None) -> Verdict:
+    return Verdict(
+        judge, len(positions), np.stack([positions.min(axis=0), positions.max(axis=0)]), comments, positions, colours
+    )
 
 
 def plyfile(path: Path, judge: str = "") -> Verdict:
     from plyfile import PlyData
 
     rows = PlyData.read(str(path))["vertex"]
-    return _points(judge or f"plyfile {version('plyfile')}", np.stack([rows[axis] for axis in "xyz"], axis=1))
+    return make_verdict(judge or f"plyfile {version('plyfile')}", np.stack([rows[axis] for axis in "xyz"], axis=1))
 
 
 def splat_transform(path: Path) -> Verdict:
-    """PlayCanvas' program decodes the file to a plain PLY, which plyfile reads; it turns to the axes of that."""
-    program = Path(tool("splat-transform"))
-    asked = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-    told = asked.stdout + asked.stderr
+    """Decode the file to a PLY with splat-transform, which also converts to PLY axes, and read it with plyfile."""
+    program = Path(find_tool("splat-transform"))
+    arguments = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    output = arguments.stdout + arguments.stderr
     out = path.parent / "read-by-splat-transform.ply"
-    done = subprocess.run([program, "-w", path, out], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"splat-transform refuses {path}: {done.stdout[-500:]}{done.stderr[-500:]}")
-    warned = re.findall(r".*\bwarn.*", done.stdout + done.stderr, re.IGNORECASE)
-    found = re.search(r"\d+\.\d+\.\d+", told)
-    verdict = plyfile(out, f"splat-transform {found[0] if found else ''}")
-    return replace(verdict, said="; ".join(warned) or "no complaint")
+    process = subprocess.run([program, "-w", path, out], capture_output=True, text=True)
+    if process.returncode:
+        raise RuntimeError(f"splat-transform rejects {path}: {process.stdout[-500:]}{process.stderr[-500:]}")
+    warnings = re.findall(r".*\bwarn.*", process.stdout + process.stderr, re.IGNORECASE)
+    match = re.search(r"\d+\.\d+\.\d+", output)
+    verdict = plyfile(out, f"splat-transform {match[0] if match else ''}")
+    return replace(verdict, comments="; ".join(warnings) or "no complaint")
 
 
 def gltf(path: Path) -> Verdict:
-    """The findings of Khronos' validator, and the contents as glTF-Transform decodes them."""
+    """Findings of the Khronos validator, and contents decoded by glTF-Transform."""
     modules = json.loads((TESTS / "gltf" / "package.json").read_text())["dependencies"]
     command = ["node", str(TESTS / "gltf" / "judge.mjs"), str(path)]
-    seen = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    (part,) = seen["parts"]
-    counted = part["indices"] // 3 if part["mode"] == 4 else part["vertices"]
-    findings = seen["findings"]
-    unknown = sum(one["code"] == NEW and "KHR_gaussian_splatting" in one["pointer"] for one in findings)
-    errors = sum(one["severity"] == 0 for one in findings) - unknown
-    words = [f"{errors} errors", f"{sum(one['severity'] == 1 for one in findings)} warnings"]
+    loaded_file = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    (part,) = loaded_file["parts"]
+    count = part["indices"] // 3 if part["mode"] == 4 else part["vertices"]
+    findings = loaded_file["findings"]
+    unknown = sum(
+        finding["code"] == UNSUPPORTED_EXTENSION_CODE and "KHR_gaussian_splatting" in finding["pointer"]
+        for finding in findings
+    )
+    errors = sum(finding["severity"] == 0 for finding in findings) - unknown
+    words = [f"{errors} errors", f"{sum(finding['severity'] == 1 for finding in findings)} warnings"]
     words += [f"{unknown} attributes of an extension that it does not know"] if unknown else []
-    remarks = sorted({one["code"] for one in findings if one["severity"] > 1 or (one["severity"] < 2 and not unknown)})
+    remarks = sorted(
+        {
+            finding["code"]
+            for finding in findings
+            if finding["severity"] > 1 or (finding["severity"] < 2 and not unknown)
+        }
+    )
     words += [f"remarks: {', '.join(remarks)}"] if remarks else []
     judge = f"gltf-validator {modules['gltf-validator']}, glTF-Transform {modules['@gltf-transform/core']}"
-    return Verdict(judge, counted, np.array([part["low"], part["high"]]), ", ".join(words))
+    return Verdict(judge, count, np.array([part["low"], part["high"]]), ", ".join(words))
 
 
 def usd(path: Path) -> Verdict:
     from pxr import Usd, UsdGeom, UsdValidation
 
-    held = Usd.Stage.Open(str(path))
-    everyone = UsdValidation.ValidationRegistry().GetOrLoadAllValidators()
-    findings = [error.GetMessage() for error in UsdValidation.ValidationContext(everyone).Validate(held)]
-    prim = next(one for one in held.Traverse() if one.GetTypeName() in ("Mesh", "Points", GAUSSIANS))
-    places = np.array(prim.GetAttribute("positions" if prim.GetTypeName() == GAUSSIANS else "points").Get())
-    verdict = _points("", places)
-    count = len(UsdGeom.Mesh(prim).GetFaceVertexCountsAttr().Get()) if prim.IsA(UsdGeom.Mesh) else len(places)
-    said = f"{len(everyone)} validators, {len(findings)} findings{''.join(f'; {one}' for one in findings)}"
-    return Verdict(f"usd-core {version('usd-core')}", count, verdict.bounds, said)
+    usd_stage = Usd.Stage.Open(str(path))
+    validators = UsdValidation.ValidationRegistry().GetOrLoadAllValidators()
+    findings = [error.GetMessage() for error in UsdValidation.ValidationContext(validators).Validate(usd_stage)]
+    prim = next(finding for finding in usd_stage.Traverse() if finding.GetTypeName() in ("Mesh", "Points", GAUSSIANS))
+    positions = np.array(prim.GetAttribute("positions" if prim.GetTypeName() == GAUSSIANS else "points").Get())
+    verdict = make_verdict("", positions)
+    count = len(UsdGeom.Mesh(prim).GetFaceVertexCountsAttr().Get()) if prim.IsA(UsdGeom.Mesh) else len(positions)
+    comments = (
+        f"{len(validators)} validators, {len(findings)} findings{''.join(f'; {finding}' for finding in findings)}"
+    )
+    return Verdict(f"usd-core {version('usd-core')}", count, verdict.bounds, comments)
 
 
 GAUSSIANS = "ParticleField3DGaussianSplat"
@@ -96,56 +108,61 @@ GAUSSIANS = "ParticleField3DGaussianSplat"
 def trimesh(path: Path) -> Verdict:
     import trimesh as library
 
-    seen = library.load(path, process=False, maintain_order=True, force="mesh")
-    visual = seen.visual
+    loaded_file = library.load(path, process=False, maintain_order=True, force="mesh")
+    visual = loaded_file.visual
     picture = getattr(getattr(visual, "material", None), "image", None)
-    said = "no texture" if picture is None else f"a texture of {picture.width} x {picture.height}"
-    said += f", {'closed' if seen.is_watertight else 'open'}"
-    return Verdict(f"trimesh {version('trimesh')}", len(seen.faces), seen.bounds, said)
+    comments = "no texture" if picture is None else f"a texture of {picture.width} x {picture.height}"
+    comments += f", {'closed' if loaded_file.is_watertight else 'open'}"
+    return Verdict(f"trimesh {version('trimesh')}", len(loaded_file.faces), loaded_file.bounds, comments)
 
 
 def assimp(path: Path) -> Verdict:
-    program = tool("assimp")
-    told = subprocess.run([program, "info", path, "-v"], capture_output=True, text=True)
-    numbers = {key: re.search(rf"{key}:\s+(\d+)", told.stdout) for key in ("Faces", "Meshes", "Textures \\(embed.\\)")}
-    corners = [re.search(rf"{end} point\s+\(([^)]+)\)", told.stdout, re.IGNORECASE) for end in ("Minimum", "Maximum")]
-    if told.returncode or None in corners or numbers["Faces"] is None:
-        raise RuntimeError(f"assimp refuses {path}: {told.stdout[-500:]}")
-    bounds = np.array([[float(x) for x in found[1].split()] for found in corners if found])
+    program = find_tool("assimp")
+    output = subprocess.run([program, "info", path, "-v"], capture_output=True, text=True)
+    numbers = {
+        key: re.search(rf"{key}:\s+(\d+)", output.stdout) for key in ("Faces", "Meshes", "Textures \\(embed.\\)")
+    }
+    corners = [re.search(rf"{end} point\s+\(([^)]+)\)", output.stdout, re.IGNORECASE) for end in ("Minimum", "Maximum")]
+    if output.returncode or None in corners or numbers["Faces"] is None:
+        raise RuntimeError(f"assimp rejects {path}: {output.stdout[-500:]}")
+    bounds = np.array([[float(x) for x in match[1].split()] for match in corners if match])
     release = re.search(r"Version (\S+)", subprocess.run([program, "version"], capture_output=True, text=True).stdout)
-    within = numbers["Textures \\(embed.\\)"]
-    said = f"{numbers['Meshes'][1] if numbers['Meshes'] else '?'} mesh, textures within: {within[1] if within else 0}"
-    return Verdict(f"assimp {release[1] if release else ''}", int(numbers["Faces"][1]), bounds, said)
+    embedded_count = numbers["Textures \\(embed.\\)"]
+    mesh_count = numbers["Meshes"]
+    comments = (
+        f"{mesh_count[1] if mesh_count else '?'} mesh, textures within: {embedded_count[1] if embedded_count else 0}"
+    )
+    return Verdict(f"assimp {release[1] if release else ''}", int(numbers["Faces"][1]), bounds, comments)
 
 
 def pycolmap(model: Path, photos: int) -> str:
-    """What COLMAP's library finds in a model of so many photos."""
+    """Check a model with COLMAP's library; returns a summary."""
     import pycolmap as library
 
-    seen = library.Reconstruction(str(model))
-    assert seen.num_reg_images() == photos, seen.summary()
-    return f"pycolmap {version('pycolmap')}: {photos} photos, {seen.num_cameras()} camera"
+    loaded_file = library.Reconstruction(str(model))
+    assert loaded_file.num_reg_images() == photos, loaded_file.summary()
+    return f"pycolmap {version('pycolmap')}: {photos} photos, {loaded_file.num_cameras()} camera"
 
 
 def laspy(path: Path) -> Verdict:
     import laspy as library
 
-    seen = library.read(path)
-    light = np.stack([seen.red, seen.green, seen.blue], axis=1) >> 8
-    said = f"LAS {seen.header.version}, point format {seen.header.point_format.id}"
-    return _points(f"laspy {version('laspy')}", np.asarray(seen.xyz), said, light.astype(np.uint8))
+    loaded_file = library.read(path)
+    light = np.stack([loaded_file.red, loaded_file.green, loaded_file.blue], axis=1) >> 8
+    comments = f"LAS {loaded_file.header.version}, point format {loaded_file.header.point_format.id}"
+    return make_verdict(f"laspy {version('laspy')}", np.asarray(loaded_file.xyz), comments, light.astype(np.uint8))
 
 
 def numpy(path: Path) -> Verdict:
-    return _points(f"numpy {version('numpy')}", np.loadtxt(path, usecols=(0, 1, 2)))
+    return make_verdict(f"numpy {version('numpy')}", np.loadtxt(path, usecols=(0, 1, 2)))
 
 
-def tool(name: str) -> str:
-    """A program of others, which the environment says or PATH has."""
-    found = shutil.which(name)
-    if found is None:
+def find_tool(name: str) -> str:
+    """Find an external program on the PATH."""
+    match = shutil.which(name)
+    if match is None:
         raise SystemExit(f"{name} is not on the PATH; see the head of tests/formats/gallery/__main__.py")
-    return found
+    return match
 
 
 JUDGES: dict[str, Callable[[Path], Verdict]] = {

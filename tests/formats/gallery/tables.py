@@ -1,4 +1,4 @@
-"""The tables of docs/formats.md, one for each kind: what a file carries, what can be chosen, what others say of it."""
+"""Tables of docs/formats.md, one for each kind of asset: contents, options and verdicts of each file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEAD = "| file | carries | options | verdict | opened elsewhere |\n|---|---|---|
 
 @dataclass(frozen=True)
 class Row:
-    """A file of the gallery and what was found; `likeness` in dB to the field as drawn here."""
+    """A file of the gallery with its results; `likeness` is the PSNR in dB against our render."""
 
     case: Case
     bytes: int
@@ -40,28 +40,32 @@ class Row:
 
 
 def options(case: Case) -> str:
-    """The names of what can be chosen; those that this file was written with, with their values."""
+    """Names of the options, with the values that this file was written with."""
     file_format = registry.format_for(Path(case.file), TYPES[case.kind])
     names = [field.name for field in fields(file_format.Options)]
     if file_format.NAME.startswith("glTF") and case.kind != "mesh":
-        names = names[:2] if case.kind == "points" else []  # nothing packs its gaussians, and only meshes have textures
+        names = (
+            names[:2] if case.kind == "points" else []
+        )  # gaussians are never compressed, and only meshes have textures
     return ", ".join(f"`{name}={case.settings[name]}`" if name in case.settings else f"`{name}`" for name in names)
 
 
-def into_docs(rows: list[Row], captures: dict[str, str], page: Path) -> None:
+def update_docs(rows: list[Row], captures: dict[str, str], page: Path) -> None:
     text = page.read_text()
     if BEGIN not in text or END not in text:
-        raise SystemExit(f"{page} has no place for the tables: put {BEGIN.strip()} and {END.strip()} into it")
+        raise SystemExit(f"{page} has no section for the tables: put {BEGIN.strip()} and {END.strip()} into it")
     tables = []
     for kind, title in TITLES.items():
-        held = [row for row in rows if row.case.kind == kind]
-        if held:
+        kind_rows = [row for row in rows if row.case.kind == kind]
+        if kind_rows:
             count = {"splats": "gaussians", "mesh": "triangles", "points": "points"}[kind]
-            tables.append(f"### {title}: {held[0].count:,} {count}\n\n{HEAD}{''.join(row.line() for row in held)}\n")
+            tables.append(
+                f"### {title}: {kind_rows[0].count:,} {count}\n\n{HEAD}{''.join(row.line() for row in kind_rows)}\n"
+            )
     tables.append(
         "### Photos with poses\n\n| folder | carries | options | verdict |\n|---|---|---|---|\n"
         f"| COLMAP | photos, cameras, poses, points where there are any | `--dataset colmap` | {captures['COLMAP']} |\n"
         "| `transforms.json` | photos, cameras, poses | `--dataset transforms` | not verified |\n\n"
     )
-    written = BEGIN + "\n" + "".join(tables) + END
-    page.write_text(re.sub(re.escape(BEGIN) + ".*?" + re.escape(END), lambda _: written, text, flags=re.DOTALL))
+    section = BEGIN + "\n" + "".join(tables) + END
+    page.write_text(re.sub(re.escape(BEGIN) + ".*?" + re.escape(END), lambda _: section, text, flags=re.DOTALL))

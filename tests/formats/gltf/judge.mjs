@@ -1,4 +1,4 @@
-// What others see in glTF files: the findings of the Khronos validator, and the contents as glTF-Transform decodes them.
+// Checks glTF files: findings of the Khronos validator, and contents decoded by glTF-Transform.
 //   node judge.mjs FILE...     one JSON object a line
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -14,10 +14,10 @@ const io = new NodeIO().registerExtensions(ALL_EXTENSIONS).registerDependencies(
   'meshopt.decoder': MeshoptDecoder,
 });
 
-async function findings(file) {
-  const beside = (uri) =>
+async function validate(file) {
+  const readCompanion = (uri) =>
     readFile(join(dirname(file), decodeURIComponent(uri))).then((data) => new Uint8Array(data));
-  const options = { externalResourceFunction: beside, maxIssues: 0 };
+  const options = { externalResourceFunction: readCompanion, maxIssues: 0 };
   const { issues } = await validator.validateBytes(new Uint8Array(readFileSync(file)), options);
   return issues.messages.map(({ code, severity, pointer, message }) => ({
     code,
@@ -32,8 +32,8 @@ function primitive(node, part) {
   const [low, high] = [position.getMinNormalized([]), position.getMaxNormalized([])];
   const scale = node.getWorldScale();
   const move = node.getWorldTranslation();
-  const placed = (corner) => corner.map((x, axis) => x * scale[axis] + move[axis]);
-  const all = (name) => {
+  const toWorld = (corner) => corner.map((x, axis) => x * scale[axis] + move[axis]);
+  const elements = (name) => {
     const accessor = part.getAttribute(name);
     return (
       accessor &&
@@ -45,11 +45,11 @@ function primitive(node, part) {
     attributes: part.listSemantics(),
     vertices: position.getCount(),
     indices: part.getIndices()?.getCount() ?? null,
-    low: placed(low),
-    high: placed(high),
-    positions: all('POSITION').map(placed),
-    normals: all('NORMAL'),
-    colours: all('COLOR_0'),
+    low: toWorld(low),
+    high: toWorld(high),
+    positions: elements('POSITION').map(toWorld),
+    normals: elements('NORMAL'),
+    colours: elements('COLOR_0'),
     unlit: part.getMaterial()?.getExtension('KHR_materials_unlit') != null,
     texture: part.getMaterial()?.getBaseColorTexture()?.getMimeType() ?? null,
   };
@@ -60,5 +60,5 @@ for (const file of process.argv.slice(2)) {
   const parts = [];
   for (const node of document.getRoot().listNodes())
     for (const part of node.getMesh()?.listPrimitives() ?? []) parts.push(primitive(node, part));
-  console.log(JSON.stringify({ findings: await findings(file), parts }));
+  console.log(JSON.stringify({ findings: await validate(file), parts }));
 }

@@ -1,4 +1,4 @@
-// What somebody else's viewer, 3DTilesRendererJS, shows of a tileset at each of some errors, in pixels of its picture.
+// Loads a tileset with the viewer 3DTilesRendererJS at several error targets in pixels; reports the points it shows.
 //   node tiles.mjs TILESET ERROR...     one JSON object a line
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -7,9 +7,9 @@ import { MeshoptDecoder } from 'three/examples/jsm/libs/meshopt_decoder.module.j
 import { GLTFLoader } from 'three/examples/jsm/loaders/GLTFLoader.js';
 
 const [file, ...errors] = process.argv.slice(2);
-const PATIENCE = 30_000; // milliseconds
+const LOAD_TIMEOUT_MS = 30_000;
 
-// What it expects of a browser.
+// Browser globals that the viewer expects.
 Object.assign(globalThis, {
   self: globalThis,
   window: { location: { href: pathToFileURL(file).href } },
@@ -19,10 +19,10 @@ Object.assign(globalThis, {
 console.warn = console.error;
 const { TilesRenderer } = await import('3d-tiles-renderer/three');
 
-async function shown(error) {
+async function loadTileset(error) {
   const tiles = new TilesRenderer(pathToFileURL(file).href);
-  const failed = [];
-  tiles.addEventListener('load-error', (event) => failed.push(String(event.error)));
+  const failures = [];
+  tiles.addEventListener('load-error', (event) => failures.push(String(event.error)));
   tiles.registerPlugin({ fetchData: async (url) => new Response(await readFile(fileURLToPath(url))) });
   const loader = new GLTFLoader(tiles.manager).setMeshoptDecoder(MeshoptDecoder);
   tiles.manager.addHandler(/\.glb$/, loader);
@@ -36,7 +36,7 @@ async function shown(error) {
   tiles.setCamera(camera);
   tiles.setResolution(camera, 500, 500);
 
-  const end = Date.now() + PATIENCE;
+  const end = Date.now() + LOAD_TIMEOUT_MS;
   for (let calm = 0; calm < 10 && Date.now() < end;) {
     tiles.update();
     const { queued, downloading, parsing } = tiles.stats;
@@ -53,8 +53,8 @@ async function shown(error) {
     points += part.geometry.attributes.position.count;
     box.expandByObject(part, true);
   });
-  return { failed, parts, points, low: box.min.toArray(), high: box.max.toArray() };
+  return { failed: failures, parts, points, low: box.min.toArray(), high: box.max.toArray() };
 }
 
-for (const error of errors) console.log(JSON.stringify(await shown(Number(error))));
+for (const error of errors) console.log(JSON.stringify(await loadTileset(Number(error))));
 process.exit(0);
