@@ -376,7 +376,7 @@ examples:
 """
 RENDER = """\
 Render a run along a camera path. The default path orbits the point that the photos face, on the side where they were
-reserved.
+taken.
 
 examples:
   lumigraph render run -o turntable.mp4
