@@ -183,9 +183,9 @@ def _encode(table: Tensor, weights: Tensor, xyz: Tensor, grid: HashGrid) -> tupl
 
 
 def _arrange_weights(weights: Tensor) -> tuple[Tensor, Tensor]:
-    operands, transposed = weights.new_empty(OPERAND_PAIRS, 4), weights.new_empty(OPERAND_PAIRS, 2)
-    launch(weights, "arrange_weights", 16, weights, operands, transposed)
-    return operands, transposed
+    operands, transposed_operands = weights.new_empty(OPERAND_PAIRS, 4), weights.new_empty(OPERAND_PAIRS, 2)
+    launch(weights, "arrange_weights", 16, weights, operands, transposed_operands)
+    return operands, transposed_operands
 
 
 def _forward_cuda(

@@ -31,7 +31,7 @@ from lumigraph.kernels.cuda import THREADS_PER_BLOCK, Argument, Launch, Launcher
 TILE_SIDE, SORT_CHUNK, RADIX_DIGITS = 16, 2048, 256  # pixels, keys, buckets: csrc/screen.h, csrc/sort_cuda.cu
 SORT_BITS = 8  # bits of a radix pass
 SPLAT_FLOATS, ACCUMULATION_FLOATS = 16, 12  # floats of a projected splat and of its accumulation slots
-LOSS_TILE_SIDE = 32  # pixels
+LOSS_TILE_SIDE_PX = 32
 INITIAL_INTERSECTIONS_PER_SPLAT, MIN_INTERSECTIONS = 4, 1 << 16  # initial buffer size
 MAX_PENDING_STEPS = 2
 MAX_RANGE_BLOCKS, MAX_HISTOGRAM_BLOCKS = 1024, 512
@@ -296,7 +296,7 @@ class Rasterizer:
         partial, error = self._buffer("partial", 9, height, width), self._buffer("error", height, width)
         g_rgb = self._buffer("gradient", 3, height, width) if gradient else None
         self._zero(self._sums)
-        columns, rows = block_count(width, LOSS_TILE_SIDE), block_count(height, LOSS_TILE_SIDE)
+        columns, rows = block_count(width, LOSS_TILE_SIDE_PX), block_count(height, LOSS_TILE_SIDE_PX)
         inputs = (width, height, rgb, target, mask, self._loss_weights, partial)
         if has_ssim:
             self._launch("similarity_maps", (columns, rows, 3), *inputs, self._sums)

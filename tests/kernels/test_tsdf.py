@@ -87,12 +87,12 @@ def test_march_cubes_equals_reference() -> None:
     values = torch.rand(16, 8, 16, generator=g) * 2 - 1
     values[3, 4, 5] = math.nan
     vertices, faces = marching_cubes.march_cubes(blocks_of(values))
-    polygons = cubes_reference.loops(values)
+    polygons = cubes_reference.extract_polygons(values)
     assert len(faces) == sum(len(p) - 2 for p in polygons)
     at = {tuple(round(c, 3) for c in v): i for i, v in enumerate(vertices.tolist())}
     number = {}
     for crossing in {c for p in polygons for c in p}:
-        where = torch.tensor(cubes_reference.place(values, crossing))
+        where = torch.tensor(cubes_reference.interpolate_crossing(values, crossing))
         nearest = (vertices - where).norm(dim=1).argmin()
         assert float((vertices[nearest] - where).norm()) < 1e-4
         number[crossing] = int(nearest)

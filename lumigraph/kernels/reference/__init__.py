@@ -1,2 +1,4 @@
-"""Every kernel in plain torch: the specification that the compiled ones are tested against, and for volumes the route
-on any other device. One module a kernel, of the same name."""
+"""Reference implementations in plain torch. They specify the compiled kernels, and the tests compare the two.
+
+Volume kernels use them on devices that have no compiled kernel. Each module specifies the kernel module of its name.
+"""

@@ -1,4 +1,4 @@
-"""Descriptor matches in plain numpy, from the table of all dot products."""
+"""Reference implementation of descriptor matching in plain numpy, on the table of all dot products."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,19 +6,19 @@ from numpy.typing import NDArray
 Integers = NDArray[np.int64]
 
 
-def match(first: NDArray[np.uint8], second: NDArray[np.uint8], required: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """As kernels/descriptor_match.py."""
+def match(first: NDArray[np.uint8], second: NDArray[np.uint8], min_scores: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Match descriptors as kernels/descriptor_match.py does, with the same arguments."""
     if not len(first) or not len(second):
         return np.zeros((0, 2), np.uint32)
     scores = first.astype(np.int64) @ second.astype(np.int64).T
-    column, along = _best(scores, required)
-    row, down = _best(scores.T, required)
-    matches = [(i, j) for i, j in enumerate(column) if along[i] and down[j] and row[j] == i]
+    column, row_is_clear = _find_best(scores, min_scores)
+    row, column_is_clear = _find_best(scores.T, min_scores)
+    matches = [(i, j) for i, j in enumerate(column) if row_is_clear[i] and column_is_clear[j] and row[j] == i]
     return np.array(matches, np.uint32).reshape(-1, 2)
 
 
-def _best(scores: Integers, required: NDArray[np.uint32]) -> tuple[Integers, NDArray[np.bool_]]:
-    """Of each row: the column of its best score, and whether that is clearly better than the second-best."""
-    best = scores.argmax(axis=1)  # the first of equal ones
-    two = np.sort(np.pad(scores, ((0, 0), (1, 0))), axis=1)[:, -2:]  # a row of one score has 0 for its second-best
-    return best, (two[:, 1] > 0) & (two[:, 1] >= required[two[:, 0]])
+def _find_best(scores: Integers, min_scores: NDArray[np.uint32]) -> tuple[Integers, NDArray[np.bool_]]:
+    """Return the column of the best score of each row, and whether it passes the ratio test."""
+    best = scores.argmax(axis=1)  # the lowest index of equal scores
+    top_scores = np.sort(np.pad(scores, ((0, 0), (1, 0))), axis=1)[:, -2:]  # 0 if there is no second-best
+    return best, (top_scores[:, 1] > 0) & (top_scores[:, 1] >= min_scores[top_scores[:, 0]])

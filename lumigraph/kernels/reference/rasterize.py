@@ -1,11 +1,11 @@
-"""Triangles drawn in plain torch, one after the other."""
+"""Reference implementation of triangle rasterization, one triangle at a time."""
 
 import torch
 from torch import Tensor
 
 
 def rasterize(corners: Tensor, faces: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """corners (V, 3) x, y, z -> face (H, W) int32, depth (H, W), weights (H, W, 3)."""
+    """Rasterize as kernels/rasterize.py does -> face (H, W) int32, depth (H, W), weights (H, W, 3)."""
     width, height = size
     face = torch.full((height, width), -1, dtype=torch.int32)
     depth = torch.full((height, width), torch.inf, dtype=corners.dtype)
@@ -19,13 +19,13 @@ def rasterize(corners: Tensor, faces: Tensor, size: tuple[int, int]) -> tuple[Te
         area = _cross(p[1] - p[0], p[2] - p[0])
         if area == 0:
             continue
-        shares = [_cross(p[(j + 2) % 3] - p[(j + 1) % 3], pixel - p[(j + 1) % 3]) / area for j in range(3)]
-        w = torch.stack(shares, -1)
-        far = 1 / (w / z).sum(-1)
-        nearer = (w >= 0).all(-1) & (far < depth)
-        face[nearer] = f
-        depth[nearer] = far[nearer]
-        weights[nearer] = (w / z * far[..., None])[nearer]
+        barycentric = [_cross(p[(j + 2) % 3] - p[(j + 1) % 3], pixel - p[(j + 1) % 3]) / area for j in range(3)]
+        w = torch.stack(barycentric, -1)
+        z_pixel = 1 / (w / z).sum(-1)
+        is_nearer = (w >= 0).all(-1) & (z_pixel < depth)
+        face[is_nearer] = f
+        depth[is_nearer] = z_pixel[is_nearer]
+        weights[is_nearer] = (w / z * z_pixel[..., None])[is_nearer]
     return face, depth, weights
 
 
