@@ -15,121 +15,121 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 SPLATS, SIZE = 50_000, (640, 480)
-MOVES_A_SECOND = 60  # what a browser sends while somebody drags
-WARM_UP = 2.0  # seconds in which the pace is found
+MOVES_PER_SECOND = 60  # the rate of a browser during a drag
+WARM_UP_S = 2.0  # the adaptive resolution settles meanwhile
 
 Row = dict[str, object]
 
 
 def rows(seconds: float = 10.0) -> Iterator[Row]:
-    """One viewer that drags the camera; three of them, of whom one drags; single jumps from rest."""
-    here, there = multiprocessing.get_context("spawn").Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=_serve, args=(there,))
+    """Measure one viewer that drags the camera, one that drags among three viewers, and single jumps from rest."""
+    control, server_end = multiprocessing.get_context("spawn").Pipe()
+    server = multiprocessing.get_context("spawn").Process(target=_serve, args=(server_end,))
     server.start()
     try:
-        address = f"ws://127.0.0.1:{here.recv()}/blob"
+        address = f"ws://127.0.0.1:{control.recv()}/blob"
         name = f"{SPLATS // 1000}k@{SIZE[0]}x{SIZE[1]}"
         for viewers in (1, 3):
             case = f"{name}, moving, {viewers} viewer{'s' * (viewers > 1)}"
-            yield {"case": case, **asyncio.run(_moving(address, viewers, seconds))}
-        yield {"case": f"{name}, jumps from rest", **asyncio.run(_jumps(address, 30))}
+            yield {"case": case, **asyncio.run(_measure_drag(address, viewers, seconds))}
+        yield {"case": f"{name}, jumps from rest", **asyncio.run(_measure_jumps(address, 30))}
     finally:
-        here.send("enough")
+        control.send("stop")
         server.join()
 
 
 # -- viewers
 
 
-async def _moving(address: str, viewers: int, seconds: float) -> Row:
-    """Of the viewer who drags."""
+async def _measure_drag(address: str, viewers: int, seconds: float) -> Row:
+    """Measure the frames of the viewer that drags."""
     async with asyncio.TaskGroup() as group:
-        others = [group.create_task(_watch(address, _idle)) for _ in range(viewers - 1)]
-        frames = await _watch(address, lambda send: _drag(send, WARM_UP + seconds))
-        for rival in others:
-            rival.cancel()
-    creation = frames[0].shown + WARM_UP
-    frames = [frame for frame in frames if frame.shown >= creation and not frame.sharp]
-    lasted = frames[-1].shown - frames[0].shown
-    sizes = [frame.width for frame in frames]
+        idle_viewers = [group.create_task(_watch(address, _idle)) for _ in range(viewers - 1)]
+        frames = await _watch(address, lambda send: _drag(send, WARM_UP_S + seconds))
+        for viewer in idle_viewers:
+            viewer.cancel()
+    start = frames[0].display_time + WARM_UP_S
+    frames = [frame for frame in frames if frame.display_time >= start and not frame.sharp]
+    duration = frames[-1].display_time - frames[0].display_time
+    widths = [frame.width for frame in frames]
     return {
-        "frames_per_second": round((len(frames) - 1) / lasted, 1),
-        **_ages([frame.age for frame in frames]),
+        "frames_per_second": round((len(frames) - 1) / duration, 1),
+        **_age_percentiles([frame.age for frame in frames]),
         "render_ms_p50": round(statistics.median(frame.render_ms for frame in frames), 1),
-        "width_p50": statistics.median(sizes),
+        "width_p50": statistics.median(widths),
         "kilobytes_p50": round(statistics.median(frame.bytes for frame in frames) / 1e3, 1),
     }
 
 
-async def _jumps(address: str, count: int) -> Row:
-    """One camera at a time, each after the last has become sharp: nothing is on its way that it could wait for."""
+async def _measure_jumps(address: str, count: int) -> Row:
+    """Send one camera at a time, each after the last frame became sharp, so that no earlier frame delays it."""
     frames = await _watch(address, lambda send: _jump(send, count))
     first = {frame.seq: frame for frame in reversed(frames) if frame.seq is not None}
-    return {**_ages([frame.age for frame in first.values()])}
+    return {**_age_percentiles([frame.age for frame in first.values()])}
 
 
-def _ages(ages: list[float]) -> Row:
+def _age_percentiles(ages: list[float]) -> Row:
     ages = sorted(1e3 * age for age in ages)
-    result = {"p50": statistics.median(ages), "p95": ages[math.ceil(0.95 * len(ages)) - 1], "max": ages[-1]}
-    return {f"camera_to_pixel_ms_{name}": round(value, 1) for name, value in result.items()}
+    percentiles = {"p50": statistics.median(ages), "p95": ages[math.ceil(0.95 * len(ages)) - 1], "max": ages[-1]}
+    return {f"camera_to_pixel_ms_{name}": round(value, 1) for name, value in percentiles.items()}
 
 
 class _Frame:
-    def __init__(self, header: Any, size: int, patch_response: dict[int, float]) -> None:
-        self.shown = time.perf_counter()
-        self.age = self.shown - patch_response.get(header.seq, math.nan)
+    def __init__(self, header: Any, size: int, send_times: dict[int, float]) -> None:
+        self.display_time = time.perf_counter()
+        self.age = self.display_time - send_times.get(header.seq, math.nan)
         self.seq, self.sharp, self.width = (
-            header.seq if header.seq in patch_response else None,
+            header.seq if header.seq in send_times else None,
             header.sharp,
             header.width,
         )
         self.render_ms, self.bytes = header.render_ms, size
 
 
-Send = Callable[[float], Awaitable[None]]  # the camera at an angle
+Send = Callable[[float], Awaitable[None]]  # sends the camera at an angle
 
 
 async def _watch(address: str, act: Callable[[Send], Awaitable[None]]) -> list[_Frame]:
-    """Decode and acknowledge all frames while `act` goes on; those that show one of our own cameras."""
+    """Decode and acknowledge all frames while `act` runs; return the frames of our own cameras."""
     import cv2
     import numpy as np
     from websockets.asyncio.client import connect
 
     from lumigraph.wire.live import Ack, Hello, Move, read_reply, unpack_frame
 
-    patch_response: dict[int, float] = {}
+    send_times: dict[int, float] = {}
     frames: list[_Frame] = []
     async with connect(address, compression=None, max_size=None) as socket:
-        greeted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        viewer_id: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
         async def read() -> None:
             async for message in socket:
                 if isinstance(message, str):
                     reply = read_reply(message)
-                    if isinstance(reply, Hello) and not greeted.done():
-                        greeted.set_result(reply.viewer)
+                    if isinstance(reply, Hello) and not viewer_id.done():
+                        viewer_id.set_result(reply.viewer)
                     continue
                 header, jpeg = unpack_frame(message)
                 cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-                if header.by == await greeted and header.seq in patch_response:
-                    frames.append(_Frame(header, len(message), patch_response))
-                    preview.set()
+                if header.by == await viewer_id and header.seq in send_times:
+                    frames.append(_Frame(header, len(message), send_times))
+                    new_frame.set()
                 await socket.send(Ack(frame=header.frame).model_dump_json(exclude_none=True))
 
         async def send(angle: float) -> None:
-            patch_response[seq := len(patch_response)] = time.perf_counter()
+            send_times[seq := len(send_times)] = time.perf_counter()
             position = (4.5 * math.cos(angle), -1.2, 4.5 * math.sin(angle))
             move = Move(position=position, look_at=(0.0, 0.0, 0.0), seq=seq)
             await socket.send(move.model_dump_json(exclude_none=True))
 
-        preview = asyncio.Event()
-        reading = asyncio.create_task(read())
-        await greeted
-        send.frames, send.shown = frames, preview  # type: ignore[attr-defined]
+        new_frame = asyncio.Event()
+        reader_task = asyncio.create_task(read())
+        await viewer_id
+        send.frames, send.new_frame = frames, new_frame  # type: ignore[attr-defined]
         try:
             await act(send)
         finally:
-            reading.cancel()
+            reader_task.cancel()
     return frames
 
 
@@ -139,8 +139,8 @@ async def _idle(send: Send) -> None:
 
 async def _drag(send: Send, seconds: float) -> None:
     start = time.perf_counter()
-    for i in range(round(seconds * MOVES_A_SECOND)):
-        await asyncio.sleep(max(0.0, start + i / MOVES_A_SECOND - time.perf_counter()))
+    for i in range(round(seconds * MOVES_PER_SECOND)):
+        await asyncio.sleep(max(0.0, start + i / MOVES_PER_SECOND - time.perf_counter()))
         await send(0.01 * i)
 
 
@@ -148,11 +148,11 @@ async def _jump(send: Any, count: int) -> None:
     for i in range(count):
         await send(0.2 * i)
         while not (send.frames and send.frames[-1].seq == i and send.frames[-1].sharp):
-            send.shown.clear()
-            await send.shown.wait()
+            send.new_frame.clear()
+            await send.new_frame.wait()
 
 
-# -- the server and the process that renders
+# -- server and renderer processes
 
 
 def _serve(pipe: Connection) -> None:
@@ -174,14 +174,14 @@ def _serve(pipe: Connection) -> None:
         server = uvicorn.Server(
             uvicorn.Config(app, port=0, log_level="error", lifespan="off", ws_per_message_deflate=False)
         )
-        serving = asyncio.create_task(server.serve())
+        server_task = asyncio.create_task(server.serve())
         while not server.started:
             await asyncio.sleep(0.01)
         pipe.send(server.servers[0].sockets[0].getsockname()[1])
         await asyncio.to_thread(pipe.recv)
         await sessions.close()
         server.should_exit = True
-        await serving
+        await server_task
 
     asyncio.run(main())
 
@@ -193,10 +193,10 @@ def _render() -> None:
     from lumigraph.methods.splat import SplatField
     from lumigraph.wire.live import Camera
 
-    params, rest = pack(blob(SPLATS, SIZE))
+    params, sh_rest = pack(blob(SPLATS, SIZE))
     camera = Camera(position=(4.5, -1.2, 0.0), look_at=(0.0, 0.0, 0.0), up=(0.0, -1.0, 0.0), fov=45.0)
     run_renderer(
-        inherited_socket(), lambda: SplatField(params, rest, 3), lambda: False, Session(camera, SIZE, method="splat")
+        inherited_socket(), lambda: SplatField(params, sh_rest, 3), lambda: False, Session(camera, SIZE, method="splat")
     )
 
 

@@ -16,65 +16,67 @@ from tests.debian import find_program
 from tests.server.studio_process import Studio
 from tests.web.conftest import WEB
 
-STARTS = 3
+START_COUNT = 3
 
 
 def rows() -> Iterator[dict[str, object]]:
     chromium = find_program("chromium")
     if chromium is None:
-        raise RuntimeError("Chromium is not installed, and could not be")
+        raise RuntimeError("Chromium is not installed, and installing it failed")
     with tempfile.TemporaryDirectory(prefix="pages-") as name:
         studio = Studio(Path(name) / "data")
         try:
             with studio.client() as client:
                 project = client.projects.create("watched")
-                headers = watched(studio, project.id, chromium)
+                measurements = measure_page(studio, project.id, chromium)
         finally:
             studio.stop()
-        started = []
-        for _ in range(STARTS):
+        start_seconds = []
+        for _ in range(START_COUNT):
             begin = time.perf_counter()
             studio = Studio(Path(name) / "data")
             up = time.perf_counter() - begin
             studio.stop()
-            started.append(up)
-    paint = statistics.median(headers["paint_ms"])
+            start_seconds.append(up)
+    paint = statistics.median(measurements["paint_ms"])
     yield {"case": "link opened until first paint", "ms": round(paint)}
-    yield {"case": "until the page can be used", "ms": round(statistics.median(headers["usable_ms"]))}
-    yield {"case": "server start to first paint", "seconds": round(statistics.median(started) + paint / 1e3, 2)}
-    late = sorted(headers["late_ms"])
+    yield {"case": "until the page can be used", "ms": round(statistics.median(measurements["usable_ms"]))}
+    yield {"case": "server start to first paint", "seconds": round(statistics.median(start_seconds) + paint / 1e3, 2)}
+    delays = sorted(measurements["late_ms"])
     yield {
         "case": "a job's step until it is on the screen",
-        "p50_ms": round(statistics.median(late)),
-        "p95_ms": round(late[int(0.95 * (len(late) - 1))]),
+        "p50_ms": round(statistics.median(delays)),
+        "p95_ms": round(delays[int(0.95 * (len(delays) - 1))]),
     }
 
 
-def watched(studio: Studio, project: str, chromium: Path) -> dict[str, list[float]]:
-    """What the browser measured while a job counted, whose steps are files of their own time."""
+def measure_page(studio: Studio, project: str, chromium: Path) -> dict[str, list[float]]:
+    """Run a job that writes a file at each step, and return the times that the browser measured."""
     link = f"{studio.url}/?token={studio.token}"
     command = ["node", str(WEB / "tests" / "measure.mjs"), link, project]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True, env={**os.environ, "CHROMIUM": str(chromium)}
-    ) as measuring:
-        assert measuring.stdout is not None
-        headers: dict[str, list[float]] = json.loads(measuring.stdout.readline())
+    ) as browser:
+        assert browser.stdout is not None
+        measurements: dict[str, list[float]] = json.loads(browser.stdout.readline())
         with studio.client() as client:
             job = client.projects.get(project).ask(wire.NoopJob(steps=40, pause=0.5, save_every=1))
             steps = _steps(studio.data / "jobs" / job.id / "count.json", 40)
-        history = {int(step): at for step, at in json.loads(measuring.stdout.readline())}
-    headers["late_ms"] = [1e3 * (history[step] / 1e3 - at) for step, at in steps.items() if step in history]
-    return headers
+        screen_times = {int(step): at for step, at in json.loads(browser.stdout.readline())}
+    measurements["late_ms"] = [
+        1e3 * (screen_times[step] / 1e3 - at) for step, at in steps.items() if step in screen_times
+    ]
+    return measurements
 
 
 def _steps(file: Path, last: int) -> dict[int, float]:
-    """When each step was done, by the time of the file that it wrote."""
-    result: dict[int, float] = {}
-    while last not in result:
+    """Return the time of each step: the modification time of the file that it wrote."""
+    step_times: dict[int, float] = {}
+    while last not in step_times:
         time.sleep(0.02)
         if file.exists():
             at = file.stat().st_mtime
-            outcome = json.loads(file.read_text())[0]
+            step = json.loads(file.read_text())[0]
             if file.stat().st_mtime == at:
-                result.setdefault(outcome, at)
-    return result
+                step_times.setdefault(step, at)
+    return step_times

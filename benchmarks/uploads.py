@@ -29,11 +29,11 @@ from lumigraph.server.files.quotas import Limits
 TOKEN = "of-a-benchmark-only"
 BLOCK = os.urandom(1 << 20)
 PHOTOS = 500
-BLOCKS = 954  # 1 GB, of 10^9 bytes, and a little
+BLOCKS = 954  # slightly more than 1 GB of 10^9 bytes
 
 
 def rows(repeats: int = 3) -> Iterator[dict[str, object]]:
-    """The best of `repeats`, each into a new file; memory over all of them, and first as the server came up."""
+    """Upload to a new file `repeats` times: report the best and slowest rate, and the peak memory over all repeats."""
     with tempfile.TemporaryDirectory(prefix="uploads-") as name:
         folder = Path(name)
         (folder / "p").mkdir()
@@ -71,7 +71,7 @@ def rows(repeats: int = 3) -> Iterator[dict[str, object]]:
 
 
 def write(path: Path) -> float:
-    """MB/s of as many bytes straight to the disk, synced."""
+    """Measure the disk alone: MB/s of the same number of bytes, written and synced."""
     start = time.perf_counter()
     with path.open("wb", buffering=0) as file:
         for _ in range(BLOCKS):
@@ -82,36 +82,36 @@ def write(path: Path) -> float:
 
 
 def put(port: int, name: str, blocks: int) -> None:
-    ask(port, "PUT", f"/projects/p/files/{name}", {}, blocks, 201)
+    send_request(port, "PUT", f"/projects/p/files/{name}", {}, blocks, 201)
 
 
 def tus(port: int, name: str, blocks: int) -> None:
     metadata = f"filename {base64.b64encode(name.encode()).decode()}"
     headers = {"tus-resumable": "1.0.0", "upload-length": str(blocks << 20), "upload-metadata": metadata}
-    where = ask(port, "POST", "/projects/p/uploads", headers, 0, 201)["location"]
+    location = send_request(port, "POST", "/projects/p/uploads", headers, 0, 201)["location"]
     headers = {"tus-resumable": "1.0.0", "upload-offset": "0", "content-type": "application/offset+octet-stream"}
-    ask(port, "PATCH", where, headers, blocks, 204)
+    send_request(port, "PATCH", location, headers, blocks, 204)
 
 
-def ask(
+def send_request(
     port: int, method: str, path: str, headers: dict[str, str], blocks: int, status: int
 ) -> http.client.HTTPMessage:
-    """The headers of the answer, which must have that status."""
+    """Send a request, check the status of the response, and return its headers."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
-    length = {"authorization": f"Bearer {TOKEN}", "content-length": str(blocks << 20)}
-    connection.request(method, path, (BLOCK for _ in range(blocks)), {**length, **headers})
-    answer = connection.getresponse()
-    body = answer.read()
-    assert answer.status == status, body
+    base_headers = {"authorization": f"Bearer {TOKEN}", "content-length": str(blocks << 20)}
+    connection.request(method, path, (BLOCK for _ in range(blocks)), {**base_headers, **headers})
+    response = connection.getresponse()
+    body = response.read()
+    assert response.status == status, body
     connection.close()
-    return answer.headers
+    return response.headers
 
 
 def peak_rss(pid: int) -> float:
-    """MB at most so far, of 10^6 bytes (Linux)."""
-    result = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert result is not None
-    return int(result[1]) * 1024e-6
+    """Return the peak resident memory so far, in MB of 10^6 bytes (Linux)."""
+    match = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert match is not None
+    return int(match[1]) * 1024e-6
 
 
 def serve(folder: Path) -> None:

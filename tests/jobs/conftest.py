@@ -1,4 +1,4 @@
-"""A store on each database: SQLite in a file, and a real PostgreSQL if Debian's package can be installed."""
+"""Stores on both databases: SQLite in a file, and a real PostgreSQL if Debian's package can be installed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.debian import install_package
 
 
 class Postgres:
-    """A server of its own in a temporary folder, reached through a socket there: no port, no password."""
+    """A PostgreSQL server in a temporary folder, reached through a Unix socket: no port, no password."""
 
     def __init__(self, programs: Path) -> None:
         self._programs = programs
-        self._folder = Path(tempfile.mkdtemp(prefix="pg"))  # short: the name of a socket has 107 letters at most
+        self._folder = Path(tempfile.mkdtemp(prefix="pg"))  # short: a socket path has at most 107 bytes
         self._user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
         if self._user:
             shutil.chown(self._folder, "postgres")
@@ -34,7 +34,7 @@ class Postgres:
         self._run("pg_ctl", "-D", data, "-o", options, "-l", str(self._folder / "log"), "-w", "start")
 
     def new_database(self) -> str:
-        """The URL of an empty one."""
+        """Create an empty database and return its URL."""
         self.count += 1
         name = f"test{self.count}"
         self._run("createdb", "-h", str(self._folder), "-U", "lumigraph", name)
@@ -51,15 +51,15 @@ class Postgres:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    programs = programs_of_postgres()
+    programs = find_postgres_programs()
     if programs is None:
-        pytest.skip("PostgreSQL is not installed, and could not be")
+        pytest.skip("PostgreSQL is not installed, and installing it failed")
     server = Postgres(programs)
     yield server
     server.stop()
 
 
-def programs_of_postgres() -> Path | None:
+def find_postgres_programs() -> Path | None:
     def find() -> Path | None:
         return max((p.parent for p in Path("/usr/lib/postgresql").glob("*/bin/initdb")), default=None)
 

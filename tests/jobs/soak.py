@@ -24,60 +24,60 @@ from lumigraph.jobs.database import Database
 from lumigraph.jobs.migrate import migrate
 from lumigraph.jobs.store import MAX_CRASHES, JobSpec, Store
 from lumigraph.wire.resources import Job, NoopJob
-from tests.jobs.workers import at_work, nurseries
+from tests.jobs.workers import forkservers, running_workers
 
-STEPS, PAUSE, SAVE_EVERY = 60, 0.02, 5
-EXPECTED = STEPS * (STEPS + 1) // 2
-ALIVE = 4  # jobs at once
-SERVERS, NURSERIES = 0.15, 0.05  # of all kills
-PATIENCE = 240.0
+STEPS, PAUSE_S, SAVE_EVERY = 60, 0.02, 5
+EXPECTED_SUM = STEPS * (STEPS + 1) // 2
+ACTIVE_JOBS = 4
+SERVER_KILL_SHARE, FORKSERVER_KILL_SHARE = 0.15, 0.05  # of all kills
+PROGRESS_TIMEOUT_S = 240.0
+EXIT_TIMEOUT_S = 5.0
 
 
 @dataclass
 class Report:
     workers: int = 0
-    nurseries: int = 0  # each with all its workers
+    forkservers: int = 0  # each with all its workers
     servers: int = 0
     job_count: int = 0
-    back: list[float] = field(default_factory=list)  # seconds from a kill to new progress
-    wrong: list[str] = field(default_factory=list)
+    recovery_seconds: list[float] = field(default_factory=list)  # from a kill to new progress
+    faults: list[str] = field(default_factory=list)
 
     @property
     def kills(self) -> int:
-        return self.workers + self.nurseries + self.servers
+        return self.workers + self.forkservers + self.servers
 
     def __str__(self) -> str:
-        back = sorted(self.back)
-        late = back[int(0.95 * (len(back) - 1))] if back else 0.0
+        seconds = sorted(self.recovery_seconds) or [0.0]
+        p95 = seconds[int(0.95 * (len(seconds) - 1))]
         return (
-            f"{self.workers} workers, {self.nurseries} nurseries and {self.servers} servers killed, "
-            f"{self.job_count} jobs: {len(self.wrong)} wrong; "
-            f"back at work after {statistics.median(back or [0.0]):.2f} s (median), {late:.2f} s (95 %), "
-            f"{max(back or [0.0]):.2f} s (longest)"
+            f"{self.workers} workers, {self.forkservers} forkservers and {self.servers} servers killed, "
+            f"{self.job_count} jobs: {len(self.faults)} faults; "
+            f"recovery in {statistics.median(seconds):.2f} s (median), {p95:.2f} s (95 %), {max(seconds):.2f} s (max)"
         )
 
 
 class Soak:
     def __init__(self, data: Path, seed: int) -> None:
-        self._data, self._chance, self.report = data, random.Random(seed), Report()
+        self._data, self._random, self.report = data, random.Random(seed), Report()
         self._database = Database(f"sqlite:///{data / 'lumigraph.db'}")
         migrate(self._database)
         self._store = Store(self._database)
         self._project = self._store.create_project("soak").id
-        self._acknowledged: list[str] = []
+        self._submitted_ids: list[str] = []
         self._server = self._start()
 
     def run(self, seconds: float, kills: int) -> Report:
-        """Until either is reached."""
+        """Kill processes at random until `seconds` have passed or `kills` are reached, then check the result."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.report.kills < kills:
-            self._ask()
-            time.sleep(self._chance.uniform(0.02, 0.4))
-            chance = self._chance.random()
-            if chance < SERVERS:
+            self._submit()
+            time.sleep(self._random.uniform(0.02, 0.4))
+            chance = self._random.random()
+            if chance < SERVER_KILL_SHARE:
                 self._kill_server()
-            elif chance < SERVERS + NURSERIES:
-                self._kill_nursery()
+            elif chance < SERVER_KILL_SHARE + FORKSERVER_KILL_SHARE:
+                self._kill_forkserver()
             else:
                 self._kill_worker()
         self._finish()
@@ -99,25 +99,25 @@ class Soak:
     def _jobs(self) -> list[Job]:
         return self._store.jobs(self._project, states=["queued", "running"])
 
-    def _ask(self) -> None:
-        for _ in range(ALIVE - len(self._jobs())):
-            order = JobSpec(NoopJob(steps=STEPS, pause=PAUSE, save_every=SAVE_EVERY))
-            self._acknowledged += [job.id for job in self._store.submit(self._project, [order])]
+    def _submit(self) -> None:
+        for _ in range(ACTIVE_JOBS - len(self._jobs())):
+            job_spec = JobSpec(NoopJob(steps=STEPS, pause=PAUSE_S, save_every=SAVE_EVERY))
+            self._submitted_ids += [job.id for job in self._store.submit(self._project, [job_spec])]
 
     def _kill_worker(self) -> None:
-        workers = [item for item, job in self._workers() if self._spared(job)]
+        workers = [process for process, job in self._workers() if self._has_crashes_left(job)]
         if workers:
             self.report.workers += 1
-            self._kill(self._chance.choice(workers))
+            self._kill(self._random.choice(workers))
 
-    def _kill_nursery(self) -> None:
-        found = nurseries(self._server.pid)
-        if found and all(self._spared(job) for _, job in self._workers()):
-            self.report.nurseries += 1
-            self._kill(found[0])
+    def _kill_forkserver(self) -> None:
+        processes = forkservers(self._server.pid)
+        if processes and all(self._has_crashes_left(job) for _, job in self._workers()):
+            self.report.forkservers += 1
+            self._kill(processes[0])
 
-    def _spared(self, job: str) -> bool:
-        """Not killed as often in a row as is allowed: one more, and the job would rightly fail."""
+    def _has_crashes_left(self, job: str) -> bool:
+        """Whether the job survives one more crash: after MAX_CRASHES in a row it fails, as it should."""
         return self._store.job(job).crashes < MAX_CRASHES
 
     def _kill(self, process: psutil.Process) -> None:
@@ -126,73 +126,75 @@ class Soak:
         self._wait_for_progress(before)
 
     def _workers(self) -> list[tuple[psutil.Process, str]]:
-        """The processes at work, and their jobs."""
+        """List the worker processes with the ids of their jobs."""
         ids = [job.id for job in self._jobs()]
-        return [(item, job) for item, mark in at_work(self._server.pid) for job in ids if job.startswith(mark)]
+        workers = running_workers(self._server.pid)
+        return [(process, job) for process, prefix in workers for job in ids if job.startswith(prefix)]
 
     def _kill_server(self) -> None:
         before = self._progress()
         self._server.send_signal(signal.SIGKILL)
         self._server.wait()
         self.report.servers += 1
-        started = time.monotonic()
-        with self._database.read() as connection:
-            found = connection.execute(text("PRAGMA integrity_check")).scalar()
-        if found != "ok":
-            self.report.wrong.append(f"integrity_check: {found}")
-        checked = time.monotonic() - started
+        start = time.monotonic()
+        self._check_integrity()
+        check_seconds = time.monotonic() - start
         self._server = self._start()
-        self._wait_for_progress(before, less=checked)
+        self._wait_for_progress(before, less=check_seconds)
+
+    def _check_integrity(self) -> None:
+        with self._database.read() as connection:
+            integrity = connection.execute(text("PRAGMA integrity_check")).scalar()
+        if integrity != "ok":
+            self.report.faults.append(f"integrity_check: {integrity}")
 
     def _progress(self) -> dict[str, tuple[int, float]]:
-        """(attempt, steps done) of the newest jobs."""
+        """Return (attempt, finished steps) of the newest jobs."""
         return {job.id: (job.attempt, job.done) for job in self._store.jobs(self._project, limit=50)}
 
     def _wait_for_progress(self, before: dict[str, tuple[int, float]], less: float = 0.0) -> None:
-        """Until an attempt that began after the kill says how far it is."""
-        started = time.monotonic()
+        """Wait until an attempt that began after the kill reports progress."""
+        start = time.monotonic()
 
-        def began_and_told(job_id: str, attempt: int, outcome: float) -> bool:
-            was, had = before.get(job_id, (0, 0.0))
-            return attempt > was and outcome != had
+        def has_progressed(job_id: str, attempt: int, steps: float) -> bool:
+            attempt_before, steps_before = before.get(job_id, (0, 0.0))
+            return attempt > attempt_before and steps != steps_before
 
-        while not any(began_and_told(job_id, *now) for job_id, now in self._progress().items()):
-            self._ask()
-            if time.monotonic() - started > PATIENCE:
-                self.report.wrong.append("no progress after a kill")
+        while not any(has_progressed(job_id, *now) for job_id, now in self._progress().items()):
+            self._submit()
+            if time.monotonic() - start > PROGRESS_TIMEOUT_S:
+                self.report.faults.append("no progress after a kill")
                 return
             time.sleep(0.02)
-        self.report.back.append(time.monotonic() - started - less)
+        self.report.recovery_seconds.append(time.monotonic() - start - less)
 
     def _finish(self) -> None:
-        """Lets all end, and judges them."""
-        end = time.monotonic() + 2 * PATIENCE
+        """Wait for the end of all jobs, then check their states, results, checkpoints and processes."""
+        end = time.monotonic() + 2 * PROGRESS_TIMEOUT_S
         while self._jobs() and time.monotonic() < end:
             time.sleep(0.1)
         self._server.kill()
         self._server.wait()
-        wrong = self.report.wrong
+        faults = self.report.faults
         jobs = {job.id: job for job in self._store.jobs(self._project, limit=10**6)}
-        self.report.job_count = len(self._acknowledged)
-        wrong += [f"{job_id} is lost" for job_id in self._acknowledged if job_id not in jobs]
-        wrong += [f"{job_id} was never asked for" for job_id in jobs if job_id not in self._acknowledged]
+        self.report.job_count = len(self._submitted_ids)
+        faults += [f"{job_id} is lost" for job_id in self._submitted_ids if job_id not in jobs]
+        faults += [f"{job_id} was never submitted" for job_id in jobs if job_id not in self._submitted_ids]
         for job in jobs.values():
-            if job.state != "succeeded" or job.result != {"sum": EXPECTED}:
-                wrong.append(f"{job.id} has {job.state} with {job.result}: {job.error}")
+            if job.state != "succeeded" or job.result != {"sum": EXPECTED_SUM}:
+                faults.append(f"{job.id} is {job.state} with {job.result}: {job.error}")
             count = json.loads((self._data / "jobs" / job.id / "count.json").read_text())
-            if count != [STEPS, EXPECTED]:
-                wrong.append(f"{job.id}: its checkpoint holds {count}")
-        with self._database.read() as connection:
-            found = connection.execute(text("PRAGMA integrity_check")).scalar()
-        wrong += [] if found == "ok" else [f"integrity_check: {found}"]
-        end = time.monotonic() + 5.0  # that processes may take to go
-        while (partial_files := self._left()) and time.monotonic() < end:
+            if count != [STEPS, EXPECTED_SUM]:
+                faults.append(f"{job.id}: its checkpoint holds {count}")
+        self._check_integrity()
+        end = time.monotonic() + EXIT_TIMEOUT_S
+        while (leftover_pids := self._leftover_pids()) and time.monotonic() < end:
             time.sleep(0.1)
-        wrong += [f"process {pid} is left" for pid in partial_files]
+        faults += [f"process {pid} is still running" for pid in leftover_pids]
         self._database.close()
 
-    def _left(self) -> list[int]:
-        """Processes that still work for this data folder."""
+    def _leftover_pids(self) -> list[int]:
+        """List the processes that still use this data folder."""
         return [p.pid for p in psutil.process_iter(["cmdline"]) if str(self._data) in (p.info["cmdline"] or [])]
 
 
@@ -205,8 +207,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         report = Soak(Path(folder), args.seed).run(args.seconds, args.kills)
     print(f"seed {args.seed}: {report}")
-    print(*report.wrong, sep="\n")
-    sys.exit(bool(report.wrong))
+    print(*report.faults, sep="\n")
+    sys.exit(bool(report.faults))
 
 
 if __name__ == "__main__":

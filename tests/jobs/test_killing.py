@@ -7,7 +7,7 @@ from tests.jobs.soak import Soak
 
 def test_soak_loses_nothing(tmp_path: Path) -> None:
     report = Soak(tmp_path, seed=7).run(seconds=600, kills=16)
-    assert report.wrong == []
+    assert report.faults == []
     assert report.workers >= 5
     assert report.servers >= 1
     print(report)

@@ -13,39 +13,39 @@ from pathlib import Path
 import psutil
 
 
-def poisonous() -> int:
+def crash_with_segfault() -> int:
     os.kill(os.getpid(), signal.SIGSEGV)
     return 0
 
 
-def deaf() -> int:
-    """Ignores SIGTERM; so does its child."""
+def ignore_sigterm() -> int:
+    """Ignore SIGTERM, also in a child process."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    leaky()
+    leave_child()
     time.sleep(600)
     return 0
 
 
-def leaky() -> int:
-    """Exits without waiting for its child."""
+def leave_child() -> int:
+    """Exit without waiting for a child process."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     (Path(sys.argv[1]) / "child").write_text(str(child.pid))
     return 0
 
 
-def at_work(server: int) -> list[tuple[psutil.Process, str]]:
-    """The worker processes of a server, and the beginning of the id of the job of each."""
+def running_workers(server: int) -> list[tuple[psutil.Process, str]]:
+    """List the worker processes of a server, each with the first characters of its job's id."""
     result = []
-    for nursery in nurseries(server):
+    for forkserver in forkservers(server):
         with contextlib.suppress(psutil.Error):
-            for worker in nursery.children():
+            for worker in forkserver.children():
                 with contextlib.suppress(psutil.Error):
                     if worker.name().startswith("job "):
                         result.append((worker, worker.name().removeprefix("job ")))
     return result
 
 
-def nurseries(server: int) -> list[psutil.Process]:
+def forkservers(server: int) -> list[psutil.Process]:
     result = []
     with contextlib.suppress(psutil.Error):
         for child in psutil.Process(server).children():

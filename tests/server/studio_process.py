@@ -1,4 +1,4 @@
-"""A real server in its own process, which tests stop, kill and restart."""
+"""A real server process that tests stop, kill and restart."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import httpx
 import psutil
 
 from lumigraph.client import Client
-from tests.jobs.workers import at_work
+from tests.jobs.workers import running_workers
 
 ROOT = Path(__file__).parents[2]
-UP = re.compile(r"Lumigraph is up: (http://\S+)/\?token=(\S+)")
+READY_LINE = re.compile(r"Lumigraph is up: (http://\S+)/\?token=(\S+)")
 
 
 class Studio:
-    """`lumigraph up` on a data folder, at a port that it keeps."""
+    """A process of `lumigraph up` on a data folder; a restart keeps its port."""
 
     def __init__(self, data: Path, *more: str, port: int = 0) -> None:
         self.data, self._more, self.port = data, more, port
@@ -36,9 +36,9 @@ class Studio:
                 [*command, *self._more], stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT
             )
         assert self.process.stdout is not None
-        result = UP.match(self.process.stdout.readline())
-        assert result, self.log()
-        self.url, self.token = result.groups()
+        match = READY_LINE.match(self.process.stdout.readline())
+        assert match, self.log()
+        self.url, self.token = match.groups()
         self.port = int(self.url.rpartition(":")[2])
         for _ in range(1000):
             try:
@@ -57,8 +57,8 @@ class Studio:
         return httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {self.token}"}, timeout=120)
 
     def workers(self) -> list[tuple[psutil.Process, str]]:
-        """The processes at work, and the beginning of the id of the job of each."""
-        return at_work(self.process.pid)
+        """List the worker processes, each with the first characters of its job's id."""
+        return running_workers(self.process.pid)
 
     def kill(self) -> None:
         self.process.kill()
