@@ -31,7 +31,7 @@ from lumigraph.jobs.database import Database
 from lumigraph.jobs.store import Heartbeat, OutputFile, Signal, Store
 from lumigraph.scene.errors import LumigraphError
 from lumigraph.studio import job_runner, registry
-from lumigraph.studio.files import sweep
+from lumigraph.studio.files import remove_stale_files
 from lumigraph.wire.events import ArtifactWritten, CheckpointWritten, Event, Note, Progress, to_line
 from lumigraph.wire.resources import Job
 
@@ -110,14 +110,14 @@ def work(data: Path, job_id: str, attempt: int) -> int:
     if job.attempt != attempt or job.state != "running":
         return FENCED
     with alone_at(folder, job_id) as own:
-        sweep(own)
-        place = job_runner.Place(folder.project(job.project), own, folder.outputs(job.project, job_id, attempt))
-        for made in (place.project, place.made):
+        remove_stale_files(own)
+        workspace = job_runner.Workspace(folder.project(job.project), own, folder.outputs(job.project, job_id, attempt))
+        for made in (workspace.project, workspace.outputs):
             made.mkdir(parents=True, exist_ok=True)
-        return pull(job, place, store, folder)
+        return pull(job, workspace, store, folder)
 
 
-def pull(job: Job, place: job_runner.Place, store: Store, folder: DataFolder) -> int:
+def pull(job: Job, workspace: job_runner.Workspace, store: Store, folder: DataFolder) -> int:
     """The verb from its first event to its end, whichever that is."""
     teller = Teller(store, job)
     stopped: list[int] = []
@@ -125,8 +125,8 @@ def pull(job: Job, place: job_runner.Place, store: Store, folder: DataFolder) ->
     made: list[ArtifactWritten] = []
     result: Any = None
     try:
-        verb = job_runner.verb_of(job.request, place)
-        with contextlib.closing(verb), (place.job / "events.jsonl").open("a", buffering=1) as events:
+        verb = job_runner.build_verb(job.request, workspace)
+        with contextlib.closing(verb), (workspace.job / "events.jsonl").open("a", buffering=1) as events:
             while teller.word == "go" and not stopped:
                 try:
                     event = next(verb)
@@ -142,7 +142,7 @@ def pull(job: Job, place: job_runner.Place, store: Store, folder: DataFolder) ->
                 verb.close()  # saves
                 teller.end()
                 return put_back(job, store, teller.word)
-        files = [kept(folder, place, event) for event in made if Path(event.path).is_file()]
+        files = [kept(folder, workspace, event) for event in made if Path(event.path).is_file()]
     except LumigraphError as error:
         said = str(error)[:LONGEST_ERROR]
         teller.end()
@@ -177,11 +177,11 @@ def until_told(write: Callable[[], bool]) -> int:
             time.sleep(1.0)
 
 
-def kept(folder: DataFolder, place: job_runner.Place, made: ArtifactWritten) -> OutputFile:
+def kept(folder: DataFolder, workspace: job_runner.Workspace, made: ArtifactWritten) -> OutputFile:
     """The file as this attempt made it. One that lies elsewhere, where later jobs may replace it, is linked."""
     path = Path(made.path)
-    if not path.resolve().is_relative_to(place.made.resolve()):
-        kept = place.made / path.name
+    if not path.resolve().is_relative_to(workspace.outputs.resolve()):
+        kept = workspace.outputs / path.name
         kept.unlink(missing_ok=True)
         try:
             os.link(path, kept)
@@ -237,9 +237,9 @@ def main() -> int:
         print(json.dumps(describe()))
         return 0
     if sys.argv[1:2] == ["--live"]:
-        from lumigraph.studio.live_view import view
+        from lumigraph.studio.live_view import run_live_view
 
-        view(Path(sys.argv[2]))
+        run_live_view(Path(sys.argv[2]))
         return 0
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     die_with_the_server()

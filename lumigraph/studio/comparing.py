@@ -15,7 +15,7 @@ from torch import Tensor
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import RunError
 from lumigraph.scene.field import Field
-from lumigraph.studio.report import picture, sheet
+from lumigraph.studio.report import figure_html, page_html
 from lumigraph.studio.run import EVALUATION, FIELD, Run, write_text
 from lumigraph.studio.training import load_field, prepared, read_capture
 from lumigraph.studio.verbs import evaluate, seen
@@ -136,11 +136,11 @@ def _page(
     ]
     found = [{view["name"]: view["psnr"] for view in evaluation["per_view"]} for evaluation in evaluations]
     for name, photo, renders in zip(names, photos, strips, strict=True):
-        cells = [picture(photo, "photo", f"photo of {name}")]
+        cells = [figure_html(photo, "photo", f"photo of {name}")]
         for row, psnr, render in zip(rows, (of[name] for of in found), renders, strict=True):
             caption = f"{row['run']}: " + ("equal" if psnr is None else f"{psnr:.2f} dB")
-            cells.append(picture(render, caption, f"{name} by {row['run']}"))
+            cells.append(figure_html(render, caption, f"{name} by {row['run']}"))
         columns = f"grid-template-columns: repeat({min(4, len(cells))}, 1fr)"
         strip = f'<div class="triple" style="{columns}">{"".join(cells)}</div>'
         parts.append(f'<section class="view"><h3>{escape(name)}</h3>{strip}</section>')
-    return sheet("Runs compared", "\n".join(parts))
+    return page_html("Runs compared", "\n".join(parts))

@@ -15,7 +15,7 @@ from lumigraph.studio import config_schema, registry
 from lumigraph.studio.exporting import NOUNS, centres, written
 from lumigraph.studio.inspecting import Scene, kind_of, opened
 from lumigraph.studio.orientation import UNITS, Placement, direction, turn
-from lumigraph.studio.progress import paced
+from lumigraph.studio.progress import report_progress
 from lumigraph.studio.registry import Format
 from lumigraph.wire.events import ArtifactWritten, Event, ExportReport, Note
 from lumigraph.wire.requests import ConvertRequest
@@ -68,7 +68,7 @@ def _centres(splats: Stream) -> Generator[Event, None, Stream]:
             count, passed = count + len(shown(batch)), passed + len(batch)
             yield passed / len(splats)
 
-    yield from paced(counted(), "count", len(splats), NOUNS[Splats])
+    yield from report_progress(counted(), "count", len(splats), NOUNS[Splats])
     return splats.map_batches(shown, count)
 
 

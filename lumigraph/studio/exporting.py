@@ -24,7 +24,7 @@ from lumigraph.scene.poses import up_direction
 from lumigraph.studio import config_schema, registry
 from lumigraph.studio.inspecting import Scene, batched, bounds_of, ends_of, facts, kind_of, opened
 from lumigraph.studio.orientation import Placement, World, direction, placement, turn
-from lumigraph.studio.progress import paced
+from lumigraph.studio.progress import report_progress
 from lumigraph.studio.registry import Format
 from lumigraph.studio.run import Run, write_text
 from lumigraph.studio.training import load_field
@@ -154,7 +154,7 @@ def written(
     scene = scene if isinstance(scene, Stream) else batched(scene)
     if isinstance(scene, Stream) and hasattr(file_format, "write_stream"):
         shares = file_format.write_stream(scene, out, chosen)
-        yield from paced(shares, "write", len(scene), NOUNS[kind_of(scene)])
+        yield from report_progress(shares, "write", len(scene), NOUNS[kind_of(scene)])
     else:
         asset = scene.gather() if isinstance(scene, Stream) else scene
         with collect_new_files() as made:
@@ -165,7 +165,7 @@ def written(
         try:
             again = opened(file_format, out)
             if isinstance(again, Stream):
-                yield from paced(again.iterate_progress(), "check", len(again), NOUNS[kind_of(again)])
+                yield from report_progress(again.iterate_progress(), "check", len(again), NOUNS[kind_of(again)])
             _compare(scene, again, out)
         except FormatError as error:
             for path in (out, *made):

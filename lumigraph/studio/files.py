@@ -1,4 +1,4 @@
-"""Files and folders that take their place whole, or not at all."""
+"""Atomic replacement and removal of files and folders."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from pathlib import Path
 
 
 @contextmanager
-def beside(path: Path) -> Iterator[Path]:
-    """Yields the name to write to. After the block the file is synced and takes its place at once; if the block
-    raises, nothing is left of it.
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write to; after the block, sync the file and rename it to `path`.
 
-    The name lies in a folder `name.tmp-PID` of its own: writers that guess by the suffix see the right one, and what
-    they put beside their file goes away with it.
+    If the block raises, the temporary file is removed. The file keeps its name inside a folder `name.tmp-PID`:
+    writers that choose a format by suffix see the right one, and their side files are removed with the folder.
     """
     folder = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     folder.mkdir(exist_ok=True)
@@ -30,17 +29,16 @@ def beside(path: Path) -> Iterator[Path]:
     _sync_folder(path.parent)
 
 
-def sweep(folder: Path, of: str = "") -> None:
-    """Remove what a killed process left half-written: `name.tmp-PID` of a PID that is no more, of names that begin
-    with `of`."""
-    for left in folder.glob("*.tmp-*"):
-        pid = left.name.rpartition("-")[2]
-        if left.name.startswith(of) and pid.isdigit() and not _alive(int(pid)):
-            remove(left)
+def remove_stale_files(folder: Path, prefix: str = "") -> None:
+    """Remove temporary files `name.tmp-PID` of dead processes whose names start with `prefix`."""
+    for path in folder.glob("*.tmp-*"):
+        pid = path.name.rpartition("-")[2]
+        if path.name.startswith(prefix) and pid.isdigit() and not _is_alive(int(pid)):
+            remove(path)
 
 
-def _alive(pid: int) -> bool:
-    if os.name != "posix":  # signal 0 asks nothing on Windows, it interrupts
+def _is_alive(pid: int) -> bool:
+    if os.name != "posix":  # on Windows, signal 0 is CTRL_C_EVENT and would interrupt the process
         return True
     try:
         os.kill(pid, 0)
@@ -52,7 +50,7 @@ def _alive(pid: int) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a power cut, where folders can be synced (not on Windows)."""
+    """Sync a folder so that a rename survives a power cut. Windows cannot sync folders."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

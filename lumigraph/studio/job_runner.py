@@ -1,13 +1,13 @@
-"""A job, spoken in ids, becomes a verb, spoken in paths.
+"""Run a job: translate its request, which names ids, into a verb, which works on paths.
 
-    PROJECT/files/           photos, a zip, a video or a posed capture, as uploaded
-    PROJECT/captures/JOB/    the poses that a job found
-    PROJECT/runs/JOB/        the run that a job trained
-    PROJECT/made/JOB/ATT/    what else jobs made
-    PROJECT/shown/           the newest capture for a browser; a run's is in RUN/shown/
+    PROJECT/files/           the upload: photos, a zip, a video or a posed capture
+    PROJECT/captures/JOB/    camera poses estimated by a job
+    PROJECT/runs/JOB/        the run trained by a job
+    PROJECT/made/JOB/ATT/    other output files of an attempt
+    PROJECT/shown/           previews of the newest capture; previews of a run are in RUN/shown/
 
-What a browser shows is made on the way, before an event tells of it; where that fails, the job goes on with a warning.
-Every verb is safe to repeat: an attempt that follows a lost one goes on with what that one saved.
+Previews are written before the event that announces them. If a preview fails, the job continues with a warning.
+Every verb can be repeated: an attempt after a lost one continues from the files saved by the lost one.
 """
 
 from __future__ import annotations
@@ -25,139 +25,145 @@ from lumigraph.studio import registry
 from lumigraph.wire import requests, resources
 from lumigraph.wire.events import ArtifactWritten, CheckpointWritten, Event, Note
 
-SHOWN = "shown"
+PREVIEWS_FOLDER = "shown"
 Verb = Generator[Event, None, Any]
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a job works: its project's folder, its own, and one for what this attempt makes."""
+class Workspace:
+    """Folders of one job attempt: its project, the job itself, and the output files of this attempt."""
 
     project: Path
     job: Path
-    made: Path
+    outputs: Path
 
     @property
     def id(self) -> str:
         return self.job.name
 
 
-def verb_of(asked: resources.JobRequest, place: Place) -> Verb:
-    """Raises LumigraphError where the project has not got what the job needs."""
-    if isinstance(asked, resources.NoopJob):
-        from lumigraph.studio.noop import check
+def build_verb(request: resources.JobRequest, workspace: Workspace) -> Verb:
+    """Return the event generator that does the job. Raises LumigraphError if the project lacks an input of the job."""
+    if isinstance(request, resources.NoopJob):
+        from lumigraph.studio.noop import count_steps
 
-        return check(place.job, asked.steps, asked.pause, asked.save_every)
+        return count_steps(workspace.job, request.steps, request.pause, request.save_every)
 
-    from lumigraph.studio import comparing, verbs  # torch comes with them
+    from lumigraph.studio import comparing, verbs  # late: both import torch
 
-    match asked:
+    match request:
         case resources.SampleJob():
-            out = place.project / "files"
-            return verbs.sample(requests.SampleRequest(out=out, views=asked.views, size=asked.size, seed=asked.seed))
+            out = workspace.project / "files"
+            sample = requests.SampleRequest(out=out, views=request.views, size=request.size, seed=request.seed)
+            return verbs.sample(sample)
         case resources.PoseJob():
-            given = asked.model_dump(exclude={"verb"})
-            out = place.project / "captures" / place.id
-            if out.exists():  # a lost attempt had finished it: captures take their place whole
-                return _posed(_nothing(), place)
+            options = request.model_dump(exclude={"verb"})
+            out = workspace.project / "captures" / workspace.id
+            if out.exists():  # captures are renamed into place: a lost attempt had finished this one
+                return _run_pose(_empty_verb(), workspace)
             out.parent.mkdir(exist_ok=True)
-            return _posed(verbs.pose(requests.PoseRequest(source=source_of(place.project), out=out, **given)), place)
+            pose = requests.PoseRequest(source=source_of(workspace.project), out=out, **options)
+            return _run_pose(verbs.pose(pose), workspace)
         case resources.TrainJob():
-            training = _training(asked, place)
-            return _trained(verbs.train(training), place, training)
+            train = _train_request(request, workspace)
+            return _run_training(verbs.train(train), workspace, train)
         case resources.EvaluateJob():
-            judging = requests.EvaluateRequest(run=run_of(place, asked.run), device=asked.device)
-            return _evaluated(verbs.evaluate(judging), judging)
+            evaluate = requests.EvaluateRequest(run=run_of(workspace, request.run), device=request.device)
+            return _run_evaluation(verbs.evaluate(evaluate), evaluate)
         case resources.RenderJob():
-            return verbs.render(_rendering(asked, place))
+            return verbs.render(_render_request(request, workspace))
         case resources.ExportJob():
-            given = asked.model_dump(exclude={"verb", "run", "form"})
-            out, run = place.made / f"scene.{asked.form}", run_of(place, asked.run)
-            return _exported(verbs.export(requests.ExportRequest(run=run, out=out, **given)), out)
+            options = request.model_dump(exclude={"verb", "run", "form"})
+            out, run = workspace.outputs / f"scene.{request.form}", run_of(workspace, request.run)
+            return _run_export(verbs.export(requests.ExportRequest(run=run, out=out, **options)), out)
         case resources.ScaleJob():
-            given = asked.model_dump(exclude={"verb", "run"})
-            return verbs.scale(requests.ScaleRequest(run=run_of(place, asked.run), **given))
+            options = request.model_dump(exclude={"verb", "run"})
+            return verbs.scale(requests.ScaleRequest(run=run_of(workspace, request.run), **options))
         case resources.CompareJob():
-            runs = [run_of(place, run) for run in asked.runs]
-            out = place.made / "compare.html"
-            return comparing.compare(requests.CompareRequest(runs=runs, out=out, device=asked.device))
+            runs = [run_of(workspace, run) for run in request.runs]
+            out = workspace.outputs / "compare.html"
+            return comparing.compare(requests.CompareRequest(runs=runs, out=out, device=request.device))
 
 
 def source_of(project: Path) -> Path:
-    """What was uploaded: the one archive or video, or else the folder of photos."""
-    files = project / "files"
-    found = sorted(path for path in files.rglob("*") if path.is_file()) if files.exists() else []
-    if not found:
+    """Return the upload without poses: the only file if it is an archive or video, else the folder of photos.
+
+    Raises CaptureError if there is no upload or it has poses.
+    """
+    folder = project / "files"
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.exists() else []
+    if not files:
         raise CaptureError("this project has no photos yet; upload some first")
     from lumigraph.captures.video import VIDEO_SUFFIXES
 
-    if len(found) == 1 and found[0].suffix.lower() in {".zip", *VIDEO_SUFFIXES}:
-        return found[0]
-    if registry.reader_for(files) is not None:
-        raise CaptureError("these photos have their poses already; train with them as they are")
-    return files
+    if len(files) == 1 and files[0].suffix.lower() in {".zip", *VIDEO_SUFFIXES}:
+        return files[0]
+    if registry.reader_for(folder) is not None:
+        raise CaptureError("these photos already have camera poses; train with them directly")
+    return folder
 
 
 def capture_of(project: Path) -> Path:
-    """The newest capture whose poses were found, else what was uploaded where that has poses."""
-    found = [path for path in (project / "captures").glob("*") if path.is_dir() and ".tmp-" not in path.name]
-    if found:
-        return max(found, key=lambda path: path.stat().st_mtime_ns)
+    """Return the newest capture of a pose job, else an upload with poses. Raises CaptureError if neither exists."""
+    captures = [path for path in (project / "captures").glob("*") if path.is_dir() and ".tmp-" not in path.name]
+    if captures:
+        return max(captures, key=lambda path: path.stat().st_mtime_ns)
     if registry.reader_for(project / "files") is not None:
         return project / "files"
-    raise CaptureError("nobody knows yet where the photos of this project were taken; run a job `pose` first")
+    raise CaptureError("the photos of this project have no camera poses yet; run a job `pose` first")
 
 
-def run_of(place: Place, run: str | None) -> Path:
-    runs = place.project / "runs"
+def run_of(workspace: Workspace, run: str | None) -> Path:
+    """Return the folder of a run, by default the newest. Raises RunError if the project has no such run."""
+    folder = workspace.project / "runs"
     if run is not None:
-        if not (runs / run).is_dir():
+        if not (folder / run).is_dir():
             raise RunError(f"this project has no run {run}")
-        return runs / run
-    found = list(runs.glob("*")) if runs.exists() else []
-    if not found:
+        return folder / run
+    runs = list(folder.glob("*")) if folder.exists() else []
+    if not runs:
         raise RunError("this project has no run yet; train first")
-    return max(found, key=lambda path: path.stat().st_mtime_ns)
+    return max(runs, key=lambda path: path.stat().st_mtime_ns)
 
 
-def _training(asked: resources.TrainJob, place: Place) -> requests.TrainRequest:
+def _train_request(request: resources.TrainJob, workspace: Workspace) -> requests.TrainRequest:
     from lumigraph.studio.run import Run, is_run
 
-    out = place.project / "runs" / (asked.run or place.id)
-    if asked.run is not None and not is_run(out):
-        raise RunError(f"this project has no run {asked.run} to go on with")
-    capture = Path(Run(out).config.capture) if is_run(out) else capture_of(place.project)
-    given = asked.model_dump(exclude={"verb", "run"})
+    out = workspace.project / "runs" / (request.run or workspace.id)
+    if request.run is not None and not is_run(out):
+        raise RunError(f"this project has no run {request.run} to continue")
+    capture = Path(Run(out).config.capture) if is_run(out) else capture_of(workspace.project)
+    options = request.model_dump(exclude={"verb", "run"})
     out.parent.mkdir(exist_ok=True)
-    return requests.TrainRequest(capture=capture, out=out, resume=True, **given)
+    return requests.TrainRequest(capture=capture, out=out, resume=True, **options)
 
 
-def _rendering(asked: resources.RenderJob, place: Place) -> requests.RenderRequest:
+def _render_request(request: resources.RenderJob, workspace: Workspace) -> requests.RenderRequest:
     path: str | None = None
-    if isinstance(asked.path, list):
-        file = place.job / "path.json"
-        frames = [frame.model_dump(exclude_none=True) for frame in asked.path]
+    if isinstance(request.path, list):
+        file = workspace.job / "path.json"
+        frames = [frame.model_dump(exclude_none=True) for frame in request.path]
         file.write_text(json.dumps({"keyframes": frames}))
         path = str(file)
-    elif asked.form == "mp4":
-        path = asked.path
-    given = asked.model_dump(include={"size", "frames", "fps", "output", "device"})
-    name = f"{asked.output}.{asked.form}"
-    return requests.RenderRequest(run=run_of(place, asked.run), out=place.made / name, path=path, **given)
+    elif request.form == "mp4":
+        path = request.path
+    options = request.model_dump(include={"size", "frames", "fps", "output", "device"})
+    out = workspace.outputs / f"{request.output}.{request.form}"
+    return requests.RenderRequest(run=run_of(workspace, request.run), out=out, path=path, **options)
 
 
-def _posed(verb: Verb, place: Place) -> Verb:
+def _run_pose(verb: Verb, workspace: Workspace) -> Verb:
     result = yield from verb
-    yield from _capture_shown(place)
+    yield from _update_capture_preview(workspace)
     return result
 
 
-def _trained(verb: Verb, place: Place, asked: requests.TrainRequest) -> Verb:
-    """The training, its scene shown as it grows."""
-    yield from _capture_shown(place)
-    previews = _Showing(asked)
+def _run_training(verb: Verb, workspace: Workspace, request: requests.TrainRequest) -> Verb:
+    """Train and update the previews of the run at its checkpoints."""
+    yield from _update_capture_preview(workspace)
+    previews = _TrainingPreviews(request)
     try:
         while True:
             try:
@@ -166,22 +172,22 @@ def _trained(verb: Verb, place: Place, asked: requests.TrainRequest) -> Verb:
                 run = end.value
                 break
             if isinstance(event, CheckpointWritten):
-                yield from previews.show()
+                yield from previews.update()
             yield event
-    except GeneratorExit:  # stopped by a person, who wants to see how far it came
+    except GeneratorExit:  # the user stopped the job; the previews should match its last state
         verb.close()
-        for note in previews.show(last=True):
+        for note in previews.update(last=True):
             log.warning(note.text)
         raise
     finally:
         verb.close()
-    yield from previews.show(last=True)
+    yield from previews.update(last=True)
     card = run.field_card()
     return {"run": run.path.name} | ({"steps": card.step, "seconds": round(card.seconds, 3)} if card else {})
 
 
-def _exported(verb: Verb, out: Path) -> Verb:
-    """A form of several files, such as a mesh with its material and texture beside, is sent as one archive."""
+def _run_export(verb: Verb, out: Path) -> Verb:
+    """Export, and zip formats of several files, such as a mesh with its material and texture files."""
     while True:
         try:
             event = next(verb)
@@ -194,73 +200,73 @@ def _exported(verb: Verb, out: Path) -> Verb:
         files = sorted(path for path in out.parent.rglob("*") if path.is_file())
         if len(files) > 1:
             archive = out.with_name(f"{out.name}.zip")
-            with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+            with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as writer:
                 for path in files:
-                    packed.write(path, path.relative_to(out.parent))
+                    writer.write(path, path.relative_to(out.parent))
             event = event.model_copy(update={"path": str(archive)})
         yield event
     return report.model_dump(mode="json", exclude={"kind", "path"})
 
 
-def _evaluated(verb: Verb, asked: requests.EvaluateRequest) -> Verb:
+def _run_evaluation(verb: Verb, request: requests.EvaluateRequest) -> Verb:
     from lumigraph.studio import previews
 
     evaluation = yield from verb
-    yield from _or_a_note(previews.show_evaluation(asked.run, asked.device))
+    yield from _warn_on_error(previews.write_evaluation_preview(request.run, request.device))
     return evaluation
 
 
-class _Showing:
-    """Shows a run that is being trained, whenever that is cheap enough; the `last` time in any case."""
+class _TrainingPreviews:
+    """Previews of a run in training, updated when that is cheap enough, and always by the `last` update."""
 
-    def __init__(self, asked: requests.TrainRequest) -> None:
-        self._asked = asked
-        self._show: Any = None
+    def __init__(self, request: requests.TrainRequest) -> None:
+        self._request = request
+        self._previewer: Any = None
 
-    def show(self, last: bool = False) -> list[Note]:
-        """What went wrong, if anything did."""
-        from lumigraph.studio.previews import RunShow
+    def update(self, last: bool = False) -> list[Note]:
+        """Return a warning if the update failed."""
+        from lumigraph.studio.previews import RunPreviewer
 
         try:
-            if self._show is None:
-                self._show = RunShow(self._asked.out, self._asked.device)
-            if last or self._show.due():
-                self._show.show()
+            if self._previewer is None:
+                self._previewer = RunPreviewer(self._request.out, self._request.device)
+            if last or self._previewer.is_due():
+                self._previewer.update()
         except Exception as error:
-            return [_cannot_show(error)]
+            return [_preview_warning(error)]
         return []
 
 
-def _capture_shown(place: Place) -> Verb:
-    """The newest capture of the project, unless it is shown already."""
-    yield from _or_a_note(_showing_capture(place))
+def _update_capture_preview(workspace: Workspace) -> Verb:
+    """Write the preview of the newest capture of the project, unless it is current."""
+    yield from _warn_on_error(_capture_preview(workspace))
 
 
-def _showing_capture(place: Place) -> Generator[Event, None, None]:
+def _capture_preview(workspace: Workspace) -> Generator[Event, None, None]:
     from lumigraph.studio import previews
 
-    source = capture_of(place.project)
-    job = None if source == place.project / "files" else source.name
-    if not previews.is_shown(source, place.project / SHOWN, job):
-        yield from previews.show_capture(source, place.project / SHOWN, job)
+    source = capture_of(workspace.project)
+    job = None if source == workspace.project / "files" else source.name
+    if not previews.is_capture_preview_current(source, workspace.project / PREVIEWS_FOLDER, job):
+        yield from previews.write_capture_preview(source, workspace.project / PREVIEWS_FOLDER, job)
 
 
-def _or_a_note(events: Generator[Event, None, None]) -> Verb:
-    """The same events; an error becomes a warning: what is only shown must not cost what was computed."""
+def _warn_on_error(events: Generator[Event, None, None]) -> Verb:
+    """Yield `events`; turn an error into a warning, since a failed preview must not lose the result of the job."""
     try:
         yield from events
     except Exception as error:
-        yield _cannot_show(error)
+        yield _preview_warning(error)
 
 
-def _cannot_show(error: Exception) -> Note:
-    log.warning("nothing to show", exc_info=error)
-    return Note(text=f"the pictures for the browser could not be made: {error}", level="warning")
+def _preview_warning(error: Exception) -> Note:
+    log.warning("preview failed", exc_info=error)
+    return Note(text=f"the previews for the browser could not be written: {error}", level="warning")
 
 
-def _nothing() -> Verb:
+def _empty_verb() -> Verb:
     yield from ()
     return None
 
 
-__all__ = ["LumigraphError", "Place", "verb_of"]
+__all__ = ["LumigraphError", "Workspace", "build_verb"]

@@ -34,8 +34,8 @@ from lumigraph.scene.images import area_downscale, composite_over, to_uint8
 from lumigraph.scene.metrics import psnr
 from lumigraph.scene.poses import focus_point, up_direction
 from lumigraph.studio import registry
-from lumigraph.studio.files import sweep
-from lumigraph.studio.run import EVALUATION, RENDERS, SHOWN, Run
+from lumigraph.studio.files import remove_stale_files
+from lumigraph.studio.run import EVALUATION, PREVIEWS_FOLDER, RENDERS, Run
 from lumigraph.studio.training import load_field, prepared, read_capture
 from lumigraph.wire.events import Event, Progress
 from lumigraph.wire.previews import (
@@ -62,22 +62,22 @@ SECONDS = 0.6  # that the renders of a snapshot may take; slow methods are shown
 SHARE = 0.25  # of the time since the last showing, that the next may take
 # Gaussians: from where on a scene comes in parts, and how many the first and each other has. A browser is not to stand
 # still for longer than a fifth of a second while it takes one in.
-LARGE, FIRST, PART = 400_000, 100_000, 250_000
+MAX_UNSPLIT_GAUSSIANS, FIRST_PART_GAUSSIANS, PART_GAUSSIANS = 400_000, 100_000, 250_000
 KEPT = 2  # steps whose files stay: a browser may still be fetching those of the one before
 JUDGED, SHARP = 100, 90  # views of an evaluation, and their quality
 SOLID = 0.1  # opacity of the gaussians that say where the scene is
 SAMPLED = 5000  # of them, to choose a first camera by
-NOT_JOINED = "too little of what it shows was found again in the other photos"
+UNREGISTERED_REASON = "too little of what it shows was found again in the other photos"
 
 
 # ---- a capture
 
 
-def show_capture(source: Path, folder: Path, job: str | None = None) -> Generator[Event, None, None]:
+def write_capture_preview(source: Path, folder: Path, job: str | None = None) -> Generator[Event, None, None]:
     """The posed photos at `source`, into `folder`. Raises CaptureError and OSError."""
     capture = registry.capture_reader(source).read(source)
     (folder / THUMBS).mkdir(parents=True, exist_ok=True)
-    sweep(folder)
+    remove_stale_files(folder)
 
     def thumb(i: int) -> str:
         name = f"{THUMBS}/{i:04d}.jpg"
@@ -125,7 +125,7 @@ def show_capture(source: Path, folder: Path, job: str | None = None) -> Generato
         (folder / POINTS).unlink(missing_ok=True)
 
 
-def is_shown(source: Path, folder: Path, job: str | None) -> bool:
+def is_capture_preview_current(source: Path, folder: Path, job: str | None) -> bool:
     """Whether `folder` shows this capture, and as it is: photos that were put there since change it."""
     try:
         stamp = (folder / CAPTURE).stat().st_mtime_ns
@@ -165,7 +165,7 @@ def _rejected(source: Path) -> list[RejectedImage]:
         names = json.loads((source / POSES).read_bytes())["not_registered"]
     except (OSError, ValueError, KeyError):
         return []  # poses that came with the photos
-    return [RejectedImage(name=str(name), reason=NOT_JOINED) for name in names]
+    return [RejectedImage(name=str(name), reason=UNREGISTERED_REASON) for name in names]
 
 
 def _around(cameras: Cameras) -> Box:
@@ -177,34 +177,34 @@ def _around(cameras: Cameras) -> Box:
 # ---- a run
 
 
-class RunShow:
+class RunPreviewer:
     """One run, shown again and again while it grows. Photos to compare with are read once."""
 
     def __init__(self, path: Path, device: str = "auto") -> None:
         self.run, self.device = Run(path), device
-        self.folder = path / SHOWN
+        self.folder = path / PREVIEWS_FOLDER
         self.took, self.ended = 0.0, -math.inf  # seconds of the last showing, and when it ended
         self._photos: list[tuple[str, Cameras, Tensor]] | None = None
         self._side: int | None = None
 
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """Whether showing is cheap enough now: it is time that nobody trains in."""
         return self.took <= SHARE * (time.monotonic() - self.ended)
 
-    def show(self) -> None:
+    def update(self) -> None:
         """The field as last saved. Raises RunError, CaptureError, FormatError and OSError."""
         start = time.monotonic()
         try:
-            self._show()
+            self._write_preview()
         finally:
             self.ended = time.monotonic()
             self.took = self.ended - start
 
-    def _show(self) -> None:
+    def _write_preview(self) -> None:
         field, card = load_field(self.run, self.device)
         cameras, held_out = self.run.cameras()
         self.folder.mkdir(exist_ok=True)
-        sweep(self.folder)
+        remove_stale_files(self.folder)
         splats: Splats | None = field.splats() if hasattr(field, "splats") else None
         parts = [] if splats is None else self._parts(splats, card.step)
         solid = _solid(splats)
@@ -278,16 +278,16 @@ class RunShow:
         return self._photos
 
 
-def show_run(path: Path, device: str = "auto") -> None:
-    """Once, as `RunShow` does again and again."""
-    RunShow(path, device).show()
+def write_run_preview(path: Path, device: str = "auto") -> None:
+    """Once, as `RunPreviewer` does again and again."""
+    RunPreviewer(path, device).update()
 
 
-def show_evaluation(path: Path, device: str = "auto") -> Generator[Event, None, None]:
+def write_evaluation_preview(path: Path, device: str = "auto") -> Generator[Event, None, None]:
     """The worst held-out views of an evaluated run beside their photos. Raises RunError, CaptureError and OSError."""
     run = Run(path)
     said = json.loads((path / EVALUATION).read_bytes())
-    folder = path / SHOWN
+    folder = path / PREVIEWS_FOLDER
     (folder / VIEWS).mkdir(parents=True, exist_ok=True)
     field, _ = load_field(run, device)
     capture = yield from prepared(run, read_capture(Path(run.config.capture), run.config.holdout))
@@ -351,11 +351,11 @@ def _start(cameras: Cameras, held_out: Tensor, solid: Tensor) -> StartCamera:
 def _foremost(splats: Splats) -> list[Tensor]:
     """Indices of the gaussians of each part; first those that cover most of the scene: by opacity times the area of
     the larger two axes."""
-    if len(splats) <= LARGE:
+    if len(splats) <= MAX_UNSPLIT_GAUSSIANS:
         return [torch.arange(len(splats))]
     area = splats.log_scales.sort(dim=1).values[:, 1:].sum(dim=1).exp()
     order = (torch.sigmoid(splats.logit_opacities) * area).argsort(descending=True)
-    return [order[:FIRST], *torch.split(order[FIRST:], PART)]
+    return [order[:FIRST_PART_GAUSSIANS], *torch.split(order[FIRST_PART_GAUSSIANS:], PART_GAUSSIANS)]
 
 
 def _prune(folder: Path) -> None:
@@ -416,4 +416,10 @@ def _finished(work: Generator[Event, None, Capture]) -> Capture:
             return found
 
 
-__all__ = ["RunShow", "is_shown", "show_capture", "show_evaluation", "show_run"]
+__all__ = [
+    "RunPreviewer",
+    "is_capture_preview_current",
+    "write_capture_preview",
+    "write_evaluation_preview",
+    "write_run_preview",
+]

@@ -21,12 +21,12 @@ from torch import Tensor
 from lumigraph.scene.images import area_downscale, to_uint8
 from lumigraph.wire.events import Metrics
 
-PICTURE_SIDE = 480  # pixels of the longer side of a picture in the page
-PICTURES_BYTES = 16 << 20  # all pictures of a page together, and
-MOST_VIEWS = 40  # beyond which nobody scrolls
-ERROR_AT_FULL = 0.25  # the absolute difference, 0..1, that the colour map shows brightest
-CURVE_POINTS = 300
-PLOT = (640, 220, 52, 12, 14, 30)  # width, height and the margins left, right, top, bottom of a plot, pixels
+REPORT_IMAGE_SIDE_PX = 480  # pixels of the longer side of a picture in the page
+MAX_REPORT_IMAGE_BYTES = 16 << 20  # all pictures of a page together, and
+MAX_REPORT_VIEWS = 40  # beyond which nobody scrolls
+ERROR_MAP_MAX = 0.25  # the absolute difference, 0..1, that the colour map shows brightest
+MAX_CURVE_POINTS = 300
+PLOT_LAYOUT_PX = (640, 220, 52, 12, 14, 30)  # width, height and the margins left, right, top, bottom of a plot, pixels
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Page:
 
     def __init__(self) -> None:
         self._views: list[str] = []
-        self._room = PICTURES_BYTES
+        self._room = MAX_REPORT_IMAGE_BYTES
 
     @property
-    def full(self) -> bool:
-        return self._room <= 0 or len(self._views) >= MOST_VIEWS
+    def is_full(self) -> bool:
+        return self._room <= 0 or len(self._views) >= MAX_REPORT_VIEWS
 
     def add(self, view: Comparison) -> None:
         """Show this view; the page keeps the order of the calls."""
@@ -58,7 +58,7 @@ class Page:
             ("render", view.render),
             ("difference", error_map(view.photo, view.render)),
         ]
-        cells = [picture(pixels, label, f"{label} of {view.name}") for label, pixels in pictures]
+        cells = [figure_html(pixels, label, f"{label} of {view.name}") for label, pixels in pictures]
         self._room -= sum(map(len, cells))
         figures = f"{_number(view.psnr, 2)} dB, SSIM {_number(view.ssim, 3)}"
         self._views.append(
@@ -75,22 +75,22 @@ class Page:
             _figures(evaluation),
             "<h2>Training</h2>",
             _curves(history),
-            f"<h2>Views</h2><p>Shown: {which}, the worst first. Differences are bright at {ERROR_AT_FULL:g} of the"
+            f"<h2>Views</h2><p>Shown: {which}, the worst first. Differences are bright at {ERROR_MAP_MAX:g} of the"
             " whole range and beyond.</p>",
             *self._views,
             "<h2>Every held-out view</h2>",
             _table(evaluation["per_view"]),
             f"<footer>{escape(_provenance(evaluation))}</footer>",
         ]
-        return sheet(title, "\n".join(parts))
+        return page_html(title, "\n".join(parts))
 
 
-def sheet(title: str, body: str) -> str:
+def page_html(title: str, body: str) -> str:
     """A whole page around `body`, HTML whose texts are escaped already."""
     return PAGE.format(title=escape(title), style=STYLE, script=SCRIPT, body=body)
 
 
-def picture(pixels: Tensor, caption: str, alt: str) -> str:
+def figure_html(pixels: Tensor, caption: str, alt: str) -> str:
     """A figure; pixels (H, W, 3) uint8 or float 0..1."""
     uri = _jpeg(pixels if pixels.dtype == torch.uint8 else to_uint8(pixels))
     return (
@@ -100,7 +100,7 @@ def picture(pixels: Tensor, caption: str, alt: str) -> str:
 
 def error_map(photo: Tensor, render: Tensor) -> Tensor:
     """(H, W, 3) uint8: the mean absolute difference over the channels, black where equal, bright where far off."""
-    error = ((photo - render).abs().mean(dim=-1, keepdim=True) / ERROR_AT_FULL).clamp(0, 1)
+    error = ((photo - render).abs().mean(dim=-1, keepdim=True) / ERROR_MAP_MAX).clamp(0, 1)
     coloured = cv2.applyColorMap(to_uint8(error).cpu().numpy(), cv2.COLORMAP_INFERNO)
     return torch.from_numpy(cv2.cvtColor(coloured, cv2.COLOR_BGR2RGB))
 
@@ -152,9 +152,9 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _jpeg(pixels: Tensor) -> str:
-    """uint8 (H, W, 3) as a data URI, reduced to PICTURE_SIDE."""
+    """uint8 (H, W, 3) as a data URI, reduced to REPORT_IMAGE_SIDE_PX."""
     height, width, _ = pixels.shape
-    scale = min(1.0, PICTURE_SIDE / max(height, width))
+    scale = min(1.0, REPORT_IMAGE_SIDE_PX / max(height, width))
     pixels = area_downscale(pixels.cpu(), (max(1, round(width * scale)), max(1, round(height * scale))))
     bgr = cv2.cvtColor(pixels.numpy(), cv2.COLOR_RGB2BGR)
     encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
@@ -180,13 +180,13 @@ def _curves(history: Sequence[Metrics]) -> str:
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most CURVE_POINTS, the last among them."""
-    stride = math.ceil(len(points) / CURVE_POINTS)
+    """At most MAX_CURVE_POINTS, the last among them."""
+    stride = math.ceil(len(points) / MAX_CURVE_POINTS)
     return points[::-1][::stride][::-1]
 
 
 def _plot(unit: str, series: Mapping[str, list[tuple[float, float]]]) -> str:
-    width, height, left, right, top, bottom = PLOT
+    width, height, left, right, top, bottom = PLOT_LAYOUT_PX
     every = [point for points in series.values() for point in points]
     end = max(x for x, _ in every) or 1.0
     xs, ys = _ticks(0.0, end), _ticks(min(y for _, y in every), max(y for _, y in every))

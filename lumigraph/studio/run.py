@@ -34,17 +34,17 @@ from torch import Tensor
 
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.errors import RunError
-from lumigraph.studio.files import beside, remove, sweep
+from lumigraph.studio.files import atomic_path, remove, remove_stale_files
 from lumigraph.wire.events import Event, Metrics, Progress, from_line, to_line
 from lumigraph.wire.requests import Scalar
 
 CONFIG, CAMERAS, FIELD, LOG = "config.json", "cameras.safetensors", "field.safetensors", "events.jsonl"
 CHECKPOINTS, LATEST = "checkpoint", "latest.json"
-EVALUATION, REPORT, RENDERS, SHOWN = "evaluation.json", "report.html", "renders", "shown"
+EVALUATION, REPORT, RENDERS, PREVIEWS_FOLDER = "evaluation.json", "report.html", "renders", "shown"
 CACHE, CAPTURE, SCAN = "cache", "capture", "scan.json"
 TURNTABLE, SCENE = "turntable.mp4", "scene.ply"
 # What a new training makes stale, in the order of removal: first what counts the checkpoints, last what makes a run.
-MADE = (FIELD, EVALUATION, REPORT, RENDERS, SHOWN, TURNTABLE, SCENE, LOG, CAMERAS)
+MADE = (FIELD, EVALUATION, REPORT, RENDERS, PREVIEWS_FOLDER, TURNTABLE, SCENE, LOG, CAMERAS)
 STALE = (f"{CHECKPOINTS}/{LATEST}", CHECKPOINTS, *MADE, CONFIG)
 KEPT = (CACHE, CAPTURE, SCAN)
 CHECKPOINTS_KEPT = 2
@@ -121,7 +121,7 @@ class Run:
     def claim(path: Path) -> None:
         """Make the folder. Raises RunError when it holds anything that is not of a run: that is somebody's work."""
         if path.is_dir():
-            sweep(path)
+            remove_stale_files(path)
             ours = {name.split("/")[0] for name in STALE} | set(KEPT)
             foreign = sorted(entry.name for entry in path.iterdir() if not _ours(entry.name, ours))
             if foreign:
@@ -162,7 +162,7 @@ class Run:
         for other in folder.glob("step-*.safetensors"):
             if other.name not in kept:
                 other.unlink(missing_ok=True)
-        sweep(folder)
+        remove_stale_files(folder)
         return file
 
     def checkpoint(self) -> Checkpoint | None:
@@ -234,7 +234,7 @@ class Run:
 
     # ---- what happened
 
-    def recorded(self, events: Iterator[Event]) -> Generator[Event, None, None]:
+    def record(self, events: Iterator[Event]) -> Generator[Event, None, None]:
         """The same events, written down on their way; not those of progress, which are for who watches."""
         log = EventLog(self.path / LOG)
         try:
@@ -296,14 +296,14 @@ def is_run(path: Path) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    with beside(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> str:
     """Write a safetensors file; returns its SHA-256. Raises OSError, as any write does, when the disk is full."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with beside(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode  # as the umask wants it; safetensors would keep the file to its owner alone
         try:

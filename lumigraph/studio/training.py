@@ -19,7 +19,7 @@ from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import CaptureError, RunError
 from lumigraph.scene.field import Field, Training
 from lumigraph.studio import config_schema, registry
-from lumigraph.studio.files import sweep
+from lumigraph.studio.files import remove_stale_files
 from lumigraph.studio.run import CACHE, CHECKPOINTS, FIELD, FieldCard, Run, RunConfig, is_run
 from lumigraph.wire.events import ArtifactWritten, Event, Note
 from lumigraph.wire.requests import TrainingOptions, TrainRequest
@@ -46,8 +46,8 @@ def train(request: TrainRequest) -> Generator[Event, None, Run]:
         capture = read_capture(request.capture, request.holdout)
         config, notes = _planned(request, capture)
         run = Run.create(request.out, config)
-        yield from run.recorded(iter(notes))
-    yield from run.recorded(_learn(run, capture))
+        yield from run.record(iter(notes))
+    yield from run.record(_learn(run, capture))
     return run
 
 
@@ -216,7 +216,7 @@ def _jsonable(value: object) -> object:
 def _learn(run: Run, capture: Capture) -> Generator[Event, None, None]:
     config = run.config
     for folder in (run.path, run.path / CHECKPOINTS):
-        sweep(folder)
+        remove_stale_files(folder)
     method = registry.method(config.method)
     settings = config_schema.resolve(method.Config, config.settings)
     budget = loop.Budget(config.seconds, config.steps)

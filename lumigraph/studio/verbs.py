@@ -27,9 +27,9 @@ from lumigraph.scene.images import composite_over, write_png
 from lumigraph.studio import registry
 from lumigraph.studio.converting import convert
 from lumigraph.studio.exporting import export, scale
-from lumigraph.studio.files import sweep
+from lumigraph.studio.files import remove_stale_files
 from lumigraph.studio.rendering import render
-from lumigraph.studio.report import MOST_VIEWS, Comparison, Page
+from lumigraph.studio.report import MAX_REPORT_VIEWS, Comparison, Page
 from lumigraph.studio.run import CAPTURE, EVALUATION, FIELD, RENDERS, REPORT, SCAN, SCENE, TURNTABLE, Run, write_text
 from lumigraph.studio.training import load_field, prepared, read_capture, train
 from lumigraph.wire.events import ArtifactWritten, Event, Note, Progress
@@ -56,7 +56,7 @@ def pose(request: PoseRequest) -> Generator[Event, None, None]:
     from lumigraph.captures import pose as motion  # its libraries are large, and a posed capture needs none of them
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    sweep(out.parent, of=f"{out.name}.")
+    remove_stale_files(out.parent, prefix=f"{out.name}.")
     work = out.with_name(f"{out.name}.tmp-{os.getpid()}")
     try:
         if source.suffix.lower() in video.VIDEO_SUFFIXES:
@@ -173,7 +173,7 @@ def _as_exported(field: Field, run: Run, renderer: Renderer) -> Generator[Event,
         if renderer == "reference":
             raise RunError(f"{run.path} has no gaussians, and the reference renderer renders nothing else")
         return field, False
-    sweep(run.path, of=SCENE)
+    remove_stale_files(run.path, prefix=SCENE)
     file_format = registry.format_for(Path(SCENE), Splats)
     folder = run.path / f"{SCENE}.tmp-{os.getpid()}"
     try:
@@ -198,9 +198,9 @@ def _report(run: Run, field: Field, held_out: Capture, evaluation: dict[str, Any
         old.unlink()
     worst_first = sorted(range(len(views)), key=lambda i: math.inf if views[i]["psnr"] is None else views[i]["psnr"])
     for done, i in enumerate(worst_first):
-        if page.full:
+        if page.is_full:
             break
-        yield Progress(stage="report", done=done, total=min(len(views), MOST_VIEWS), unit="views")
+        yield Progress(stage="report", done=done, total=min(len(views), MAX_REPORT_VIEWS), unit="views")
         render, photo = seen(field, held_out, i)
         write_png(run.path / RENDERS / f"held-out-{i:04d}.png", render)
         page.add(Comparison(views[i]["name"], photo, render, views[i]["psnr"], views[i]["ssim"]))

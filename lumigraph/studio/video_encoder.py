@@ -12,7 +12,7 @@ import av
 from av.video.reformatter import ColorRange, Colorspace
 from torch import Tensor
 
-from lumigraph.studio.files import beside
+from lumigraph.studio.files import atomic_path
 
 QUALITY = "18"  # x264's constant rate factor: visually lossless
 LIMITED = BT709 = 1  # the codes of ITU-T H.273
@@ -28,7 +28,7 @@ def mp4_writer(path: Path, size: tuple[int, int], fps: int) -> Iterator[Callable
     width, height = size
     if width % 2 or height % 2:
         raise ValueError(f"an H.264 video has an even width and height, not {width}x{height}")
-    with beside(path) as temporary, av.open(str(temporary), "w", options={"movflags": "faststart"}) as container:
+    with atomic_path(path) as temporary, av.open(str(temporary), "w", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=Fraction(fps), options={"crf": QUALITY, "preset": "medium"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.thread_count = os.cpu_count() or 1

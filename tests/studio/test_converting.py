@@ -79,7 +79,7 @@ def test_what_takes_long_says_how_long(tmp_path: Path, monkeypatch: pytest.Monke
         ExportReport,
         ArtifactWritten,
     ]
-    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "PROGRESS_EVENT_INTERVAL_S", 0.0)
     events, _ = convert(tmp_path / "a.ply", tmp_path / "a.las")
     said = [event for event in events if isinstance(event, Progress)]
     assert list(dict.fromkeys(event.stage for event in said)) == ["count", "write", "check"]

@@ -23,7 +23,7 @@ from lumigraph.scene.cameras import Cameras, project
 from lumigraph.scene.capture import ArrayPhotos, Capture
 from lumigraph.scene.field import Training
 from lumigraph.studio import job_runner, previews
-from lumigraph.studio.job_runner import Place
+from lumigraph.studio.job_runner import Workspace
 from lumigraph.studio.run import Run
 from lumigraph.studio.training import load_field
 from lumigraph.wire import resources
@@ -33,15 +33,15 @@ from tests.studio.conftest import PHOTOS, SIZE
 from tests.studio.tiny import TinyField
 
 
-def place_of(folder: Path, job: str = "a" * 16) -> Place:
-    place = Place(folder / "project", folder / "jobs" / job, folder / "project" / "made" / job / "a1")
-    for path in (place.project, place.job, place.made):
+def make_workspace(folder: Path, job: str = "a" * 16) -> Workspace:
+    workspace = Workspace(folder / "project", folder / "jobs" / job, folder / "project" / "made" / job / "a1")
+    for path in (workspace.project, workspace.job, workspace.outputs):
         path.mkdir(parents=True, exist_ok=True)
-    return place
+    return workspace
 
 
-def done(asked: resources.JobRequest, place: Place) -> tuple[list[Event], Any]:
-    verb, events = job_runner.verb_of(asked, place), []
+def done(asked: resources.JobRequest, workspace: Workspace) -> tuple[list[Event], Any]:
+    verb, events = job_runner.build_verb(asked, workspace), []
     while True:
         try:
             events.append(next(verb))
@@ -54,16 +54,16 @@ def warnings(events: list[Event]) -> list[str]:
 
 
 @pytest.fixture
-def posed(tmp_path: Path, capture: Path) -> Place:
+def posed(tmp_path: Path, capture: Path) -> Workspace:
     """A project into which a posed capture was uploaded."""
-    place = place_of(tmp_path)
-    shutil.copytree(capture, place.project / "files")
-    return place
+    workspace = make_workspace(tmp_path)
+    shutil.copytree(capture, workspace.project / "files")
+    return workspace
 
 
-def test_a_training_is_shown_as_it_grows(posed: Place) -> None:
+def test_a_training_is_shown_as_it_grows(posed: Workspace) -> None:
     asked = resources.TrainJob(seconds=6, settings={"cap": 2000})
-    verb = job_runner.verb_of(asked, posed)
+    verb = job_runner.build_verb(asked, posed)
     shown = posed.project / "runs" / posed.id / "shown"
     steps = []
     for event in verb:
@@ -89,8 +89,8 @@ def test_a_training_is_shown_as_it_grows(posed: Place) -> None:
     assert not list(shown.glob("*.tmp-*"))
 
 
-def test_a_large_scene_comes_in_parts(posed: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, count in (("LARGE", 50), ("FIRST", 20), ("PART", 100)):
+def test_a_large_scene_comes_in_parts(posed: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, count in (("MAX_UNSPLIT_GAUSSIANS", 50), ("FIRST_PART_GAUSSIANS", 20), ("PART_GAUSSIANS", 100)):
         monkeypatch.setattr(previews, name, count)
     done(resources.TrainJob(steps=2), posed)
     folder = posed.project / "runs" / posed.id / "shown"
@@ -116,8 +116,8 @@ def test_a_large_scene_comes_in_parts(posed: Place, monkeypatch: pytest.MonkeyPa
         assert cover(before).min() > 0.85 * cover(after).max()
 
 
-def test_the_capture_is_shown_before_the_training(posed: Place) -> None:
-    verb = job_runner.verb_of(resources.TrainJob(steps=5), posed)
+def test_the_capture_is_shown_before_the_training(posed: Workspace) -> None:
+    verb = job_runner.build_verb(resources.TrainJob(steps=5), posed)
     while not isinstance(next(verb), CheckpointWritten):
         pass
     verb.close()
@@ -144,7 +144,7 @@ def test_thumbnails_points_and_cameras_belong_together(tmp_path: Path) -> None:
     source = tmp_path / "sample"
     for _ in render_sample(source, views=3, size=(400, 300), seed=0):
         pass
-    for _ in previews.show_capture(source, tmp_path / "shown", "b" * 16):
+    for _ in previews.write_capture_preview(source, tmp_path / "shown", "b" * 16):
         pass
     shown = CapturePreview.model_validate_json((tmp_path / "shown" / "capture.json").read_bytes())
     assert shown.job == "b" * 16
@@ -159,13 +159,13 @@ def test_photos_that_found_no_place_are_named(tmp_path: Path, capture: Path) -> 
     source = tmp_path / "posed"
     shutil.copytree(capture, source)
     (source / "pose.json").write_text(json.dumps({"not_registered": ["blurred.jpg"]}))
-    for _ in previews.show_capture(source, tmp_path / "shown"):
+    for _ in previews.write_capture_preview(source, tmp_path / "shown"):
         pass
     shown = CapturePreview.model_validate_json((tmp_path / "shown" / "capture.json").read_bytes())
-    assert [(one.name, one.reason) for one in shown.rejected] == [("blurred.jpg", previews.NOT_JOINED)]
+    assert [(one.name, one.reason) for one in shown.rejected] == [("blurred.jpg", previews.UNREGISTERED_REASON)]
 
 
-def test_the_first_camera_sees_the_scene(posed: Place) -> None:
+def test_the_first_camera_sees_the_scene(posed: Workspace) -> None:
     done(resources.TrainJob(steps=150, settings={"cap": 500}), posed)
     run = Run(posed.project / "runs" / posed.id)
     start = RunPreview.model_validate_json((run.path / "shown" / "index.json").read_bytes()).start
@@ -179,7 +179,7 @@ def test_the_first_camera_sees_the_scene(posed: Place) -> None:
     assert 1 <= start.fov <= 170
 
 
-def test_an_evaluation_is_shown_worst_first(posed: Place) -> None:
+def test_an_evaluation_is_shown_worst_first(posed: Workspace) -> None:
     done(resources.TrainJob(steps=100, settings={"cap": 500}), posed)
     _, evaluation = done(resources.EvaluateJob(), posed)
     shown_in = posed.project / "runs" / posed.id / "shown"
@@ -193,7 +193,7 @@ def test_an_evaluation_is_shown_worst_first(posed: Place) -> None:
                 assert picture.size == SIZE
 
 
-def test_a_method_without_gaussians_is_shown_by_its_renders(posed: Place, tiny: None) -> None:
+def test_a_method_without_gaussians_is_shown_by_its_renders(posed: Workspace, tiny: None) -> None:
     del tiny
     done(resources.TrainJob(method="ngp", steps=20), posed)
     index = RunPreview.model_validate_json((posed.project / "runs" / posed.id / "shown" / "index.json").read_bytes())
@@ -201,7 +201,7 @@ def test_a_method_without_gaussians_is_shown_by_its_renders(posed: Place, tiny: 
     assert len(index.views) >= 1
 
 
-def test_what_cannot_be_shown_costs_no_job(posed: Place) -> None:
+def test_what_cannot_be_shown_costs_no_job(posed: Workspace) -> None:
     (posed.project / "shown").write_text("in the way")
     events, result = done(resources.TrainJob(steps=20, settings={"cap": 500}), posed)
     assert result["steps"] == 20
@@ -214,9 +214,9 @@ def test_what_cannot_be_shown_costs_no_job(posed: Place) -> None:
     assert len([text for text in warnings(events) if "for the browser" in text]) == 1
 
 
-def test_a_stopped_training_shows_how_far_it_came(posed: Place, tiny: None) -> None:
+def test_a_stopped_training_shows_how_far_it_came(posed: Workspace, tiny: None) -> None:
     del tiny
-    verb = job_runner.verb_of(resources.TrainJob(method="tiny", seconds=60, settings={"pause": 0.01}), posed)
+    verb = job_runner.build_verb(resources.TrainJob(method="tiny", seconds=60, settings={"pause": 0.01}), posed)
     for _ in range(30):
         next(verb)
     verb.close()

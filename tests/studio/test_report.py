@@ -97,7 +97,7 @@ def test_the_curves_stay_inside_their_plots() -> None:
     html = Page().html("fox", evaluation(["a.png"]), HISTORY)
     curves = re.findall(r'<polyline class="curve c\d" points="([^"]+)"', html)
     assert len(curves) == 2
-    width, height, left, right, top, bottom = report.PLOT
+    width, height, left, right, top, bottom = report.PLOT_LAYOUT_PX
     for curve in curves:
         points = np.array([[float(number) for number in point.split(",")] for point in curve.split()])
         assert len(points) == 50
@@ -119,8 +119,8 @@ def test_long_histories_are_thinned_and_keep_their_end() -> None:
     html = Page().html("x", evaluation(["a"]), history)
     (curve,) = re.findall(r'points="([^"]+)"', html)
     points = curve.split()
-    assert len(points) <= report.CURVE_POINTS
-    assert float(points[-1].split(",")[0]) == pytest.approx(report.PLOT[0] - report.PLOT[3], abs=1)
+    assert len(points) <= report.MAX_CURVE_POINTS
+    assert float(points[-1].split(",")[0]) == pytest.approx(report.PLOT_LAYOUT_PX[0] - report.PLOT_LAYOUT_PX[3], abs=1)
 
 
 @pytest.mark.parametrize(
@@ -135,10 +135,10 @@ def test_ticks_are_round_and_enclose(low: float, high: float, ticks: list[float]
 
 
 def test_pictures_are_bounded_in_size_and_in_sum(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "PICTURES_BYTES", 100_000)
+    monkeypatch.setattr(report, "MAX_REPORT_IMAGE_BYTES", 100_000)
     page = Page()
     page.add(view("large.png", (600, 900)))
-    assert page.full
+    assert page.is_full
     html = page.html("x", evaluation(["large.png", "left-out.png"]), [])
     uri = re.search(r'<img src="data:image/jpeg;base64,([^"]+)"', html)
     assert uri is not None

@@ -170,7 +170,7 @@ def test_what_a_killed_process_left_is_swept_up(run: Run) -> None:
     (dead / ".tmpAbCdEf").write_bytes(b"half")
     living = folder / f"step-000002.safetensors.tmp-{os.getppid()}"
     living.mkdir()
-    files.sweep(folder)
+    files.remove_stale_files(folder)
     assert not dead.exists()
     assert living.exists()
 
@@ -178,7 +178,7 @@ def test_what_a_killed_process_left_is_swept_up(run: Run) -> None:
 def test_nothing_is_left_when_the_writer_fails(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with pytest.raises(ZeroDivisionError), files.beside(target) as temporary:
+    with pytest.raises(ZeroDivisionError), files.atomic_path(target) as temporary:
         temporary.write_text("half")
         (temporary.parent / "more").write_text("of it")
         raise ZeroDivisionError
@@ -228,7 +228,7 @@ def test_events_are_a_line_each_and_progress_is_not_kept(run: Run) -> None:
         Progress(stage="x", done=1),
         Metrics(step=1, seconds=0.1, values={"loss": float("nan")}),
     ]
-    assert list(run.recorded(iter(events))) == events
+    assert list(run.record(iter(events))) == events
     assert len((run.path / "events.jsonl").read_text().splitlines()) == 2
     assert read_events(run.path / "events.jsonl")[0] == events[0]
 
@@ -237,7 +237,7 @@ def test_a_torn_last_line_is_dropped_and_written_over(run: Run) -> None:
     log = run.path / "events.jsonl"
     log.write_text(to_line(Note(text="one")) + "\n" + '{"kind": "note", "te')
     assert read_events(log) == [Note(text="one")]
-    list(run.recorded(iter([Note(text="two")])))
+    list(run.record(iter([Note(text="two")])))
     assert read_events(log) == [Note(text="one"), Note(text="two")]
 
 
@@ -251,8 +251,8 @@ def test_history_counts_what_was_done_twice_once(run: Run) -> None:
     def seen(step: int, loss: float) -> Metrics:
         return Metrics(step=step, seconds=step / 10, values={"loss": loss})
 
-    list(run.recorded(iter([seen(10, 1), seen(20, 2), seen(30, 3)])))
-    list(run.recorded(iter([seen(15, 4), seen(25, 5)])))  # resumed from a checkpoint at 12
+    list(run.record(iter([seen(10, 1), seen(20, 2), seen(30, 3)])))
+    list(run.record(iter([seen(15, 4), seen(25, 5)])))  # resumed from a checkpoint at 12
     assert [(event.step, event.values["loss"]) for event in run.history()] == [(10, 1), (15, 4), (25, 5)]
 
 
@@ -266,7 +266,7 @@ def test_closing_the_record_closes_what_is_recorded(run: Run) -> None:
         finally:
             closed.append(True)
 
-    events = run.recorded(forever())
+    events = run.record(forever())
     next(events)
     events.close()
     assert closed == [True]
