@@ -5,10 +5,10 @@ namespace lumi {
 
 struct AdamSettings {
     float lr, beta1, beta2, epsilon;
-    long step;  // from 1 on, for the bias correction
+    long step;  // from 1, for the bias correction
 };
 
-// p, m and v are updated, g becomes 0 for the next round of sums.
+// Updates p, m and v, and sets g to 0.
 void adam(long n, float* p, float* g, float* m, float* v, const AdamSettings&);
 
 }  // namespace lumi

@@ -4,7 +4,7 @@
 
 using namespace lumi;
 
-// Where nothing was ever learned, as in most of a hash table, nothing moves and nothing is written.
+// Elements whose gradient has always been zero, most of a hash table, are neither moved nor written.
 KERNEL(adam_step)(int n, float* p, float* g, float* m, float* v, AdamStep step) {
     const int i = (int)(blockIdx.x * THREADS + threadIdx.x);
     if (i >= n || (g[i] == 0 && m[i] == 0 && v[i] == 0)) return;

@@ -1,5 +1,5 @@
-// The module `_native_*`: checked arrays in, C++ stages out. One module an instruction set; Python picks.
-// Here: splats; bindings_field.cpp: volumes; bindings_mesh.cpp: meshes.
+// The module `_native_*`: checks arrays and calls the C++ stages. There is one module per instruction set; Python
+// selects one. This file binds splats, bindings_field.cpp volumes, bindings_mesh.cpp meshes.
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
@@ -53,7 +53,7 @@ struct Clock {
     }
 };
 
-struct State {  // a View, and what one training step needs besides
+struct State {  // a View, and the buffers of a training step
     View view;
     std::map<std::string, double> seconds;
     Buffer<float> rgb, transmittance, gradient, error, scratch;
@@ -211,7 +211,7 @@ bool cpu_supports(const std::string& level) {
 }  // namespace
 
 NB_MODULE(LUMI_MODULE, m) {
-    nb::set_leak_warnings(false);  // Python may drop us in any order at exit
+    nb::set_leak_warnings(false);  // at exit Python may destroy objects in any order
     m.attr("lanes") = VL;
     m.attr("tile") = TILE;
     m.def("cpu_supports", &cpu_supports);

@@ -1,4 +1,4 @@
-// What the pages of bindings share.
+// Helpers shared by the binding files.
 #pragma once
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -15,7 +15,7 @@ using Bytes = nb::ndarray<const uint8_t, nb::c_contig, nb::device::cpu>;
 using Doubles = nb::ndarray<double, nb::c_contig, nb::device::cpu>;
 using Longs = nb::ndarray<int64_t, nb::c_contig, nb::device::cpu>;
 
-// The data of `a`, which must hold at least `count` elements (any shape).
+// Returns the data of `a` (any shape). Throws if it has fewer than `count` elements.
 template <class A> auto* data(const A& a, size_t count, const char* name) {
     if (a.size() < count)
         throw std::invalid_argument(std::string(name) + " has " + std::to_string(a.size()) + " values, needs " +

@@ -1,4 +1,4 @@
-// The volumetric half of the module: hash-grid field, volume rendering, marching, Adam.
+// Bindings of the volume kernels: hash grid field, volume rendering, ray marching, Adam.
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
@@ -17,7 +17,8 @@ namespace {
 
 using namespace lumi;
 
-// Levels as (scale, side, first, entries, dense); whatever they say, no position in the unit cube leaves the table.
+// Levels as (scale, side, first, entries, dense). The checks ensure that no position in the unit cube is outside the
+// table.
 Grid make_grid(const std::vector<std::tuple<float, uint32_t, uint32_t, uint32_t, bool>>& levels) {
     if (levels.size() != LEVELS) throw std::invalid_argument("a grid has " + std::to_string(LEVELS) + " levels");
     Grid grid{};
@@ -75,7 +76,7 @@ void backward(const Grid& grid, Floats table, Floats weights, Floats xyz, Floats
     field_backward(grid, a.weights, a.samples, kept, g, gw, gt, scratch.kept);
 }
 
-// The packed samples, after making sure that `first` grows from 0 and stays within them.
+// Returns the packed samples. Throws unless `first` ascends from 0 and stays within them.
 Packed packed(const Floats& density_rgb, const Floats& distance, const Floats& length, const Longs& first) {
     const long samples = (long)distance.size(), rays = (long)first.size() - 1;
     data(density_rgb, 4 * samples, "density_rgb"), data(length, samples, "length"), data(first, 1, "first");
@@ -115,7 +116,7 @@ long march_rays(Marched& marched, Bytes cells, int levels, int side, std::array<
     const auto [near, far, shortest, growth] = steps;
     if (levels < 1 || levels > 16 || side < 1 || side > 1024 || !(half > 0) || most < 1)
         throw std::invalid_argument("bad grid of occupied cells");
-    // A step must move a ray on, however far it is: a float holds 2^24 of them.
+    // A step must advance t even at the far end: a float has 2^24 steps.
     if (!(near >= 0 && shortest > 0 && growth >= 0) || !(far / shortest < (float)(1 << 22)))
         throw std::invalid_argument("bad steps: near >= 0, shortest > 0, growth >= 0, far < 4 million steps");
     OccupancyGrid grid{data(cells, (size_t)levels * side * side * side, "cells"), levels, side, {}, half};

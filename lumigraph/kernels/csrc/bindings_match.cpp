@@ -1,4 +1,4 @@
-// The part of the module that matches descriptors of photos.
+// Bindings of descriptor matching.
 #include <algorithm>
 
 #include "bindings.h"

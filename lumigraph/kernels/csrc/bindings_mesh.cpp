@@ -1,4 +1,4 @@
-// The part of the module that makes meshes: depth maps fused, marching cubes, triangles drawn, textures baked.
+// Bindings of the mesh kernels: depth map fusion, marching cubes, rasterization, colour baking.
 #include <nanobind/stl/array.h>
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Memory that the kernels keep between calls.
+// Memory that kernels reuse between calls.
 #pragma once
 #include <cstddef>
 #include <cstdlib>
@@ -6,7 +6,7 @@
 
 namespace lumi {
 
-// Grows, never shrinks, never initialises; cache-line aligned.
+// Grows, never shrinks, never initialises. Aligned to a cache line.
 template <class T> class Buffer {
   public:
     Buffer() = default;

@@ -1,4 +1,4 @@
-// Pinhole cameras as the mesh kernels read them: rows of 16 floats. Pixel centres at +0.5, depth along z.
+// Pinhole cameras of the mesh kernels: rows of 16 floats. Pixel centres at +0.5, depth along z.
 #pragma once
 #include <cmath>
 
@@ -7,11 +7,11 @@ namespace lumi {
 struct View {
     float m[12], fx, fy, cx, cy;  // cam_from_world (3, 4); focal lengths and centre in pixels
 
-    // World -> axes of the camera; q[2] is the depth.
+    // World to camera axes; q[2] is the depth.
     void turn(const float* p, float* q) const {
         for (int a = 0; a < 3; a++) q[a] = m[4 * a] * p[0] + m[4 * a + 1] * p[1] + m[4 * a + 2] * p[2] + m[4 * a + 3];
     }
-    // World -> pixel and depth; false where it is not in front of the camera or not in a picture of this size.
+    // World to pixel and depth. False if the point is not in front of the camera or not in an image of this size.
     bool see(const float* p, int width, int height, float& u, float& v, float& z) const {
         float q[3];
         turn(p, q);

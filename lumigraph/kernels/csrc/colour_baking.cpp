@@ -8,16 +8,16 @@
 namespace lumi {
 namespace {
 
-constexpr long PATCHES = 1024;       // a task
+constexpr long PATCHES = 1024;       // points per task
 constexpr float STEEPEST = .25882f;  // cos 75 degrees
-constexpr float SPREAD = .06f;       // of colours, beyond which a view is doubted
-constexpr float SLANT = 1.5f;        // pixels across which depth may change with the slope of the surface
+constexpr float SPREAD = .06f;       // colour difference at which the weight of a view is halved
+constexpr float SLANT = 1.5f;        // pixels along the slope of the surface by which depth may differ
 
 struct Look {
     float rgb[3], weight;
 };
 
-// Four pixels around (u, v): their first, and how far between.
+// The four pixels around (u, v): the first one, and the fractions between them.
 struct Between {
     int x0, y0, x1, y1;
     float s, t;

@@ -1,8 +1,9 @@
-// Points of a surface -> their colours, from pictures of it.
+// Colours of surface points, blended from images of the surface.
 //
-// A picture counts where the point is the nearest of the surface along the pixel, seen at less than 75 degrees, by
-// cos^6 of that angle and by how near the camera is. Of what is left the mean is taken, twice more with what lies far
-// from it weighing less (Cauchy's weights), so that a gleam or a wisp in one view leaves no mark.
+// An image contributes to a point if the point is the nearest surface along its pixel and is seen at less than 75
+// degrees from the normal. Its weight is cos^6 of that angle times the square of the pixels per world unit. The colour
+// is the weighted mean. Two more rounds lower the weight of outliers (Cauchy weights), so that a highlight or a floater
+// in one view leaves no trace.
 #pragma once
 #include <cstdint>
 
@@ -12,7 +13,7 @@ namespace lumi {
 
 struct Pictures {
     const uint8_t* rgb;            // (N, H, W, 3)
-    const float *depth, *weights;  // (N, H, W) the surface's own depth, infinite where there is none; 0: do not look
+    const float *depth, *weights;  // (N, H, W): depth of the surface, infinite if none; pixel weights, 0 = ignore
     const View* views;
     int count, width, height;
 };
@@ -21,8 +22,8 @@ struct Patches {
     long count;
 };
 
-// rgb (P, 3) of 0..1, weight (P,): 0 where no picture shows the point, which is then black. `tolerance`: world units by
-// which a point may lie behind the depth of its pixel.
+// rgb (P, 3) in 0..1, weight (P,). A point that no image shows has weight 0 and is black. `tolerance`: world units that
+// a point may be behind the depth of its pixel.
 void bake(const Pictures&, const Patches&, float tolerance, float* rgb, float* weight);
 
 }  // namespace lumi

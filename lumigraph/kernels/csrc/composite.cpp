@@ -1,8 +1,8 @@
 // Compositing of one tile after the other, gaussians front to back, SIMD across blocks of 4 x VL/4 pixels.
 //
-// The speed is in what is not done. For each gaussian the blocks that its 1/255 ellipse touches become set bits of one
-// word, blocks whose pixels are all opaque are masked out, and one loop runs over the bits that remain. Footprints are
-// found for a batch of gaussians ahead, so that the processor overlaps them, and kept for the way back.
+// The speed comes from skipped work. For each gaussian, the blocks that its 1/255 ellipse touches become set bits of a
+// word. Blocks whose pixels are all opaque are masked out, and one loop runs over the remaining bits. Footprints are
+// computed for a batch of gaussians ahead, so that the processor overlaps them, and saved for the backward pass.
 #include <algorithm>
 
 #include "splat.h"
@@ -10,7 +10,7 @@
 namespace lumi {
 namespace {
 
-constexpr int ACROSS = TILE / 4, TALL = VL / 4;  // blocks a row of blocks; pixel rows a block
+constexpr int ACROSS = TILE / 4, TALL = VL / 4;  // blocks in a row of blocks; pixel rows in a block
 constexpr int BLOCKS = TILE * TILE / VL;
 constexpr int BATCH = 8;
 constexpr float LOG_ALPHA_MIN = -LOG2_255;
@@ -19,7 +19,7 @@ static_assert(BLOCKS == 8 * sizeof(Blocks) && TILE % VL == 0 && ACROSS == 4,
 
 struct Lanes {
     vf x[BLOCKS], y[BLOCKS], row[TILE / VL];  // pixel centres inside the tile; centres of VL rows
-    vi shift[TILE / VL];                      // where the bits of these rows go, within 32
+    vi shift[TILE / VL];                      // positions of the bits of these rows, within 32
     Lanes() {
         for (int i = 0; i < BLOCKS; i++)
             for (int l = 0; l < VL; l++)
@@ -32,8 +32,8 @@ struct Lanes {
 };
 const Lanes LANES;
 
-// Which of the live blocks of the tile at (ox, oy) the level set touches. VL rows at a time: a row's span solves a
-// quadratic. No branches: the processor works on several footprints at once.
+// Returns the live blocks of the tile at (ox, oy) that the level set touches. VL rows at a time; the span of a row
+// solves a quadratic. Branch-free, so that the processor overlaps several footprints.
 inline uint64_t footprint(const Splat& s, float ox, float oy, uint64_t live) {
     const float inv = 1.f / s.p, slope = -s.q * inv, qa = s.reach * inv * inv, k = s.r * s.r * inv * inv;
     const float centre = s.x - ox - .5f;
@@ -50,14 +50,14 @@ inline uint64_t footprint(const Splat& s, float ox, float oy, uint64_t live) {
     return word & live;
 }
 
-// The affine maps of one splat in one tile: u = p x + q y + u0, v = r y + v0.
+// Affine maps of one splat in one tile: u = p x + q y + u0, v = r y + v0.
 struct Map {
     float p, q, r, u0, v0, lo;
     Map(const Splat& s, float ox, float oy)
         : p(s.p), q(s.q), r(s.r), u0(-s.p * (s.x - ox) - s.q * (s.y - oy)), v0(-s.r * (s.y - oy)), lo(s.lo) {}
 };
 
-inline uint64_t look(const vf* T) {  // which blocks are still transparent somewhere
+inline uint64_t look(const vf* T) {  // blocks that have a transparent pixel
     uint64_t live = 0;
     for (int i = 0; i < BLOCKS; i++) live |= (uint64_t)any(T[i] > T_STOP) << i;
     return live;
@@ -69,7 +69,7 @@ struct Tile {
         x = t % view.tiles_x() * TILE, y = t / view.tiles_x() * TILE;
         width = std::min(TILE, view.camera.width - x), height = std::min(TILE, view.camera.height - y);
     }
-    // f(index in the image, index in blocks, count) for each run of up to 4 pixels
+    // calls f(index in the image, index in blocks, count) for each run of up to 4 pixels
     template <class F> void runs(int image_width, F f) const {
         for (int r = 0; r < height; r++)
             for (int c = 0; c < width; c += 4)
@@ -166,7 +166,7 @@ inline void store_sums(vf* acc, float* slot) {
         a[j] = x.h[0];
         for (int k = 1; k < VL / 8; k++) a[j] += x.h[k];
     }
-    // ten horizontal sums at once: pairwise adds of interleaved halves
+    // ten horizontal sums at once by pairwise adds of interleaved halves
     eight b[SUMS / 2], c[2];
     for (int j = 0; j < SUMS / 2; j++)
         b[j] = __builtin_shufflevector(a[2 * j], a[2 * j + 1], 0, 8, 2, 10, 4, 12, 6, 14) +
@@ -185,8 +185,8 @@ inline void store_sums(vf* acc, float* slot) {
 #endif
 }
 
-// Front to back, like the forward pass: `rest` is what is still to come behind a pixel's current depth, weighted with
-// the pixel's gradient. It starts as the finished pixel and loses each gaussian's share, so nothing is replayed.
+// Front to back, like the forward pass. `rest` is the colour behind the current depth of a pixel, weighted with the
+// gradient of the pixel. It starts as the finished pixel and loses the share of each gaussian, so nothing is replayed.
 //   dL/dalpha = T (c . g) - rest / (1 - alpha)
 template <bool EXTRA, bool DEPTH>
 void composite_backward_tile(View& view, int t, const Planes& image, const PlaneGradients& gradient) {

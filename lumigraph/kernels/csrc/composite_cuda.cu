@@ -1,6 +1,6 @@
-// Compositing, a warp a block of 8 x 4 pixels. A warp looks at 32 entries of its tile at a time, one a lane, and keeps
-// those whose level set touches its block; only these are blended, front to back, one pixel a lane. Warps do not wait
-// for each other.
+// Compositing, one warp per block of 8 x 4 pixels. A warp tests 32 entries of its tile at a time, one per lane, and
+// keeps those whose level set touches its block. Only these are blended, front to back, one pixel per lane. Warps do
+// not wait for each other.
 #include "device.h"
 #include "screen.h"
 
@@ -16,16 +16,16 @@ struct Staged {      // u = p x + q y + u0, v = r y + v0, in pixels from the blo
     float4 a, b, c;  // p, q, u0, r; v0, lo, red, green; blue, z
 };
 
-struct Block {  // of this warp
-    int x, y;   // its corner in the picture
+struct Block {  // the block of this warp
+    int x, y;   // corner in the image
     Block(int tile, int tiles_x) {
         x = tile % tiles_x * TILE + warp() % (TILE / ACROSS) * ACROSS;
         y = tile / tiles_x * TILE + warp() / (TILE / ACROSS) * DOWN;
     }
 };
 
-// Whether u^2 + v^2 <= reach at some pixel centre of the block, whose first is (dx, dy) away: the least of a convex
-// quadratic over a rectangle lies on an edge that faces the centre, or is the centre.
+// Returns whether u^2 + v^2 <= reach at a pixel centre of the block, whose first centre is (dx, dy) away. The minimum
+// of a convex quadratic over a rectangle is at its centre or on an edge that faces the centre.
 inline bool touches(const Splat& s, float dx, float dy) {
     const float x1 = dx + ACROSS - 1, y1 = dy + DOWN - 1;
     const float nx = minimum(maximum(0.f, dx), x1), ny = minimum(maximum(0.f, dy), y1);
@@ -35,7 +35,8 @@ inline bool touches(const Splat& s, float dx, float dy) {
     return minimum(ua * ua + va * va, ub * ub + vb * vb) <= s.reach * 1.0001f + 1e-3f;
 }
 
-// Stages what touches of the entries [at, at + 32), returns their lanes' bits. ids, if not null: those of the staged.
+// Stages the entries [at, at + 32) that touch the block and returns the bits of their lanes. ids, if not null: their
+// ids.
 inline u32 stage(const u32* entries, u32 at, u32 end, const Splat* splats, const Block& block, Staged* staged,
                  u32* ids) {
     bool keep = false;
@@ -45,7 +46,8 @@ inline u32 stage(const u32* entries, u32 at, u32 end, const Splat* splats, const
         const float4 a = from[0], b = from[1], c = from[2];
         Splat s;
         s.p = a.z, s.q = a.w, s.r = b.x, s.reach = c.z;
-        const float dx = (float)block.x - a.x, dy = (float)block.y - a.y;  // from its centre to the block's corner
+        const float dx = (float)block.x - a.x,
+                    dy = (float)block.y - a.y;  // from the splat's centre to the block's corner
         keep = touches(s, dx + .5f, dy + .5f);
         if (keep) {
             staged[lane()].a = make_float4(a.z, a.w, a.z * dx + a.w * dy, b.x);
@@ -61,7 +63,7 @@ enum { NO_DEPTH, EXPECTED, MEDIAN };
 
 }  // namespace
 
-// Planes of height x width floats: rgb (3), transmittance, depth (where depth_kind is not 0).
+// Planes of height x width floats: rgb (3), transmittance, depth (unless depth_kind is 0).
 KERNEL(__launch_bounds__(THREADS) composite_tiles)
 (int width, int height, int tiles_x, const u32* start, const u32* entries, const Splat* splats, float background_red,
  float background_green, float background_blue, float* rgb, float* transmittance, float* depth, int depth_kind) {
@@ -100,7 +102,7 @@ KERNEL(__launch_bounds__(THREADS) composite_tiles)
 
 namespace {
 
-// Ten sums over 32 lanes in twelve exchanges: at each step a lane keeps every other value and gives the rest to its
+// Ten sums over 32 lanes in twelve exchanges: at each step a lane keeps every other value and passes the others to its
 // partner. Value k ends in the lanes whose bits 4, 3, 2, 1 spell k from its lowest bit up.
 inline float sum_transposed(const float* values) {
     float five[6], three[4], two[2];
@@ -124,10 +126,11 @@ inline int transposed_index() {
 
 }  // namespace
 
-// Front to back, like the forward pass: `rest` is what is still to come behind a pixel's current depth, weighted with
-// the pixel's gradient. It starts as the finished pixel and loses each gaussian's share, so nothing is replayed.
+// Front to back, like the forward pass. `rest` is the colour behind the current depth of a pixel, weighted with the
+// gradient of the pixel. It starts as the finished pixel and loses the share of each gaussian, so nothing is replayed.
 //   dL/dalpha = T (c . g) - rest / (1 - alpha)
-// g_transmittance and extra may be null; extra: dL/ddepth where depth is not null, else an error map to weigh by.
+// g_transmittance and extra may be null. extra: dL/ddepth if depth is not null, else an error map that weights
+// gaussians.
 KERNEL(__launch_bounds__(THREADS) composite_tiles_backward)
 (int width, int height, int tiles_x, const u32* start, const u32* entries, const Splat* splats, const float* rgb,
  const float* transmittance, const float* depth, const float* g_rgb, const float* g_transmittance, const float* extra,

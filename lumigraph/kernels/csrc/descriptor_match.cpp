@@ -1,6 +1,6 @@
-// The table of all dot products is computed in tiles of ROWS x COLUMNS vectors that stay in registers, and each tile is
-// folded into the best two of its rows and of its columns at once. Sums of products fit 16 bits (see the header), so a
-// vector holds twice as many of them as floats, and AVX2 and AVX-512 multiply and add 2 bytes a lane and instruction.
+// The table of all dot products is computed in tiles of ROWS x COLUMNS vectors that stay in registers. Each tile at
+// once updates the best two scores of its rows and columns. Sums of products fit 16 bits (see the header), so a vector
+// holds twice as many of them as floats. AVX2 and AVX-512 multiply and add 2 bytes per lane and instruction.
 #include "descriptor_match.h"
 
 #include <algorithm>
@@ -15,10 +15,10 @@
 namespace lumi {
 namespace {
 
-constexpr int LANES = 2 * VL, ROWS = 4, COLUMNS = 2;  // rows and vectors of columns in a tile: 16 registers hold it
+constexpr int LANES = 2 * VL, ROWS = 4, COLUMNS = 2;  // rows and column vectors of a tile, which fits 16 registers
 constexpr int WIDTH = LANES * COLUMNS;                // columns in a panel
-constexpr int PAIRS = DESCRIPTOR_SIZE / 2;            // pairs of bytes that lanes multiply and add
-constexpr int BLOCK = 256;                            // rows whose pairs stay in the second-level cache
+constexpr int PAIRS = DESCRIPTOR_SIZE / 2;            // pairs of bytes that a lane multiplies and adds
+constexpr int BLOCK = 256;                            // rows whose pairs fit the second-level cache
 constexpr uint16_t NONE = 0xffff;
 
 typedef uint16_t vh __attribute__((vector_size(VL * 4)));
@@ -28,7 +28,7 @@ inline vh maximum(vh a, vh b) { return a > b ? a : b; }
 inline vh spread_pair(uint32_t twice) { return (vh)((int32_t)twice - vi{}); }
 inline vh spread_index(int index) { return (uint16_t)index - vh{}; }
 
-// sum + the products of the two bytes in each lane.
+// Returns sum + the products of the two bytes in each lane.
 inline vh multiply_add(vh sum, vh a, vh b) {
 #if defined(__AVX512BW__) && LUMI_LANES == 16
     return sum + (vh)_mm512_maddubs_epi16((__m512i)a, (__m512i)b);
@@ -39,7 +39,7 @@ inline vh multiply_add(vh sum, vh a, vh b) {
 #endif
 }
 
-// In each lane: the two largest scores, and the index that came with the largest; of equal ones the first.
+// The two largest scores of each lane, and the index of the largest; of equal scores the first.
 struct BestTwo {
     vh best, next, index;
     static BestTwo none() { return {vh{}, vh{}, spread_index(NONE)}; }
@@ -62,7 +62,7 @@ struct Best {
     bool is_clear(const uint32_t* required) const { return index >= 0 && score >= required[next]; }
 };
 
-// Panels of WIDTH descriptors, pair by pair: [panel][pair][column][2]. Beyond the last descriptor there are zeros.
+// Panels of WIDTH descriptors, pair by pair: [panel][pair][column][2]. Padded with zeros.
 void pack_columns(Descriptors d, long panels, uint8_t* packed) {
     std::memset(packed, 0, (size_t)panels * WIDTH * DESCRIPTOR_SIZE);
     for (long column = 0; column < d.count; column++) {
@@ -72,7 +72,7 @@ void pack_columns(Descriptors d, long panels, uint8_t* packed) {
     }
 }
 
-// Groups of ROWS descriptors, each pair twice in 32 bits: [group][pair][row].
+// Groups of ROWS descriptors, each pair repeated twice in 32 bits: [group][pair][row].
 void pack_rows(Descriptors d, long start, long groups, uint32_t* packed) {
     std::memset(packed, 0, (size_t)groups * ROWS * PAIRS * sizeof(uint32_t));
     const long end = std::min(d.count, start + groups * ROWS);
@@ -97,7 +97,7 @@ inline void tile(const uint32_t* rows, const vh* columns, vh (&sums)[ROWS][COLUM
     std::memcpy(sums, sum, sizeof(sum));
 }
 
-// The best of all lanes; lane l stands for column index * LANES + l.
+// Returns the best of all lanes; lane l holds column index * LANES + l.
 Best best_of_lanes(const BestTwo& lanes) {
     Best best;
     for (int l = 0; l < LANES; l++)

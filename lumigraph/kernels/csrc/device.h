@@ -1,8 +1,8 @@
-// The words that kernels of a GPU are written in. NVRTC knows them; a C++ compiler gets them from emulate.h, which runs
-// the very same kernels thread by thread on a processor, so that they are tested where no GPU is.
+// Macros and intrinsics of GPU kernels. NVRTC defines them; for a C++ compiler emulate.h does. It runs the same kernels
+// thread by thread on a CPU, so that they are tested on machines without a GPU.
 //
-// Rules that both sides rely on: a block is one-dimensional; all 32 lanes of a warp reach every collective, and all
-// threads of a block every __syncthreads().
+// Both sides rely on these rules: a block is one-dimensional; all 32 lanes of a warp reach every collective, and all
+// threads of a block reach every __syncthreads().
 #pragma once
 #ifdef __CUDACC__
 typedef unsigned char u8;
@@ -28,8 +28,8 @@ template <class T> inline T warp_sum(T v) {
     return v;
 }
 
-// Exclusive sum over the threads of a block; `total` is that of all. shared: WARPS words that nobody else uses until
-// the next __syncthreads().
+// Exclusive sum over the threads of a block; `total` is the sum over all. shared: WARPS words, not reused before the
+// next __syncthreads().
 inline u32 block_scan(u32 v, u32* shared, u32& total) {
     u32 sum = v;
     for (int d = 1; d < WARP; d *= 2) {

@@ -1,6 +1,6 @@
-// A GPU played by one thread of a processor: every thread of a block is a fiber with a stack of its own, which hands
-// over when it waits for its warp or its block. For tests: what runs here is the kernel that NVRTC compiles, line by
-// line, in an order that a GPU might have chosen. Blocks run one after the other. x86-64 only.
+// An emulated GPU on one CPU thread. Each thread of a block is a fiber with its own stack, which switches when it waits
+// for its warp or block. Tests run the kernels that NVRTC compiles, line by line, in an order that a GPU might have
+// chosen. Blocks run one after the other. x86-64 only.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -41,7 +41,7 @@ namespace emulation {
 
 constexpr size_t STACK = 1 << 17;
 
-struct Gathering {  // of a warp or a block: who has come, and what each brought this time and the last
+struct Gathering {  // barrier of a warp or a block: arrivals, and the values of this phase and the last
     unsigned size = 0, arrived = 0, generation = 0;
     u64 values[2][32];
 };
@@ -53,7 +53,8 @@ struct Machine {
     std::vector<Gathering> warps;
     Gathering block;
     void* scheduler = nullptr;
-    unsigned now = 0, alive = 0, idle = 0, stride = 1;  // whose turn comes next: odd, so that all have one
+    unsigned now = 0, alive = 0, idle = 0,
+             stride = 1;  // next thread to run; the stride is odd, so that all threads get a turn
     std::function<void()> kernel;
 };
 inline Machine machine;
@@ -81,7 +82,7 @@ lumi_switch:
     ret
 )");
 
-// To the next thread that still runs; back when somebody hands over to this one.
+// Switches to the next running thread; returns when another thread switches back.
 inline void hand_over() {
     Machine& m = machine;
     const unsigned from = m.now, threads = (unsigned)m.done.size();
@@ -109,7 +110,7 @@ inline void begin() {
     lumi_switch(&gone, m.sleeping[m.now]);
 }
 
-// What all of them brought; stands until the next but one gathering.
+// Returns the values of all threads, valid until the next but one barrier.
 inline const u64* gather(Gathering& g, unsigned who, u64 value) {
     const unsigned generation = g.generation;
     if (who < 32) g.values[generation % 2][who] = value;
@@ -137,7 +138,7 @@ inline void run_block(unsigned threads) {
         for (int r = 0; r < 6; r++) *--stack = nullptr;
         m.sleeping[t] = stack;
     }
-    m.stride = (2 * ((m.stride * 2654435761u) >> 20) + 1) % threads;  // threads: a power of two
+    m.stride = (2 * ((m.stride * 2654435761u) >> 20) + 1) % threads;  // the number of threads is a power of two
     m.now = m.stride / 2, m.alive = threads, m.idle = 0, threadIdx = {m.now, 0, 0};
     lumi_switch(&m.scheduler, m.sleeping[m.now]);
 }

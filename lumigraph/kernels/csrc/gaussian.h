@@ -1,6 +1,6 @@
-// The mathematics of one gaussian: activation, EWA projection (Zwicker et al. 2001; Kerbl et al. 2023), spherical
-// harmonics, and their derivatives. Generic over F, a float or a vector of floats with one gaussian a lane, and free of
-// the standard library, so that host and device share it. `minimum maximum root exponential logarithm2` come with F.
+// Mathematics of one gaussian: activation, EWA projection (Zwicker et al. 2001; Kerbl et al. 2023), spherical
+// harmonics, and their derivatives. Host and device share it: it is generic over F, a float or a vector with one
+// gaussian per lane, and uses no standard library. `minimum maximum root exponential logarithm2` come with F.
 //
 // Conventions: OpenCV camera axes, pixel centres at +0.5, quaternions (w, x, y, z) of any length, logit opacity, log
 // scales. alpha = min(0.99, o exp(-d'Cd/2)); pairs with alpha < 1/255 are skipped; a pixel stops at T <= 1e-3.
@@ -18,28 +18,28 @@ constexpr float LOG2E = 1.44269504f, LN2 = 0.693147181f, LOG2_255 = 7.99435344f;
 constexpr int ROW = 16, SH_ROW = 48;     // floats: a row of params, of sh_rest
 constexpr float BLUR = 0.3f;             // 2D low-pass filter, pixels^2
 constexpr float MAX_COVARIANCE = 1e12f;  // pixels^2
-constexpr float SLOPE_MARGIN = .3f;      // of half the field of view: slopes are clamped this far outside the image
+constexpr float SLOPE_MARGIN = .3f;  // fraction of half the image size; slopes are clamped this far outside the image
 
 struct Camera {
-    float R[9], t[3], position[3];  // camera from world, and the camera's centre in the world
+    float R[9], t[3], position[3];  // camera from world; camera centre in the world
     float fx, fy, cx, cy;
     int width, height;
     float near;
-    bool antialiased;  // scale opacity by the area that the low-pass filter adds (Mip-Splatting, Yu et al. 2024)
+    bool antialiased;  // scale opacity by the area that the filter adds (Mip-Splatting, Yu et al. 2024)
 };
 static_assert(sizeof(Camera) == 92, "CameraStruct of splatting_cuda.py");
 
 template <class F> struct Projection {
-    F x, y, z;           // pixel, depth along the camera's z axis
+    F x, y, z;           // pixel; depth along the camera's z axis
     F a, b, c;           // 2D covariance, low-pass filtered
-    F opacity, filter;   // filter: opacity compensation, 1 when not antialiased
+    F opacity, filter;   // filter: opacity compensation, 1 if not antialiased
     F Q[9], M[9], T[6];  // rotation; R Q S; J M
     F X, Y, u, v, J00, J11, J02, J12, scale[3], quat[4], quat_length, det, det0;
     F slope_u, slope_v;  // u, v = X/z, Y/z, clamped for the Jacobian
 };
 
-// Slopes X/z at which the Jacobian is held, as every renderer of 3DGS files does: far beside the image the affine
-// approximation of the perspective fails, and unclamped ellipses grow without bound.
+// Slopes X/z are clamped in the Jacobian, as in other 3DGS renderers. Far outside the image the affine approximation of
+// the perspective fails, and unclamped ellipses grow without bound.
 struct SlopeLimits {
     float u0, u1, v0, v1;
     inline explicit SlopeLimits(const Camera& cam) {
@@ -51,7 +51,7 @@ struct SlopeLimits {
 
 template <class F> inline F sigmoid(F x) { return 1.f / (1.f + exponential(-x)); }
 
-// p: 16 values of one row of `params`.
+// p: the 16 values of a row of `params`.
 template <class F> inline void project(const Camera& cam, const F* p, Projection<F>& o) {
     const float* R = cam.R;
     o.X = R[0] * p[0] + R[1] * p[1] + R[2] * p[2] + cam.t[0];
@@ -83,7 +83,7 @@ template <class F> inline void project(const Camera& cam, const F* p, Projection
     F a0 = T[0] * T[0] + T[1] * T[1] + T[2] * T[2], c0 = T[3] * T[3] + T[4] * T[4] + T[5] * T[5];
     o.b = T[0] * T[3] + T[1] * T[4] + T[2] * T[5];
     o.a = a0 + BLUR, o.c = c0 + BLUR;
-    // |T row 0 x T row 1|^2 equals a0 c0 - b^2 without its cancellation, which large gaussians suffer from
+    // |T row 0 x T row 1|^2 equals a0 c0 - b^2 without the cancellation that affects large gaussians
     F n0 = T[1] * T[5] - T[2] * T[4], n1 = T[2] * T[3] - T[0] * T[5], n2 = T[0] * T[4] - T[1] * T[3];
     o.det0 = n0 * n0 + n1 * n1 + n2 * n2;
     o.det = o.det0 + BLUR * (a0 + c0) + BLUR * BLUR;
@@ -95,10 +95,10 @@ template <class F> inline void project(const Camera& cam, const F* p, Projection
     }
 }
 
-// What the compositing of one view says about one gaussian, summed over its pixels at (u, v) = L'd from its centre,
-// where log2 alpha = log2 opacity - u^2 - v^2. s = alpha dL/dalpha; w = alpha T.
+// Gradient sums of one gaussian over its pixels, from compositing. (u, v) = L'd is the scaled offset from its centre,
+// with log2 alpha = log2 opacity - u^2 - v^2. s = alpha dL/dalpha; w = alpha T.
 enum Sum { S0, SU, SV, SUU, SUV, SVV, S_RED, S_GREEN, S_BLUE, S_EXTRA, SUMS };
-// S_EXTRA: sum of w times a given image (dL/ddepth when depth is differentiated, an error map when training).
+// S_EXTRA: sum of w times an image: dL/ddepth if depth is differentiated, an error map in training.
 
 // Lower Cholesky factor of conic / (2 ln 2), [p 0; q r].
 template <class F> struct Factor {
@@ -113,7 +113,7 @@ template <class F> inline Factor<F> factor(const Projection<F>& o) {
     return l;
 }
 
-// What of the picture a gaussian reaches: the level set alpha = 1/255 is u^2 + v^2 = reach, half extents hx, hy.
+// Footprint of a gaussian: the level set alpha = 1/255 is u^2 + v^2 = reach, with half extents hx, hy.
 template <class F> struct Extent {
     F lo, reach, hx, hy;  // lo = log2 opacity
 };
@@ -125,8 +125,7 @@ template <class F> inline Extent<F> extent(const Projection<F>& o) {
     return e;
 }
 
-// A mask of F: in front of the camera, not fainter than a pixel can show, and reaching into the image. A centre may be
-// anywhere.
+// A mask of F: in front of the camera, not too faint to show, and overlapping the image. The centre may be anywhere.
 template <class F> inline auto on_screen(const Camera& cam, const Projection<F>& o, const Extent<F>& e) {
     const float w = (float)cam.width, h = (float)cam.height;
     auto real = (o.z > cam.near) & (e.reach > 0.f) & (o.a < MAX_COVARIANCE) & (o.c < MAX_COVARIANCE);
@@ -134,7 +133,7 @@ template <class F> inline auto on_screen(const Camera& cam, const Projection<F>&
 }
 
 template <class F> struct ProjectionGradient {
-    F row[16];          // dL/d row of params, colour part left to the caller
+    F row[16];          // dL/d row of params; the caller adds the colour part
     F camera[3], M[9];  // dL/d position in camera axes; dL/d(R Q S)
     F screen[2];        // dL/d pixel position
 };
@@ -176,7 +175,7 @@ inline void project_backward(const Camera& cam, const Projection<F>& o, const F*
     F gx = 2.f * (-2.f * x * (V[4] + V[8]) + y * (V[1] + V[3]) + z * (V[2] + V[6]) + w * (V[7] - V[5]));
     F gy = 2.f * (x * (V[1] + V[3]) - 2.f * y * (V[0] + V[8]) + z * (V[5] + V[7]) + w * (V[2] - V[6]));
     F gz = 2.f * (x * (V[2] + V[6]) + y * (V[5] + V[7]) - 2.f * z * (V[0] + V[4]) + w * (V[3] - V[1]));
-    F along = gw * w + gx * x + gy * y + gz * z;  // the length of a quaternion does not matter
+    F along = gw * w + gx * x + gy * y + gz * z;  // the length of a quaternion has no effect
     g.row[6] = (gw - along * w) * o.quat_length, g.row[7] = (gx - along * x) * o.quat_length;
     g.row[8] = (gy - along * y) * o.quat_length, g.row[9] = (gz - along * z) * o.quat_length;
     F iz = 1.f / o.z;
@@ -231,14 +230,14 @@ template <class F> inline void sh_direction_gradient(int degree, F x, F y, F z, 
     v[0] = vx, v[1] = vy, v[2] = vz;
 }
 
-// From the camera to a gaussian's mean p.
+// Direction from the camera to a gaussian's mean p.
 template <class F> inline void direction(const Camera& cam, const F* p, F* d, F& inverse_length) {
     for (int k = 0; k < 3; k++) d[k] = p[k] - cam.position[k];
     inverse_length = 1.f / root(d[0] * d[0] + d[1] * d[1] + d[2] * d[2]);
     for (int k = 0; k < 3; k++) d[k] *= inverse_length;
 }
 
-// rgb before it is clamped at zero. dc: 3 values; sh: the higher coefficients x RGB.
+// rgb before the clamp at zero. dc: 3 values; sh: the higher coefficients x RGB.
 template <class F> inline void sh_colour(int degree, const F* d, const F* dc, const F* sh, F* rgb) {
     F basis[16];
     sh_basis(degree, d[0], d[1], d[2], basis);
@@ -249,7 +248,7 @@ template <class F> inline void sh_colour(int degree, const F* d, const F* dc, co
             for (int c = 0; c < 3; c++) rgb[c] += basis[j] * sh[3 * j - 3 + c];
 }
 
-// v = dL/d(mean - camera position) of a unit direction d, through the colour alone.
+// v = dL/d(mean - camera position) through the colour alone, for a unit direction d.
 template <class F>
 inline void sh_towards(int degree, const F* d, F inverse_length, const F* sh, const F* colour, F* towards) {
     F along[16], v[3];
@@ -262,7 +261,7 @@ inline void sh_towards(int degree, const F* d, F inverse_length, const F* sh, co
     for (int k = 0; k < 3; k++) towards[k] = (v[k] - radial * d[k]) * inverse_length;
 }
 
-// What one gaussian adds to dL/d(camera from world): R row-major (9), t (3), and the camera's centre (3).
+// Contribution of one gaussian to dL/d(camera from world): R row-major (9), t (3), camera centre (3).
 template <class F>
 inline void camera_gradient(const Projection<F>& o, const ProjectionGradient<F>& g, const F* p, const F* towards,
                             F* camera) {

@@ -9,10 +9,11 @@
 namespace lumi {
 namespace {
 
-constexpr int BLOCK = 96;   // samples: a multiple of the rows of every register tile below, small enough for the cache
-constexpr int CHUNKS = 32;  // of a batch, each with its own gradient of the weights: fixed, whatever the threads
-constexpr int PARTS = 4;    // tasks a level, where their order does not matter
-constexpr int COLOUR = VL > 4 ? VL : 4;  // columns that the 3 outputs are padded to
+constexpr int BLOCK = 96;  // samples: a multiple of the rows of all register tiles below, small enough for the cache
+constexpr int CHUNKS =
+    32;  // per batch, each with its own weight gradient; fixed, so that sums do not depend on the number of threads
+constexpr int PARTS = 4;                 // tasks per level if their order has no effect
+constexpr int COLOUR = VL > 4 ? VL : 4;  // the 3 outputs, padded to a vector
 
 typedef float pair __attribute__((vector_size(8)));
 typedef float pair_unaligned __attribute__((vector_size(8), aligned(4), may_alias));
@@ -26,7 +27,7 @@ struct alignas(64) Corners {
     float weight[8][BLOCK];
 };
 
-// The eight entries around each position of a block, and their trilinear weights. Positions are planes, within 0..1.
+// The eight rows around each position of a block, and their trilinear weights. Positions are planes, within 0..1.
 void find_corners(const Level& level, const float (*xyz)[BLOCK], Corners& out) {
     auto run = [&](const auto& entries) {
         for (int i = 0; i < BLOCK; i++)
@@ -39,7 +40,7 @@ void find_corners(const Level& level, const float (*xyz)[BLOCK], Corners& out) {
         run(Hashed(level));
 }
 
-// Positions become planes within the cube, whatever they hold; the rest of the block repeats the cube's corner.
+// Positions become planes and are clamped to the cube, NaN included. The block is padded with the corner of the cube.
 void to_planes(const float* xyz, int n, float (*out)[BLOCK]) {
     for (int a = 0; a < 3; a++) {
         for (int i = 0; i < n; i++) out[a][i] = in_cube(xyz[3 * i + a]);
@@ -47,14 +48,14 @@ void to_planes(const float* xyz, int n, float (*out)[BLOCK]) {
     }
 }
 
-// f(level, sample, its corners, i within them) for all samples, one level after another: the entries of one level
-// nearly fit into a core's own cache, those of all do not. What a block will touch in `table` is fetched while the
-// block before is worked on. `parts` tasks share a level; with one, sums over a level have one order.
+// Calls f(level, sample, corners, i within them) for all samples, one level after another: the rows of one level nearly
+// fit into the cache of a core, those of all levels do not. Rows of the next block are prefetched from `table`. `parts`
+// tasks share a level; with one part, sums over a level have one order.
 template <class F>
 void each_corner(const Grid& grid, const float* table, const float* xyz, long count, int parts, F&& f) {
     const long blocks = (count + BLOCK - 1) / BLOCK;
     parallel(LEVELS * parts, [&](int task) {
-        const int l = LEVELS - 1 - task / parts, part = task % parts;  // the finest take longest
+        const int l = LEVELS - 1 - task / parts, part = task % parts;  // the finest levels take longest
         const float* entries = table + (size_t)grid.level[l].first * FEATURES;
         Corners corners[2];
         const long begin = blocks * part / parts, end = blocks * (part + 1) / parts;
@@ -97,14 +98,14 @@ void scatter(const Grid& grid, const float* xyz, long count, const float* g_enco
     });
 }
 
-// ---- matrices, one sample a row
+// ---- matrices, one sample per row
 
-// out (BLOCK, N) = a (BLOCK, K) m (K, N), rows of `a` and `out` lda and ldo apart; where `relu`, negative becomes 0;
-// where `gate`, what has no positive gate (of the same layout as out) becomes 0.
+// out (BLOCK, N) = a (BLOCK, K) m (K, N); rows of `a` and `out` are lda and ldo apart. `relu` sets negative values to
+// 0. `gate` (laid out as out) sets values to 0 where it is not positive.
 template <int K, int N, bool RELU = false, bool GATE = false>
 void matmul(const float* a, int lda, const float* m, float* out, int ldo, const float* gate = nullptr) {
     static_assert(N % VL == 0);
-    constexpr int WIDE = VL == 16 ? 4 : 2;  // vectors a register tile is wide
+    constexpr int WIDE = VL == 16 ? 4 : 2;  // vectors across a register tile
     constexpr int V = N / VL < WIDE ? N / VL : WIDE, R = V == 1 ? 12 : 6;
     static_assert(BLOCK % R == 0 && N % (V * VL) == 0);
     for (int column = 0; column < N; column += V * VL)
@@ -154,9 +155,9 @@ template <int M, int N> void outer(const float* a, int lda, const float* b, floa
         }
 }
 
-// ---- the networks over a block
+// ---- the MLPs over a block
 
-// The matrices (in, out) that forward multiplies by; the flat weights are (out, in), which is what backward needs.
+// The matrices (in, out) for forward. The flat weights are (out, in), as backward needs them.
 struct alignas(64) Transposed {
     float w1[ENCODED * HIDDEN], w2[HIDDEN * LATENT], w3[MIXED * HIDDEN], w4[HIDDEN * HIDDEN], w5[HIDDEN * COLOUR];
     explicit Transposed(const float* w) {
@@ -176,7 +177,7 @@ struct alignas(64) Block {
         g_encoded[BLOCK * ENCODED];
 };
 
-// encoded (LEVELS, count, FEATURES), of which the block takes n samples from `at` on.
+// encoded (LEVELS, count, FEATURES); the block takes n samples from `at` on.
 void density_block(const Transposed& t, const float* encoded, long count, long at, int n, Block& b) {
     for (int l = 0; l < LEVELS; l++)
         for (int i = 0; i < BLOCK; i++)
@@ -189,7 +190,7 @@ void density_block(const Transposed& t, const float* encoded, long count, long a
 void forward_block(const Transposed& t, const float* encoded, const Samples& s, long at, int n, Block& b) {
     density_block(t, encoded, s.count, at, n, b);
     const float* direction = s.direction + 3 * at;
-    for (int i = 0; i < BLOCK; i++) {  // samples of one ray follow each other
+    for (int i = 0; i < BLOCK; i++) {  // neighbouring samples belong to one ray
         const float *d = direction + 3 * i, *before = d - 3;
         float* h = b.mixed + i * MIXED + LATENT;
         if (i >= n || (i > 0 && d[0] == before[0] && d[1] == before[1] && d[2] == before[2]))
@@ -202,7 +203,7 @@ void forward_block(const Transposed& t, const float* encoded, const Samples& s, 
     matmul<HIDDEN, COLOUR>(b.hidden3, HIDDEN, t.w5, b.colour, COLOUR);
 }
 
-// (n, 4) density and colour of a block's raw outputs. Densities are gathered first, the exponential is a vector's.
+// Density and colour (n, 4) of the raw outputs of a block. Densities are gathered first, so that exp runs on vectors.
 void activate(const Block& b, int n, float* out) {
     alignas(64) float raw[4][BLOCK];
     for (int i = 0; i < BLOCK; i++) {
@@ -217,7 +218,7 @@ void activate(const Block& b, int n, float* out) {
         for (int c = 0; c < 4; c++) out[4 * i + c] = raw[c][i];
 }
 
-// Gradients of a block: of the weights, added to g_weights, and of the encoding, in b.g_encoded. `out` are its outputs.
+// Gradients of a block: adds to g_weights, writes the encoding's to b.g_encoded. `out`: outputs of the block.
 void backward_block(const float* w, const float* out, const float* g_out, int n, Block& b, float* g_weights) {
     float g_density[BLOCK];
     for (int i = 0; i < BLOCK; i++) {
@@ -239,7 +240,7 @@ void backward_block(const float* w, const float* out, const float* g_out, int n,
     matmul<HIDDEN, ENCODED>(b.g_hidden, HIDDEN, w + W1, b.g_encoded, ENCODED);
 }
 
-// f(block, first sample, samples) over a chunk of the batch.
+// Calls f(block, first sample, samples) over a chunk of the batch.
 template <class F> void each_block(long count, int chunk, F&& f) {
     const long blocks = (count + BLOCK - 1) / BLOCK;
     const long end = blocks * (chunk + 1) / CHUNKS;

@@ -1,9 +1,10 @@
-// The field of instant-NGP (sample.h): the grid level by level, since the entries of one level stay in a GPU's cache
-// and those of all do not; then both networks in one kernel, activations in registers from the encoding to the colour.
+// The field of instant-NGP (sample.h). The grid runs level by level, since the rows of one level fit the GPU's cache
+// and those of all levels do not. Then one kernel runs both MLPs, with activations in registers from encoding to
+// colour.
 //
-// Backward does the forward again, as on a CPU, and keeps sums of the weights' gradients in registers, a part of each
-// matrix a warp, until all samples of the block have passed. Outputs are as exact as floats, gradients of the weights
-// and of the encoding as TF32 (mma.h): their error is noise beside that of a batch of random rays.
+// Backward recomputes the forward pass, as on the CPU. Each warp keeps the sums of its part of the weight gradients in
+// registers until the block has processed all samples. Outputs have float precision. Gradients of weights and encoding
+// are computed in TF32 (mma.h); the error is noise compared with that of a batch of random rays.
 #include "mma.h"
 #include "sample.h"
 
@@ -16,9 +17,9 @@ struct Grid {
 namespace {
 
 constexpr int BATCH = WARPS * 16;  // samples of a block
-constexpr int COLOUR = 8;          // columns that the 3 outputs are padded to
+constexpr int COLOUR = 8;          // the 3 outputs, padded
 
-// Where the pairs of operands of each matrix begin.
+// Offset of the operand pairs of each matrix.
 constexpr int F1 = 0, F2 = F1 + HIDDEN * ENCODED / 2, F3 = F2 + LATENT * HIDDEN / 2, F4 = F3 + HIDDEN * MIXED / 2,
               F5 = F4 + HIDDEN * HIDDEN / 2;
 
@@ -50,7 +51,7 @@ template <int OUT, int IN, int PADDED = OUT> inline void arrange(const float* w,
 
 }  // namespace
 
-// encoded (LEVELS, count, FEATURES); blockIdx.y: the level.
+// encoded (LEVELS, count, FEATURES); blockIdx.y is the level.
 KERNEL(encode_samples)(Grid grid, const float2* table, const float* xyz, int count, float2* encoded) {
     const int i = (int)(blockIdx.x * THREADS + threadIdx.x), l = (int)blockIdx.y;
     if (i >= count) return;
@@ -63,7 +64,7 @@ KERNEL(encode_samples)(Grid grid, const float2* table, const float* xyz, int cou
     encoded[(size_t)l * count + i] = make_float2(x, y);
 }
 
-// g_table is added to.
+// Adds to g_table.
 KERNEL(scatter_gradients)(Grid grid, const float* xyz, int count, const float2* g_encoded, float2* g_table) {
     const int i = (int)(blockIdx.x * THREADS + threadIdx.x), l = (int)blockIdx.y;
     if (i >= count) return;
@@ -75,7 +76,7 @@ KERNEL(scatter_gradients)(Grid grid, const float* xyz, int count, const float2* 
     });
 }
 
-// Operands of the matrices, and those of their transposes.
+// Operands of the matrices and of their transposes.
 KERNEL(arrange_weights)(const float* w, float4* forward, float2* backward) {
     arrange<HIDDEN, ENCODED>(w + W1, forward + F1, backward + F1);
     arrange<LATENT, HIDDEN>(w + W2, forward + F2, backward + F2);
@@ -86,7 +87,8 @@ KERNEL(arrange_weights)(const float* w, float4* forward, float2* backward) {
 
 namespace {
 
-// The 16 samples of a warp: lane 4 g + t has a share in `first` + g and `first` + g + 8, and t = 0 speaks for them.
+// The 16 samples of a warp: lane 4 g + t shares `first` + g and `first` + g + 8; the lane with t = 0 reads and writes
+// for them.
 struct Activations {
     Tile encoded[ENCODED / 8], hidden1[HIDDEN / 8], mixed[MIXED / 8], hidden2[HIDDEN / 8], hidden3[HIDDEN / 8];
     Tile colour[1];
@@ -140,7 +142,7 @@ struct Sums {
     Share<LATENT, HIDDEN> w2;
     Share<HIDDEN, MIXED> w3;
     Share<HIDDEN, HIDDEN> w4;
-    Share<HIDDEN, COLOUR> w5;  // (in, out): there are few outs
+    Share<HIDDEN, COLOUR> w5;  // (in, out), because there are few outputs
 };
 
 // Adds to g (out, in).
@@ -192,7 +194,7 @@ KERNEL(__launch_bounds__(THREADS) field_densities)
     if (i + 8 < count) out[i + 8] = a.density[1];
 }
 
-// g_weights (WEIGHTS) is added to.
+// Adds to g_weights (WEIGHTS).
 KERNEL(__launch_bounds__(THREADS) field_gradients)
 (const float4* operands, const float2* back, const float2* encoded, const float* direction, const float4* g_out,
  int count, float2* g_encoded, float* g_weights) {
@@ -207,7 +209,7 @@ KERNEL(__launch_bounds__(THREADS) field_gradients)
         Tile g_colour[1];
         float g_density[2];
 #pragma unroll
-        for (int half = 0; half < 2; half++) {  // columns 2 t and 2 t + 1 of the colour; beyond the third: nothing
+        for (int half = 0; half < 2; half++) {  // columns 2 t and 2 t + 1 of the colour; none after the third
             const int i = first + lane() / 4 + 8 * half;
             const float4 g = i < count && t < 2 ? g_out[i] : make_float4(0, 0, 0, 0);
             const float* c = a.colour[0] + 2 * half;

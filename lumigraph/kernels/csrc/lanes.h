@@ -1,6 +1,5 @@
-// SIMD as arithmetic: a `vf` is LUMI_LANES floats, written with the vector extensions that GCC and Clang share, so that
-// one source serves SSE2, AVX2, AVX-512 and NEON. What gaussian.h needs exists for a plain `float` too, in math.h: that
-// header is generic over the two.
+// SIMD vectors: a `vf` is LUMI_LANES floats. The vector extensions of GCC and Clang compile one source to SSE2, AVX2,
+// AVX-512 and NEON. math.h has the same functions for a plain `float`; gaussian.h is generic over both.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -28,8 +27,8 @@ inline void store(float* p, vf v) { *reinterpret_cast<vf_unaligned*>(p) = v; }
 inline vf spread(float a) { return a - vf{}; }
 
 inline vf select(vi mask, vf a, vf b) { return mask ? a : b; }
-inline vf keep(vi mask, vf a) { return (vf)(mask & (vi)a); }  // a where mask, else +0, whatever a holds (NaN too)
-#if defined(__AVX512F__) && LUMI_LANES == 16                  // GCC makes a compare and a blend of `a < b ? a : b`
+inline vf keep(vi mask, vf a) { return (vf)(mask & (vi)a); }  // a if mask, else +0, even if a is NaN
+#if defined(__AVX512F__) && LUMI_LANES == 16                  // GCC turns `a < b ? a : b` into a compare and a blend
 inline vf minimum(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
 inline vf maximum(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
 #elif defined(__AVX__) && LUMI_LANES == 8
@@ -45,7 +44,7 @@ inline vf root(vf a) {
     return r;
 }
 
-// 1/x, relative error 1e-7, without the division unit where it is slow (16 lanes).
+// 1/x with relative error 1e-7. Avoids the division unit, which is slow for 16 lanes.
 inline vf reciprocal(vf x) {
 #if defined(__AVX512F__) && LUMI_LANES == 16
     vf r = (vf)_mm512_rcp14_ps((__m512)x);
@@ -55,8 +54,8 @@ inline vf reciprocal(vf x) {
 #endif
 }
 
-// 2^x for x <= 0: fraction in (-1, 0], degree-5 minimax polynomial, relative error 3e-7; below 2^-30 it may give up.
-// Two terms at a time, for a shorter chain of operations; the largest comes last, for the error.
+// 2^x for x <= 0: fraction in (-1, 0], degree-5 minimax polynomial, relative error 3e-7; may be wrong below 2^-30.
+// Evaluates two terms at a time for a shorter dependency chain, the largest last for accuracy.
 inline vf exp2_fraction(vf f) {
     vf square = f * f, high = f * 0.009188611581f + 0.05527972272f, low = f * 0.2401721895f + 0.6931422527f;
     return ((square * 0.0009387881873f + high) * square + low) * f + 0.9999999251f;
@@ -157,7 +156,7 @@ inline float sum(vf v) {
 #endif
 }
 
-// Rows become columns, in place: r[i][j] <-> r[j][i].
+// Transposes in place: r[i][j] <-> r[j][i].
 #if LUMI_LANES == 8
 inline void transpose(vf* r) {
 #define LUMI_SHUFFLE __builtin_shufflevector

@@ -15,7 +15,7 @@ namespace {
 constexpr int COLUMNS = 128, ROWS = 80, RING = 16;
 constexpr int PADDED = (COLUMNS + 2 * RADIUS + 15) / 16 * 16;  // a row with its halo, in whole vectors
 
-inline void blur_row(const float* in, float* out, int columns) {  // in[i] sits RADIUS left of out[i]
+inline void blur_row(const float* in, float* out, int columns) {  // in[i] is RADIUS left of out[i]
     const float* w = WINDOW;
     for (int x = 0; x < columns; x += VL) {
         const float* p = in + x;
@@ -25,7 +25,7 @@ inline void blur_row(const float* in, float* out, int columns) {  // in[i] sits 
     }
 }
 
-// Slides down a block of columns, keeping the last rows of N horizontally blurred maps.
+// Slides down a block of columns with the last rows of N horizontally blurred maps.
 template <int N> struct Slider {
     alignas(64) float ring[RING][N][COLUMNS];
     alignas(64) float input[N][PADDED];
@@ -42,8 +42,8 @@ template <int N> struct Slider {
     }
 };
 
-// One channel of a block of rows and columns. Rows are copied into padded buffers, so that every loop runs over whole
-// vectors; `inside` (padded) and `own` are 1 where a column lies in the image and in the block, else 0.
+// One channel of a block of rows and columns. Rows are copied to padded buffers, so that all loops run over whole
+// vectors. `inside` (padded) and `own` are 1 if a column is in the image and in the block, else 0.
 struct Block {
     int channel, y0, y1, x0, x1, width, height;
     size_t plane;
@@ -60,7 +60,7 @@ struct Block {
     int end() const { return std::min(width, x1 + RADIUS); }
     int halo(int x) const { return x - x0 + RADIUS; }
     size_t row(int y) const { return (size_t)y * width; }
-    // the part of an image row with its halo, into a padded row whose borders are zero
+    // copies part of an image row with its halo into a padded row with zero borders
     template <class T> void copy(const T* image_row, T* padded) const {
         std::memcpy(padded + halo(begin()), image_row + begin(), sizeof(T) * (size_t)(end() - begin()));
     }
@@ -77,7 +77,7 @@ struct Sums {
     double l1 = 0, square = 0, ssim = 0, gain = 0, bias = 0;
 };
 
-// dS/dmu, dS/dE[x^2], dS/dE[xy] of each pixel, already weighted by the mask.
+// dS/dmu, dS/dE[x^2], dS/dE[xy] of each pixel, weighted by the mask.
 double moments_pass(const LossInput& in, const Block& b, float* partial) {
     Slider<5> s;
     std::memset(s.input, 0, sizeof s.input);

@@ -1,5 +1,5 @@
-// (1 - a - b) |x - y| + a (1 - SSIM(x, y)) + b (x - y)^2 and its gradient, as in loss.cpp. A block of threads takes 32
-// x 32 pixels with their halo into shared memory, blurs along rows, then along columns, four rows a thread.
+// (1 - a - b) |x - y| + a (1 - SSIM(x, y)) + b (x - y)^2 and its gradient, as in loss.cpp. A block of threads copies 32
+// x 32 pixels with their halo to shared memory and blurs along rows, then along columns, four rows per thread.
 #include "device.h"
 #include "math.h"
 #include "similarity.h"
@@ -24,7 +24,7 @@ inline void blur_columns(const float (*blurred)[SIDE], float* out) {
     }
 }
 
-struct Place {  // of a block in the picture
+struct Place {  // position of a block in the image
     int x, y, width, height;
     size_t plane;
     Place(int width, int height)
@@ -44,7 +44,7 @@ struct LossWeights {
 };
 static_assert(sizeof(LossWeights) == 32, "LossWeightsStruct of splatting_cuda.py");
 
-// sums: doubles l1, mse, ssim, gain (3), bias (3), added to; not yet divided by the number of values.
+// Adds to sums: doubles l1, mse, ssim, gain (3), bias (3), not yet divided by the number of values.
 // partial (9 planes): dS/dE[u], dS/dE[u^2], dS/dE[u v] of each channel. mask may be null.
 KERNEL(__launch_bounds__(THREADS) similarity_maps)
 (int width, int height, const float* rgb, const u8* target, const u8* mask, LossWeights w, float* partial,
@@ -100,7 +100,7 @@ KERNEL(__launch_bounds__(THREADS) loss_gradient)
     if (threadIdx.x < 9) totals[threadIdx.x] = 0;
     for (int c = 0; c < 3; c++) {
         float d[3][EACH] = {}, to_gain = 0, to_bias = 0;
-        __syncthreads();  // all have read what the last channel left
+        __syncthreads();  // all threads have read the data of the last channel
         if (w.ssim > 0 && gradient) {
             for (int i = (int)threadIdx.x; i < WIDE * WIDE; i += THREADS) {
                 const int row = i / WIDE, column = i % WIDE, x = place.x + column - RADIUS, y = place.y + row - RADIUS;

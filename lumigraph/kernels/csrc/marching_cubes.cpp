@@ -8,8 +8,8 @@
 namespace lumi {
 namespace {
 
-// Corner c of a cell lies at (c & 1, c >> 1 & 1, c >> 2); the edge (c, axis) goes from c along `axis`.
-constexpr int edge_id(int corner, int axis) { return axis * 8 + corner; }         // 24 numbers, of which 12 are used
+// Corner c of a cell is at (c & 1, c >> 1 & 1, c >> 2); edge (c, axis) runs from c along `axis`.
+constexpr int edge_id(int corner, int axis) { return axis * 8 + corner; }         // 24 indices, 12 in use
 int edge_between(int a, int b) { return edge_id(std::min(a, b), (a ^ b) >> 1); }  // 1, 2, 4 -> axis 0, 1, 2
 
 struct Case {
@@ -36,8 +36,8 @@ class Table {
         }
         for (int bits = 0; bits < 256; bits++) derive(bits);
     }
-    // On each face the surface goes from where its border leaves the inside to where that stretch began; the pieces of
-    // all faces close into loops.
+    // On each face, the surface runs from the edge at which the face's border leaves the inside to the edge at which
+    // that inside part began. The segments of all faces form closed loops.
     void derive(int bits) {
         int next[24];
         std::fill(next, next + 24, -1);
@@ -70,7 +70,7 @@ class Table {
         }
         return false;
     }
-    // The first way to cut `loop` into triangles without a cut across a face of the cell; all loops have one.
+    // Returns the first triangulation of `loop` without a side across a face of the cell; one always exists.
     bool triangulate(const std::vector<int>& loop, Case& out) const {
         const size_t n = loop.size();
         if (n < 3) return true;
@@ -91,7 +91,7 @@ class Table {
 
 constexpr int WIDE = SIDE + 1, PADDED = WIDE * WIDE * WIDE;
 
-// Finds blocks; beside the volume there is one more block of `beyond` on each side, so that surfaces can close.
+// Looks up blocks. The volume is padded with one block of `beyond` on each side, so that surfaces can close.
 class Reader {
   public:
     explicit Reader(const Volume& v) : v_(v) {}
@@ -100,7 +100,7 @@ class Reader {
             if (at[a] < 0 || at[a] >= v_.size[a]) return v_.beyond > 0 ? OUTSIDE : v_.beyond < 0 ? INSIDE : UNKNOWN;
         return v_.blocks[((size_t)at[2] * v_.size[1] + at[1]) * v_.size[0] + at[0]];
     }
-    // The block's voxels and the first of the next ones. False where no surface can be in it.
+    // Reads the voxels of a block and the first of the next blocks. False if it cannot contain a surface.
     bool padded(const int* at, float* out) const {
         int32_t ids[8];
         bool same = true;
@@ -129,9 +129,9 @@ class Reader {
 
 constexpr int STEP[3] = {1, WIDE, WIDE * WIDE};
 
-struct Piece {  // of the surface, in one block
+struct Piece {  // part of the surface in one block
     std::vector<float> values, vertices;
-    std::vector<int32_t> number;  // of the vertex on each edge (voxel, axis), -1 where there is none
+    std::vector<int32_t> number;  // vertex index of each edge (voxel, axis), -1 for none
     std::vector<int32_t> faces;
     int32_t first = 0;
 };
@@ -146,7 +146,7 @@ void place_vertices(const int* at, Piece& piece) {
             const float a = values[here], b = values[here + STEP[axis]];
             if (!((a < 0 && b >= 0) || (a >= 0 && b < 0))) continue;
             piece.number[3 * k + axis] = (int32_t)(piece.vertices.size() / 3);
-            const float share = std::min(.999f, std::max(.001f, a / (a - b)));  // never two at one place
+            const float share = std::min(.999f, std::max(.001f, a / (a - b)));  // keeps vertices distinct
             for (int c = 0; c < 3; c++)
                 piece.vertices.push_back((float)(SIDE * at[c] + p[c]) + (c == axis ? share : 0.f));
         }
@@ -158,7 +158,7 @@ void place_vertices(const int* at, Piece& piece) {
 void march_cubes(const Volume& volume, Surface& out) {
     const Table& table = Table::get();
     const Reader reader(volume);
-    const int n[3] = {volume.size[0] + 2, volume.size[1] + 2, volume.size[2] + 2};  // with those beside
+    const int n[3] = {volume.size[0] + 2, volume.size[1] + 2, volume.size[2] + 2};  // including the padding
     const size_t total = (size_t)n[0] * n[1] * n[2];
     auto place = [&](size_t i, int* at) {
         at[0] = (int)(i % n[0]) - 1, at[1] = (int)(i / n[0] % n[1]) - 1, at[2] = (int)(i / n[0] / n[1]) - 1;
@@ -190,7 +190,7 @@ void march_cubes(const Volume& volume, Surface& out) {
     const size_t stride[3] = {1, (size_t)n[0], (size_t)n[0] * n[1]};
     parallel((int)filled.size(), [&](int task) {
         Piece& piece = *filled[task];
-        auto vertex = [&](const int* p, int corner, int axis) -> int32_t {  // of a cell's edge, in whichever block
+        auto vertex = [&](const int* p, int corner, int axis) -> int32_t {  // of an edge of a cell, in any block
             size_t i = where[task];
             int k = 0;
             for (int a = 2; a >= 0; a--) {

@@ -1,7 +1,7 @@
-// What the shared headers need of a plain float, on the processor and on a GPU; lanes.h has the same for vectors.
+// Functions of a plain float for the shared headers, on CPU and GPU; lanes.h has the same for vectors.
 //
-// gaussian.h, screen.h and sample.h are compiled by a C++ compiler and by NVRTC, which sees no header of the system:
-// they include nothing but this, and their functions are the only place where the mathematics stands.
+// gaussian.h, screen.h and sample.h are compiled by a C++ compiler and by NVRTC, which has no system headers: they
+// include only this header. They are the only implementation of the mathematics.
 #pragma once
 
 namespace lumi {

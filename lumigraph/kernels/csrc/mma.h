@@ -1,10 +1,10 @@
-// Products of small matrices by the 32 lanes of a warp together: on tensor cores from Ampere on; by exchange between
-// the lanes on Turing, whose tensor cores know no numbers of this range, and where a processor plays the GPU.
+// Products of small matrices by the 32 lanes of a warp: on tensor cores since Ampere. Turing, whose tensor cores have
+// no number format of this range, and the emulated GPU exchange values between lanes instead.
 //
-// Tensor cores multiply TF32: 8 bits of exponent, so that no gradient has to be scaled to survive, and 11 of
-// significand. Gradients are rounded to it, about 3e-4 of their size. Activations are not: near zero that would decide
-// otherwise about a relu, which changes the gradient by a hundredth. They are split in two, and what is left out of a
-// product is about a float's own rounding.
+// Tensor cores multiply TF32: 8 bits of exponent, so that gradients need no loss scaling, and 11 bits of significand.
+// Gradients are rounded to TF32, an error of about 3e-4 of their size. Activations are not rounded: near zero that
+// would flip a relu, which changes the gradient by a hundredth. They are split into two TF32 parts; the neglected part
+// of a product is about the rounding error of a float.
 #pragma once
 #include "device.h"
 #include "math.h"
@@ -39,11 +39,11 @@ inline void multiply_add(float* d, const float (&a)[4], float b0, float b1) {
           "r"(__float_as_uint(a[3])), "r"(__float_as_uint(b0)), "r"(__float_as_uint(b1)));
 }
 #else
-// Not inlined, since a network is hundreds of these.
+// Not inlined, since an MLP has hundreds of calls.
 __noinline__ float4 exchange(float4 d, float4 a, float2 b) {
     const int g = lane() / 4, t = lane() % 4;
     for (int k = 0; k < 4; k++) {
-        // the lanes of a's rows g, g + 8, and of b's columns 2t, 2t + 1
+        // lanes that hold rows g, g + 8 of a, and columns 2t, 2t + 1 of b
         const int row = 4 * g + k, even = 8 * t + k, odd = even + 4;
         const float x = __shfl_sync(ALL, a.x, row), x4 = __shfl_sync(ALL, a.z, row);
         const float y = __shfl_sync(ALL, a.y, row), y4 = __shfl_sync(ALL, a.w, row);
@@ -60,15 +60,15 @@ inline void multiply_add(float* d, const float (&a)[4], float b0, float b1) {
 }
 #endif
 
-// ---- a network, 16 samples a warp
+// ---- an MLP, 16 samples per warp
 //
-// What a product leaves in the lanes is what the next one reads, without an exchange: the inner index of a sum may be
-// in any order, and k, k + 4 of a group of eight here mean features 2t, 2t + 1. So a `Tile` holds 16 samples x 8
-// features as a d above, and matrices are laid out to match.
+// The next product reads its input from the lanes that hold the last result, without an exchange. The inner index of a
+// sum may have any order, so k, k + 4 of a group of eight denote features 2t, 2t + 1 here. A `Tile` holds 16 samples x
+// 8 features, laid out as d above, and matrices are laid out to match.
 
 typedef float Tile[4];
 
-// Of value (column n, row k) of a matrix with K rows: the lane's pair of operands, and which of the two it is.
+// For value (column n, row k) of a matrix with K rows: the lane's pair of operands, and the index in the pair.
 template <int K> inline int pair_of(int n, int k) { return (n / 8 * (K / 8) + k / 8) * WARP + n % 8 * 4 + k % 8 / 2; }
 inline int within_pair(int k) { return k % 2; }
 
@@ -77,7 +77,7 @@ template <int N> inline void clear(Tile* tiles) {
     for (int n = 0; n < N; n++) tiles[n][0] = tiles[n][1] = tiles[n][2] = tiles[n][3] = 0;
 }
 
-// out (16, N) = in (16, K) matrix (K, N) as floats have it. matrix: pairs, high parts and then low ones.
+// out (16, N) = in (16, K) matrix (K, N) in float precision. matrix: pairs, high parts before low parts.
 template <int K, int N> inline void multiply(const float4* matrix, const Tile* in, Tile* out) {
     clear<N / 8>(out);
 #pragma unroll
@@ -95,7 +95,7 @@ template <int K, int N> inline void multiply(const float4* matrix, const Tile* i
     }
 }
 
-// The same of gradients, rounded. matrix: pairs.
+// The same product for gradients, rounded to TF32. matrix: pairs.
 template <int K, int N> inline void multiply_rounded(const float2* matrix, const Tile* in, Tile* out) {
     clear<N / 8>(out);
 #pragma unroll
@@ -115,7 +115,7 @@ template <int N> inline void relu(Tile* tiles) {
 #pragma unroll
         for (int e = 0; e < 4; e++) tiles[n][e] = maximum(tiles[n][e], 0.f);
 }
-// Gradients do not pass what relu held back.
+// Sets gradients to zero where relu was inactive.
 template <int N> inline void relu_backward(const Tile* activations, Tile* gradients) {
 #pragma unroll
     for (int n = 0; n < N / 8; n++)
@@ -126,10 +126,10 @@ template <int N> inline void relu_backward(const Tile* activations, Tile* gradie
 
 // ---- sums over samples of outer products: the gradient of a matrix
 //
-// Samples lie along the inner index, so tiles turn over in shared memory. A warp owns some of the (16, 8) blocks of the
-// sum and adds up what all warps bring, half of them at a time for want of room.
+// Samples are the inner index, so tiles are transposed in shared memory. A warp owns some of the (16, 8) blocks of the
+// sum and adds up the products of all warps, half of the warps at a time because shared memory is small.
 
-constexpr int TURNED = WARPS / 2 * 16, TURNED_ROW = 64 + 8;  // samples; floats: no two lanes meet in a bank
+constexpr int TURNED = WARPS / 2 * 16, TURNED_ROW = 64 + 8;  // samples; floats, padded against bank conflicts
 struct alignas(16) Turning {
     float a[TURNED][TURNED_ROW], b[TURNED][TURNED_ROW];
 };
@@ -142,7 +142,7 @@ template <int N> inline void turn(const Tile* tiles, float (*to)[TURNED_ROW]) {
     }
 }
 
-template <int M, int N> struct Share {  // of the (16, 8) blocks of an (M, N) sum: those of this warp
+template <int M, int N> struct Share {  // the (16, 8) blocks of an (M, N) sum that this warp owns
     static constexpr int ROWS = M / 16, ALONG = ROWS * (N / 8) / WARPS, EACH = ALONG ? ALONG : 1;
     Tile sum[EACH] = {};
     int row() const { return warp() % ROWS * 16; }
@@ -150,11 +150,11 @@ template <int M, int N> struct Share {  // of the (16, 8) blocks of an (M, N) su
     bool any() const { return column(0) < N; }
 };
 
-// share += a' b over the samples of a block, of_a (16, M) and of_b (16, N) of each warp. All threads come here.
+// share += a' b over the samples of a block, of_a (16, M) and of_b (16, N) of each warp. All threads must call this.
 template <int M, int N> inline void add_outer(const Tile* of_a, const Tile* of_b, Turning& shared, Share<M, N>& share) {
     const int g = lane() / 4, t = lane() % 4;
     for (int half = 0; half < 2; half++) {
-        __syncthreads();  // all have read what was there before
+        __syncthreads();  // all threads have read the previous contents
         if (warp() / (WARPS / 2) == half) turn<M>(of_a, shared.a), turn<N>(of_b, shared.b);
         __syncthreads();
         if (!share.any()) continue;

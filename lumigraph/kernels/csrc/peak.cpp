@@ -1,5 +1,5 @@
-// What the machine can do at most: independent fused multiply-adds, every thread, no memory. Benchmarks quote fractions
-// of it.
+// Peak arithmetic rate of the machine: independent fused multiply-adds on all threads, without memory access.
+// Benchmarks report fractions of it.
 #include "peak.h"
 
 #include <chrono>

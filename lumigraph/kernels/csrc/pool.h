@@ -1,8 +1,8 @@
-// A small thread pool. Tasks are taken from one counter, so who runs what varies, but what a task computes never
-// depends on the number of threads: results are bit-identical for any of them. Workers spin for two milliseconds before
-// they sleep: a training step runs a dozen short loops, and waking a sleeping thread takes as long as such a loop. Who
-// spins for long yields its core, which on a busy machine is the one that the awaited thread needs. Nobody waits for a
-// worker that has not begun: where other programs keep it from a core, the caller does all tasks alone.
+// A small thread pool. Tasks are taken from one counter. The thread that runs a task varies, but its result does not:
+// results are bit-identical for any number of threads. Workers spin for two milliseconds before they sleep, because a
+// training step runs a dozen short loops and waking a thread takes as long as such a loop. A thread that spins for long
+// yields its core, which on a busy machine the awaited thread may need. The caller never waits for a worker that has
+// not begun: if other programs keep all workers from a core, the caller runs all tasks.
 #pragma once
 #if defined(__linux__)
 #include <sched.h>
@@ -29,7 +29,7 @@ class Pool {
         stop();
         start(n < 1 ? 1 : n);
     }
-    // f(task) for task in [0, n); returns when all are done. Not reentrant: one caller at a time, others wait.
+    // Calls f(task) for task in [0, n) and returns when all have finished. Not reentrant: concurrent callers wait.
     template <class F> void run(int n, F&& f) {
         if (n <= 0) return;
         std::lock_guard<std::mutex> guard(run_mutex_);
@@ -48,8 +48,8 @@ class Pool {
         }
         wake_.notify_all();
         drain();
-        // A worker first says that it is active, then asks whether the loop is open. Both are sequentially consistent:
-        // either it is seen here, or it sees that the loop is closed and leaves its call alone.
+        // A worker first marks itself active, then checks whether the loop is open. Both are sequentially consistent:
+        // either the caller sees the worker here, or the worker sees that the loop is closed and does not call.
         open_.store(false);
         for (int spins = 1; active_.load() != 0; spins++) wait_briefly(spins);
     }
@@ -69,7 +69,7 @@ class Pool {
     }
     static int usable_cores() {
 #if defined(__linux__)
-        cpu_set_t allowed;  // taskset and containers give fewer than the machine has
+        cpu_set_t allowed;  // taskset and containers may allow fewer cores than the machine has
         if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return CPU_COUNT(&allowed);
 #endif
         return static_cast<int>(std::thread::hardware_concurrency());

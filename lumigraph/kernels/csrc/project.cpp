@@ -1,5 +1,5 @@
-// Projection of every gaussian, VL at a time, and its derivative: into gradient rows, or straight into Adam so that a
-// gradient never goes through memory.
+// Projection of all gaussians, VL at a time, and its derivative. Gradients go to rows of a tensor, or directly to Adam,
+// which avoids a pass through memory.
 #include <algorithm>
 #include <new>
 
@@ -10,7 +10,7 @@ namespace {
 
 constexpr vf LANE_ZERO{};
 
-struct Block {  // VL gaussians, columns over them
+struct Block {  // columns of VL gaussians
     vf p[ROW], sh[SH_ROW];
 };
 
@@ -57,7 +57,7 @@ void project_block(View& view, const float* params, const float* sh_rest, int fi
     Factor<vf> l = factor(o);
     record[2] = l.p, record[3] = l.q, record[4] = l.r, record[5] = reach.lo;
     for (int c = 0; c < 3; c++) record[6 + c] = maximum(rgb[c], LANE_ZERO);
-    vf all = rgb[0] + rgb[1] + rgb[2];  // NaN or infinite as soon as one value is; the clamps above hide that
+    vf all = rgb[0] + rgb[1] + rgb[2];  // NaN or infinite if any value is; the clamps above hide that
     for (int j = 0; j < 14; j++) all += p[j];
     ok &= all - all == 0.f;
     record[9] = o.z, record[10] = reach.reach, record[11] = reach.hx, record[12] = reach.hy;
@@ -76,7 +76,7 @@ void project_block(View& view, const float* params, const float* sh_rest, int fi
     }
 }
 
-// Adds up the slots of VL gaussians; false when none of them has any.
+// Adds up the slots of VL gaussians. False if none of them has a slot.
 inline bool gather(const View& view, int first, int n, vf* sums) {
     alignas(64) float rows[VL * ROW];
     bool some = false;
@@ -179,7 +179,7 @@ void project(View& view, const float* params, const float* sh_rest) {
     view.splats.reserve(view.count);
     view.chunk_tiles.resize(view.chunks());
     parallel(view.chunks(), [&](int c) {
-        auto tiles = std::move(view.chunk_tiles[c]);  // its header away from those that other threads write
+        auto tiles = std::move(view.chunk_tiles[c]);  // keeps the header away from those that other threads write
         tiles.clear();
         int end = std::min(view.count, (c + 1) * CHUNK);
         for (int i = c * CHUNK; i < end; i += VL) project_block(view, params, sh_rest, i, std::min(VL, end - i), tiles);
@@ -256,7 +256,7 @@ void project_backward_adam(const View& view, float* params, float* sh_rest, cons
             store_rows(rows, ROW, g.projection.row);
             for (int l = 0; l < n; l++) {
                 size_t id = i + l;
-                // what no pixel saw through the splats before it keeps its moments: Adam only for the visible
+                // Adam only for visible gaussians: occluded ones keep their moments
                 if (view.splats[id].count == 0 || (g.sums[S0][l] == 0.f && g.sums[S_GREEN][l] == 0.f)) continue;
                 float* x = params + id * ROW;
                 float c1 = first_moment(x[14]), c2 = second_moment(x[14]);

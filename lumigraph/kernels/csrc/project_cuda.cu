@@ -1,4 +1,4 @@
-// Projection of gaussians, one a thread, and its derivative: into gradient rows, or straight into Adam.
+// Projection of gaussians, one per thread, and its derivative: into gradient rows, or directly into Adam.
 #include "device.h"
 #include "screen.h"
 
@@ -22,7 +22,7 @@ inline void load_sh(const float* row, int degree, float* sh) {
     }
 }
 
-struct Back {  // of one gaussian: what its sums say about its row
+struct Back {  // gradient of the row of one gaussian, from its sums
     Projection<float> o;
     ProjectionGradient<float> g;
     float p[ROW], d[3], colour[3], towards[3], extra;
@@ -53,7 +53,8 @@ inline void back(const Camera& cam, int i, int degree, const float* params, cons
     }
 }
 
-// What a warp's 32 gaussians lack of their SH gradients, basis (15) outer colour (3), until rows are walked together.
+// Factors of the SH gradients, basis (15) outer colour (3), of the 32 gaussians of a warp, which then processes rows
+// together.
 struct Rows {
     float basis[WARP][16], colour[WARP][3], first[WARP], second[WARP];
     int live[WARP];
@@ -81,7 +82,7 @@ struct AdamRows {
 };
 static_assert(sizeof(AdamRows) == 136, "AdamRowsStruct of splatting_cuda.py");
 
-// counts[2] = count. sums are zeroed. keys: bits of the depth, all ones where nothing is to be seen.
+// counts[2] = count. Sets sums to zero. keys: bits of the depth, all ones if not visible.
 KERNEL(project_splats)
 (Camera cam, int count, int degree, const float* params, const float* sh_rest, Splat* splats, float* sums, u32* keys,
  u32* ids, u32* counts) {
@@ -102,7 +103,7 @@ KERNEL(project_splats)
         direction(cam, p, d, length);
         load_sh(sh_rest + (size_t)i * SH_ROW, degree, sh);
         sh_colour(degree, d, p + 11, sh, rgb);
-        float all = rgb[0] + rgb[1] + rgb[2];  // NaN or infinite as soon as one value is; the clamps hide that
+        float all = rgb[0] + rgb[1] + rgb[2];  // NaN or infinite if any value is; the clamps hide that
         for (int j = 0; j < 14; j++) all += p[j];
         const Factor<float> l = factor(o);
         s.x = o.x, s.y = o.y, s.p = l.p, s.q = l.q, s.r = l.r, s.lo = e.lo, s.z = o.z;
@@ -117,7 +118,7 @@ KERNEL(project_splats)
     ids[i] = (u32)i;
 }
 
-// camera: 15 doubles as in camera_gradient, added to; or null.
+// camera: 15 doubles as in camera_gradient, or null; added to.
 KERNEL(project_splats_backward)
 (Camera cam, int count, int degree, const float* params, const float* sh_rest, const Splat* splats, const float* sums,
  int depth, float* out_params, float* out_sh, double* camera) {
@@ -164,7 +165,7 @@ inline void adam4(float4& x, float4& m, float4& v, const float* g, const float* 
 
 }  // namespace
 
-// Adam for what a pixel saw. Where the lists of tiles had no room (counts[0] > counts[1]) nothing is learned.
+// Adam for the visible gaussians. If the tile lists overflowed (counts[0] > counts[1]), nothing is updated.
 KERNEL(project_splats_adam)
 (Camera cam, int count, int degree, float* params, float* sh_rest, const Splat* splats, const float* sums,
  const u32* counts, AdamRows a) {
@@ -174,7 +175,7 @@ KERNEL(project_splats_adam)
     bool live = false;
     if (i < count && splats[i].count > 0) {
         const float* sum = sums + (size_t)i * SUM_ROW;
-        // what no pixel saw through the splats before it keeps its moments
+        // occluded gaussians keep their moments
         live = !(sum[S0] == 0.f && sum[S_GREEN] == 0.f);
     }
     Rows& rows = shared[warp()];
@@ -203,7 +204,7 @@ KERNEL(project_splats_adam)
     if (degree == 0) return;
     share_rows(rows, degree, b, live);
     __syncwarp();
-    const int coefficients = (degree + 1) * (degree + 1), groups = (coefficients * 3) / 4;  // of four columns
+    const int coefficients = (degree + 1) * (degree + 1), groups = (coefficients * 3) / 4;  // groups of four columns
     for (int j = lane(); j < WARP * groups; j += WARP) {
         const int row = j / groups, column = j % groups * 4;
         if (!rows.live[row]) continue;

@@ -10,10 +10,10 @@
 namespace lumi {
 namespace {
 
-constexpr int ROWS = 16;  // of a band, which one thread draws
+constexpr int ROWS = 16;  // rows of a band; one thread draws a band
 
 struct Rows {
-    double from, to;  // of a triangle
+    double from, to;  // columns of a triangle
 };
 
 bool rows_of(const Triangles& t, long f, Rows& out) {
@@ -38,7 +38,7 @@ void draw(const Triangles& t, int32_t f, int width, int y0, int y1, int32_t* fac
     auto [low_y, high_y] = std::minmax({y[0], y[1], y[2]});
     y0 = (int)std::max<double>(y0, std::ceil(low_y - .5)), y1 = (int)std::min<double>(y1, std::floor(high_y - .5) + 1);
     for (int row = y0; row < y1; row++) {
-        // The stretch of the row: where its line crosses the sides, one pixel wider, and then each pixel is judged.
+        // The span of the row between the sides, one pixel wider; then each pixel is tested.
         const double py = row + .5;
         double left = std::numeric_limits<double>::infinity(), right = -left;
         for (int j = 0; j < 3; j++) {

@@ -7,7 +7,7 @@
 namespace lumi {
 namespace {
 
-constexpr long RAYS = 64;  // a piece
+constexpr long RAYS = 64;  // rays per piece
 
 }  // namespace
 

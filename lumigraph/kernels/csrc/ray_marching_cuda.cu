@@ -1,11 +1,11 @@
-// Steps through a grid of occupied cells (sample.h), a ray a thread: once to count the samples, and once more to write
-// them where a running sum of the counts says.
+// Ray marching through an occupancy grid (sample.h), one ray per thread: first to count the samples, then to write them
+// at offsets from a running sum of the counts.
 #include "device.h"
 #include "sample.h"
 
 using namespace lumi;
 
-// first, distance and length may be null, and then counts (rays) is written; else it is not read.
+// If first, distance and length are null, writes counts (rays); otherwise counts is unused.
 KERNEL(march_rays)
 (OccupancyGrid grid, MarchSettings steps, const float* origin, const float* direction, const float* jitter, int rays,
  int* counts, const long long* first, float* distance, float* length) {

@@ -1,5 +1,5 @@
-// The mathematics of samples along rays: where a ray is sampled, which entries of a hash grid surround a sample, what
-// light does there, and one step of Adam. Shared by host and device like gaussian.h.
+// Mathematics of samples along rays: ray marching, hash grid lookup, volume rendering, and the Adam step. Shared by
+// host and device like gaussian.h.
 #pragma once
 #include "gaussian.h"
 
@@ -7,20 +7,20 @@ namespace lumi {
 
 // ---- the field of instant-NGP (Mueller et al. 2022)
 //
-//   encode:   16 levels, each trilinear between 8 entries of 2 features                 -> 32
-//   density:  32 -> 64 relu -> 16; density = exp(first), all 16 go on
+//   encode:   16 levels x 2 features, trilinear                                          -> 32
+//   density:  32 -> 64 relu -> 16; density = exp(output 0), all 16 outputs continue
 //   colour:   16 + 16 spherical harmonics of the direction -> 64 relu -> 64 relu -> 3; colour = sigmoid
 
 constexpr int LEVELS = 16, FEATURES = 2, ENCODED = LEVELS * FEATURES, HIDDEN = 64, LATENT = 16, HARMONICS = 16;
 constexpr int MIXED = LATENT + HARMONICS;
 constexpr float MAX_LOG_DENSITY = 15.f;
 
-// Where each matrix (out, in), row-major, begins in the flat weights.
+// Offset of each matrix (out, in), row-major, in the flat weights.
 constexpr int W1 = 0, W2 = W1 + HIDDEN * ENCODED, W3 = W2 + LATENT * HIDDEN, W4 = W3 + HIDDEN * MIXED,
               W5 = W4 + HIDDEN * HIDDEN, WEIGHTS = W5 + 3 * HIDDEN;
 
-// One level of the grid: `side` vertices along each axis, `entries` of them stored from `first` on; all of them where
-// they fit (`dense`), else by hash, and then `entries` is a power of two.
+// One level of the grid: `side` vertices along each axis and `entries` rows of the table, beginning at `first`. A
+// `dense` level has one row per vertex; other levels hash vertices, and `entries` is a power of two.
 struct Level {
     float scale;
     unsigned side, first, entries;
@@ -28,7 +28,7 @@ struct Level {
 };
 static_assert(sizeof(Level) == 20, "LevelStruct of hashgrid.py");
 
-// The entry of a vertex (x, y, z) is of(x, y * step_y, z * step_z).
+// The row of vertex (x, y, z) is of(x, y * step_y, z * step_z).
 struct Dense {
     unsigned step_y, step_z;
     explicit Dense(const Level& level) : step_y(level.side), step_z(level.side * level.side) {}
@@ -42,7 +42,7 @@ struct Hashed {
 
 inline float in_cube(float p) { return p > 0.f ? (p < 1.f ? p : 1.f) : 0.f; }  // NaN becomes 0
 
-// f(corner, its entry, its trilinear weight) for the eight around a position within 0..1.
+// Calls f(corner, row, trilinear weight) for the eight corners around a position within 0..1.
 template <class Entries, class F>
 inline void corners(float scale, const Entries& entries, float x, float y, float z, F f) {
     const float px = x * scale + .5f, py = y * scale + .5f, pz = z * scale + .5f;
@@ -60,45 +60,45 @@ inline void corners(float scale, const Entries& entries, float x, float y, float
 
 template <class F> inline F density_of(F x) { return exponential(minimum(x, F{} + MAX_LOG_DENSITY)); }
 
-// Gradients of the raw outputs from those of what they became. The density's is that of exp where it is capped too: a
-// density that ran away must find its way back.
+// Gradients of the raw outputs from those of density and colour. Above its cap, the density has the gradient of exp, so
+// that too large a density can shrink again.
 inline float raw_density_gradient(float density, float g) { return g * density; }
 inline float raw_colour_gradient(float colour, float g) { return g * colour * (1.f - colour); }
 
-// ---- marching
+// ---- ray marching
 //
-// The grid has `levels` nested cubes of side^3 cells; level k spans 2^k times the first around the same centre (the
-// cascades of Mueller et al. 2022, appendix C). A point belongs to the smallest cube that holds it.
+// The grid has `levels` cascades of side^3 cells around one centre; cascade k spans 2^k times the first (Mueller et al.
+// 2022, appendix C). A point belongs to the smallest cascade that contains it.
 
 struct OccupancyGrid {
-    const unsigned char* cells;  // (levels, side, side, side), z slowest; not 0: occupied
+    const unsigned char* cells;  // (levels, side, side, side), z slowest; nonzero = occupied
     int levels, side;
-    float centre[3], half;  // of the first cube
+    float centre[3], half;  // half: half extent of the first cascade
 };
 static_assert(sizeof(OccupancyGrid) == 32, "OccupancyGridStruct of ray_marching.py");
 struct MarchSettings {
-    float near, far, shortest;  // lengths along the ray
+    float near, far, shortest;  // distances from the ray origin, and the shortest step
     float growth;               // a step is max(shortest, growth x distance) long
-    int most;                   // samples a ray
+    int most;                   // samples per ray
     float length(float at) const { return maximum(growth * at, shortest); }
 };
 static_assert(sizeof(MarchSettings) == 20, "MarchSettingsStruct of ray_marching.py");
 
-// Where the ray is inside the cube of half side `half` around the centre: t0 < t1, or nothing.
+// Clips t0 < t1 to the cube of half extent `half` around the centre. False if nothing remains.
 inline bool clip(const float* o, const float* d, const float* centre, float half, float& t0, float& t1) {
     for (int a = 0; a < 3; a++) {
         if (!(o[a] - o[a] == 0 && d[a] - d[a] == 0)) return false;  // not finite
-        const float inverse = 1.f / d[a];                           // of 0: infinite, and the comparisons still hold
+        const float inverse = 1.f / d[a];  // infinite if d is 0, and the comparisons still hold
         const float u = (centre[a] - half - o[a]) * inverse, v = (centre[a] + half - o[a]) * inverse;
         const float low = u > v ? v : u, high = u > v ? u : v;
-        if (low > t0) t0 = low;  // NaN, of a ray within a face, changes nothing
+        if (low > t0) t0 = low;  // a ray within a face gives NaN, which changes nothing
         if (high < t1) t1 = high;
     }
     return t0 < t1;
 }
 
-// take(distance, length) for the steps of a ray whose middles lie in occupied cells. Steps lie on a lattice of the
-// ray's own, t_{k+1} = t_k + max(shortest, growth t_k), so that what is skipped never moves what is not.
+// Calls take(distance, length) for the steps of a ray whose midpoints are in occupied cells. The steps t_{k+1} = t_k +
+// max(shortest, growth t_k) do not depend on the cells, so skipping an empty cell does not move later steps.
 template <class F>
 inline void march_ray(const OccupancyGrid& grid, const MarchSettings& steps, const float* o, const float* d,
                       float jitter, F take) {
@@ -117,7 +117,7 @@ inline void march_ray(const OccupancyGrid& grid, const MarchSettings& steps, con
         int level = 0;
         float half = grid.half;
         while (reach > half && level + 1 < grid.levels) half *= 2, level++;
-        if (!(reach <= half)) {  // this step's middle is beyond the outermost cube
+        if (!(reach <= half)) {  // the midpoint of this step is outside the outermost cascade
             if (!(middle < end)) return;
             t += dt;
             continue;
@@ -143,19 +143,19 @@ inline void march_ray(const OccupancyGrid& grid, const MarchSettings& steps, con
     }
 }
 
-// ---- emission and absorption along a ray (Max 1995; Mildenhall et al. 2020, eq. 3)
+// ---- volume rendering (Max 1995; Mildenhall et al. 2020, eq. 3)
 //
 //   alpha_i = 1 - exp(-density_i length_i),  T_i = prod_{j<i} (1 - alpha_j),  w_i = T_i alpha_i
 
 // 1 - alpha
 inline float let_through(float density, float length) { return exponential(-density * length); }
 
-// dL/dw_i of a sample (density, red, green, blue), from the gradients of what arrives along its ray.
+// dL/dw_i of a sample (density, red, green, blue), from the gradients of the rendered ray.
 inline float weight_gradient(const float* sample, float distance, const float* g_rgb, float g_depth, float g_weight) {
     return sample[1] * g_rgb[0] + sample[2] * g_rgb[1] + sample[3] * g_rgb[2] + distance * g_depth + g_weight;
 }
 // With G_i = dL/dw_i:  dL/d(density_i) = length_i (T_{i+1} G_i - sum_{j>i} w_j G_j - T_end dL/dT_end).
-// after: T_{i+1}; behind: the two sums.
+// after: T_{i+1}; behind: both sums.
 inline float density_gradient(float length, float after, float G, float behind) {
     return length * (after * G - behind);
 }

@@ -1,12 +1,12 @@
-// SSIM (Wang et al. 2004) of one pixel and its derivatives, from the moments of an 11 x 11 Gaussian window, sigma 1.5;
-// shared by host and device, generic over F like gaussian.h.
+// SSIM (Wang et al. 2004) of one pixel and its derivatives, from moments under an 11 x 11 Gaussian window of sigma 1.5.
+// Shared by host and device, generic over F like gaussian.h.
 #pragma once
 
 namespace lumi {
 
 constexpr int RADIUS = 5;
 constexpr float C1 = 0.01f * 0.01f, C2 = 0.03f * 0.03f;
-// exp(-(i - 5)^2 / (2 1.5^2)), of which all eleven add up to one
+// exp(-(i - 5)^2 / (2 1.5^2)), normalised to a sum of 1
 constexpr float WINDOW[RADIUS + 1] = {0.00102838008f, 0.00759875814f, 0.0360007721f,
                                       0.10936069f,    0.213005538f,   0.266011725f};
 

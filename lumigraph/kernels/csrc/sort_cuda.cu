@@ -1,6 +1,7 @@
-// Radix sort of (key, id) pairs, 8 bits a pass, each pass one sweep (Adinets and Merrill 2022: "Onesweep"): a block
-// ranks its part, says how many of each digit it has, and adds up what the blocks before it said while they still work.
-// And the lists of tiles: entries of each gaussian in depth order, sorted by tile, which keeps that order.
+// Radix sort of (key, id) pairs, 8 bits per pass, each pass in one sweep (Adinets and Merrill 2022: "Onesweep"). A
+// block ranks its part, publishes its count of each digit, and adds up the counts of earlier blocks while these still
+// work.
+// Also the tile lists: entries of each gaussian in depth order, sorted by tile, which keeps that order.
 #include "device.h"
 #include "screen.h"
 
@@ -11,10 +12,10 @@ namespace {
 constexpr int ITEMS = 8, PART = THREADS * ITEMS, DIGITS = 256;
 static_assert(THREADS == DIGITS, "a thread owns a digit");
 
-// A word of status: nothing yet, the count of this part alone, or that of all parts so far.
+// Status word: not ready, the count of this part alone, or the count of all parts so far.
 constexpr u32 OWN = 1u << 30, WHOLE = 2u << 30, COUNT = OWN - 1;
 
-// Sum over the parts before this one. They were begun before it, so they end without it.
+// Sum over the parts before this one. They began earlier, so they finish without waiting for it.
 inline u32 look_back(volatile u32* status, int part, int stride) {
     u32 before = 0;
     for (int j = part - 1; j >= 0; j--) {
@@ -31,7 +32,7 @@ inline u32 digit(u32 key, int shift) { return key >> shift & (DIGITS - 1); }
 
 }  // namespace
 
-// histograms (passes, 256), zero before.
+// histograms (passes, 256), initially zero.
 KERNEL(radix_histogram)(const u32* n, const u32* keys, u32* histograms, int passes) {
     __shared__ u32 counts[4][DIGITS];
     for (int p = 0; p < passes; p++) counts[p][threadIdx.x] = 0;
@@ -46,7 +47,7 @@ KERNEL(radix_histogram)(const u32* n, const u32* keys, u32* histograms, int pass
     }
 }
 
-// status (parts, 256) and ticket: zero before.
+// status (parts, 256) and ticket, initially zero.
 KERNEL(radix_pass)
 (const u32* n, const u32* keys, const u32* ids, u32* keys_out, u32* ids_out, const u32* histogram, u32* status,
  u32* ticket, int shift) {
@@ -61,9 +62,9 @@ KERNEL(radix_pass)
     const u32 held = total - begin < PART ? total - begin : PART;
 
     u32 key[ITEMS], id[ITEMS], rank[ITEMS];
-    for (int k = 0; k < ITEMS; k++) {  // a warp's items lie together, so that equal digits keep their order
+    for (int k = 0; k < ITEMS; k++) {  // items of a warp are contiguous, so that equal digits keep their order
         const u32 i = (u32)(w * ITEMS + k) * WARP + lane();
-        key[k] = i < held ? keys[begin + i] : ALL;  // beyond the end: sorted last, never written
+        key[k] = i < held ? keys[begin + i] : ALL;  // past the end: sorted last, never written
         id[k] = i < held ? ids[begin + i] : 0;
     }
     for (int k = 0; k < ITEMS; k++) {
@@ -98,7 +99,7 @@ KERNEL(radix_pass)
     }
 }
 
-// Tiles of each gaussian, gaussians in depth order. counts[0] = entries there are, counts[1] = those that had room.
+// Tiles of each gaussian, in depth order. counts[0] = all entries, counts[1] = entries that fit.
 KERNEL(bin_tiles)
 (int width, int height, int tiles_x, const u32* order, const Splat* splats, u32* status, u32* ticket, u32* counts,
  u32 capacity, u32* keys, u32* ids) {
@@ -134,7 +135,7 @@ KERNEL(bin_tiles)
     });
 }
 
-// start (tiles + 1): where each tile's entries begin among the sorted.
+// start (tiles + 1): offset of each tile's entries in the sorted list.
 KERNEL(tile_ranges)(const u32* counts, const u32* keys, int tiles, u32* start) {
     const u32 n = counts[1], stride = gridDim.x * THREADS;
     for (u32 i = blockIdx.x * THREADS + threadIdx.x; i <= n; i += stride) {

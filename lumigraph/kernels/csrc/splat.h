@@ -1,11 +1,11 @@
-// The stages of splatting one view, and what they hand to each other.
+// The stages of splatting one view, and the data that they exchange.
 //
-//   project:  params -> Splat records and, per gaussian, the tiles its 1/255 level set touches
-//   bin:      depth order, then one front-to-back list of entries a tile
-//   composite:           lists -> image;      composite_backward: image gradient -> ten sums an entry
-//   project_backward:    sums -> gradients, handed to a sink (a tensor, or Adam at once)
+//   project:  params -> Splat records and, per gaussian, the tiles that its 1/255 level set touches
+//   bin:      depth order, then one front-to-back list of entries (tile intersections) per tile
+//   composite:           lists -> image;      composite_backward: image gradient -> ten sums per entry
+//   project_backward:    sums -> gradients, passed to a sink (a tensor, or Adam directly)
 //
-// No atomics on data: each entry owns a slot of sums, a gaussian adds up its own slots in a fixed order.
+// No atomics on data: each entry owns an accumulation slot, and a gaussian adds up its slots in a fixed order.
 #pragma once
 #include <type_traits>
 #include <vector>
@@ -17,32 +17,33 @@
 
 namespace lumi {
 
-constexpr int CHUNK = 1024;  // gaussians a task; fixed, so that sums over chunks do not depend on the thread count
-constexpr int SLOT = 16;     // floats: a row of sums
+constexpr int CHUNK =
+    1024;                 // gaussians per task; fixed, so that sums over chunks do not depend on the number of threads
+constexpr int SLOT = 16;  // floats of an accumulation slot
 
 struct Entry {
     int32_t id, slot;
 };
 
-// A set of blocks: a bit for each VL pixels of a tile, in the smallest word that has room.
+// A set of blocks: one bit for each VL pixels of a tile, in the smallest sufficient integer.
 typedef std::conditional_t<VL == 16, uint16_t, std::conditional_t<VL == 8, uint32_t, uint64_t>> Blocks;
 
-struct View {  // everything that forward leaves for backward
+struct View {  // results of forward that backward needs
     Camera camera;
     int count = 0, degree = 0;
     Buffer<Splat> splats;
-    std::vector<std::vector<uint16_t>> chunk_tiles;  // tiles of each gaussian of a chunk, one after the other
-    std::vector<int32_t> chunk_first;                // first slot of a chunk
+    std::vector<std::vector<uint16_t>> chunk_tiles;  // tiles of each gaussian of a chunk, concatenated
+    std::vector<int32_t> chunk_first;                // first slot of each chunk
     Buffer<uint32_t> keys, keys_swap;
     Buffer<int32_t> order, order_swap;
     int visible = 0;
     Buffer<Entry> entries;
     std::vector<int32_t> tile_start, tile_order;
-    std::vector<int32_t> tile_end;  // where a tile was opaque, or its list ended
-    Buffer<Blocks> blocks;          // of each entry up to there: the blocks of its tile that it was blended into
+    std::vector<int32_t> tile_end;  // entries processed before the tile was opaque or its list ended
+    Buffer<Blocks> blocks;          // for each processed entry: the blocks of its tile that it was blended into
     std::vector<int32_t> tile_histogram;
     Buffer<float> sums;
-    std::vector<int64_t> tile_lanes;  // pixel-gaussian pairs that compositing evaluated, for benchmarks
+    std::vector<int64_t> tile_lanes;  // evaluated pairs of pixel and gaussian, for benchmarks
     int tiles_x() const { return (camera.width + TILE - 1) / TILE; }
     int tiles_y() const { return (camera.height + TILE - 1) / TILE; }
     int tiles() const { return tiles_x() * tiles_y(); }
@@ -55,14 +56,14 @@ struct View {  // everything that forward leaves for backward
     long entry_count() const { return chunk_first.empty() ? 0 : chunk_first.back(); }
 };
 
-// One image in planes of width x height floats.
+// An image, as planes of width x height floats.
 struct Planes {
     float *rgb, *transmittance, *depth;  // depth may be null
-    bool median = false;                 // depth is where half of the light is stopped, 0 where that never happens
+    bool median = false;                 // depth at which transmittance falls to a half, 0 if it stays above
 };
 struct PlaneGradients {
     const float *rgb, *transmittance;  // transmittance may be null
-    const float* extra;                // dL/ddepth, or an error map to weigh gaussians by, or null
+    const float* extra;                // dL/ddepth, or an error map that weights gaussians, or null
     bool extra_is_depth;
 };
 

@@ -1,5 +1,6 @@
-// Entries of every tile in depth order. Depths are sorted once over gaussians (radix), then a stable counting scatter
-// sends each gaussian's tiles to their lists: cheaper than sorting (tile, depth) pairs, and exactly the same order.
+// Tile binning in depth order. Depths are radix-sorted once per gaussian; then a stable counting scatter appends each
+// gaussian to the lists of its tiles. This is cheaper than sorting (tile, depth) pairs and gives exactly the same
+// order.
 #include <algorithm>
 
 #include "splat.h"
@@ -7,9 +8,9 @@
 namespace lumi {
 namespace {
 
-constexpr int RANKS = 4096;  // gaussians a task of the scatter
+constexpr int RANKS = 4096;  // gaussians per task of the scatter
 
-// Positive floats sort like their bits. Only the bits in which the depths differ are sorted, 11 or fewer at a time.
+// Positive floats sort like their bits. Only bits in which the depths differ are sorted, up to 11 per pass.
 void sort_by_depth(View& view) {
     uint32_t* key = view.keys.reserve(view.count);
     uint32_t* key_swap = view.keys_swap.reserve(view.count);
@@ -88,7 +89,7 @@ void bin(View& view) {
         int32_t* h = &histogram[(size_t)task * tiles];
         each(task, [&](int tile, int id, int slot) { entries[h[tile]++] = Entry{id, slot}; });
     });
-    // the fullest tiles first, so that no thread is left with a long one at the end
+    // longest lists first, so that no thread starts a long one at the end
     view.tile_order.resize(tiles);
     for (int t = 0; t < tiles; t++) view.tile_order[t] = t;
     auto size = [&](int t) { return view.tile_start[t + 1] - view.tile_start[t]; };

@@ -9,14 +9,14 @@ namespace lumi {
 namespace {
 
 constexpr float INF = std::numeric_limits<float>::infinity();
-constexpr int CELL = 4;  // pixels a side of the finest summaries
-// The weight of seeing past a voxel. A depth too far speaks against all in front of it, one too near of nothing behind
-// it: with equal weight, what errs by chance would eat surfaces away at their outlines.
+constexpr int CELL = 4;  // pixels a side of the finest level
+// Weight of a free-space measurement. A depth that is too large contradicts all voxels in front of it; one that is too
+// small contradicts none behind it. With equal weight, random errors would erode surfaces at their silhouettes.
 constexpr float FREE = .3f;
 
-// What a rectangle of a depth map holds.
+// Depth range in a rectangle of a depth map.
 struct Span {
-    float near = INF, far = 0;  // of depths that are known
+    float near = INF, far = 0;  // of known depths
     bool unknown = false, empty = false;
     void add(const Span& s) {
         near = std::min(near, s.near), far = std::max(far, s.far);
@@ -24,7 +24,7 @@ struct Span {
     }
 };
 
-// Spans of a depth map at cells of 4, 8, 16 .. pixels.
+// Spans of a depth map in a pyramid with cells of 4, 8, 16 .. pixels.
 class Pyramid {
   public:
     void build(const float* depth, int width, int height) {
@@ -53,7 +53,7 @@ class Pyramid {
             levels_.push_back(std::move(coarse));
         }
     }
-    // Of pixels x0..x1, y0..y1 (inclusive, within the picture) and perhaps some around them.
+    // Span of pixels x0..x1, y0..y1 (inclusive, within the image) and perhaps some around them.
     Span over(int x0, int y0, int x1, int y1) const {
         x0 /= CELL, y0 /= CELL, x1 /= CELL, y1 /= CELL;
         size_t k = 0;
@@ -72,8 +72,8 @@ class Pyramid {
     std::vector<Level> levels_;
 };
 
-// What a view can say of a block: nothing; that all of it is in front of surfaces, or before nothing at all; something
-// that differs between voxels; or that a surface is near.
+// Evidence of a view about a block: none; all in front of surfaces, or no surface behind any of it; different between
+// voxels; or near a surface.
 enum class Says { nothing, front, empty, something, surface };
 
 Says judge(const Maps& maps, int i, const Pyramid& pyramid, const float* low, float extent, float truncation) {
@@ -88,7 +88,7 @@ Says judge(const Maps& maps, int i, const Pyramid& pyramid, const float* low, fl
         u0 = std::min(u0, u), u1 = std::max(u1, u), v0 = std::min(v0, v), v1 = std::max(v1, v);
     }
     if (!(z1 > 1e-6f)) return Says::nothing;
-    if (!(z0 > 1e-6f)) return Says::surface;  // the camera stands in it, or beside: look at each voxel
+    if (!(z0 > 1e-6f)) return Says::surface;  // the camera is inside or next to the block: test each voxel
     const float w = (float)maps.width, h = (float)maps.height;
     if (!(u1 >= 0 && v1 >= 0 && u0 < w && v0 < h)) return Says::nothing;
     const bool whole = u0 >= 0 && v0 >= 0 && u1 < w && v1 < h;
@@ -103,7 +103,7 @@ Says judge(const Maps& maps, int i, const Pyramid& pyramid, const float* low, fl
     return front || s.empty || (hit && s.near < z0 && s.far > z1) ? Says::something : Says::nothing;
 }
 
-// The depth at a pixel, between four where they are of one surface; 0 or infinite as the nearest says.
+// Depth at a pixel: bilinear if the four depths belong to one surface, else the nearest, which may be 0 or infinite.
 float depth_at(const float* depth, int width, int height, float u, float v, float jump) {
     const float nearest = depth[(size_t)(int)v * width + (int)u];
     if (!(nearest > 0) || nearest == INF) return nearest;
@@ -118,16 +118,15 @@ float depth_at(const float* depth, int width, int height, float u, float v, floa
     return (1 - t) * ((1 - s) * a + s * b) + t * ((1 - s) * c + s * e);
 }
 
-// Per voxel, what the views say, in bins of the distance: the views that err must not outvote the others by being far
-// off.
+// Measurements of each voxel, in bins of the distance. Bins keep far outliers from dominating the mean.
 constexpr int BINS = 16, AROUND = 4;
 struct Tally {
     float sum[VOXELS][BINS] = {}, weight[VOXELS][BINS] = {};
     uint16_t hits[VOXELS] = {}, empty[VOXELS] = {};
 };
 
-// The least depth that is known within a pixel of each: a view sees past a voxel only where it does so with some
-// margin, or all that is thin and every outline would be worn away by half a pixel from all sides.
+// Least known depth within one pixel of each pixel. Rays that pass a silhouette by less than a pixel are no evidence of
+// free space; otherwise thin parts and outlines would lose half a pixel on all sides.
 std::vector<float> nearest_around(const float* depth, int width, int height) {
     const size_t plane = (size_t)width * height;
     std::vector<float> across(plane), found(plane);
@@ -166,7 +165,9 @@ void add_view(const Maps& maps, int i, const float* nearest, const float* low, f
         }
         if (s <= -truncation) continue;
         float w = weight[(size_t)(int)v * maps.width + (int)u];
-        if (s < -voxel) w *= (s + truncation) / (truncation - voxel);  // what is behind is less sure: walls are thin
+        if (s < -voxel)
+            w *= (s + truncation) /
+                 (truncation - voxel);  // measurements behind a surface are less certain: walls are thin
         if (s < truncation) tally.hits[k]++;
         if (s >= truncation) w *= FREE;
         const float value = std::min(1.f, s / truncation);
@@ -175,7 +176,7 @@ void add_view(const Maps& maps, int i, const float* nearest, const float* low, f
     }
 }
 
-// The mean of what is said within a quarter of the range around the median. False where too little is said.
+// Mean of the measurements within a quarter of the range around the median. False if their total weight is too small.
 bool middle(const float* sum, const float* weight, float least, float& out) {
     float total = 0, below = 0;
     for (int b = 0; b < BINS; b++) total += weight[b];
@@ -189,7 +190,7 @@ bool middle(const float* sum, const float* weight, float least, float& out) {
     return true;
 }
 
-// -> whether all voxels say the same, in which case `uniform` says what.
+// Returns whether all voxels have one state, and writes it to `uniform`.
 bool conclude(const Tally& tally, const Rule& rule, Values& out, int32_t& uniform) {
     bool known = false, other = false, in = false, gap = false;
     for (int k = 0; k < VOXELS; k++) {

@@ -6,7 +6,7 @@
 namespace lumi {
 namespace {
 
-constexpr long RAYS = 128;  // a task
+constexpr long RAYS = 128;  // rays per task
 
 template <class F> void each_ray(long rays, F&& f) {
     parallel((int)((rays + RAYS - 1) / RAYS), [&](int task) {
@@ -36,7 +36,7 @@ void light_backward(const Packed& in, const Light& result, const Light& gradient
     each_ray(in.rays, [&](long r) {
         const float* g = gradient.rgb + 3 * r;
         float T = result.transmittance[r], behind = T * gradient.transmittance[r];
-        for (int64_t i = in.first[r + 1] - 1; i >= in.first[r]; i--) {  // from the back: nothing is subtracted again
+        for (int64_t i = in.first[r + 1] - 1; i >= in.first[r]; i--) {  // back to front, which avoids subtraction
             const float* s = in.density_rgb + 4 * i;
             const float w = result.weight[i];
             const float G = weight_gradient(s, in.distance[i], g, gradient.depth[r], gradient.weight[i]);

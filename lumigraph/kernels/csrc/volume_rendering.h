@@ -1,5 +1,4 @@
-// Emission and absorption along rays (sample.h) on the CPU, over packed samples: those of ray r are
-// first[r] .. first[r + 1].
+// Volume rendering (sample.h) on the CPU, over packed samples. Ray r has the samples first[r] .. first[r + 1].
 #pragma once
 #include <cstdint>
 
@@ -15,7 +14,7 @@ struct Light {
 };
 
 void light(const Packed&, const Light& out);
-// The gradients of all four outputs -> that of density and colour, (S, 4).
+// Gradients of all four outputs -> gradient of density and colour (S, 4).
 void light_backward(const Packed&, const Light& result, const Light& gradient, float* out);
 
 }  // namespace lumi

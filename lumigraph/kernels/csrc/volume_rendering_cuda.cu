@@ -1,5 +1,5 @@
-// Emission and absorption along rays (sample.h), a ray a warp, 32 samples at a time: products and sums along the ray
-// are scans over the lanes.
+// Volume rendering (sample.h), one ray per warp, 32 samples at a time. Products and sums along the ray are scans over
+// the lanes.
 #include "device.h"
 #include "sample.h"
 
@@ -7,7 +7,7 @@ using namespace lumi;
 
 namespace {
 
-// Sums over this lane and those behind it.
+// Sums over this lane and later ones.
 inline float sum_from_behind(float v) {
     for (int d = 1; d < WARP; d *= 2) {
         const float other = __shfl_sync(ALL, v, lane() + d);
@@ -16,7 +16,7 @@ inline float sum_from_behind(float v) {
     return v;
 }
 
-// The samples of ray r, none where `first` makes no sense: nothing outside the arrays is touched.
+// The samples of ray r, none if `first` is invalid: no access outside the arrays.
 struct Span {
     long long begin, end;
     Span(const long long* first, int r, int samples) : begin(first[r]), end(first[r + 1]) {
@@ -55,7 +55,7 @@ KERNEL(composite_rays)
     transmittance[r] = T, depth[r] = sum[3];
 }
 
-// From the back: nothing is subtracted again. T_i = T_{i+1} + w_i.
+// Back to front, which avoids subtraction. T_i = T_{i+1} + w_i.
 KERNEL(composite_rays_backward)
 (const float4* density_rgb, const float* distance, const float* length, const long long* first, int rays, int samples,
  const float* transmittance, const float* weight, const float* g_rgb, const float* g_transmittance,
