@@ -60,7 +60,7 @@ def measure_page(studio: Studio, project: str, chromium: Path) -> dict[str, list
         assert browser.stdout is not None
         measurements: dict[str, list[float]] = json.loads(browser.stdout.readline())
         with studio.client() as client:
-            job = client.projects.get(project).ask(wire.NoopJob(steps=40, pause=0.5, save_every=1))
+            job = client.projects.get(project).submit(wire.NoopJob(steps=40, pause=0.5, save_every=1))
             steps = _steps(studio.data / "jobs" / job.id / "count.json", 40)
         screen_times = {int(step): at for step, at in json.loads(browser.stdout.readline())}
     measurements["late_ms"] = [

@@ -39,7 +39,7 @@ def rows() -> Iterator[dict[str, object]]:
                 yield {"case": "a job's step to its listener", **measure_events(studio, project.id)}
                 yield {"case": "cancel until the job has stopped", **measure_cancels(studio, project)}
                 start = time.perf_counter()
-                for job in [project.ask(wire.NoopJob()) for _ in range(NOOP_JOB_COUNT)]:
+                for job in [project.submit(wire.NoopJob()) for _ in range(NOOP_JOB_COUNT)]:
                     job.wait()
                 yield {
                     "case": "jobs that do nothing",
@@ -81,7 +81,7 @@ def measure_events(studio: Studio, project: str) -> dict[str, object]:
         websockets.sync.client.connect(url, additional_headers=headers, max_size=None) as socket,
     ):
         socket.recv()  # the snapshot
-        job = client.projects.get(project).ask(wire.NoopJob(steps=EVENT_COUNT, pause=0.5, save_every=1))
+        job = client.projects.get(project).submit(wire.NoopJob(steps=EVENT_COUNT, pause=0.5, save_every=1))
         file = studio.data / "jobs" / job.id / "count.json"
         while True:
             change = wire.Change.model_validate_json(socket.recv())
@@ -97,7 +97,7 @@ def measure_cancels(studio: Studio, project: Project) -> dict[str, object]:
     delays = []
     with studio.client() as client:
         for _ in range(CANCEL_COUNT):
-            job = client.projects.get(project.id).ask(wire.NoopJob(steps=10_000, pause=0.01))
+            job = client.projects.get(project.id).submit(wire.NoopJob(steps=10_000, pause=0.01))
             while not job.refresh().done:
                 time.sleep(0.02)
             start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The studio over HTTP, for programs:
+"""Python client of the studio's HTTP API:
 
     with Client("http://127.0.0.1:7007", token) as client:
         project = client.projects.create("Garden")
@@ -9,9 +9,9 @@
         job.wait()
         project.export(form="ply").wait().download("out")
 
-Everything survives a server that goes away for a while: requests are asked again (jobs carry an idempotency key, so
-none is doubled), uploads and downloads go on where they broke off, and `follow` connects anew. AsyncClient has the
-same names, each to be awaited.
+Every call survives a server that is down for a while: requests are sent again (an idempotency key keeps jobs from
+being created twice), uploads and downloads resume at the last byte, and `follow` reconnects. AsyncClient has the same
+methods as coroutines.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from lumigraph.wire import resources as wire
 from lumigraph.wire.events import Event, Progress
 
 API = "/api/v1"
-PATIENCE = 120.0  # seconds that a server may be away
-FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0  # seconds between tries
-PIECE = 4 << 20  # bytes sent or written at once
-TIMEOUT = httpx.Timeout(30.0, connect=5.0)
-EVENTS: TypeAdapter[list[Event]] = TypeAdapter(list[Event])
+RETRY_TIMEOUT_S = 120.0  # without any progress
+MIN_RETRY_DELAY_S, MAX_RETRY_DELAY_S = 0.1, 2.0
+TRANSFER_CHUNK_BYTES = 4 << 20
+HTTP_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+EVENT_LIST: TypeAdapter[list[Event]] = TypeAdapter(list[Event])
 
 T = TypeVar("T")
 
 
 class ClientError(Exception):
-    """The server refused, in its own words."""
+    """The server rejected a request; the message is the server's."""
 
     def __init__(self, status: int, title: str, detail: str) -> None:
         super().__init__(f"{title}: {detail}" if detail else title)
@@ -52,21 +52,23 @@ class ClientError(Exception):
 
 
 class JobError(Exception):
-    """A job ended without success."""
+    """A job failed or was cancelled."""
 
     def __init__(self, job: wire.Job) -> None:
         super().__init__(
-            f"the job {job.id} ({job.request.verb}) has {job.state}: {job.error or 'it was asked to stop'}"
+            f"the job {job.id} ({job.request.verb}) ended as {job.state}: {job.error or 'it was cancelled'}"
         )
         self.job = job
 
 
 class Client:
-    """`patience`: seconds to wait for a server that does not answer."""
+    """A connection to one server. `retry_timeout_s`: how long to retry while the server does not answer."""
 
-    def __init__(self, url: str, token: str, patience: float = PATIENCE) -> None:
-        self._url, self._token, self.patience = url.rstrip("/"), token, patience
-        self._http = httpx.Client(base_url=self._url, headers={"authorization": f"Bearer {token}"}, timeout=TIMEOUT)
+    def __init__(self, url: str, token: str, retry_timeout_s: float = RETRY_TIMEOUT_S) -> None:
+        self._url, self._token, self.retry_timeout_s = url.rstrip("/"), token, retry_timeout_s
+        self._http = httpx.Client(
+            base_url=self._url, headers={"authorization": f"Bearer {token}"}, timeout=HTTP_TIMEOUT
+        )
         self.projects = Projects(self)
 
     def __enter__(self) -> Self:
@@ -79,72 +81,78 @@ class Client:
         self._http.close()
 
     def job(self, job_id: str) -> Job:
-        return Job(self, wire.Job.model_validate_json(self._ask("GET", f"{API}/jobs/{job_id}").content))
+        return Job(self, wire.Job.model_validate_json(self._request("GET", f"{API}/jobs/{job_id}").content))
 
     def jobs(self) -> list[Job]:
-        """Of all projects, newest first."""
-        return [Job(self, wire.Job.model_validate(one)) for one in self._ask("GET", f"{API}/jobs").json()]
+        """Return the jobs of all projects, newest first."""
+        return [Job(self, wire.Job.model_validate(job)) for job in self._request("GET", f"{API}/jobs").json()]
 
-    def _ask(self, method: str, path: str, again: bool = True, **more: Any) -> httpx.Response:
-        """An answer below 400. Asks again while nobody answers; without `again`, only where nothing was sent yet."""
-        patience = Patience(self.patience)
+    def _request(self, method: str, path: str, idempotent: bool = True, **options: Any) -> httpx.Response:
+        """Send a request, return a response below 400. Transport errors are retried until the timeout; if the request
+        is not `idempotent`, only failed connections are, since then the server received nothing."""
+        backoff = Backoff(self.retry_timeout_s)
         while True:
             try:
-                return checked(self._http.request(method, path, **more))
+                return raise_for_problem(self._http.request(method, path, **options))
             except httpx.TransportError as error:
-                if not (again or isinstance(error, httpx.ConnectError)) or patience.spent():
+                if not (idempotent or isinstance(error, httpx.ConnectError)) or not backoff.wait():
                     raise
 
 
-class Patience:
-    """With a server that is away: so many seconds from the last time that something went on."""
+class Backoff:
+    """Exponential delays between retries, limited to `timeout_s` after the last progress."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self.went_on()
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self.reset()
 
-    def went_on(self) -> None:
-        self._end, self._pause = time.monotonic() + self._seconds, FIRST_WAIT
+    def reset(self) -> None:
+        """Restart the timeout and the delays: the server made progress."""
+        self._deadline, self._delay_s = time.monotonic() + self._timeout_s, MIN_RETRY_DELAY_S
 
-    def spent(self) -> bool:
-        """Waits a while, longer each time; or says that it has been long enough."""
-        if time.monotonic() > self._end:
-            return True
-        time.sleep(self._pause)
-        self._pause = min(LONGEST_WAIT, 2 * self._pause)
-        return False
+    def wait(self) -> bool:
+        """Sleep before the next retry. Returns False at once if the timeout has passed."""
+        if time.monotonic() > self._deadline:
+            return False
+        time.sleep(self._delay_s)
+        self._delay_s = min(MAX_RETRY_DELAY_S, 2 * self._delay_s)
+        return True
 
 
-def checked(answered: httpx.Response) -> httpx.Response:
-    """Raises ClientError where it is a refusal."""
-    if answered.status_code < 400:
-        return answered
-    answered.read()
+def raise_for_problem(response: httpx.Response) -> httpx.Response:
+    """Return the response. Raises ClientError if its status is 400 or above."""
+    if response.status_code < 400:
+        return response
+    response.read()
     try:
-        problem = answered.json()
+        problem = response.json()
     except ValueError:
         problem = {}
-    raise ClientError(answered.status_code, problem.get("title", answered.reason_phrase), problem.get("detail", ""))
+    raise ClientError(response.status_code, problem.get("title", response.reason_phrase), problem.get("detail", ""))
 
 
 class Projects:
+    """The projects of a server."""
+
     def __init__(self, client: Client) -> None:
         self._client = client
 
     def create(self, name: str) -> Project:
-        made = self._client._ask("POST", f"{API}/projects", again=False, json={"name": name})
-        return Project(self._client, wire.Project.model_validate_json(made.content))
+        response = self._client._request("POST", f"{API}/projects", idempotent=False, json={"name": name})
+        return Project(self._client, wire.Project.model_validate_json(response.content))
 
     def get(self, project_id: str) -> Project:
-        found = self._client._ask("GET", f"{API}/projects/{project_id}")
-        return Project(self._client, wire.Project.model_validate_json(found.content))
+        response = self._client._request("GET", f"{API}/projects/{project_id}")
+        return Project(self._client, wire.Project.model_validate_json(response.content))
 
     def list(self) -> list[Project]:
-        found = self._client._ask("GET", f"{API}/projects").json()
-        return [Project(self._client, wire.Project.model_validate(one)) for one in found]
+        projects = self._client._request("GET", f"{API}/projects").json()
+        return [Project(self._client, wire.Project.model_validate(project)) for project in projects]
 
 
 class Project:
+    """One project; `state` is the last known description."""
+
     def __init__(self, client: Client, state: wire.Project) -> None:
         self._client, self.state = client, state
 
@@ -155,43 +163,48 @@ class Project:
     # ---- files
 
     def upload(self, *paths: str | Path) -> list[str]:
-        """Files, and all files of folders, by their names below them; returns those names. An upload that breaks goes
-        on where it was; a file of the same name is replaced."""
+        """Upload files, and all visible files of folders under their relative names. Returns the names. A broken
+        upload resumes; a file of the same name is replaced."""
         names = []
         for path in map(Path, paths):
-            for file in shown_files(path) if path.is_dir() else [path]:
+            for file in visible_files(path) if path.is_dir() else [path]:
                 name = file.relative_to(path).as_posix() if path.is_dir() else file.name
                 self._upload(file, name)
                 names.append(name)
         return names
 
     def _upload(self, file: Path, name: str) -> None:
-        """By tus 1.0: declared once, then sent from wherever the server is."""
+        """Upload by tus 1.0: create the upload, then send from the offset that the server has."""
         size = file.stat().st_size
-        told = {"filename": name, "overwrite": "true"}
-        metadata = ",".join(f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in told.items())
+        metadata_fields = {"filename": name, "overwrite": "true"}
+        metadata = ",".join(
+            f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in metadata_fields.items()
+        )
         headers = {"tus-resumable": "1.0.0", "upload-length": str(size), "upload-metadata": metadata}
-        where = f"{API}/projects/{self.id}/uploads"
-        place = self._client._ask("POST", where, headers=headers, params={"overwrite": "true"}).headers["location"]
-        patience, offset = Patience(self._client.patience), 0
+        endpoint = f"{API}/projects/{self.id}/uploads"
+        response = self._client._request("POST", endpoint, headers=headers, params={"overwrite": "true"})
+        url = response.headers["location"]
+        backoff, offset = Backoff(self._client.retry_timeout_s), 0
         while offset < size:
             try:
-                offset = self._send(file, place, offset)
+                offset = self._send(file, url, offset)
             except (httpx.TransportError, ClientError) as error:
                 if isinstance(error, ClientError) and error.status not in (409, 423):
-                    raise  # these two: the server is still busy with what came before, or at another byte
-                if patience.spent():
+                    raise  # 409: the server has another offset. 423: it still writes the previous request.
+                if not backoff.wait():
                     raise
-                before, offset = offset, self._offset(place)
-                if offset > before:
-                    patience.went_on()
+                previous_offset, offset = offset, self._offset(url)
+                if offset > previous_offset:
+                    backoff.reset()
 
-    def _send(self, file: Path, place: str, offset: int) -> int:
-        def pieces() -> Iterator[bytes]:
+    def _send(self, file: Path, url: str, offset: int) -> int:
+        """Send the file from `offset`. Returns the new offset."""
+
+        def chunks() -> Iterator[bytes]:
             with file.open("rb") as source:
                 source.seek(offset)
-                while piece := source.read(PIECE):
-                    yield piece
+                while chunk := source.read(TRANSFER_CHUNK_BYTES):
+                    yield chunk
 
         headers = {
             "tus-resumable": "1.0.0",
@@ -199,66 +212,66 @@ class Project:
             "content-type": "application/offset+octet-stream",
             "content-length": str(file.stat().st_size - offset),
         }
-        answered = checked(self._client._http.patch(place, content=pieces(), headers=headers))
-        return int(answered.headers["upload-offset"])
+        response = raise_for_problem(self._client._http.patch(url, content=chunks(), headers=headers))
+        return int(response.headers["upload-offset"])
 
-    def _offset(self, place: str) -> int:
-        answered = self._client._ask("HEAD", place, headers={"tus-resumable": "1.0.0"})
-        return int(answered.headers["upload-offset"])
+    def _offset(self, url: str) -> int:
+        response = self._client._request("HEAD", url, headers={"tus-resumable": "1.0.0"})
+        return int(response.headers["upload-offset"])
 
     # ---- jobs
 
-    def ask(self, asked: wire.JobRequest, needs: Sequence[str] = ()) -> Job:
-        """Any job. Asked again after a broken connection, it is the same one."""
+    def submit(self, request: wire.JobRequest, needs: Sequence[str] = ()) -> Job:
+        """Submit a job of any verb. `needs`: ids of jobs that must succeed first. A retry creates no second job."""
         headers = {"idempotency-key": str(uuid.uuid4()), "content-type": "application/json"}
-        where, body = f"{API}/projects/{self.id}/jobs", asked.model_dump_json()
-        made = self._client._ask("POST", where, content=body, headers=headers, params={"needs": list(needs)})
-        return Job(self._client, wire.Job.model_validate_json(made.content))
+        endpoint, body = f"{API}/projects/{self.id}/jobs", request.model_dump_json()
+        response = self._client._request("POST", endpoint, content=body, headers=headers, params={"needs": list(needs)})
+        return Job(self._client, wire.Job.model_validate_json(response.content))
 
-    def pose(self, **asked: Any) -> Job:
-        return self.ask(wire.PoseJob(**asked))
+    def pose(self, **options: Any) -> Job:
+        return self.submit(wire.PoseJob(**options))
 
-    def train(self, **asked: Any) -> Job:
-        """method, seconds, steps, settings, ... The job's id names the run that it makes."""
-        return self.ask(wire.TrainJob(**asked))
+    def train(self, **options: Any) -> Job:
+        """Submit a training job: method, seconds, steps, settings, ... The id of the job names its run."""
+        return self.submit(wire.TrainJob(**options))
 
-    def evaluate(self, **asked: Any) -> Job:
-        return self.ask(wire.EvaluateJob(**asked))
+    def evaluate(self, **options: Any) -> Job:
+        return self.submit(wire.EvaluateJob(**options))
 
-    def render(self, **asked: Any) -> Job:
-        return self.ask(wire.RenderJob(**asked))
+    def render(self, **options: Any) -> Job:
+        return self.submit(wire.RenderJob(**options))
 
-    def export(self, **asked: Any) -> Job:
-        return self.ask(wire.ExportJob(**asked))
+    def export(self, **options: Any) -> Job:
+        return self.submit(wire.ExportJob(**options))
 
-    def sample(self, **asked: Any) -> Job:
-        return self.ask(wire.SampleJob(**asked))
+    def sample(self, **options: Any) -> Job:
+        return self.submit(wire.SampleJob(**options))
 
-    def scan(self, **asked: Any) -> list[Job]:
-        """All of it: `pose` (None where the photos have their poses), `train`."""
+    def scan(self, **options: Any) -> list[Job]:
+        """Submit `pose` (unless the photos are posed) and `train`."""
         headers = {"idempotency-key": str(uuid.uuid4())}
-        made = self._client._ask("POST", f"{API}/projects/{self.id}/scan", json=asked, headers=headers)
-        return [Job(self._client, wire.Job.model_validate(one)) for one in made.json()]
+        response = self._client._request("POST", f"{API}/projects/{self.id}/scan", json=options, headers=headers)
+        return [Job(self._client, wire.Job.model_validate(job)) for job in response.json()]
 
     def jobs(self) -> list[Job]:
-        found = self._client._ask("GET", f"{API}/projects/{self.id}/jobs").json()
-        return [Job(self._client, wire.Job.model_validate(one)) for one in found]
+        jobs = self._client._request("GET", f"{API}/projects/{self.id}/jobs").json()
+        return [Job(self._client, wire.Job.model_validate(job)) for job in jobs]
 
     def delete(self) -> None:
-        """Into the bin; its jobs are cancelled."""
-        self._client._ask("DELETE", f"{API}/projects/{self.id}")
+        """Move the project to the bin. Its jobs are cancelled."""
+        self._client._request("DELETE", f"{API}/projects/{self.id}")
 
     def restore(self) -> None:
-        """Out of the bin."""
-        self._client._ask("POST", f"{API}/projects/{self.id}/restore")
+        """Restore the project from the bin."""
+        self._client._request("POST", f"{API}/projects/{self.id}/restore")
 
     def purge(self) -> None:
-        """Out of the bin and off the server's disk, for good."""
-        self._client._ask("DELETE", f"{API}/projects/{self.id}/forever")
+        """Delete a project in the bin from the server's disk for good."""
+        self._client._request("DELETE", f"{API}/projects/{self.id}/forever")
 
 
 class Job:
-    """`state` is what was known last; `refresh` asks again."""
+    """One job; `state` is the last known state, `refresh` fetches the current one."""
 
     def __init__(self, client: Client, state: wire.Job) -> None:
         self._client, self.state = client, state
@@ -268,7 +281,7 @@ class Job:
         return self.state.id
 
     def refresh(self) -> wire.Job:
-        self.state = wire.Job.model_validate_json(self._client._ask("GET", f"{API}/jobs/{self.id}").content)
+        self.state = wire.Job.model_validate_json(self._client._request("GET", f"{API}/jobs/{self.id}").content)
         return self.state
 
     def cancel(self) -> wire.Job:
@@ -281,56 +294,58 @@ class Job:
         return self._post("resume")
 
     def follow(self) -> Generator[Event, None, wire.Job]:
-        """What happens, from the job's beginning, until it has ended; returns how. Raises JobError where that was not
-        with success. Of progress the newest is told, of all else everything."""
-        told, progress = 0, None
+        """Yield the events of the job from its start to its end, then return its final state. All events are
+        yielded, except that of progress only the newest is. Raises JobError if the job did not succeed."""
+        event_count, progress = 0, None
         for state in self._states():
             self.state = state
-            new = EVENTS.validate_json(
-                self._client._ask("GET", f"{API}/jobs/{self.id}/events", params={"after": told}).content
-            )
-            told += len(new)
-            yield from new
-            now = (state.stage, state.done, state.total)
-            if state.stage is not None and now != progress:
-                progress = now
-                left = state.seconds_left
+            response = self._client._request("GET", f"{API}/jobs/{self.id}/events", params={"after": event_count})
+            new_events = EVENT_LIST.validate_json(response.content)
+            event_count += len(new_events)
+            yield from new_events
+            new_progress = (state.stage, state.done, state.total)
+            if state.stage is not None and new_progress != progress:
+                progress = new_progress
                 yield Progress(
-                    stage=state.stage, done=state.done, total=state.total, unit=state.unit, seconds_left=left
+                    stage=state.stage,
+                    done=state.done,
+                    total=state.total,
+                    unit=state.unit,
+                    seconds_left=state.seconds_left,
                 )
         if self.state.state != "succeeded":
             raise JobError(self.state)
         return self.state
 
     def wait(self) -> Job:
-        """Until it has ended. Raises JobError where that was not with success."""
+        """Wait until the job has ended. Raises JobError if it did not succeed."""
         for _ in self.follow():
             pass
         return self
 
     def artifacts(self) -> list[wire.Artifact]:
-        """What it made."""
-        found = self._client._ask("GET", f"{API}/jobs/{self.id}/artifacts").json()
-        return [wire.Artifact.model_validate(one) for one in found]
+        """Return the output files of the job."""
+        artifacts = self._client._request("GET", f"{API}/jobs/{self.id}/artifacts").json()
+        return [wire.Artifact.model_validate(artifact) for artifact in artifacts]
 
     def download(self, folder: str | Path) -> list[Path]:
-        """All that it made, into a folder."""
+        """Download all output files of the job into a folder."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        return [download(self._client, one, Path(folder) / one.name) for one in self.artifacts()]
+        return [download(self._client, artifact, Path(folder) / artifact.name) for artifact in self.artifacts()]
 
     def _states(self) -> Iterator[wire.Job]:
-        """The job whenever it changed, its end last."""
-        patience = Patience(self._client.patience)
+        """Yield the state of the job after each change; the last one is final."""
+        backoff = Backoff(self._client.retry_timeout_s)
         yield self.refresh()
         while self.state.state not in wire.FINAL_STATES:
             try:
                 for message in self._changes(self.state.seq):
-                    patience.went_on()
+                    backoff.reset()
                     yield from (job for job in message.jobs if job.id == self.id)
                     if self.state.state in wire.FINAL_STATES:
                         return
             except (OSError, WebSocketException):
-                if patience.spent():
+                if not backoff.wait():
                     raise
                 yield self.refresh()
 
@@ -341,13 +356,15 @@ class Job:
             for message in socket:
                 yield wire.Change.model_validate_json(message)
 
-    def _post(self, what: str) -> wire.Job:
-        self.state = wire.Job.model_validate_json(self._client._ask("POST", f"{API}/jobs/{self.id}/{what}").content)
+    def _post(self, action: str) -> wire.Job:
+        self.state = wire.Job.model_validate_json(
+            self._client._request("POST", f"{API}/jobs/{self.id}/{action}").content
+        )
         return self.state
 
 
-def shown_files(folder: Path) -> list[Path]:
-    """All files below it, but for what hides behind a dot."""
+def visible_files(folder: Path) -> list[Path]:
+    """Return all files below a folder without dotfiles and the contents of dot folders."""
     return [
         path
         for path in sorted(folder.rglob("*"))
@@ -356,35 +373,36 @@ def shown_files(folder: Path) -> list[Path]:
 
 
 def download(client: Client, artifact: wire.Artifact, path: Path) -> Path:
-    """To `path`, going on after each break, compared with its SHA-256 and then put in its place."""
-    part, patience = path.with_name(f".{path.name}.{artifact.id}.part"), Patience(client.patience)
-    while (have := part.stat().st_size if part.exists() else 0) < artifact.bytes or not part.exists():
-        headers = {"range": f"bytes={have}-"} if have else {}
+    """Download an artifact to `path`. A broken download resumes; the file is moved to `path` after its SHA-256 was
+    verified. Raises ClientError if the hash differs."""
+    part, backoff = path.with_name(f".{path.name}.{artifact.id}.part"), Backoff(client.retry_timeout_s)
+    while (size := part.stat().st_size if part.exists() else 0) < artifact.bytes or not part.exists():
+        headers = {"range": f"bytes={size}-"} if size else {}
         try:
-            with client._http.stream("GET", f"{API}/artifacts/{artifact.id}", headers=headers) as answered:
-                checked(answered)
-                with part.open("ab" if answered.status_code == 206 else "wb") as file:
-                    for piece in answered.iter_bytes(PIECE):
-                        file.write(piece)
-                        patience.went_on()
+            with client._http.stream("GET", f"{API}/artifacts/{artifact.id}", headers=headers) as response:
+                raise_for_problem(response)
+                with part.open("ab" if response.status_code == 206 else "wb") as file:
+                    for chunk in response.iter_bytes(TRANSFER_CHUNK_BYTES):
+                        file.write(chunk)
+                        backoff.reset()
         except httpx.TransportError:
-            if patience.spent():
+            if not backoff.wait():
                 raise
     with part.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != artifact.sha256:
             part.unlink()
-            raise ClientError(502, "Wrong bytes", f"{artifact.name} is not what the server says it is")
+            raise ClientError(502, "Hash mismatch", f"{artifact.name} differs from the SHA-256 that the server reports")
     return part.replace(path)
 
 
-# ---- the same, to be awaited
+# ---- async API
 
 
 class AsyncClient:
-    """As Client, for programs that run an event loop: each call waits in a thread."""
+    """Client for programs that run an event loop: each call runs in a thread."""
 
-    def __init__(self, url: str, token: str, patience: float = PATIENCE) -> None:
-        self._client = Client(url, token, patience)
+    def __init__(self, url: str, token: str, retry_timeout_s: float = RETRY_TIMEOUT_S) -> None:
+        self._client = Client(url, token, retry_timeout_s)
         self.projects = AsyncProjects(self._client.projects)
 
     async def __aenter__(self) -> Self:
@@ -411,7 +429,7 @@ class AsyncProjects:
         return AsyncProject(await asyncio.to_thread(self._projects.get, project_id))
 
     async def list(self) -> list[AsyncProject]:
-        return [AsyncProject(one) for one in await asyncio.to_thread(self._projects.list)]
+        return [AsyncProject(project) for project in await asyncio.to_thread(self._projects.list)]
 
 
 class AsyncProject:
@@ -425,26 +443,26 @@ class AsyncProject:
     async def upload(self, *paths: str | Path) -> list[str]:
         return await asyncio.to_thread(self._project.upload, *paths)
 
-    async def ask(self, asked: wire.JobRequest, needs: Sequence[str] = ()) -> AsyncJob:
-        return AsyncJob(await asyncio.to_thread(self._project.ask, asked, needs))
+    async def submit(self, request: wire.JobRequest, needs: Sequence[str] = ()) -> AsyncJob:
+        return AsyncJob(await asyncio.to_thread(self._project.submit, request, needs))
 
-    async def pose(self, **asked: Any) -> AsyncJob:
-        return await self.ask(wire.PoseJob(**asked))
+    async def pose(self, **options: Any) -> AsyncJob:
+        return await self.submit(wire.PoseJob(**options))
 
-    async def train(self, **asked: Any) -> AsyncJob:
-        return await self.ask(wire.TrainJob(**asked))
+    async def train(self, **options: Any) -> AsyncJob:
+        return await self.submit(wire.TrainJob(**options))
 
-    async def evaluate(self, **asked: Any) -> AsyncJob:
-        return await self.ask(wire.EvaluateJob(**asked))
+    async def evaluate(self, **options: Any) -> AsyncJob:
+        return await self.submit(wire.EvaluateJob(**options))
 
-    async def render(self, **asked: Any) -> AsyncJob:
-        return await self.ask(wire.RenderJob(**asked))
+    async def render(self, **options: Any) -> AsyncJob:
+        return await self.submit(wire.RenderJob(**options))
 
-    async def export(self, **asked: Any) -> AsyncJob:
-        return await self.ask(wire.ExportJob(**asked))
+    async def export(self, **options: Any) -> AsyncJob:
+        return await self.submit(wire.ExportJob(**options))
 
-    async def sample(self, **asked: Any) -> AsyncJob:
-        return await self.ask(wire.SampleJob(**asked))
+    async def sample(self, **options: Any) -> AsyncJob:
+        return await self.submit(wire.SampleJob(**options))
 
     async def delete(self) -> None:
         await asyncio.to_thread(self._project.delete)

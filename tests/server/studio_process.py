@@ -50,8 +50,8 @@ class Studio:
     def log(self) -> str:
         return (self.data.parent / f"{self.data.name}.log").read_text()
 
-    def client(self, patience: float = 120.0) -> Client:
-        return Client(self.url, self.token, patience)
+    def client(self, retry_timeout_s: float = 120.0) -> Client:
+        return Client(self.url, self.token, retry_timeout_s)
 
     def http(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {self.token}"}, timeout=120)

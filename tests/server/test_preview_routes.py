@@ -43,9 +43,9 @@ def client(studio: Studio) -> Iterator[Client]:
 def trained_run(client: Client) -> tuple[Project, str]:
     """A project of the sample scene with one run that was evaluated."""
     project = client.projects.create("made up")
-    project.ask(wire.SampleJob(views=9, size=(400, 300))).wait()
+    project.submit(wire.SampleJob(views=9, size=(400, 300))).wait()
     run = project.train(seconds=3, downscale=1, settings={"cap": 3000}).wait().state.id
-    project.ask(wire.EvaluateJob()).wait()
+    project.submit(wire.EvaluateJob()).wait()
     return project, run
 
 

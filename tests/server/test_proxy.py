@@ -74,7 +74,7 @@ def test_proxy_client(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with Client(site.url, site.token) as client:
         project = client.projects.create("through a proxy")
         project.upload(large)
-        assert project.ask(wire.NoopJob(steps=20, pause=0.02)).wait().state.result == {"sum": 210}
+        assert project.submit(wire.NoopJob(steps=20, pause=0.02)).wait().state.result == {"sum": 210}
         response = client._ask(
             "GET", f"/api/v1/projects/{project.id}/files/large.bin", headers={"range": "bytes=-1000"}
         )

@@ -197,7 +197,7 @@ def test_events_snapshot_then_changes(studio: Studio, client: Client) -> None:
     with websockets.sync.client.connect(url, additional_headers=headers, max_size=None) as socket:
         first = wire.Snapshot.model_validate_json(socket.recv())
         assert project.id in {item.id for item in first.projects}
-        job = project.ask(wire.NoopJob(steps=20, pause=0.02))
+        job = project.submit(wire.NoopJob(steps=20, pause=0.02))
         history: list[wire.Job] = []
         while not history or history[-1].state != "succeeded":
             change = wire.Change.model_validate_json(socket.recv(timeout=120))
@@ -212,7 +212,7 @@ def test_events_snapshot_then_changes(studio: Studio, client: Client) -> None:
 
 def test_jobs_cancel_pause_resume(client: Client) -> None:
     project = client.projects.create("hands on")
-    job = project.ask(wire.NoopJob(steps=400, pause=0.01))
+    job = project.submit(wire.NoopJob(steps=400, pause=0.01))
     while not job.refresh().done:
         time.sleep(0.02)
     job.pause()
@@ -223,7 +223,7 @@ def test_jobs_cancel_pause_resume(client: Client) -> None:
     while job.refresh().done <= outcome:
         time.sleep(0.02)
     job.cancel()
-    with pytest.raises(JobError, match="has cancelled"):
+    with pytest.raises(JobError, match="ended as cancelled"):
         job.wait()
     with pytest.raises(ClientError, match="has cancelled already") as error_info:
         job.resume()
@@ -232,17 +232,17 @@ def test_jobs_cancel_pause_resume(client: Client) -> None:
 
 def test_projects_bin(studio: Studio, client: Client, tmp_path: Path) -> None:
     project = client.projects.create("to be deleted")
-    job = project.ask(wire.NoopJob(steps=10_000, pause=0.01))
+    job = project.submit(wire.NoopJob(steps=10_000, pause=0.01))
     project.delete()
     with pytest.raises(JobError):
         job.wait()
     assert project.id not in {item.id for item in client.projects.list()}
     with pytest.raises(ClientError, match="in the bin"):
-        project.ask(wire.NoopJob())
+        project.submit(wire.NoopJob())
     with pytest.raises(ClientError, match="only a project in the bin"):
         client.projects.create("kept").purge()
     project.restore()
-    again = project.ask(wire.NoopJob()).wait()
+    again = project.submit(wire.NoopJob()).wait()
     photo = tmp_path / "notes.txt"
     photo.write_text("of somebody")
     project.upload(photo)
@@ -303,7 +303,7 @@ def test_events_close_after_token_change(tmp_path: Path) -> None:
 
 def test_server_survives_vanished_files(studio: Studio, client: Client, tmp_path: Path) -> None:
     project = client.projects.create("robbed")
-    job = project.ask(wire.SampleJob(views=3, size=(32, 32))).wait()
+    job = project.submit(wire.SampleJob(views=3, size=(32, 32))).wait()
     shutil.rmtree(studio.data / "projects" / project.id)
     with pytest.raises(JobError, match="photos"):
         project.train(seconds=1).wait()
@@ -350,7 +350,7 @@ def test_async_client(studio: Studio) -> None:
     async def story() -> list[str]:
         async with AsyncClient(studio.url, studio.token) as client:
             project = await client.projects.create("async")
-            job = await project.ask(wire.NoopJob(steps=5))
+            job = await project.submit(wire.NoopJob(steps=5))
             kinds = [event.kind async for event in job.follow()]
             return [job.state.state, *kinds]
 
@@ -386,9 +386,9 @@ def test_server_recovers_from_full_disk(tmp_path: Path) -> None:
         pytest.skip("a small disk cannot be mounted here")
     try:
         studio = Studio(small / "data")
-        with studio.client(patience=5) as client:
+        with studio.client(retry_timeout_s=5) as client:
             project = client.projects.create("p")
-            job = project.ask(wire.NoopJob(steps=200, pause=0.02, save_every=5))
+            job = project.submit(wire.NoopJob(steps=200, pause=0.02, save_every=5))
             while not job.refresh().done:
                 time.sleep(0.02)
             ballast = small / "ballast"
