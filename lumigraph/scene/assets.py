@@ -1,4 +1,4 @@
-"""What can be taken away: gaussians, points and meshes, as tensors without a file format."""
+"""Exportable assets: gaussians, points, meshes and voxels, as tensors without a file format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lumigraph.scene.poses import Similarity, quaternion_from_matrix, quaternion
 
 @dataclass(frozen=True, eq=False)
 class Splats:
-    """N gaussians, raw as a 3DGS PLY stores them (Kerbl et al. 2023), float32. Raises ValueError on wrong shapes."""
+    """N float32 gaussians, raw as in a 3DGS PLY (Kerbl et al. 2023). Raises ValueError if shapes are wrong."""
 
     means: Tensor  # (N, 3) world units
     log_scales: Tensor  # (N, 3) natural log of the standard deviations in world units
@@ -43,24 +43,24 @@ class Splats:
         return math.isqrt(self.sh.shape[1]) - 1
 
     def colours(self) -> Tensor:
-        """(N, 3) the colour without its view-dependent part; not clamped to 0..1."""
+        """(N, 3) colours without the view-dependent part, not clamped to 0..1."""
         return self.sh[:, 0] * C0 + 0.5
 
     def bounds(self) -> Tensor:
-        """(2, 3) smallest and largest coordinates of the means. Raises ValueError where there are none."""
+        """(2, 3) smallest and largest coordinates of the means. Raises ValueError if there are none."""
         if not len(self):
             raise ValueError("no gaussians have no bounds")
         return torch.stack([self.means.amin(dim=0), self.means.amax(dim=0)])
 
-    def select(self, which: Tensor) -> Splats:
-        """Those of `which`: int64 indices (M,) or a bool mask (N,)."""
-        return self._each(lambda tensor: tensor[which])
+    def select(self, indices: Tensor) -> Splats:
+        """Select by int64 indices (M,) or a bool mask (N,)."""
+        return self._map_tensors(lambda tensor: tensor[indices])
 
     def to(self, device: torch.device | str) -> Splats:
-        return self._each(lambda tensor: tensor.to(device))
+        return self._map_tensors(lambda tensor: tensor.to(device))
 
     def transform(self, similarity: Similarity) -> Splats:
-        """The scene moved, turned and scaled: means, scales, quaternions and the view-dependent colours."""
+        """Rotate, scale and translate: means, scales, quaternions and view-dependent colours."""
         turn = quaternion_from_matrix(similarity.rotation.double()).to(self.quats)
         return Splats(
             similarity.transform_points(self.means),
@@ -70,7 +70,7 @@ class Splats:
             rotate_sh(self.sh, similarity.rotation),
         )
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Splats:
+    def _map_tensors(self, change: Callable[[Tensor], Tensor]) -> Splats:
         return Splats(
             change(self.means),
             change(self.log_scales),
@@ -82,9 +82,9 @@ class Splats:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """N points, with what is known about them. Raises ValueError on wrong shapes or a broken `seen_*` table.
+    """N points with optional attributes. Raises ValueError if shapes are wrong or the `view_*` table is broken.
 
-    Point i was seen by the images view_indices[view_offsets[i] : view_offsets[i + 1]] (rows compressed, as in CSR).
+    Point i is visible in the images view_indices[view_offsets[i] : view_offsets[i + 1]] (CSR rows).
     """
 
     xyz: Tensor  # (N, 3) float32 world units
@@ -95,8 +95,8 @@ class Points:
 
     def __post_init__(self) -> None:
         n = self.xyz.shape[0] if self.xyz.ndim else 0
-        wanted = {"xyz": torch.float32, "rgb": torch.uint8, "normals": torch.float32}
-        for name, dtype in wanted.items():
+        expected = {"xyz": torch.float32, "rgb": torch.uint8, "normals": torch.float32}
+        for name, dtype in expected.items():
             tensor: Tensor | None = getattr(self, name)
             if tensor is not None and (tuple(tensor.shape) != (n, 3) or tensor.dtype != dtype):
                 raise ValueError(f"{name} must be ({n}, 3) {dtype}, not {tuple(tensor.shape)} {tensor.dtype}")
@@ -110,53 +110,52 @@ class Points:
 
     @property
     def view_counts(self) -> Tensor | None:
-        """(N,) int64: how many images saw each point, None where nobody knows."""
+        """(N,) int64: number of images that see each point, None if unknown."""
         return None if self.view_offsets is None else self.view_offsets.diff()
 
     def transform(self, similarity: Similarity) -> Points:
-        """The points moved, turned and scaled."""
+        """Rotate, scale and translate."""
         normals = self.normals
         if normals is not None:
             normals = normals @ similarity.rotation.to(normals).T
         return replace(self, xyz=similarity.transform_points(self.xyz), normals=normals)
 
     def bounds(self) -> Tensor:
-        """(2, 3) smallest and largest coordinates. Raises ValueError where there are none."""
+        """(2, 3) smallest and largest coordinates. Raises ValueError if there are none."""
         if not len(self):
             raise ValueError("no points have no bounds")
         return torch.stack([self.xyz.amin(dim=0), self.xyz.amax(dim=0)])
 
-    def select(self, which: Tensor) -> Points:
-        """Those of `which`: int64 indices (M,) or a bool mask (N,)."""
-        which = which.nonzero()[:, 0] if which.dtype == torch.bool else which
+    def select(self, indices: Tensor) -> Points:
+        """Select by int64 indices (M,) or a bool mask (N,)."""
+        indices = indices.nonzero()[:, 0] if indices.dtype == torch.bool else indices
         offsets, images = None, None
         if self.view_offsets is not None and self.view_indices is not None:
-            counts = self.view_offsets.diff()[which]
+            counts = self.view_offsets.diff()[indices]
             offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-            # Entry j of a row stands j places after the row's start, in the old table as in the new one.
-            shift = torch.repeat_interleave(self.view_offsets[which] - offsets[:-1], counts)
+            # Entry j of a row is j entries after the row's start, in both tables.
+            shift = torch.repeat_interleave(self.view_offsets[indices] - offsets[:-1], counts)
             images = self.view_indices[torch.arange(len(shift)) + shift]
-        rgb = None if self.rgb is None else self.rgb[which]
-        normals = None if self.normals is None else self.normals[which]
-        return Points(self.xyz[which], rgb, normals, offsets, images)
+        rgb = None if self.rgb is None else self.rgb[indices]
+        normals = None if self.normals is None else self.normals[indices]
+        return Points(self.xyz[indices], rgb, normals, offsets, images)
 
     def remap_images(self, images: Tensor, total: int) -> Points:
-        """The same points as `images` (M,) of `total` know them; those get the numbers 0..M-1, others are forgotten."""
+        """Restrict visibility to `images` (M,) of `total`, renumbered 0..M-1; other images are dropped."""
         if self.view_offsets is None or self.view_indices is None:
             return self
         number = torch.full((total,), -1, dtype=torch.int32)
         number[images] = torch.arange(len(images), dtype=torch.int32)
-        renamed = number[self.view_indices.long()]
-        kept = torch.cat([torch.zeros(1, dtype=torch.int64), (renamed >= 0).cumsum(0)])
-        return Points(self.xyz, self.rgb, self.normals, kept[self.view_offsets], renamed[renamed >= 0])
+        new_indices = number[self.view_indices.long()]
+        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), (new_indices >= 0).cumsum(0)])
+        return Points(self.xyz, self.rgb, self.normals, offsets[self.view_offsets], new_indices[new_indices >= 0])
 
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """V vertices and F triangles, with what is known about their looks. Raises ValueError on wrong shapes or indices.
+    """V vertices and F triangles with optional appearance. Raises ValueError if shapes or indices are wrong.
 
-    The corners of a triangle run counter-clockwise where it is seen from outside. A vertex on a seam of the texture is
-    there once for each side of the seam.
+    Triangles are counter-clockwise seen from outside. A vertex on a texture seam exists once for each side.
     """
 
     vertices: Tensor  # (V, 3) float32 world units
@@ -168,13 +167,13 @@ class Mesh:
 
     def __post_init__(self) -> None:
         n = self.vertices.shape[0] if self.vertices.ndim else 0
-        wanted = {
+        expected = {
             "vertices": ((n, 3), torch.float32),
             "normals": ((n, 3), torch.float32),
             "uv": ((n, 2), torch.float32),
             "rgb": ((n, 3), torch.uint8),
         }
-        for name, (shape, dtype) in wanted.items():
+        for name, (shape, dtype) in expected.items():
             tensor: Tensor | None = getattr(self, name)
             if tensor is not None and (tuple(tensor.shape) != shape or tensor.dtype != dtype):
                 raise ValueError(f"{name} must be {shape} {dtype}, not {tuple(tensor.shape)} {tensor.dtype}")
@@ -193,13 +192,13 @@ class Mesh:
         return self.faces.shape[0]
 
     def bounds(self) -> Tensor:
-        """(2, 3) smallest and largest coordinates of the vertices. Raises ValueError where there are none."""
+        """(2, 3) smallest and largest coordinates of the vertices. Raises ValueError if there are none."""
         if not len(self.vertices):
             raise ValueError("no vertices have no bounds")
         return torch.stack([self.vertices.amin(dim=0), self.vertices.amax(dim=0)])
 
     def transform(self, similarity: Similarity) -> Mesh:
-        """The mesh moved, turned and scaled."""
+        """Rotate, scale and translate vertices and normals."""
         normals = self.normals
         if normals is not None:
             normals = normals @ similarity.rotation.to(normals).T
@@ -208,13 +207,13 @@ class Mesh:
 
 @dataclass(frozen=True, eq=False)
 class VoxelGrid:
-    """Where voxels are: that of (i, j, k) has its centre at origin + voxel * axes @ (i, j, k). Tensors are float64."""
+    """Voxel positions: voxel (i, j, k) has its centre at origin + voxel * axes @ (i, j, k). Tensors are float64."""
 
     origin: Tensor  # (3,) the centre of voxel (0, 0, 0)
     axes: Tensor  # (3, 3) orthonormal; column a is the direction of index a
-    voxel: float  # from one centre to the next
+    voxel: float  # edge length, in world units
     shape: tuple[int, int, int]  # voxels along each axis
-    truncation: float  # no distance is larger
+    truncation: float  # largest distance
 
     def centres(self, index: Tensor) -> Tensor:
         """(N, 3) float32: the centres of the voxels (N, 3)."""
@@ -229,24 +228,24 @@ class VoxelGrid:
 
 @dataclass(frozen=True, eq=False)
 class Voxels(Points):
-    """Of a grid, the N voxels near a surface: points at their centres, with the distance to the surface at each."""
+    """The N voxels of a grid near a surface: points at voxel centres with their signed distance to the surface."""
 
     distance: Tensor = field(kw_only=True)  # (N,) float32 world units, positive outside
     grid: VoxelGrid = field(kw_only=True)
 
     @property
     def index(self) -> Tensor:
-        """(N, 3) int64: i, j, k of each."""
-        away = (self.xyz.double() - self.grid.origin) @ self.grid.axes
-        return (away / self.grid.voxel).round().long()
+        """(N, 3) int64: i, j, k of each voxel."""
+        offset = (self.xyz.double() - self.grid.origin) @ self.grid.axes
+        return (offset / self.grid.voxel).round().long()
 
     def transform(self, similarity: Similarity) -> Voxels:
-        """The voxels with their grid moved, turned and scaled."""
-        moved = super().transform(similarity)
+        """Rotate, scale and translate the voxels with their grid."""
+        points = super().transform(similarity)
         return Voxels(
-            moved.xyz,
-            moved.rgb,
-            moved.normals,
+            points.xyz,
+            points.rgb,
+            points.normals,
             distance=self.distance * similarity.scale,
             grid=self.grid.transform(similarity),
         )

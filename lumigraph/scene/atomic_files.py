@@ -1,4 +1,4 @@
-"""Files that are either whole or absent."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import BinaryIO
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that becomes `path` in one step when the block ends well, and vanishes when it does not.
+    """Open a file that replaces `path` when the block succeeds, and is deleted when it raises.
 
-    It lies beside as `name.tmp-PID` (the same file system, so the rename is atomic) and is synced before the rename,
-    so that a crash leaves the old file or the new one.
+    The temporary file is `name.tmp-PID` in the same folder, so the rename is atomic. It is synced before the rename:
+    a crash leaves the old file or the new one.
     """
     path = Path(path)
-    beside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
-        with beside.open("wb") as file:
+        with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        temporary.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""Cameras, rays and projection: THE page of conventions.
+"""Cameras, rays and projection: the reference of coordinate conventions.
 
-Axes      OpenCV: x right, y down, z forward. World axes are whatever the capture says; lengths are world units.
+Axes      OpenCV: x right, y down, z forward. World axes are those of the capture; lengths are world units.
 Poses     `world_from_cam` = [R | t]: x_world = R x_cam + t, so t is the camera's position and R's columns are its
           right, down and forward axes in the world.
 Pixels    continuous coordinates; the corner of the first pixel is (0, 0) and its centre (0.5, 0.5). OpenCV's own
@@ -11,9 +11,9 @@ Lenses    a point (x, y, z) in front of the camera lands at  pixel = focal * dis
                     Reconstruction"; Brown 1966, Claus and Fitzgibbon 2005)
           fisheye   equidistant with k1..k4: theta (1 + k1 theta^2 + .. + k4 theta^8) along (x, y) (Kannala and Brandt
                     2006 as in cv2.fisheye); theta may pass 90 degrees
-No answer A distortion polynomial folds over beyond some angle: from there on it maps far points back into the picture.
+No answer A distortion polynomial folds over beyond some angle and maps farther points back into the image.
           Points beyond the fold, and points behind a pinhole or opencv camera, project to NaN; pixels that no ray
-          reaches get NaN directions. NaN fails every "is it inside the picture" comparison.
+          reaches get NaN directions. NaN fails every "is it inside the image" comparison.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ Lens = Literal["pinhole", "opencv", "fisheye"]
 
 COEFFICIENTS: dict[str, int] = {"pinhole": 0, "opencv": 8, "fisheye": 4}
 
-# Where a polynomial never folds over we still stop: at tan(84.3 degrees) for opencv, straight behind for fisheye.
-_LARGEST = {"opencv": 10.0, "fisheye": math.pi}
+# Limits for polynomials that never fold over: tan(84.3 degrees) for opencv, straight behind for fisheye.
+_MAX_LENS_LIMIT = {"opencv": 10.0, "fisheye": math.pi}
 
 
 @dataclass(frozen=True, eq=False)
 class Cameras:
-    """A batch of N cameras with one lens model. Raises ValueError where shapes or dtypes do not fit together."""
+    """A batch of N cameras with one lens model. Raises ValueError if shapes or dtypes do not match."""
 
     world_from_cam: Tensor  # (N, 3, 4) float32 or float64, rigid
     focal: Tensor  # (N, 2) pixels
@@ -70,14 +70,14 @@ class Cameras:
         return self.world_from_cam.shape[0]
 
     def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Cameras:
-        """Some of the cameras. An int keeps the batch dimension, N = 1; a bool tensor (N,) is a mask."""
+        """Select cameras. An int keeps the batch dimension, N = 1; a bool tensor (N,) is a mask."""
         if isinstance(index, int):
             if not -len(self) <= index < len(self):
                 raise IndexError(f"camera {index} of {len(self)}")
             index = slice(index, index + 1 or None)
         elif not isinstance(index, slice | Tensor):
             index = torch.tensor(list(index), dtype=torch.int64)
-        return self._each(lambda tensor: tensor[index])
+        return self._map_tensors(lambda tensor: tensor[index])
 
     def __iter__(self) -> Iterator[Cameras]:
         return (self[i] for i in range(len(self)))
@@ -85,17 +85,17 @@ class Cameras:
     @property
     def cam_from_world(self) -> Tensor:
         """(N, 3, 4): the inverse of the rigid world_from_cam."""
-        turned = self.world_from_cam[:, :, :3].transpose(1, 2)
-        return torch.cat([turned, -turned @ self.world_from_cam[:, :, 3:]], dim=2)
+        inverse_rotation = self.world_from_cam[:, :, :3].transpose(1, 2)
+        return torch.cat([inverse_rotation, -inverse_rotation @ self.world_from_cam[:, :, 3:]], dim=2)
 
     @property
     def positions(self) -> Tensor:
-        """(N, 3) world units: where the cameras stand."""
+        """(N, 3) camera positions in world units."""
         return self.world_from_cam[:, :, 3]
 
     @property
     def forwards(self) -> Tensor:
-        """(N, 3) unit: the optical axes in the world."""
+        """(N, 3) optical axes in the world, unit length."""
         return self.world_from_cam[:, :, 2]
 
     def size(self, i: int) -> tuple[int, int]:
@@ -104,23 +104,25 @@ class Cameras:
         return width, height
 
     def resize(self, sizes: Tensor) -> Cameras:
-        """The same views with `sizes` (N, 2) or (2,) pixels: intrinsics scale per axis, as area resampling does."""
+        """Resize to `sizes` (N, 2) or (2,) pixels: intrinsics scale per axis, as in area resampling."""
         sizes = sizes.to(self.sizes).expand_as(self.sizes)
         scale = (sizes.double() / self.sizes.double()).to(self.focal)
         return dataclasses.replace(self, focal=self.focal * scale, centre=self.centre * scale, sizes=sizes)
 
     def downscale(self, k: float) -> Cameras:
-        """Sizes floor(size / k), at least one pixel. `k` >= 1."""
+        """Resize to floor(size / k), at least one pixel. Raises ValueError unless `k` >= 1."""
         if not (math.isfinite(k) and k >= 1):
             raise ValueError(f"downscale must be a number of at least 1, not {k}")
         # The small addend keeps 1080 / (1080 / 333) at 333.
         return self.resize((self.sizes.double() / k + 1e-9).floor().long().clamp(min=1))
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Cameras:
-        """On another device or in another float type; `sizes` stay int64."""
-        return self._each(lambda tensor: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None))
+        """Move to another device or float type; `sizes` stay int64."""
+        return self._map_tensors(
+            lambda tensor: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+        )
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Cameras:
+    def _map_tensors(self, change: Callable[[Tensor], Tensor]) -> Cameras:
         distortion = None if self.distortion is None else change(self.distortion)
         return Cameras(
             change(self.world_from_cam),
@@ -141,7 +143,7 @@ class Rays:
 
 
 def pinhole_matrix(cameras: Cameras) -> Tensor:
-    """(N, 3, 3) K with pixel = (K x_cam)[:2] / z. The lens's distortion is not in it."""
+    """(N, 3, 3) K with pixel = (K x_cam)[:2] / z. Excludes lens distortion."""
     k = cameras.focal.new_zeros(len(cameras), 3, 3)
     k[:, 0, 0], k[:, 1, 1], k[:, 2, 2] = cameras.focal[:, 0], cameras.focal[:, 1], 1.0
     k[:, :2, 2] = cameras.centre
@@ -149,25 +151,27 @@ def pinhole_matrix(cameras: Cameras) -> Tensor:
 
 
 def pixel_grid(size: tuple[int, int], dtype: torch.dtype = torch.float32) -> Tensor:
-    """(H, W, 2) pixel centres (x, y) of a picture of `size` (width, height)."""
+    """(H, W, 2) pixel centres (x, y) of an image of `size` (width, height)."""
     x = torch.arange(size[0], dtype=dtype) + 0.5
     y = torch.arange(size[1], dtype=dtype) + 0.5
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
-def generate_rays(cameras: Cameras, which: Tensor, pixels: Tensor) -> Rays:
-    """The rays through `pixels` (R, 2) of the cameras numbered `which` (R,): the inverse of `project`.
+def generate_rays(cameras: Cameras, camera_indices: Tensor, pixels: Tensor) -> Rays:
+    """Rays through `pixels` (R, 2) of the cameras with indices `camera_indices` (R,): the inverse of `project`.
 
     Differentiable in pose, intrinsics, distortion and pixels. Directions are NaN where no ray reaches the pixel.
     """
-    normalised = (pixels - cameras.centre[which]) / cameras.focal[which]
+    image_plane = (pixels - cameras.centre[camera_indices]) / cameras.focal[camera_indices]
     if cameras.distortion is None:
-        in_cam = torch.cat([normalised, torch.ones_like(normalised[:, :1])], dim=1)
+        in_cam = torch.cat([image_plane, torch.ones_like(image_plane[:, :1])], dim=1)
     else:
-        limits = lens_limit(cameras.lens, cameras.distortion)[which]
+        limits = lens_limit(cameras.lens, cameras.distortion)[camera_indices]
         undistort = _undistort_opencv if cameras.lens == "opencv" else _undistort_fisheye
-        in_cam = undistort(cameras.distortion[which].double(), limits, normalised.double()).to(normalised.dtype)
-    pose = cameras.world_from_cam[which]
+        in_cam = undistort(cameras.distortion[camera_indices].double(), limits, image_plane.double()).to(
+            image_plane.dtype
+        )
+    pose = cameras.world_from_cam[camera_indices]
     directions = torch.nn.functional.normalize((pose[:, :, :3] @ in_cam[:, :, None])[:, :, 0], dim=1)
     return Rays(pose[:, :, 3], directions)
 
@@ -175,7 +179,7 @@ def generate_rays(cameras: Cameras, which: Tensor, pixels: Tensor) -> Rays:
 def project(cameras: Cameras, points: Tensor) -> tuple[Tensor, Tensor]:
     """`points` (P, 3) world -> (N, P, 2) pixels, (N, P) depth along z in world units, for every camera.
 
-    Differentiable. Pixels are NaN where the lens gives no answer (see the head of the page); depth is always true.
+    Differentiable. Pixels are NaN where the lens has no answer (see the module docstring); depth is always valid.
     """
     pose = cameras.cam_from_world
     in_cam = points @ pose[:, :, :3].transpose(1, 2) + pose[:, None, :, 3]
@@ -184,7 +188,7 @@ def project(cameras: Cameras, points: Tensor) -> tuple[Tensor, Tensor]:
         distorted, seen = _project_fisheye(cameras, in_cam)
     else:
         seen = depth > 0
-        # Dividing by a harmless 1 where the point is behind keeps its gradient finite: 0 * NaN would be NaN.
+        # Points behind are divided by 1, which keeps their gradient finite: 0 * NaN would be NaN.
         flat = in_cam[..., :2] / torch.where(seen, depth, 1.0)[..., None]
         distorted = flat
         if cameras.distortion is not None:
@@ -218,9 +222,9 @@ def distort_fisheye(k: Tensor, theta: Tensor) -> Tensor:
 
 
 def lens_limit(lens: Lens, distortion: Tensor) -> Tensor:
-    """(N,) float64: up to where distortion (N, K) grows with the angle: r = tan(theta) for opencv, theta for fisheye.
+    """(N,) float64 upper limit of monotonic distortion (N, K): r = tan(theta) for opencv, theta for fisheye.
 
-    Beyond it the polynomial folds over. No gradient flows.
+    Beyond the limit the polynomial folds over. Not differentiable.
     """
     k = distortion.detach().double()
     one = torch.ones_like(k[:, 0])
@@ -235,14 +239,14 @@ def lens_limit(lens: Lens, distortion: Tensor) -> Tensor:
             for j, bj in enumerate(b):
                 slope[i + j] = slope[i + j] + ai * bj * (1 + 2 * (i - j))
         folds = torch.minimum(_first_positive_root(slope), _first_positive_root(b))
-    return folds.sqrt().clamp(max=_LARGEST[lens])
+    return folds.sqrt().clamp(max=_MAX_LENS_LIMIT[lens])
 
 
 def _first_positive_root(coefficients: list[Tensor]) -> Tensor:
-    """(N,) smallest q > 0 with 1 + c1 q + c2 q^2 + .. = 0, inf where there is none. The c are (N,), c0 is 1.
+    """(N,) smallest q > 0 with 1 + c1 q + c2 q^2 + .. = 0, inf if there is none. The c are (N,), c0 is 1.
 
-    In s = 1/q the polynomial is monic whatever its degree, so the companion matrix always exists; the wanted q
-    belongs to the largest real s. Eigenvalues near zero are roots at infinity, or those of q > 100, beyond _LARGEST.
+    In s = 1/q the polynomial is monic for every degree, so the companion matrix exists. The smallest q belongs to the
+    largest real s. Eigenvalues near zero are roots at infinity, or q > 100 beyond _MAX_LENS_LIMIT.
     """
     c = torch.stack(coefficients[1:], dim=1).cpu()
     n, degree = c.shape
@@ -255,9 +259,9 @@ def _first_positive_root(coefficients: list[Tensor]) -> Tensor:
 
 
 def _project_fisheye(cameras: Cameras, in_cam: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, P, 3) camera coordinates -> (N, P, 2) distorted, (N, P) whether the lens sees it."""
+    """(N, P, 3) camera coordinates -> (N, P, 2) distorted, (N, P) bool visibility."""
     assert cameras.distortion is not None
-    tiny = 1e-30  # on the axis itself the direction of (x, y) is free, and theta / r tends to 1 / z
+    tiny = 1e-30  # on the axis the direction of (x, y) is undefined, and theta / r tends to 1 / z
     r = in_cam[..., :2].square().sum(dim=-1).clamp(min=tiny).sqrt()
     theta = torch.atan2(r, in_cam[..., 2])
     seen = theta < lens_limit("fisheye", cameras.distortion)[:, None]
@@ -273,7 +277,7 @@ def _undistort_opencv(k: Tensor, limits: Tensor, distorted: Tensor) -> Tensor:
             ratio, slope = _radial(k, r * r)
             return r * ratio, ratio + 2 * r * r * slope
 
-        # The radial part alone has one safe answer; the tangential part is small, so that Newton goes on from there.
+        # The radial part alone has a unique inverse. The tangential part is small, so Newton continues from there.
         reach = distorted.norm(dim=1)
         flat = distorted * (_invert(radial, reach, limits) / reach.clamp(min=1e-30))[:, None]
         for _ in range(20):
@@ -281,10 +285,10 @@ def _undistort_opencv(k: Tensor, limits: Tensor, distorted: Tensor) -> Tensor:
             flat = flat - step
             if not (step.abs() > 1e-14).any():
                 break
-        missed = (distort_opencv(k, flat) - distorted).norm(dim=1)
-        found = (missed <= 1e-10 * (1 + reach)) & (flat.norm(dim=1) < limits)
-        flat = torch.where(found[:, None], flat, math.nan)
-    # One more step, now under autograd, polishes and carries the gradient of the implicit function.
+        residual = (distort_opencv(k, flat) - distorted).norm(dim=1)
+        is_solved = (residual <= 1e-10 * (1 + reach)) & (flat.norm(dim=1) < limits)
+        flat = torch.where(is_solved[:, None], flat, math.nan)
+    # One more step under autograd refines and carries the gradient of the implicit function.
     flat = flat - _newton_step(k, flat, distorted)
     return torch.cat([flat, torch.ones_like(flat[:, :1])], dim=1)
 
@@ -323,14 +327,14 @@ def _undistort_fisheye(k: Tensor, limits: Tensor, distorted: Tensor) -> Tensor:
     with torch.no_grad():
         theta = _invert(curve, reach, limits)
     value, slope = curve(theta)
-    theta = theta - (value - reach) / slope.detach()  # polishes and carries the gradient, as for the opencv lens
+    theta = theta - (value - reach) / slope.detach()  # refines and carries the gradient, as for the opencv lens
     return torch.cat([distorted * (torch.sin(theta) / reach)[:, None], torch.cos(theta)[:, None]], dim=1)
 
 
 def _invert(curve: Callable[[Tensor], tuple[Tensor, Tensor]], target: Tensor, limits: Tensor) -> Tensor:
-    """(R,) x in [0, limits) where the growing `curve` (value and slope at x) reaches `target`, NaN where it does not.
+    """(R,) x in [0, limits) where the increasing `curve` (value and slope at x) reaches `target`, else NaN.
 
-    Newton, bisecting where Newton would leave the bracket (Numerical Recipes, rtsafe): it cannot run away.
+    Newton with bisection where a step would leave the bracket (Numerical Recipes, rtsafe): it cannot diverge.
     """
     low, high = torch.zeros_like(limits), limits
     reachable = target < curve(limits)[0]

@@ -1,4 +1,4 @@
-"""A capture: cameras with their photos, and what else is known about the place."""
+"""A capture: cameras with their photos, masks, points and scale."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lumigraph.scene.errors import CaptureError
 
 
 class Photos(Protocol):
-    """Pictures by number. Whoever gets a tensor must not write into it: it may be shared."""
+    """Images by index. Callers must not write into the returned tensors: they may be shared."""
 
     def __len__(self) -> int: ...
 
@@ -28,7 +28,7 @@ class Photos(Protocol):
 
 
 class ArrayPhotos:
-    """Pictures that lie in memory."""
+    """Images in memory."""
 
     def __init__(self, photos: Sequence[Tensor]) -> None:
         self._photos = list(photos)
@@ -41,40 +41,40 @@ class ArrayPhotos:
 
 
 class LazyPhotos:
-    """Pictures decoded when asked for; the most recently used stay in memory, up to `cache_bytes` of pixels.
+    """Images decoded on access, with an LRU cache of up to `cache_bytes` of pixels.
 
-    `decode` turns a path into a uint8 tensor (H, W, C) and raises CaptureError where it cannot. Not thread-safe.
+    `decode` turns a path into a uint8 tensor (H, W, C) and raises CaptureError if it fails. Not thread-safe.
     """
 
     def __init__(self, paths: Sequence[Path], decode: Callable[[Path], Tensor], cache_bytes: int = 512 << 20) -> None:
         self.paths = tuple(paths)
         self._decode = decode
         self._cache_bytes = cache_bytes
-        self._held = 0
-        self._cached: OrderedDict[int, Tensor] = OrderedDict()
+        self._cache_used = 0
+        self._cache: OrderedDict[int, Tensor] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, i: int, /) -> Tensor:
-        i = range(len(self))[i]  # counts from the end too, and raises IndexError
-        if i in self._cached:
-            self._cached.move_to_end(i)
-            return self._cached[i]
+        i = range(len(self))[i]  # supports negative indices and raises IndexError
+        if i in self._cache:
+            self._cache.move_to_end(i)
+            return self._cache[i]
         photo = self._decode(self.paths[i])
         if photo.dtype != torch.uint8 or photo.ndim != 3:
             raise CaptureError(f"{self.paths[i]} decoded to {photo.dtype} {tuple(photo.shape)}, not to 8-bit pixels")
         if photo.nbytes <= self._cache_bytes:
-            self._cached[i] = photo
-            self._held += photo.nbytes
-        while self._held > self._cache_bytes:
-            _, oldest = self._cached.popitem(last=False)
-            self._held -= oldest.nbytes
+            self._cache[i] = photo
+            self._cache_used += photo.nbytes
+        while self._cache_used > self._cache_bytes:
+            _, oldest = self._cache.popitem(last=False)
+            self._cache_used -= oldest.nbytes
         return photo
 
 
 class SelectedPhotos:
-    """Some of the pictures of another, in a new order."""
+    """A reordered subset of other photos."""
 
     def __init__(self, photos: Photos, indices: Sequence[int]) -> None:
         self.photos = photos
@@ -89,7 +89,7 @@ class SelectedPhotos:
 
 @dataclass(frozen=True, eq=False)
 class Capture:
-    """N posed photos. Raises CaptureError where the parts do not count the same number of images."""
+    """N posed photos. Raises CaptureError if the parts have different image counts."""
 
     cameras: Cameras
     photos: Photos  # photo i has the size of camera i
@@ -97,10 +97,10 @@ class Capture:
     held_out: Tensor  # (N,) bool: never seen in training
     masks: Photos | None = None  # (H, W, 1) uint8: 0 = ignore, 255 = use
     points: Points | None = None
-    metres_per_unit: float | None = None  # None: nobody knows how large the place is
+    metres_per_unit: float | None = None  # None: unknown
     has_alpha: bool = False  # photos are RGBA with straight alpha
-    source: str = ""  # the format it came from: colmap, transforms, blender, llff
-    notes: tuple[str, ...] = ()  # what its reader left out or found odd: sentences for the person who gave it
+    source: str = ""  # format of the dataset: colmap, transforms, blender, llff
+    notes: tuple[str, ...] = ()  # sentences for the user about skipped or unusual data
 
     def __post_init__(self) -> None:
         n = len(self.cameras)
@@ -120,7 +120,7 @@ class Capture:
         return len(self.cameras)
 
     def photo(self, i: int) -> Tensor:
-        """uint8 (H, W, 3 | 4) of image i. Raises CaptureError where it is not the size that its camera says."""
+        """uint8 (H, W, 3 | 4) of image i. Raises CaptureError if its size differs from its camera's."""
         photo = self.photos[i]
         width, height = self.cameras.size(i)
         channels = 4 if self.has_alpha else 3
@@ -132,26 +132,32 @@ class Capture:
         return photo
 
     def select(self, indices: Sequence[int] | Tensor) -> Capture:
-        """The images `indices`, each at most once, in that order (or a bool mask (N,)); points remember only those."""
+        """Select images by `indices`, each at most once, in that order, or by a bool mask (N,).
+
+        Points keep only the visibility of those images.
+        """
         if isinstance(indices, Tensor) and indices.dtype == torch.bool:
             indices = indices.nonzero()[:, 0]
-        which = [range(len(self))[int(i)] for i in indices]
-        if len(set(which)) != len(which):
+        selected_indices = [range(len(self))[int(i)] for i in indices]
+        if len(set(selected_indices)) != len(selected_indices):
             raise ValueError("an image can be selected only once")
-        chosen = torch.tensor(which, dtype=torch.int64)
+        index_tensor = torch.tensor(selected_indices, dtype=torch.int64)
         return dataclasses.replace(
             self,
-            cameras=self.cameras[chosen],
-            photos=SelectedPhotos(self.photos, which),
-            names=tuple(self.names[i] for i in which),
-            held_out=self.held_out[chosen],
-            masks=None if self.masks is None else SelectedPhotos(self.masks, which),
-            points=None if self.points is None else self.points.remap_images(chosen, len(self)),
+            cameras=self.cameras[index_tensor],
+            photos=SelectedPhotos(self.photos, selected_indices),
+            names=tuple(self.names[i] for i in selected_indices),
+            held_out=self.held_out[index_tensor],
+            masks=None if self.masks is None else SelectedPhotos(self.masks, selected_indices),
+            points=None if self.points is None else self.points.remap_images(index_tensor, len(self)),
         )
 
     def split(self) -> tuple[Capture, Capture]:
-        """(train, held out). Training keeps only points that at least two of its own images saw: a point that owes
-        its place to held-out images would carry their pixels' colours and geometry into training."""
+        """Split into (train, held out).
+
+        Training keeps only points that at least two of its own images see. A point located by held-out images would
+        leak their colours and geometry into training.
+        """
         train, held_out = self.select(~self.held_out), self.select(self.held_out)
         views = None if train.points is None else train.points.view_counts
         if train.points is not None and views is not None:

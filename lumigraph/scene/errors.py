@@ -1,17 +1,17 @@
-"""The family of errors that a person may meet. Each message is one clear sentence: what, where, what to do."""
+"""Errors shown to users. Each message is one sentence that names the fault, its location and the remedy."""
 
 
 class LumigraphError(Exception):
-    """Something that the user can understand and act on; shown without a traceback."""
+    """Base of errors that users can act on; shown without a traceback."""
 
 
 class CaptureError(LumigraphError):
-    """Photos, videos, poses or dataset files that cannot be used."""
+    """Unusable photos, videos, poses or dataset files."""
 
 
 class FormatError(LumigraphError):
-    """A splat, mesh or point file that cannot be read or written."""
+    """An unreadable or unwritable splat, mesh or point file."""
 
 
 class RunError(LumigraphError):
-    """A run folder, a checkpoint or an option that does not fit."""
+    """An invalid run folder, checkpoint or option."""

@@ -1,4 +1,4 @@
-"""What a method promises: a field that can be seen, and a training that makes it better."""
+"""Protocols of a method: a renderable field and its training."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ class Bounds:
 
 
 class Field(Protocol):
-    """Anything that can be seen from a camera.
+    """A scene that renders from any camera.
 
-    It may have `render_surface(cameras) -> Image`: as `render` over black, but depth is that at which half of the light
-    is stopped, and 0 where that never happens. An expected depth floats between the surfaces that a ray meets.
+    Optional: `render_surface(cameras) -> Image`, as `render` over black, but with median depth: the depth at which half
+    of the light is absorbed, 0 if it never is. Expected depth floats between the surfaces along a ray.
     """
 
     @property
     def box(self) -> Tensor:
-        """(2, 3) world units: the smallest and largest corner of what it holds."""
+        """(2, 3) smallest and largest corner of the content, in world units."""
         ...
 
     def render(self, cameras: Cameras, background: Tensor | None = None) -> Image:
-        """(N, H, W, .) what `cameras`, all of one size, see.
+        """Render (N, H, W, .) images for `cameras`, all of one size.
 
-        With `background` (3,) the rgb is over it; with None it is over black, which is premultiplied. `alpha`, where
-        given, is the coverage in both cases. `depth` is the expected distance along z.
+        With `background` (3,), rgb is composited over it; with None it is over black, which is premultiplied. `alpha`,
+        if present, is the coverage in both cases. `depth` is the expected distance along z.
         """
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """All that is needed to load it again, ready for safetensors."""
+        """Tensors to load the field again, ready for safetensors."""
         ...
 
 
@@ -51,7 +51,7 @@ class HasSplats(Protocol):
     """A field of gaussians."""
 
     def splats(self) -> Splats:
-        """The gaussians as a format writes them."""
+        """The gaussians in file order."""
         ...
 
     def with_splats(self, splats: Splats) -> Field:
@@ -59,22 +59,25 @@ class HasSplats(Protocol):
         ...
 
     def reference(self) -> Field:
-        """A field that renders the same gaussians by the reference implementation, slowly."""
+        """A field that renders the same gaussians with the slow reference implementation."""
         ...
 
 
 class Training(Protocol):
-    """A field being learned. It may have `notes`, sentences about what was chosen, to be told when it begins."""
+    """A field in training. Optional: `notes`, sentences about automatic choices, reported at the start."""
 
     @property
     def field(self) -> Field: ...
 
     def step(self, i: int, progress: float) -> dict[str, float]:
-        """Learn once; `i` counts from 0 over the whole run, `progress` is the share of the budget spent, 0..1: every
-        schedule hangs on it, so that a run is at its best when its budget ends. Returns numbers such as the `loss`;
-        where that is not finite, nothing may have changed: training ends with what was good."""
+        """Run one training step and return numbers such as the `loss`.
+
+        `i` counts from 0 over the whole run. `progress` is the share of the budget spent, 0..1. Every schedule depends
+        on it, so a run is at its best when its budget ends. If the loss is not finite, the step must change nothing:
+        training ends with the last good state.
+        """
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """The field and what else is needed to go on as if never stopped."""
+        """The field and all tensors to resume exactly."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-C0 = 0.28209479177387814  # Y_00; a gaussian's colour seen from everywhere is C0 * dc + 0.5
+C0 = 0.28209479177387814  # Y_00; a gaussian's view-independent colour is C0 * dc + 0.5
 
 
 def sh_basis(directions: Tensor, degree: int) -> Tensor:
@@ -40,10 +40,10 @@ def sh_basis(directions: Tensor, degree: int) -> Tensor:
 
 
 def rotate_sh(sh: Tensor, rotation: Tensor) -> Tensor:
-    """(N, K, 3) coefficients of a scene -> those of the scene turned by `rotation` (3, 3).
+    """Rotate (N, K, 3) coefficients of a scene by `rotation` (3, 3).
 
-    The turned colour seen along d is the old colour along R^T d. Each degree turns within itself, so its matrix
-    follows from the basis at a few fixed directions by least squares, which here is exact.
+    The rotated colour along d is the original colour along R^T d. Each degree rotates within itself. Its matrix follows
+    from the basis at a few fixed directions by least squares, which here is exact.
     """
     degree = round(sh.shape[1] ** 0.5) - 1
     generator = torch.Generator().manual_seed(0)

@@ -1,7 +1,7 @@
-"""Pictures: what a field renders, and the few steps between photos, floats and files.
+"""Rendered images, and conversions between photos, floats and files.
 
-Colours are sRGB display values 0..1, never linear light: what the photo stores is what is learned and compared.
-A rendered `Image` is premultiplied: its rgb is what it adds over black, so that a pixel over any background is
+Colours are sRGB display values 0..1, never linear light: training and metrics use the stored values of a photo.
+A rendered `Image` is premultiplied: its rgb is composited over black, so that a pixel over any background is
 rgb + (1 - alpha) background (Porter and Duff 1984). Photos and PNG files hold straight alpha.
 """
 
@@ -19,7 +19,7 @@ from lumigraph.scene.atomic_files import atomic_write
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """A picture or a batch of them. Raises ValueError where shapes do not fit together."""
+    """An image or a batch of images. Raises ValueError if shapes do not match."""
 
     rgb: Tensor  # (..., H, W, 3) float 0..1, premultiplied where there is an alpha
     alpha: Tensor | None = None  # (..., H, W, 1) float 0..1 coverage
@@ -33,7 +33,7 @@ class Image:
                 raise ValueError(f"{name} must have the shape of rgb with one channel, not {tuple(plane.shape)}")
 
     def __getitem__(self, index: int | slice) -> Image:
-        """One picture, or some, of a batch."""
+        """Select images of a batch."""
         if self.rgb.ndim < 4:
             raise IndexError("this image is not a batch")
         return Image(
@@ -43,28 +43,28 @@ class Image:
         )
 
     def composite_over(self, background: Tensor) -> Tensor:
-        """(..., H, W, 3): the picture over `background` (3,) or (..., H, W, 3)."""
+        """(..., H, W, 3) image composited over `background` (3,) or (..., H, W, 3)."""
         return self.rgb if self.alpha is None else self.rgb + (1 - self.alpha) * background
 
     def straight(self) -> Tensor:
-        """(..., H, W, 4) colours with straight alpha, as files store them; (..., H, W, 3) where there is no alpha."""
+        """(..., H, W, 4) colours with straight alpha, as files store them; (..., H, W, 3) without alpha."""
         if self.alpha is None:
             return self.rgb
         return torch.cat([(self.rgb / self.alpha.clamp(min=1e-6)).clamp(0, 1), self.alpha], dim=-1)
 
 
 def to_uint8(values: Tensor) -> Tensor:
-    """Floats 0..1 of any shape -> uint8, rounded and clamped. NaN becomes 0."""
+    """Convert floats 0..1 of any shape to uint8, rounded and clamped. NaN becomes 0."""
     return (values.nan_to_num(0.0).clamp(0, 1) * 255 + 0.5).to(torch.uint8)
 
 
 def from_uint8(pixels: Tensor) -> Tensor:
-    """uint8 of any shape -> float32 0..1."""
+    """Convert uint8 of any shape to float32 0..1."""
     return pixels.to(torch.float32) / 255
 
 
 def composite_over(photo: Tensor, background: Tensor) -> Tensor:
-    """A photo uint8 (H, W, 3) or straight (H, W, 4) over `background` (3,) -> (H, W, 3) float32 0..1."""
+    """Composite a photo, uint8 (H, W, 3) or straight (H, W, 4), over `background` (3,) -> (H, W, 3) float32 0..1."""
     values = from_uint8(photo)
     if values.shape[-1] == 3:
         return values
@@ -73,10 +73,10 @@ def composite_over(photo: Tensor, background: Tensor) -> Tensor:
 
 
 def area_downscale(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """uint8 or float32 (H, W, C) -> (height, width, C) of `size` (width, height); each pixel averages its area.
+    """Downscale uint8 or float32 (H, W, C) to `size` (width, height); each pixel averages its area.
 
-    Four channels are straight RGBA and average premultiplied, so that the colour of nothing does not bleed in.
-    Raises ValueError where `size` is larger than the picture or empty.
+    Four channels are straight RGBA and average premultiplied, so that transparent colours do not bleed in.
+    Raises ValueError if `size` is empty or larger than the image.
     """
     height, width, channels = pixels.shape
     if not (1 <= size[0] <= width and 1 <= size[1] <= height):
@@ -99,11 +99,11 @@ def _average(pixels: Tensor, size: tuple[int, int]) -> Tensor:
 def write_png(path: Path, pixels: Tensor) -> None:
     """Write (H, W, 1 | 3 | 4) uint8, or float 0..1, as an 8-bit PNG; four channels are straight RGBA."""
     if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3, 4):
-        raise ValueError(f"a picture has the shape (H, W, 1 | 3 | 4), not {tuple(pixels.shape)}")
+        raise ValueError(f"an image has the shape (H, W, 1 | 3 | 4), not {tuple(pixels.shape)}")
     array = (pixels if pixels.dtype == torch.uint8 else to_uint8(pixels)).cpu().numpy()
     swap = {1: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[array.shape[-1]]
-    ok, encoded = cv2.imencode(".png", array if swap is None else cv2.cvtColor(array, swap))
+    ok, png = cv2.imencode(".png", array if swap is None else cv2.cvtColor(array, swap))
     if not ok:
-        raise ValueError(f"a picture of the shape {array.shape} does not encode as PNG")
+        raise ValueError(f"an image of the shape {array.shape} does not encode as PNG")
     with atomic_write(path) as file:
-        file.write(encoded.tobytes())
+        file.write(png.tobytes())

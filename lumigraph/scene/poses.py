@@ -1,7 +1,7 @@
 """Poses and paths: rotations, look-at, similarity alignment, and camera paths through or around a capture.
 
-Poses are world_from_cam (3, 4) with OpenCV axes, as in `cameras`. Quaternions are w x y z. Paths are `Cameras` with
-one size and one set of intrinsics a frame, ready to render.
+Poses are world_from_cam (3, 4) with OpenCV axes, as in `cameras`. Quaternions are w x y z. Paths are `Cameras` of
+one size, one camera a frame.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def matrix_from_quaternion(quaternion: Tensor) -> Tensor:
 
 
 def quaternion_product(a: Tensor, b: Tensor) -> Tensor:
-    """(..., 4) w x y z: first turn by b, then by a (Hamilton)."""
+    """(..., 4) w x y z: rotate by b, then by a (Hamilton)."""
     aw, ax, ay, az = a.unbind(-1)
     bw, bx, by, bz = b.unbind(-1)
     product = [
@@ -62,8 +62,10 @@ def quaternion_product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def rotation_error_degrees(a: Tensor, b: Tensor) -> Tensor:
-    """(..., 3, 3), (..., 3, 3) -> (...) angle between two rotations, precise near zero where arccos of a trace is not:
-    the Frobenius norm of a - b is 2 sqrt(2) sin(angle / 2)."""
+    """(..., 3, 3), (..., 3, 3) -> (...) angle between two rotations.
+
+    The Frobenius norm of a - b is 2 sqrt(2) sin(angle / 2), which unlike arccos of a trace is precise near zero.
+    """
     chord = torch.linalg.matrix_norm(a - b) / (2 * math.sqrt(2))
     return 2 * torch.rad2deg(torch.asin(chord.clamp(max=1)))
 
@@ -71,7 +73,7 @@ def rotation_error_degrees(a: Tensor, b: Tensor) -> Tensor:
 def look_at(eye: Tensor, target: Tensor, up: Tensor) -> Tensor:
     """World points `eye` and `target` and direction `up`, each (..., 3) -> (..., 3, 4) world_from_cam.
 
-    Where the view runs along `up`, some horizontal stands in for it. Raises ValueError where eye and target coincide.
+    A view parallel to `up` uses a coordinate axis instead. Raises ValueError if eye and target coincide.
     """
     forward = target - eye + torch.zeros_like(up)  # of the shape to which all three broadcast
     eye, up = eye.expand_as(forward), up.expand_as(forward)
@@ -105,12 +107,12 @@ class Similarity:
         return self.scale * points @ self.rotation.to(points).T + self.translation.to(points)
 
     def transform_poses(self, world_from_cam: Tensor) -> Tensor:
-        """(..., 3, 4) -> (..., 3, 4), rigid again: the axes turn, the positions move."""
+        """(..., 3, 4) -> (..., 3, 4), rigid: axes rotate, positions are transformed."""
         axes = self.rotation.to(world_from_cam) @ world_from_cam[..., :3]
         return torch.cat([axes, self.transform_points(world_from_cam[..., 3])[..., None]], dim=-1)
 
     def transform_cameras(self, cameras: Cameras) -> Cameras:
-        """The same photos' cameras in the new world."""
+        """The cameras in the new world."""
         return dataclasses.replace(cameras, world_from_cam=self.transform_poses(cameras.world_from_cam))
 
     def inverse(self) -> Similarity:
@@ -119,12 +121,14 @@ class Similarity:
 
 
 def align_similarity(source: Tensor, target: Tensor) -> Similarity:
-    """The similarity that takes `source` (N, 3) nearest to `target` (N, 3) in least squares (Umeyama 1991).
+    """Least-squares similarity from `source` (N, 3) to `target` (N, 3) (Umeyama 1991).
 
     float64. Raises ValueError for fewer than three points, or points on one line, which leave the rotation open.
     """
     if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 3:
-        raise ValueError(f"two lists of points (N, 3) wanted, not {tuple(source.shape)} and {tuple(target.shape)}")
+        raise ValueError(
+            f"source and target must be points (N, 3), not {tuple(source.shape)} and {tuple(target.shape)}"
+        )
     source, target = source.double(), target.double()
     from_mean, to_mean = source.mean(dim=0), target.mean(dim=0)
     x, y = source - from_mean, target - to_mean
@@ -138,28 +142,28 @@ def align_similarity(source: Tensor, target: Tensor) -> Similarity:
     return Similarity(scale, rotation, to_mean - scale * rotation @ from_mean)
 
 
-# -- what a capture looks at ------------------------------------------------------------------------------------------
+# -- direction and focus of a capture --------------------------------------------------------------------------------
 
 
 def up_direction(cameras: Cameras) -> Tensor:
-    """(3,) unit: which way is up in a capture held by hand.
+    """(3,) up direction of a hand-held capture, unit length.
 
-    People keep the horizon level, so the cameras' right axes are horizontal: up is what they least contain, and the
-    cameras' own up (-y) says which of both signs. Where all look the same way the right axes leave a plane open, and
-    the mean of the cameras' own ups decides within it.
+    People keep the horizon level, so the cameras' right axes are horizontal. Up is the direction of least variance
+    of right axes, with the sign of the cameras' own up (-y). If all cameras look the same way, the right axes leave a
+    plane open, and the mean of the cameras' ups decides within it.
     """
     pose = cameras.world_from_cam.double()
     right, up = pose[:, :, 0], normalize(-pose[:, :, 1].mean(dim=0), dim=0)
     spread = right.T @ right / len(cameras) - 0.003 * torch.outer(up, up)
     _, vectors = torch.linalg.eigh(spread)  # ascending
-    found = vectors[:, 0]
-    return torch.where(found @ up < 0, -found, found).to(cameras.world_from_cam)
+    up_axis = vectors[:, 0]
+    return torch.where(up_axis @ up < 0, -up_axis, up_axis).to(cameras.world_from_cam)
 
 
 def focus_point(cameras: Cameras, depth: float | None = None) -> Tensor:
-    """(3,) the point nearest to all optical axes, robust to some that look elsewhere.
+    """(3,) point nearest to all optical axes, robust to outliers.
 
-    Nearly parallel axes meet nowhere in particular: a weak prior holds the point at `depth` (world units) in front
+    Nearly parallel axes have no stable intersection: a weak prior holds the point at `depth` (world units) in front
     of the mean camera, by default ten times the spread of the positions: too far is a gentle path, too near a wild one.
     """
     positions, forwards = cameras.positions.double(), cameras.forwards.double()
@@ -171,13 +175,13 @@ def focus_point(cameras: Cameras, depth: float | None = None) -> Tensor:
     weights = torch.ones(len(cameras), dtype=torch.float64)
     point = prior
     for _ in range(10):  # reweighted least squares: the sum of distances instead of squares (Weiszfeld 1937)
-        weighted = weights[:, None, None] * across
+        weighted_projectors = weights[:, None, None] * across
         pull = 3e-4 * weights.sum()  # outweighs the axes only where they meet at about a degree or less
-        left = weighted.sum(dim=0) + pull * torch.eye(3, dtype=torch.float64)
-        right = (weighted @ positions[:, :, None]).sum(dim=0)[:, 0] + pull * prior
+        left = weighted_projectors.sum(dim=0) + pull * torch.eye(3, dtype=torch.float64)
+        right = (weighted_projectors @ positions[:, :, None]).sum(dim=0)[:, 0] + pull * prior
         point = torch.linalg.solve(left, right)
-        missed = (across @ (point - positions)[:, :, None])[:, :, 0].norm(dim=1)
-        weights = 1 / missed.clamp(min=1e-3 * depth)
+        residual = (across @ (point - positions)[:, :, None])[:, :, 0].norm(dim=1)
+        weights = 1 / residual.clamp(min=1e-3 * depth)
     return point.to(cameras.world_from_cam)
 
 
@@ -185,9 +189,9 @@ def focus_point(cameras: Cameras, depth: float | None = None) -> Tensor:
 
 
 def path_cameras(like: Cameras, poses: Tensor) -> Cameras:
-    """A pinhole camera such as those of `like`, at each of `poses` (F, 3, 4).
+    """Pinhole cameras at `poses` (F, 3, 4) with the intrinsics of `like`.
 
-    Size: the most common of `like`; focal length: the median of those of that size; centre: the middle.
+    Size: the most common of `like`; focal length: the median of cameras of that size; centre: the image centre.
     """
     sizes = [like.size(i) for i in range(len(like))]
     size = like.sizes[sizes.index(max(sizes, key=sizes.count))]
@@ -211,9 +215,9 @@ def orbit(
     up: Tensor,
     start: Tensor | None = None,
 ) -> Cameras:
-    """A closed circle looking at `centre` (3,), counter-clockwise seen from above, with a camera such as in `like`.
+    """Closed circle around `centre` (3,), counter-clockwise seen from above, with the intrinsics of `like`.
 
-    `radius` is measured horizontally and `height` along `up`, in world units; frame 0 stands in the direction
+    `radius` is measured horizontally and `height` along `up`, in world units; frame 0 is in the direction
     `start` (3,) from the centre.
     """
     angles = torch.arange(frames, dtype=torch.float64) * (2 * math.pi / frames)
@@ -221,10 +225,10 @@ def orbit(
 
 
 def spiral(like: Cameras, frames: int, *, depth: float | None = None, turns: float = 2, wobble: float = 0.5) -> Cameras:
-    """The forward-facing spiral of LLFF (Mildenhall et al. 2019): round the mean camera, looking at the focus point.
+    """Forward-facing spiral of LLFF (Mildenhall et al. 2019) around the mean camera, looking at the focus point.
 
-    Its radii are the 90th percentiles of the positions in the mean camera's axes, so it stays where photos were
-    taken; it goes round `turns` times and forth and back `wobble` times a turn. Whole products close the path.
+    The radii are the 90th percentiles of the positions in the mean camera's axes, so the path stays near the photos. It
+    has `turns` turns with `wobble` periods in depth each. An integer product closes the path.
     """
     focus = focus_point(like, depth).double()
     positions = like.positions.double()
@@ -238,30 +242,30 @@ def spiral(like: Cameras, frames: int, *, depth: float | None = None, turns: flo
 
 
 def spline_path(key_cameras: Cameras, frames: int, closed: bool = False) -> Cameras:
-    """A smooth path through the key cameras: Catmull-Rom for positions (1974), squad for rotations (Shoemake 1987).
+    """Smooth path through key cameras: Catmull-Rom for positions (1974), squad for rotations (Shoemake 1987).
 
-    Each stretch between two keys takes the same time. An open path begins at the first key and ends at the last;
-    a closed one comes back to the first, and its last frame is the one before. Intrinsics go along as well. Raises
-    ValueError without keys, or where they differ in size.
+    All segments take the same time. An open path starts at the first key and ends at the last. A closed path returns to
+    the first and ends one frame before it. Intrinsics are interpolated too. Raises ValueError without keys or if
+    their sizes differ.
     """
     k = len(key_cameras)
     if not k:
         raise ValueError("a path needs at least one key camera")
     if (key_cameras.sizes != key_cameras.sizes[0]).any():
         raise ValueError("the key cameras of a path must all have one size")
-    stretches, steps = (k, frames) if closed else (k - 1, frames - 1)
-    t = torch.arange(frames, dtype=torch.float64) * (stretches / max(steps, 1))
-    i = t.long().clamp(max=max(stretches - 1, 0))
+    segments, steps = (k, frames) if closed else (k - 1, frames - 1)
+    t = torch.arange(frames, dtype=torch.float64) * (segments / max(steps, 1))
+    i = t.long().clamp(max=max(segments - 1, 0))
     f = (t - i)[:, None]
 
-    def at(step: int) -> Tensor:  # key numbers around the stretch, with the ends repeated on an open path
+    def at(step: int) -> Tensor:  # key indices around the segment, with the ends repeated on an open path
         return (i + step) % k if closed else (i + step).clamp(0, k - 1)
 
     def blend(values: Tensor) -> Tensor:
         return values[at(0)].double() * (1 - f) + values[at(1)].double() * f
 
     p0, p1, p2, p3 = (key_cameras.positions.double()[at(step)] for step in (-1, 0, 1, 2))
-    # On an open path the missing key beyond an end mirrors its neighbour, which lets the path leave at full speed.
+    # On an open path the missing key beyond an end mirrors its neighbour, so the path leaves at full speed.
     if not closed and k > 1:
         p0 = torch.where((i == 0)[:, None], 2 * p1 - p2, p0)
         p3 = torch.where((i == k - 2)[:, None], 2 * p2 - p1, p3)
@@ -279,11 +283,11 @@ def spline_path(key_cameras: Cameras, frames: int, closed: bool = False) -> Came
 
 
 def capture_orbit(cameras: Cameras, frames: int, depth: float | None = None) -> Cameras:
-    """A closed turntable for any capture, on the side where photos were taken.
+    """Closed turntable path for any capture, within the photographed side.
 
-    Photos all around a place give a full circle. Photos from one side give a swing to and fro within their arc, since
-    behind it nothing is known. Cameras that do not go around a common place (a walk, a room from within) give a
-    there-and-back ride along their own way. `depth`: typical distance to what is seen, in world units, if known.
+    Photos all around give a full circle. Photos from one side give a swing within their arc, since the far side is
+    unknown. Cameras without a common focus (a walk, a room from inside) give a path along their own positions and back.
+    `depth`: typical scene depth in world units, if known.
     """
     focus, up = focus_point(cameras, depth).double(), up_direction(cameras).double()
     positions = cameras.positions.double()
@@ -304,14 +308,14 @@ def capture_orbit(cameras: Cameras, frames: int, depth: float | None = None) -> 
     turn = torch.arange(frames, dtype=torch.float64) * (2 * math.pi / max(frames, 1))
     if arc < 2 * math.pi:
         spread = float((positions - positions.mean(dim=0)).square().sum(dim=1).mean().sqrt())
-        if arc * radius < spread:  # they went forward or upward rather than around
+        if arc * radius < spread:  # the cameras moved forward or upward rather than around
             return _there_and_back(cameras, frames)
         turn = first + arc / 2 * (1 - turn.cos())
     return _circle(cameras, turn, focus, radius, height, up, east)
 
 
 def _photographed_arc(azimuths: Tensor) -> tuple[float, float]:
-    """(M,) radians -> where the arc without the widest gap begins and how far it reaches; 2 pi for small gaps."""
+    """(M,) radians -> start and length of the arc without the widest gap; 2 pi if all gaps are small."""
     azimuths = azimuths.sort().values
     gaps = torch.cat([azimuths[1:], azimuths[:1] + 2 * math.pi]) - azimuths
     widest = int(gaps.argmax())
@@ -334,14 +338,14 @@ def _circle(
 
 
 def _there_and_back(cameras: Cameras, frames: int) -> Cameras:
-    """Along the cameras' own way in their order and back, smoothed by taking only a few of them as key_cameras."""
+    """Path along the cameras in order and back, smoothed by using a few of them as keys."""
     keys = torch.linspace(0, len(cameras) - 1, min(len(cameras), 8)).round().long()
     poses = cameras.world_from_cam[torch.cat([keys, keys[1:-1].flip(0)])]
     return spline_path(path_cameras(cameras, poses), frames, closed=True)
 
 
-def _squad(rotations: Tensor, here: Tensor, there: Tensor, f: Tensor, closed: bool) -> Tensor:
-    """(K, 3, 3) key rotations -> (F, 4) quaternions between keys `here` and `there` (F,) at fractions f (F, 1)."""
+def _squad(rotations: Tensor, start_index: Tensor, end_index: Tensor, f: Tensor, closed: bool) -> Tensor:
+    """Interpolate (K, 3, 3) key rotations to (F, 4) quaternions at fractions f (F, 1) between two keys (F,)."""
     q = quaternion_from_matrix(rotations)
     before, after = q.roll(1, 0), q.roll(-1, 0)  # q and -q are one rotation: neighbours take the nearer sign
     before = torch.where((before * q).sum(-1, keepdim=True) < 0, -before, before)
@@ -349,16 +353,16 @@ def _squad(rotations: Tensor, here: Tensor, there: Tensor, f: Tensor, closed: bo
     back = q * q.new_tensor([1, -1, -1, -1])
     bend = _log(quaternion_product(back, after)) + _log(quaternion_product(back, before))
     if not closed:
-        bend[0] = bend[-1] = 0  # as if the turn went on beyond the ends: two keys give a plain slerp
+        bend[0] = bend[-1] = 0  # as if the rotation continued beyond the ends: two keys give a plain slerp
     control = quaternion_product(q, _exp(-bend / 4))
-    a, b, ca, cb = q[here], q[there], control[here], control[there]
+    a, b, ca, cb = q[start_index], q[end_index], control[start_index], control[end_index]
     flip = (a * b).sum(-1, keepdim=True) < 0
     b, cb = torch.where(flip, -b, b), torch.where(flip, -cb, cb)
     return _slerp(_slerp(a, b, f), _slerp(ca, cb, f), 2 * f * (1 - f))
 
 
 def _slerp(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
-    """(F, 4), (F, 4), (F, 1) -> (F, 4); no shorter way is sought, since squad has already chosen the signs."""
+    """(F, 4), (F, 4), (F, 1) -> (F, 4); does not choose the shorter arc, since squad has already chosen the signs."""
     angle = torch.atan2((a - b).norm(dim=-1, keepdim=True), (a + b).norm(dim=-1, keepdim=True)) * 2
     near = angle < 1e-6
     sine = torch.where(near, 1.0, angle.sin())

@@ -1,4 +1,4 @@
-"""What a depth image says about the surface it shows."""
+"""Surface points and normals from depth images."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def unproject_depth(depth: Tensor, cameras: Cameras) -> Tensor:
 def normals_from_depth(depth: Tensor, cameras: Cameras) -> Tensor:
     """(N, H, W, 1) depth -> (N, H, W, 3) unit normals in the world, towards the camera.
 
-    From the differences of neighbouring points; along each axis of the picture the smaller of the two, so that edges
-    of depth stay sharp.
+    Normals come from differences of neighbouring points. Along each image axis the smaller of the two counts, so that
+    depth edges stay sharp.
     """
     points = unproject_depth(depth, cameras)
     normals = torch.linalg.cross(_difference(points, 1), _difference(points, 2), dim=-1)

@@ -98,6 +98,6 @@ def test_a_png_is_read_by_another_library(tmp_path: Path, channels: int, mode: s
 
 
 def test_what_is_no_picture_writes_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="a picture has the shape"):
+    with pytest.raises(ValueError, match="an image has the shape"):
         write_png(tmp_path / "a.png", torch.zeros(5, 7, 2))
     assert not list(tmp_path.iterdir())

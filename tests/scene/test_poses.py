@@ -172,7 +172,7 @@ def test_alignment_that_cannot_be() -> None:
     for source in (line, randn(2, 3), randn(1, 3).expand(4, 3), torch.zeros(0, 3)):
         with pytest.raises(ValueError, match="not lie on one line"):
             align_similarity(source, source)
-    with pytest.raises(ValueError, match="two lists of points"):
+    with pytest.raises(ValueError, match="source and target must be points"):
         align_similarity(randn(4, 3), randn(5, 3))
 
 
