@@ -1,4 +1,4 @@
-"""Which device learns and renders: an NVIDIA GPU where our kernels can be compiled for it, else the processor."""
+"""Device choice: an NVIDIA GPU if our kernels compile for it, else the CPU."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from lumigraph.scene.errors import RunError
 
 
 def choose(wanted: str, supported: Sequence[str]) -> tuple[str, str | None]:
-    """("cpu" or "cuda", what should be said of it or None). `auto` takes a GPU where one can be used, and the CPU with
-    a note where one is there and cannot. Raises RunError where the wanted device is not to be had."""
+    """Return ("cpu" or "cuda", a note for the user or None).
+
+    `auto` takes a usable GPU, and the CPU with a note if a GPU exists but is unusable. Raises RunError if the requested
+    device is not available.
+    """
     if wanted != "auto" and wanted not in supported:
         raise RunError(f"this method runs on {' and '.join(supported)} only, not on {wanted}; leave out --device")
     if wanted == "cpu" or "cuda" not in supported:
@@ -26,17 +29,17 @@ def choose(wanted: str, supported: Sequence[str]) -> tuple[str, str | None]:
 
 
 def describe() -> str:
-    """The GPU, or why there is none, in a few words."""
+    """Describe the GPU, or why there is none, in a few words."""
     why = _without()
     return f"no GPU: {why}" if why is not None else torch.cuda.get_device_name()
 
 
 def _without() -> str | None:
-    """Why no GPU can be used; None where its kernels are compiled and loaded."""
+    """Reason why no GPU is usable; None if its kernels are compiled and loaded."""
     why = cuda.unavailable_reason()
     if why is None:
         try:
             cuda.get_launcher(torch.device("cuda", torch.cuda.current_device()))
-        except Exception as error:  # whatever a driver, a compiler or a full disk say: the CPU is there
+        except Exception as error:  # any driver, compiler or disk error: the CPU still works
             why = f"its kernels could not be made ready ({error})"
     return why

@@ -1,4 +1,4 @@
-"""Where the first gaussians stand: at the capture's points, inside its silhouettes, or where its photos agree."""
+"""Initial points: the capture's own points, a visual hull of its silhouettes, or a plane sweep of its photos."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import RunError
 from lumigraph.scene.images import area_downscale, from_uint8
 
-FEWEST = 100  # points worth beginning with
-SWEEP_SIDE = 320  # pixels of the longer side on which photos are compared
+FEWEST = 100  # points required to start
+SWEEP_SIDE = 320  # pixels of the longer side of the compared photos
 DEPTHS, FINER = 64, 4  # planes of the sweep; finer steps to either side of the best
 PATCH = 5  # pixels across
-AGREEMENT = 0.8  # normalised cross-correlation from which a depth counts as found
+AGREEMENT = 0.8  # normalised cross-correlation above which a depth is accepted
 
 
 class Beginning(NamedTuple):
-    """`measured`: the points stand on surfaces; they are not just where something may be."""
+    """Initial points. `measured`: they are on surfaces, not merely in possibly occupied space."""
 
     xyz: Tensor  # (N, 3)
     rgb: Tensor  # (N, 3), 0..1
@@ -30,8 +30,10 @@ class Beginning(NamedTuple):
 
 
 def begin(capture: Capture, wanted: int, generator: torch.Generator) -> Beginning:
-    """The capture's own points, or about `wanted` found in its photos. Raises RunError where the cameras see no common
-    space."""
+    """Return the capture's own points, or about `wanted` points from its photos.
+
+    Raises RunError if the cameras see no common space.
+    """
     points = capture.points
     if points is not None and len(points) >= FEWEST:
         grey = torch.full((len(points), 3), 0.5)
@@ -45,16 +47,16 @@ def begin(capture: Capture, wanted: int, generator: torch.Generator) -> Beginnin
 
 
 def extent_of(cameras: Cameras) -> float:
-    """The radius of the cameras around their mean: the scene's unit of length for learning rates."""
+    """Radius of the cameras around their mean: the scene's unit of length for learning rates."""
     positions = cameras.positions.double()
     return 1.1 * float((positions - positions.mean(0)).norm(dim=1).max()) or 1.0
 
 
 def free_depths(cameras: Cameras, beginning: Beginning) -> Tensor:
-    """(N,) for each camera, a depth before which nothing stands: half that of the nearest points it sees.
+    """(N,) depth of free space in front of each camera: half the depth of its nearest visible points.
 
-    What a training draws nearer than that explains one photo and hangs before the views beside it. Where no points
-    were measured nothing is known, and a fiftieth of the scene's extent has to do.
+    Content nearer than that explains one photo and becomes a floater in neighbouring views. Without measured points,
+    the depth is a fiftieth of the scene's extent.
     """
     least = 0.02 * extent_of(cameras)
     depths = torch.full((len(cameras),), least)
@@ -68,8 +70,10 @@ def free_depths(cameras: Cameras, beginning: Beginning) -> Tensor:
 
 
 def free_radii(cameras: Cameras, beginning: Beginning) -> Tensor:
-    """(N,) for each camera, a radius within which nothing stands, whether it looks there or not: half the distance of
-    the nearest points. 0 where no points were measured."""
+    """(N,) radius of free space around each camera, in all directions: half the distance of the nearest points.
+
+    0 if no points were measured.
+    """
     if not beginning.measured:
         return torch.zeros(len(cameras))
     rank = math.ceil(0.01 * len(beginning.xyz))
@@ -78,7 +82,7 @@ def free_radii(cameras: Cameras, beginning: Beginning) -> Tensor:
 
 
 def focus_of(cameras: Cameras) -> Tensor:
-    """(3,) the point nearest to all optical axes in the least-squares sense."""
+    """(3,) least-squares point nearest to all optical axes."""
     d, p = cameras.forwards.double(), cameras.positions.double()
     across = torch.eye(3, dtype=torch.float64) - d[:, :, None] * d[:, None, :]
     system = across.sum(0) + 1e-6 * torch.eye(3, dtype=torch.float64)
@@ -96,8 +100,10 @@ def neighbour_distance(points: Tensor) -> Tensor:
 
 
 def seen_points(capture: Capture, wanted: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Random points in the ball that the cameras look at; inside every silhouette (the visual hull) where photos are
-    cut out. Colours are means over the photos, hidden or not."""
+    """Random points in the volume that the cameras look at, coloured by the mean of all photos without occlusion.
+
+    For photos with alpha, points are inside every silhouette (the visual hull).
+    """
     cameras = capture.cameras
     focus = focus_of(cameras)
     distance = (cameras.positions.float() - focus).norm(dim=1).mean()
@@ -123,8 +129,10 @@ def seen_points(capture: Capture, wanted: int, generator: torch.Generator) -> tu
 
 
 def swept_points(capture: Capture, wanted: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Points at the depths where small patches of neighbouring photos agree (plane sweep, Collins 1996, at random
-    textured pixels; agreement is normalised cross-correlation)."""
+    """Plane-sweep points (Collins 1996) at random textured pixels.
+
+    A depth is accepted if small patches of neighbouring photos agree by normalised cross-correlation.
+    """
     longest = int(capture.cameras.sizes.max())
     cameras = capture.cameras.downscale(max(1.0, longest / SWEEP_SIDE))
     photos = [from_uint8(area_downscale(capture.photo(i), cameras.size(i))) for i in range(len(capture))]
@@ -155,7 +163,7 @@ def _textured(grey: Tensor, count: int, generator: torch.Generator) -> Tensor:
 
 
 def _neighbours(cameras: Cameras, i: int) -> list[int]:
-    """Up to four views that look the same way, near but not too near."""
+    """Up to four nearby views with a similar direction."""
     distance = (cameras.positions - cameras.positions[i]).norm(dim=1)
     distance = distance.masked_fill(cameras.forwards @ cameras.forwards[i] < 0.5, math.inf)
     order = [int(j) for j in distance.argsort() if j != i and math.isfinite(float(distance[j]))]
@@ -163,7 +171,7 @@ def _neighbours(cameras: Cameras, i: int) -> list[int]:
 
 
 def _sweep(cameras: Cameras, greys: list[Tensor], i: int, pixels: Tensor, distance: float) -> tuple[Tensor, Tensor]:
-    """(M,) inverse depths at which patches around `pixels` of view i agree best with its neighbours, and how well."""
+    """(M,) inverse depths with the best match of patches around `pixels` of view i, and (M,) scores."""
     others = _neighbours(cameras, i)
     if not others:
         return torch.ones(len(pixels)), torch.full((len(pixels),), -1.0)
@@ -190,7 +198,7 @@ def _best(
         outside = (grid.abs() > 1).any(1).view(points.shape[:3]).any(2)
         ncc = (_normalised(seen.view(points.shape[:3])) * reference[:, None]).sum(2)
         scores.append(ncc.masked_fill(outside, -1))
-    agreed = torch.stack(scores).topk(min(2, len(others)), dim=0).values.mean(0)  # half of them may be hidden
+    agreed = torch.stack(scores).topk(min(2, len(others)), dim=0).values.mean(0)  # half of them may be occluded
     score, at = agreed.max(1)
     return inverse.gather(1, at[:, None])[:, 0], score
 

@@ -1,4 +1,4 @@
-"""How much memory a step may take, before it takes it: where there is too little, Linux kills instead of refusing."""
+"""Memory checks before allocation: when memory runs out, Linux kills the process instead of failing the request."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import torch
 
 from lumigraph.scene.errors import RunError
 
-CGROUP = Path("/sys/fs/cgroup")  # of the container that we may be in
+CGROUP = Path("/sys/fs/cgroup")  # of the container, if any
 
 
 def fitting(count: int, what: str, bytes_each: float, device: str, remedy: str) -> tuple[int, list[str]]:
-    """(how many a step, notes): `count`, or half of them with a note where only those fit. Raises RunError with the
-    sizes, and `remedy`, where even these are too many. what: they are, in the plural."""
+    """Return (items a step, notes): `count`, or half with a note if only half fits in memory.
+
+    Raises RunError with the sizes and `remedy` if half does not fit either. what: plural name of the items.
+    """
     free = available(device)
     for take in (count, count // 2):
         if take * bytes_each <= free:
@@ -27,31 +29,31 @@ def fitting(count: int, what: str, bytes_each: float, device: str, remedy: str) 
 
 
 def taken(device: torch.device) -> float:
-    """Bytes that this process holds on a device now, in the main memory for "cpu"."""
+    """Bytes that this process uses on a device, in main memory for "cpu"."""
     if device.type == "cuda":
         return float(torch.cuda.memory_reserved(device))
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return float(pages * os.sysconf("SC_PAGE_SIZE"))
-    except (OSError, ValueError, IndexError):  # not Linux: the most it ever held, which is in kB or in bytes
+    except (OSError, ValueError, IndexError):  # not Linux: peak usage, in kB or bytes
         return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
 
 
 def available(device: str) -> float:
-    """Bytes that can still be had on a device; infinitely many where nobody says."""
+    """Available bytes on a device; infinite if unknown."""
     if device != "cpu":
         return float(torch.cuda.mem_get_info()[0])
     try:
         free = float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
         for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):  # counts what caches would give back
+            if line.startswith("MemAvailable:"):  # includes reclaimable caches
                 free = float(line.split()[1]) * 1024
     except (OSError, ValueError, IndexError):
         return float("inf")
     try:
         limit = float((CGROUP / "memory.max").read_text())
         free = min(free, limit - float((CGROUP / "memory.current").read_text()))
-    except (OSError, ValueError):  # no container, or none with a limit
+    except (OSError, ValueError):  # no container, or no limit
         pass
     return free
 

@@ -1,11 +1,10 @@
-"""NeRF (Mildenhall et al. 2020) as published, in plain torch: the field's reference, written to be read beside the
-paper.
+"""NeRF (Mildenhall et al. 2020) as published, in plain torch: a reference to read next to the paper.
 
 A scene is a function (position x, direction d) -> (density sigma, colour c), a network F behind a positional encoding
 
     gamma(p) = (sin(2^0 pi p), cos(2^0 pi p), .., sin(2^(L-1) pi p), cos(2^(L-1) pi p))               (eq. 4)
 
-with L = 10 for positions within -1..1 and L = 4 for directions. A pixel's colour is what arrives along its ray r(t):
+with L = 10 for positions within -1..1 and L = 4 for directions. The colour of a pixel is the light along its ray r(t):
 
     C(r) = sum_i T_i (1 - exp(-sigma_i delta_i)) c_i,   T_i = exp(-sum_{j<i} sigma_j delta_j)         (eq. 3)
 
@@ -48,22 +47,22 @@ RENDERED = 1 << 12  # rays at once
 
 @dataclass(frozen=True)
 class Config:
-    """Settings of NeRF. Where 0 chooses, it is the paper's value on a GPU and what pays in minutes on a CPU.
+    """Settings of NeRF. 0 selects the paper's value on a GPU and a faster value on a CPU.
 
     frequencies: L of the encoding of positions
     view_frequencies: L of the encoding of directions
-    width: of the networks' layers; 0 chooses 256 or 64
-    depth: layers before the density; the encoded position comes in again behind the middle one
-    coarse_samples: samples of the coarse network a ray; 0 chooses 64 or 32
-    fine_samples: further samples of the fine network; 0 chooses 128 or 32
-    rays: of a step; 0 chooses 4096 or 512
-    lr: Adam's learning rate; 0 chooses 5e-4 or 2e-3
-    lr_end: share of it that is left at the end, on an exponential way there
-    space: box, ndc or contracted; auto chooses by the photos
-    background: what is behind everything; learned is one colour. White for cut-out photos unless said otherwise
+    width: width of the network layers; 0 = 256 or 64
+    depth: layers before the density; a skip connection adds the encoded position after the middle one
+    coarse_samples: samples a ray of the coarse network; 0 = 64 or 32
+    fine_samples: additional samples of the fine network; 0 = 128 or 32
+    rays: rays a step; 0 = 4096 or 512
+    lr: learning rate of Adam; 0 = 5e-4 or 2e-3
+    lr_end: final share of the learning rate, with exponential decay
+    space: box, ndc or contracted; auto depends on the photos
+    background: background colour; learned = one trained colour; auto = white for photos with alpha, else black
     checkpoint: recompute activations in the backward pass instead of keeping them: less memory, more time
-    chunk_size: samples that the networks see at once where activations are recomputed, and in rendering
-    seed: of all that is drawn at random
+    chunk_size: samples a network call, when activations are recomputed and in rendering
+    seed: random seed
     """
 
     frequencies: Annotated[int, Bounds(0, 32)] = 10
@@ -98,7 +97,7 @@ def encode(p: Tensor, frequencies: int) -> Tensor:
 
 
 class Network(nn.Module):
-    """F of figure 7: `depth` layers, the encoded position again behind the middle one, density, then colour by view."""
+    """F of figure 7: `depth` layers, a skip connection after the middle one, density, then view-dependent colour."""
 
     def __init__(self, frequencies: int, view_frequencies: int, width: int, depth: int) -> None:
         super().__init__()
@@ -125,14 +124,13 @@ class Network(nn.Module):
 
 
 def stratified(rays: int, count: int, jitter: Tensor | None, like: Tensor) -> Tensor:
-    """(rays, count) in 0..1: one in each of `count` even bins, eq. 2; their middles without jitter (rays, count)."""
+    """(rays, count) samples in 0..1, one in each of `count` even bins (eq. 2); at bin centres if jitter is None."""
     at = torch.arange(count, dtype=like.dtype, device=like.device).expand(rays, count)
     return (at + (0.5 if jitter is None else jitter)) / count
 
 
 def inverse_cdf(weights: Tensor, u: Tensor) -> Tensor:
-    """(R, F) in 0..1: where a density that is constant in each of N even bins, of `weights` (R, N), has u (R, F) of its
-    mass behind it."""
+    """(R, F) in 0..1: inverse CDF at u (R, F) of a density that is constant in N even bins, with `weights` (R, N)."""
     pdf = weights + 1e-5  # an empty ray is sampled evenly
     cdf = torch.cumsum(pdf / pdf.sum(1, keepdim=True), 1)
     cdf = torch.cat([torch.zeros_like(cdf[:, :1]), cdf], 1)
@@ -165,9 +163,10 @@ NEAR, FAR = 0.05, 100.0  # of contracted rays, in radii; NEAR where no depth is 
 
 @dataclass(frozen=True)
 class Space:
-    """What t and positions mean. centre (3,), radius: of the subject. For NDC: frame (3, 4), the camera from the world
-    of the view that everything is relative to; slope (2,), half its width and height per depth; radius, its near plane.
-    near: t_n of contracted rays.
+    """Parametrization of t and positions.
+
+    centre (3,), radius: of the subject. near: t_n of contracted rays. For NDC: frame (3, 4), cam_from_world of the
+    reference view; slope (2,), half its width and height per depth; radius, its near plane.
     """
 
     kind: str
@@ -178,7 +177,7 @@ class Space:
     near: float = NEAR
 
     def enter(self, beams: Rays) -> tuple[Rays, Tensor, Tensor]:
-        """The rays in the networks' own coordinates, and t_n and t_f (R,)."""
+        """Rays in network coordinates, and t_n and t_f (R,)."""
         o, d = (beams.origins - self.centre) / self.radius, beams.directions
         one = torch.ones_like(o[:, 0])
         if self.kind == "contracted":
@@ -210,14 +209,14 @@ class Space:
         return p
 
     def distance(self, beams: Rays, t: Tensor) -> Tensor:
-        """(R,) world units along `beams`, as they were before they entered, at t (R,)."""
+        """(R,) world units along `beams`, rays before `enter`, at t (R,)."""
         if self.kind != "ndc":
             return t * self.radius
         z, dz = self._depths(beams)
         return (self.radius / (1 - t.clamp(max=0.9999)) - z) / dz
 
     def _depths(self, beams: Rays) -> tuple[Tensor, Tensor]:
-        """(R,) how far along the axis of the NDC view the rays begin, and how fast they go that way."""
+        """(R,) origins and directions of the rays projected on the axis of the NDC view."""
         axis = self.frame[2]
         return beams.origins @ axis[:3] + axis[3], (beams.directions @ axis[:3]).clamp(min=1e-3)
 
@@ -228,7 +227,7 @@ class Space:
 
 
 def space_of(capture: Capture, kind: str, generator: torch.Generator) -> Space:
-    """The space for a capture, chosen by its photos where `kind` is auto."""
+    """Choose the space of a capture; `kind` auto depends on its photos."""
     cameras = capture.cameras.to(dtype=torch.float32)
     forward = torch.nn.functional.normalize(cameras.forwards.mean(0), dim=0)
     ahead = bool((cameras.forwards @ forward > math.cos(math.radians(40))).all())
@@ -251,10 +250,10 @@ def space_of(capture: Capture, kind: str, generator: torch.Generator) -> Space:
 
 
 def _near(capture: Capture, radius: float, generator: torch.Generator) -> float:
-    """t_n of contracted rays: density nearer than the free depths explains one photo and fogs the views beside it."""
+    """t_n of contracted rays: density nearer than the free depths explains one photo and fogs neighbouring views."""
     try:
         beginning = begin(capture, 5_000, generator)
-    except RunError:  # photos without common texture are trained all the same
+    except RunError:  # photos without common texture are trained anyway
         return NEAR
     if not beginning.measured:
         return NEAR
@@ -262,7 +261,7 @@ def _near(capture: Capture, radius: float, generator: torch.Generator) -> float:
 
 
 def _facing(cameras: Cameras, forward: Tensor) -> bool:
-    """Whether the cameras stand beside each other rather than behind each other, as appendix C wants it."""
+    """Whether the cameras are side by side rather than behind each other, as appendix C requires."""
     spread = cameras.positions - cameras.positions.mean(0)
     return float((spread @ forward).abs().max()) < 0.5 * float(spread.norm(dim=1).max())
 
@@ -271,7 +270,7 @@ def _facing(cameras: Cameras, forward: Tensor) -> bool:
 
 
 class NerfField:
-    """Two networks in a space; background (3,) is a logit colour, or None for whatever the caller puts there."""
+    """Two networks in a space; background (3,) is a logit colour, or None for the caller's background."""
 
     def __init__(self, networks: nn.ModuleDict, space: Space, samples: tuple[int, int], background: Tensor | None):
         self.networks, self.space, self.samples, self.background = networks, space, samples, background
@@ -282,7 +281,7 @@ class NerfField:
         return torch.stack([self.space.centre - self.space.radius, self.space.centre + self.space.radius])
 
     def along(self, beams: Rays, generator: torch.Generator | None = None) -> tuple[Seen, Seen, Tensor]:
-        """(coarse, fine) light along R rays, and t_f; with a generator at random samples, else at their middles."""
+        """(coarse, fine) light along R rays, and t_f; with a generator at random samples, else at bin centres."""
         rays_, near, far = self.space.enter(beams)
         n, (first, second) = len(near), self.samples
 
@@ -298,7 +297,7 @@ class NerfField:
         return coarse, light(self._network("fine", rays_, beams.directions, t), t, far), far
 
     def _network(self, name: str, entered: Rays, directions: Tensor, t: Tensor) -> Tensor:
-        """(R, N, 4), a piece at a time where activations are not kept."""
+        """(R, N, 4) density and colour, in chunks if activations are not kept."""
         network = self.networks[name]
         x = self.space.positions(entered, t).flatten(0, 1)
         d = directions[:, None].expand(*t.shape, 3).flatten(0, 1)
@@ -314,7 +313,7 @@ class NerfField:
     @torch.no_grad()
     def render(self, cameras: Cameras, background: Tensor | None = None) -> Image:
         device = self.space.centre.device
-        torch.set_num_threads(os.cpu_count() or 1)  # another method may have taken torch's threads away
+        torch.set_num_threads(os.cpu_count() or 1)  # another method may have limited torch's threads
         cameras = cameras.to(device, torch.float32)
         width, height = cameras.size(0)
         pixels = pixel_grid((width, height)).flatten(0, 1).to(device)
@@ -350,7 +349,7 @@ class NerfField:
 
 
 def load(state: dict[str, Tensor]) -> NerfField:
-    """A field from what `NerfField.state` gave. Raises RunError where parts are missing or do not fit together."""
+    """Load a field from `NerfField.state`. Raises RunError if tensors are missing or inconsistent."""
     try:
         *shape, first, second, kind = state["layout"].tolist()
         if not all(0 < n <= 4096 for n in (*shape, first, second)):
@@ -371,7 +370,7 @@ def load(state: dict[str, Tensor]) -> NerfField:
 
 
 class NerfTraining:
-    """One run. Its state is the field, Adam's moments and the random generator."""
+    """Training of one run. The state is the field, Adam's moments and the random generator."""
 
     def __init__(self, capture: Capture, config: Config, field: NerfField, device: str) -> None:
         self.config, self.field = config, field
@@ -392,13 +391,15 @@ class NerfTraining:
         torch.set_num_threads(os.cpu_count() or 1)
 
     def _bytes_each(self) -> float:
-        """About what the activations of a ray take: what came out of each layer. At 512 rays of the sizes in the paper
-        that is 1.46 GiB, where a step was seen to take 1.48."""
+        """Estimated bytes of the activations of one ray: the outputs of all layers.
+
+        At 512 rays of the sizes in the paper the estimate is 1.46 GiB; 1.48 were measured.
+        """
         _, _, width, depth = cast(Network, self.field.networks["fine"]).shape
         coarse, fine = self.field.samples
         samples = 2 * coarse + fine
         kept = 4 * (width * (depth + 3) + 12 * sum(cast(Network, self.field.networks["fine"]).shape[:2]))
-        if self.config.checkpoint:  # of a piece alone, and of every sample what goes in and comes out
+        if self.config.checkpoint:  # activations of one chunk, and inputs and outputs of every sample
             return 4 * 20 * samples + kept * min(self.config.chunk_size, self.rays * samples) / self.rays
         return float(kept * samples)
 
@@ -413,7 +414,7 @@ class NerfTraining:
         self.adam.zero_grad()
         (losses[0] + losses[1]).backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad for group in self.adam.param_groups for p in group["params"] if p.grad is not None]
-        if not torch.stack([g.isfinite().all() for g in gradients]).all():  # a device is asked once
+        if not torch.stack([g.isfinite().all() for g in gradients]).all():  # one synchronization
             return {"loss": math.nan}
         self.adam.step()
         return {"loss": float(losses[1].detach()), "rays": float(len(target))}
@@ -425,7 +426,7 @@ class NerfTraining:
         return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` gave. Raises RunError where that is not a state of this method."""
+        """Restore from a checkpoint written by `state`. Raises RunError if it is not a state of this method."""
         try:
             moments: dict[int, dict[str, Tensor]] = {}
             for name, x in state.items():
@@ -439,7 +440,7 @@ class NerfTraining:
 
 
 def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu") -> NerfTraining:
-    """Begin to learn `capture` (pinhole cameras). Raises RunError where there is nothing to begin with."""
+    """Start training on `capture` (pinhole cameras). Raises RunError if it has no photos."""
     if not len(capture):
         raise RunError("there are no photos to train with")
     gpu = device != "cpu"
@@ -458,7 +459,7 @@ def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu")
 def resume(
     capture: Capture, config: Config, state: dict[str, Tensor], budget: Budget, device: str = "cpu"
 ) -> NerfTraining:
-    """Go on from `state`. Raises RunError where it is not a state of this method for this capture."""
+    """Resume from `state`. Raises RunError if it is not a state of this method for this capture."""
     field = load({name: x.to(device) for name, x in state.items() if not name.startswith("adam.") and name != "random"})
     training = NerfTraining(capture, config, field, device)
     training.restore(state)

@@ -1,10 +1,10 @@
-"""Instant-NGP (Mueller et al. 2022): a hash grid of features and tiny networks, marched where there is something.
+"""Instant-NGP (Mueller et al. 2022): a hash grid of features and tiny networks, marched through occupied cells.
 
-A field is learned by random rays: march(occupied cells) -> samples -> field(position, direction) -> light along the
-ray -> its difference from the photo. Every 16 steps the grid of occupied cells is told what the field has become.
+Training draws random rays: march(occupied cells) -> samples -> field(position, direction) -> light along the ray ->
+photometric loss. Every 16 steps the occupancy grid is updated from the field.
 
-Bounded scenes (photos that are cut out) fill the unit cube as they are. Unbounded ones are contracted into it: what
-lies in the first cube keeps half of the unit cube along each axis, everything beyond shares the rest (Barron et al.
+Bounded scenes (photos with alpha) fill the unit cube as they are. Unbounded ones are contracted into it: the first
+cube keeps half of the unit cube along each axis, everything beyond shares the rest (Barron et al.
 2022, eq. 10, in the maximum norm), and the march doubles its cubes and lengthens its steps with distance.
 """
 
@@ -34,8 +34,8 @@ from lumigraph.scene.images import Image
 NAME = "ngp"
 DEVICES = ("cpu", "cuda")
 RENDERED = 1 << 13  # rays at once
-FIRST_SLICE = {"cpu": 16, "cuda": 128}  # samples a ray at first, twice as many each time; a GPU waits at each
-DARK, DIM = 1e-3, 1e-2  # transmittance below which a ray ends: in pictures, in training
+FIRST_SLICE = {"cpu": 16, "cuda": 128}  # samples a ray in the first slice, doubled each time; a GPU waits at each
+DARK, DIM = 1e-3, 1e-2  # early-stop transmittance: in rendering, in training
 FIELD = ("table", "weights", "cells", "place", "layout")
 
 
@@ -43,23 +43,23 @@ FIELD = ("table", "weights", "cells", "place", "layout")
 class Config:
     """Settings of instant-NGP.
 
-    log2_hashmap_size: rows of the hash table a level, as a power of two
+    log2_hashmap_size: log2 of the rows of the hash table a level
     base_resolution: cells along the scene on the coarsest of the 16 levels
     max_resolution: cells along the scene on the finest level
-    samples: along all rays of a step, about, that light reaches
-    lr: Adam's learning rate
-    lr_end: share of it that is left at the end
-    lr_decay_from: progress at which it begins to fall
-    occupancy_grid: of the grid of occupied cells, along each side
-    cascades: nested grids, each twice as large as the one before; 0 chooses: 1 for cut-out photos, else as many as hold
-        the capture's points, 5 where it has none
-    steps_per_diagonal: steps along the diagonal of the first cube; 0 chooses: 512 for cut-out photos, else 256
+    samples: target number of visible samples a step
+    lr: learning rate of Adam
+    lr_end: final share of the learning rate
+    lr_decay_from: progress at which the learning rate begins to fall
+    occupancy_grid: cells of the occupancy grid along each side
+    cascades: nested grids, each twice as large as the one before; 0 = 1 for photos with alpha, else enough to hold
+        the capture's points, 5 if it has none
+    steps_per_diagonal: steps along the diagonal of the first cube; 0 = 512 for photos with alpha, else 256
     occupancy_threshold: density times a step below which a cell is empty
-    distortion_weight: weight of the loss that gathers light in one place along a ray (Barron et al. 2022, eq. 15)
-    depth_weight: weight of the loss that draws depths to the capture's points
+    distortion_weight: weight of the distortion loss (Barron et al. 2022, eq. 15)
+    depth_weight: weight of the depth loss at the capture's points
     exposure: learn a gain for each photo
-    background: what cut-out photos are shown over in training: random for each ray, or white
-    seed: of all that is drawn at random
+    background: training background of photos with alpha: random for each ray, or white
+    seed: random seed
     """
 
     log2_hashmap_size: Annotated[int, Bounds(4, 24)] = 17
@@ -138,7 +138,7 @@ class NgpField:
 
     @torch.no_grad()
     def lit(self, beams: Rays, samples: ray_marching.RaySamples) -> ray_marching.RaySamples:
-        """Those samples that light still reaches: the others cost as much and learn nothing."""
+        """Drop samples that no light reaches: they cost as much and learn nothing."""
         kept = torch.zeros(len(samples.t), dtype=torch.bool, device=samples.t.device)
         through = torch.ones_like(beams.origins[:, 0])
         for alive, which, part in ahead(samples, through, DIM):
@@ -155,13 +155,13 @@ class NgpField:
         return ray_marching.RaySamples(counted[samples.ray_offsets], samples.t[kept], samples.delta[kept])
 
     def along(self, beams: Rays, samples: ray_marching.RaySamples) -> volume_rendering.CompositedRays:
-        """What arrives along the rays. Differentiable in table and weights."""
+        """Light along the rays. Differentiable in table and weights."""
         points, direction = self._points(beams, samples)
         seen = hashgrid.query_field(self.grid, self.table, self.weights, points, direction, self.table.grad)
         return volume_rendering.composite_rays(seen, samples.t, samples.delta / self.density_unit, samples.ray_offsets)
 
     def _points(self, beams: Rays, samples: ray_marching.RaySamples) -> tuple[Tensor, Tensor]:
-        """(S, 3) where the samples are in the unit cube, and the directions they are seen along."""
+        """(S, 3) positions of the samples in the unit cube, and their view directions."""
         ray = samples.ray_indices
         direction = beams.directions[ray]
         return self.unit(torch.addcmul(beams.origins[ray], samples.t[:, None], direction)), direction
@@ -232,7 +232,7 @@ def ahead(
 
 
 def load(state: dict[str, Tensor]) -> NgpField:
-    """A field from what `NgpField.state` gave. Raises RunError where parts are missing or do not fit together."""
+    """Load a field from `NgpField.state`. Raises RunError if tensors are missing or inconsistent."""
     try:
         log2_entries, coarsest, finest, fineness = state["layout"].tolist()
         grid = hashgrid.HashGrid(log2_entries, coarsest, finest)
@@ -252,10 +252,10 @@ def load(state: dict[str, Tensor]) -> NgpField:
         raise RunError(f"this is not a field of the method {NAME}: {error}") from error
 
 
-# ---- where there is something
+# ---- occupancy
 
 UPDATE_EVERY, WARM = 16, 256  # steps: between updates; of all cells at first
-FADE = 0.95  # of a cell's density at each update, unless it is found again
+FADE = 0.95  # decay of a cell's density at each update
 PROBED = 1 << 16  # cells an update, of all and again of the occupied ones
 CARVED = 30  # photos whose silhouettes cut the first grid
 PLACED = 20_000  # points inside the silhouettes, from which the place of the subject follows
@@ -263,7 +263,7 @@ SWEPT = 5_000  # points measured in photos that are not cut out, where the captu
 
 
 class Density:
-    """The largest density lately found in each cell, (L, G, G, G), from which the occupied ones follow."""
+    """Decaying maximum of the density in each cell, (L, G, G, G), which determines the occupied cells."""
 
     def __init__(self, field: NgpField, sparse: float, generator: torch.Generator) -> None:
         self.values = torch.zeros_like(field.occupancy.cells, dtype=torch.float32)
@@ -303,7 +303,7 @@ class Density:
 
 
 class NgpTraining:
-    """One run. Its state is the field, Adam's moments, the cells' densities, the exposures and the random generator."""
+    """Training of one run. State: field, Adam's moments, densities of the cells, exposures and random generator."""
 
     def __init__(self, capture: Capture, config: Config, field: NgpField, device: str) -> None:
         self.config, self.field = config, field
@@ -360,7 +360,7 @@ class NgpTraining:
             rgb = rgb * (self.exposure - self.exposure.mean(0))[batch.photo].exp()
         if self.cut_out and c.background == "white":
             behind = torch.ones_like(rgb)
-        else:  # what is see-through anywhere is wrong before a colour that nobody knows, so no haze is left
+        else:  # transparency is wrong over an unpredictable colour, so no haze remains
             behind = torch.rand(rgb.shape, generator=self.generator).to(rgb)
         error = rgb + light.transmittance[:, None] * behind - batch.composite_over(behind)
         loss = error.square().mean()
@@ -371,7 +371,7 @@ class NgpTraining:
         return loss
 
     def _anchored(self, anchors: Anchors) -> Tensor:
-        """How far the rays to known points are from ending there, as a share of the way."""
+        """Mean squared relative depth error of the rays to known points."""
         photo, pixel, distance = anchors.draw(max(1, self.rays // 8))
         batch = self.pixels.through(photo, pixel, torch.zeros(len(photo), 4))
         jitter = torch.rand(len(photo), generator=self.generator).to(batch.photo.device)
@@ -392,7 +392,7 @@ class NgpTraining:
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` gave. Raises RunError where that is not a state of this method."""
+        """Restore from a checkpoint written by `state`. Raises RunError if it is not a state of this method."""
         try:
             for name in ("m", "v"):
                 for k, x in enumerate(getattr(self.adam, name)):
@@ -423,7 +423,7 @@ def distortion(weight: Tensor, samples: ray_marching.RaySamples, reach: float) -
 
 
 def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu") -> NgpTraining:
-    """Begin to learn `capture` (pinhole cameras). Raises RunError where there is nothing to begin with."""
+    """Start training on `capture` (pinhole cameras). Raises RunError if it has no photos."""
     if not len(capture):
         raise RunError("there are no photos to train with")
     generator = torch.Generator().manual_seed(config.seed)
@@ -452,7 +452,7 @@ def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu")
 def resume(
     capture: Capture, config: Config, state: dict[str, Tensor], budget: Budget, device: str = "cpu"
 ) -> NgpTraining:
-    """Go on from `state`. Raises RunError where it is not a state of this method for this capture."""
+    """Resume from `state`. Raises RunError if it is not a state of this method for this capture."""
     field = load({name: tensor.to(device) for name, tensor in state.items() if name in FIELD})
     training = NgpTraining(capture, config, field, device)
     training.restore(state)
@@ -460,7 +460,7 @@ def resume(
 
 
 def hull(capture: Capture, occupancy: ray_marching.OccupancyGrid, side: int) -> Tensor:
-    """(G, G, G) uint8: the cells of the first cube that lie, at least in part, within the silhouettes of the photos."""
+    """(G, G, G) uint8: cells of the first cube that are at least partly within the silhouettes of the photos."""
     at = (torch.arange(side) + 0.5) / side * 2 - 1
     z, y, x = torch.meshgrid(at, at, at, indexing="ij")
     points = torch.stack([x, y, z], -1).view(-1, 3) * occupancy.half_extent + occupancy.centre.cpu()
@@ -486,8 +486,8 @@ def visible(cameras: Cameras, free: Tensor, occupancy: ray_marching.OccupancyGri
     """(L, G, G, G) uint8: the cells that some photo shows and that are in no photo's free space, the part of its view
     nearer than `free` (N,).
 
-    Density in front of a single camera explains its photo and fogs the views beside it; density that no photo shows is
-    never trained, but held-out views look through it.
+    Density in front of a single camera explains its photo and fogs neighbouring views. Density that no photo shows is
+    never trained but visible in held-out views.
     """
     levels, side = occupancy.cells.shape[:2]
     centre, at = occupancy.centre.cpu(), (torch.arange(side) + 0.5) / side * 2 - 1
@@ -525,7 +525,7 @@ def _touched(camera: Cameras, points: Tensor, radius: float) -> tuple[Tensor, Te
 
 
 def _beginning(capture: Capture, generator: torch.Generator) -> Beginning:
-    """Points of the scene. Photos that are not cut out are trained without any, too."""
+    """Points of the scene; none if photos without alpha have no common texture."""
     if capture.has_alpha:
         return begin(capture, PLACED, generator)
     try:
@@ -535,7 +535,7 @@ def _beginning(capture: Capture, generator: torch.Generator) -> Beginning:
 
 
 def place_of(capture: Capture, beginning: Beginning) -> tuple[Tensor, float]:
-    """The middle and half the side of the cube that holds the subject."""
+    """Centre and half the side of the cube that contains the subject."""
     if capture.has_alpha:
         low, high = beginning.xyz.amin(0), beginning.xyz.amax(0)
         return (low + high) / 2, float((high - low).max()) * 0.5 * 1.1
@@ -544,7 +544,7 @@ def place_of(capture: Capture, beginning: Beginning) -> tuple[Tensor, float]:
 
 
 def cubes_of(capture: Capture, beginning: Beginning, centre: Tensor, half: float) -> int:
-    """How many nested cubes hold the measured points of the scene."""
+    """Number of nested cubes that contain the measured points."""
     if capture.has_alpha:
         return 1
     if not beginning.measured:

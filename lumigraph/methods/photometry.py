@@ -1,4 +1,4 @@
-"""Exposure and white balance of each photo, from the colours of points that several photos saw."""
+"""Exposure and white balance of each photo, from the colours of points that several photos see."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ NOTICEABLE = 0.1  # standard deviation of log gains; below it, views interpolate
 
 
 def log_gains(capture: Capture) -> Tensor | None:
-    """(N, 3) logarithms of the gain of each photo relative to the others, of mean 0; None where points are too few.
+    """(N, 3) logarithms of the gain of each photo relative to the others, of mean 0; None if points are too few.
 
     A colour c of point p in photo i is modelled as log c = l_p + g_i, fitted by medians in turns (a median polish,
-    Tukey 1977), so that highlights and points that are hidden in some photo do not count.
+    Tukey 1977), so that highlights and occluded points do not count.
     """
     points = capture.points
     if points is None or points.view_offsets is None or points.view_indices is None:

@@ -1,4 +1,4 @@
-"""How much a training can do in its budget on this machine: seconds of a step, gaussians, image size, looks per photo.
+"""Training plan for a budget on this machine: step time, gaussians, image size, looks per photo.
 
 A look is one training step on one photo at full size. A run with few looks leaves regions black or foggy, so image size
 and gaussians are chosen to leave enough of them.
@@ -28,8 +28,10 @@ FEWEST, MOST = 5_000, 1_000_000  # gaussians
 
 
 def relative_speed(device: str) -> float:
-    """Speed of this machine, as it is busy now, relative to two idle Zen 4 cores; 1 on a GPU, whose steps are not
-    planned. Takes about 0.2 s."""
+    """Current speed of this machine relative to two idle Zen 4 cores; 1 on a GPU, which is not planned.
+
+    Takes about 0.2 s.
+    """
     return REFERENCE_PROBE_S / _probe() if device == "cpu" else 1.0
 
 
@@ -51,8 +53,10 @@ def looks(seconds: float, photos: int, pixels: float, gaussians: int, covered: f
 
 
 def longest_side(sizes: Sequence[tuple[int, int]], seconds: float, wanted: int) -> int:
-    """Pixels of the longer side, at most `wanted`, at which every photo gets FEWEST_LOOKS in `seconds` of the reference
-    machine, or SMALLEST_SIDE where none does. sizes: width and height of every photo."""
+    """Pixels of the longer side, at most `wanted`, that give every photo FEWEST_LOOKS in `seconds`.
+
+    SMALLEST_SIDE if no size does. Seconds are those of the reference machine. sizes: width and height of every photo.
+    """
     longest = max(max(size) for size in sizes)
     side = min(wanted, longest)
     while side > SMALLEST_SIDE:

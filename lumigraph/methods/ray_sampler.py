@@ -1,4 +1,4 @@
-"""Random rays through the photos of a capture, with the colours that they should see."""
+"""Random rays through the photos of a capture, with target colours."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lumigraph.scene.cameras import Cameras, Rays, generate_rays
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.errors import RunError
 
-USED = 128  # of 255, from which on a mask says that a pixel counts
-SWAP_EVERY = 50  # draws after which one photo gives way to another, where not all fit
+USED = 128  # of 255, mask value from which a pixel counts
+SWAP_EVERY = 50  # draws between photo replacements, if not all fit
 
 
 class Batch(NamedTuple):
-    """R rays and what the photos show along them. Masked pixels are left out, so R may be less than asked for."""
+    """R rays with target colours. Masked pixels are left out, so R may be less than requested."""
 
     rays: Rays
     rgb: Tensor  # (R, 3) 0..1, straight
@@ -25,13 +25,12 @@ class Batch(NamedTuple):
     forward: Tensor  # (R,) cosine between the ray and its camera's axis: depth along z per distance
 
     def composite_over(self, background: Tensor) -> Tensor:
-        """(R, 3): what should be seen before `background` (3,) or (R, 3)."""
+        """(R, 3) target colours over `background` (3,) or (R, 3)."""
         return self.rgb * self.alpha + (1 - self.alpha) * background
 
 
 class Pixels:
-    """The photos in 8 bits, each in a slot of one tensor. Beyond `limit` bytes as many as fit, over time all of
-    them."""
+    """8-bit photos in the slots of one tensor. Beyond `limit` bytes, photos are replaced over time."""
 
     def __init__(self, capture: Capture, generator: torch.Generator, device: str = "cpu", limit: int = 2 << 30) -> None:
         self._capture, self._generator, self._device = capture, generator, device
@@ -84,7 +83,7 @@ class Pixels:
         self._fill(int(torch.randint(len(self._held), (1,), generator=self._generator)), self._waiting.pop())
 
     def _fill(self, slot: int, i: int) -> None:
-        """RGBA, and the mask where there are some."""
+        """Store RGBA and the mask, if any."""
         photo = self._capture.photo(i)
         parts = [photo] if photo.shape[2] == 4 else [photo, torch.full_like(photo[..., :1], 255)]
         if self._capture.masks is not None:
@@ -95,8 +94,7 @@ class Pixels:
 
 
 class Anchors:
-    """Where photos saw the capture's points: rays whose length is known. Raises RunError where nobody knows who saw
-    what."""
+    """Rays of known length, from photos to the capture's points. Raises RunError if visibility is unknown."""
 
     def __init__(self, capture: Capture, generator: torch.Generator) -> None:
         points = capture.points

@@ -1,13 +1,13 @@
 """3D gaussian splatting (Kerbl et al. 2023), with schedules that fit the budget and a CPU.
 
-What differs from the paper, because it pays when a step costs milliseconds and a minute is long:
-- the picture grows with progress (a quarter, a half, full size): early steps are 16 times cheaper;
-- new gaussians are drawn where the picture is wrong (blending weight x pixel error, summed over views) instead of where
-  screen gradients are large, and the count grows geometrically to a cap that the budget can still train;
-- all fade a little and the faint are recycled, opacity is never reset;
-- photos without alpha are trained before random colours: what is see-through anywhere is wrong, so no haze is left
-  that explains one photo and spoils the views beside it;
-- Adam touches only what a view saw.
+Differences from the paper, which pay off for steps of milliseconds and budgets of minutes:
+- the resolution grows with progress (a quarter, a half, full size): early steps are 16 times cheaper;
+- densification samples gaussians by image error (blending weight x pixel error, summed over views) instead of screen
+  gradients, and the count grows geometrically to a cap that the budget can still train;
+- opacities decay and faint gaussians are relocated; opacity is never reset;
+- photos without alpha are trained over random colours: transparency is wrong everywhere, so no haze remains that
+  explains one photo and spoils neighbouring views;
+- Adam updates only the gaussians that a view sees.
 """
 
 from __future__ import annotations
@@ -45,35 +45,35 @@ DEVICES = ("cpu", "cuda")
 class Config:
     """Settings of gaussian splatting. Learning rates are Adam's; those of positions are times the scene's extent.
 
-    cap: most gaussians; 0 chooses by budget, machine and photos
+    cap: maximum number of gaussians; 0 = by budget, machine and photos
     sh_degree: highest degree of the view-dependent colour, 0 to 3; few photos get a lower one
-    start_points: gaussians to begin with where the capture brings no points
+    start_points: initial gaussians if the capture has no points
     lr_mean: learning rate of positions
-    lr_mean_end: of which this share is left at the end
+    lr_mean_end: final share of lr_mean
     lr_scale: learning rate of log scales
     lr_quat: learning rate of rotations
     lr_opacity: learning rate of logit opacities
     lr_colour: learning rate of the plain colour
     lr_sh: learning rate of the view-dependent colour, a share of lr_colour; falls after 60 looks at each photo
-    lr_end: share of the other rates that is left at the end
-    lr_decay_from: progress at which they begin to fall
-    ssim_weight: weight of 1 - SSIM in the loss, the rest is L1
-    mse_weight: weight of the squared error that takes L1's place, reached at the end
-    densify: what new gaussians are drawn by
-    densify_every: steps between growing and recycling
-    densify_until: progress at which that ends
-    prune_opacity: gaussians fainter than this are recycled
-    opacity_decay: opacity that all lose before they are: what no photo needs fades away and goes where it is needed
-    resolution_schedule: progress at which the picture reaches full size; the halves before share it
-    background: what cut-outs are composited over; "random" draws black or white for each channel and step, so that
-        the alpha is learned too
-    random_background: train whole photos before a colour that changes with every step, so that surfaces close
+    lr_end: final share of the other rates
+    lr_decay_from: progress at which the other rates begin to fall
+    ssim_weight: weight of 1 - SSIM in the loss; the remainder is L1
+    mse_weight: final weight of the squared error, which replaces L1
+    densify: score that selects gaussians for densification
+    densify_every: steps between densifications
+    densify_until: progress at which densification ends
+    prune_opacity: gaussians below this opacity are relocated
+    opacity_decay: opacity that all gaussians lose at each densification: unneeded gaussians fade and are relocated
+    resolution_schedule: progress at which images reach full size; smaller sizes come before
+    background: training background of photos with alpha; "random" draws black or white for each channel and step,
+        so that alpha is learned too
+    random_background: train photos without alpha over a random colour at each step, so that surfaces close
     exposure: learn a gain and a bias for each photo
-    auto_exposure: do so where the colours of points say that exposure or white balance differ between photos
+    auto_exposure: learn them if the colours of points show that exposure or white balance differs between photos
     antialiased: scale opacities by the low-pass filter's area, as Mip-Splatting does
-    refine_poses: correct the cameras while training, where their poses are known roughly, as from a phone's tracking
+    refine_poses: correct rough camera poses in training, such as those of a phone's tracking
     surface: in the second half, make the gaussians agree on one surface, for better meshes and depth
-    seed: of all that is drawn at random
+    seed: random seed
     """
 
     cap: Annotated[int, Bounds(0, 50000000)] = 0
@@ -121,7 +121,7 @@ Render = Callable[..., tuple[Tensor, Tensor, Tensor]]
 
 
 class SplatField:
-    """Gaussians that can be seen. `params`, `sh_rest`: rows as in kernels.splat."""
+    """A renderable field of gaussians. `params`, `sh_rest`: rows as in kernels.splat."""
 
     def __init__(self, params: Tensor, sh_rest: Tensor, degree: int, antialiased: bool = False) -> None:
         self.params, self.sh_rest, self.degree, self.antialiased = params, sh_rest, degree, antialiased
@@ -150,7 +150,7 @@ class SplatField:
         return rgb, depth, alpha
 
     def splats(self) -> Splats:
-        """The gaussians as a format writes them."""
+        """The gaussians in file order."""
         p, k = self.params, (self.degree + 1) ** 2
         rest = self.sh_rest[:, : 3 * (k - 1)].reshape(len(p), k - 1, 3)
         sh = torch.cat([p[:, None, kernel.SH_DC], rest], dim=1)
@@ -158,7 +158,7 @@ class SplatField:
         return Splats(*(part.clone() for part in parts))
 
     def with_splats(self, splats: Splats) -> SplatField:
-        """These gaussians, rendered as this field renders its own."""
+        """A field of other gaussians with the same render settings."""
         return from_splats(splats.to(self.params.device), self.antialiased)
 
     def reference(self) -> ReferenceField:
@@ -177,7 +177,7 @@ class SplatField:
 
 
 def from_splats(splats: Splats, antialiased: bool = False) -> SplatField:
-    """A field from any gaussians, such as a PLY's."""
+    """Create a field from gaussians, such as those of a PLY."""
     n, k = len(splats), splats.sh.shape[1]
     device = splats.means.device
     params, sh_rest = (
@@ -192,7 +192,7 @@ def from_splats(splats: Splats, antialiased: bool = False) -> SplatField:
 
 
 def load(state: dict[str, Tensor]) -> SplatField:
-    """A field from what `SplatField.state` gave. Raises RunError where parts are missing or do not fit together."""
+    """Load a field from `SplatField.state`. Raises RunError if tensors are missing or inconsistent."""
     try:
         splats = Splats(state["means"], state["log_scales"], state["quats"], state["logit_opacities"], state["sh"])
         return from_splats(splats, bool(state["antialiased"]))
@@ -206,14 +206,14 @@ def camera_of(cameras: Cameras, i: int, antialiased: bool = False, near: float =
     return kernel.Camera(cameras[i].cam_from_world[0], (fx, fy), (cx, cy), cameras.size(i), near, antialiased)
 
 
-# ---- what is learned from
+# ---- training images
 
 
 class Pictures:
     """Photos and masks as planes (3, H, W) and (H, W), uint8, at every size of the schedule, the full one last, on the
     device that learns. Photos with alpha are kept over black and over white, (2, 3, H, W).
 
-    The full size stays in memory only up to `limit` bytes; beyond that it is taken from the capture's own cache.
+    Full-size images stay in memory only up to `limit` bytes; beyond that they come from the capture's cache.
     """
 
     def __init__(self, capture: Capture, coarser: int, device: str = "cpu", limit: int = 1 << 30) -> None:
@@ -230,7 +230,7 @@ class Pictures:
             self._masks.append([self._mask(i, cameras.size(i)) for i in range(len(capture))] if masked else None)
 
     def covered(self) -> float:
-        """The mean alpha of all photos."""
+        """Mean alpha of all photos."""
         if not self._capture.has_alpha:
             return 1.0
         coarsest = self._levels[0] or [self._planes(i, self.cameras[0].size(i)) for i in range(len(self._capture))]
@@ -287,7 +287,7 @@ VIEWS_PER_DEGREE = (0, 8, 24, 40)  # photos from which degree 0, 1, 2, 3 is not 
 
 
 def auto_cap(budget: Budget, photos: int, pixels: float, covered: float, device: str) -> int:
-    """The number of gaussians that the budget can train well on this machine, and that the photos can tell apart.
+    """Number of gaussians that the budget can train well on this machine and the photos can resolve.
 
     pixels: of a photo, on average; covered: the share that is not transparent. A budget of steps does not depend
     on the machine.
@@ -306,9 +306,9 @@ def longest_side(capture: Capture, budget: Budget, wanted: int, device: str) -> 
 
 
 class SplatTraining:
-    """One run. Its state is the rows, their moments and scores, the exposures and the random generator.
+    """Training of one run. The state is the rows, their moments and scores, the exposures and the random generator.
 
-    free: (2, N) for the photos' cameras, depths of the view before which nothing stands, and radii around the camera.
+    free: (2, N) free-space depths in front of the cameras and radii around them.
     """
 
     def __init__(self, capture: Capture, config: Config, budget: Budget, free: Tensor, device: str = "cpu") -> None:
@@ -420,7 +420,7 @@ class SplatTraining:
         return torch.full((3,), float(self.config.background == "white"))
 
     def _level(self, progress: float) -> int:
-        """The picture doubles until `coarse`: full from there, a half from 1/6 of it, and so on."""
+        """Image sizes double until `coarse`: full from there, a half from 1/6 of it, and so on."""
         last, level, at = len(self.views) - 1, len(self.views) - 1, self.config.resolution_schedule
         while level > 0 and progress < at:
             level, at = level - 1, at / 6
@@ -438,7 +438,7 @@ class SplatTraining:
         self.weights.square = c.mse_weight * late
 
     def _refine_poses(self, refinement: PoseRefinement) -> None:
-        """Lay renders on all photos at their full size."""
+        """Run one round of pose refinement at full size."""
         cameras = self.pictures.cameras[-1].to(self.device, torch.float32)
 
         def photo(i: int) -> tuple[Tensor, Tensor | None]:
@@ -450,7 +450,7 @@ class SplatTraining:
             self._look_from(refinement)
 
     def _look_from(self, refinement: PoseRefinement) -> None:
-        """Take the refined cameras in every place that trains."""
+        """Use the refined cameras in training."""
         world_from_cam = refinement.world_from_cam
         self.cameras = dataclasses.replace(self.cameras, world_from_cam=world_from_cam.float())
         self.pictures.cameras = [
@@ -471,7 +471,7 @@ class SplatTraining:
         splat_surface.surface_step(self.rows, self.views[level][view], camera, photo)
 
     def _expose(self, view: int, stats: dict[str, Any], progress: float) -> None:
-        """Plain gradient descent on a photo's log gain and bias, which stay small and centred."""
+        """Update a photo's log gain and bias by gradient descent; they stay small and centred."""
         gain = torch.tensor(stats["gain"]) * self.exposure[view, :3].exp()
         rate = 0.02 * (1 - progress)
         self.exposure[view, :3] -= rate * gain
@@ -480,7 +480,7 @@ class SplatTraining:
 
     @torch.no_grad()
     def _clear(self, turn: int) -> None:
-        """Fade what stands where a camera looked through, or right beside it. Views beside the photos would show it.
+        """Fade gaussians in the free space of cameras, which neighbouring views would show as floaters.
 
         Limit how large a gaussian is as a camera sees it, whether the camera looks there or not. The affine projection
         of larger ones is wrong, and each viewer draws them in its own way.
@@ -503,7 +503,7 @@ class SplatTraining:
 
     @torch.no_grad()
     def _densify(self, progress: float) -> None:
-        """Split those that stand where the picture is wrong, into rows that are new or whose gaussian has faded."""
+        """Split gaussians with a high score into new rows or rows of faded gaussians."""
         c, rows, n = self.config, self.rows, self.rows.count
         p, score = rows.params[:n], rows.score[:n]
         p[:, kernel.LOGIT_OPACITY] = torch.logit(
@@ -548,7 +548,7 @@ class SplatTraining:
         self.rows.count = max(n, target)
 
     def _split(self, parents: Tensor, slots: Tensor) -> None:
-        """Each parent becomes two, half a deviation apart along its longest axis, smaller along it, and fainter."""
+        """Split each parent in two along its longest axis, half a deviation apart, smaller along it and fainter."""
         rows = self.rows
         p = rows.params[parents]
         scale = p[:, kernel.LOG_SCALE].exp()
@@ -585,7 +585,7 @@ class SplatTraining:
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` gave. Raises RunError where that is not a state of this method."""
+        """Restore from a checkpoint written by `state`. Raises RunError if it is not a state of this method."""
         try:
             self.cap, self.started, self.degree = state["counts"].tolist()
             n = len(state["params"])
@@ -614,7 +614,7 @@ def gumbel(uniform: Tensor) -> Tensor:
 
 
 def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu") -> SplatTraining:
-    """Begin to learn `capture` (pinhole cameras). Raises RunError where there is nothing to begin with."""
+    """Start training on `capture` (pinhole cameras). Raises RunError if it has no photos."""
     if not len(capture):
         raise RunError("there are no photos to train with")
     beginning = begin(capture, config.start_points, torch.Generator().manual_seed(config.seed))
@@ -627,9 +627,9 @@ def start(capture: Capture, config: Config, budget: Budget, device: str = "cpu")
 def resume(
     capture: Capture, config: Config, state: dict[str, Tensor], budget: Budget, device: str = "cpu"
 ) -> SplatTraining:
-    """Go on from `state`. Raises RunError where it is not a state of this method for this capture."""
+    """Resume from `state`. Raises RunError if it is not a state of this method for this capture."""
     free = state.get("free")
-    if free is not None and free.dim() == 1:  # a checkpoint of before, of depths alone
+    if free is not None and free.dim() == 1:  # a checkpoint of an earlier version, with depths alone
         free = torch.stack([free, torch.zeros_like(free)])
     if free is None or free.shape != (2, len(capture)):
         raise RunError(f"this is not a checkpoint of the method {NAME} for these photos")

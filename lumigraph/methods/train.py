@@ -1,4 +1,4 @@
-"""The loop that every method is trained by, and the judge of what came out."""
+"""Training loop of all methods, and evaluation on held-out views."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from lumigraph.scene.metrics import psnr, ssim
 from lumigraph.wire.events import CheckpointWritten, Event, Metrics, Note, Progress
 
 OWN_POSE_ITERATIONS = 5
-LOOK_VIEWS = 4  # held-out views that a look during training renders
-LOOK_SHARE = 0.1  # of the time that looks may take: some methods render slowly
+LOOK_VIEWS = 4  # held-out views rendered for a preview metric
+LOOK_SHARE = 0.1  # share of time for preview metrics: some methods render slowly
 TELL_EVERY = 0.2  # seconds between Progress events
-FIRST_SAVE = 2.0  # seconds: somebody waits to see whether anything comes of it; each later pause is twice as long
-SAVE_SHARE = 0.05  # of the time that those early saves may take
+FIRST_SAVE = 2.0  # seconds: an early preview for the waiting user; each later pause is twice as long
+SAVE_SHARE = 0.05  # share of time for early saves
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Budget:
             raise RunError("a budget must be more than nothing: give --seconds above 0 or --steps of at least 1")
 
     def spent(self, step: int, seconds: float) -> float:
-        """The share of the budget that is gone, 0..1."""
+        """Share of the budget spent, 0..1."""
         shares = [step / self.steps if self.steps else 0.0, seconds / self.seconds if self.seconds else 0.0]
         return min(max(shares), 1.0)
 
@@ -59,17 +59,17 @@ def train(
 ) -> Iterator[Event]:
     """Step until the budget is spent. `done` = (steps, seconds) of training before, when resuming.
 
-    A step whose loss is not a number must have changed nothing: RunError then, and what was good is saved.
+    A step with a non-finite loss must change nothing. Raises RunError if it occurs; the last good state is saved.
 
     The first save comes early and the pauses between them double up to `save_every`, where saving is quick.
-    Seconds are those inside `step`: neither looks, nor saves, nor a consumer that pauses count. Closing the generator,
+    Only seconds inside `step` count, not preview metrics, saves or a paused consumer. Closing the generator,
     an interrupt or an error saves first, if anything was learned since the last save.
     """
     step, seconds = done
-    saved, looked, told = seconds, seconds, 0.0
+    saved, looked, last_progress = seconds, seconds, 0.0
     unsaved, pause = False, look_every
     save_pause = min(FIRST_SAVE, save_every)
-    glance = held_out.select(range(0, len(held_out), max(1, len(held_out) // LOOK_VIEWS))[:LOOK_VIEWS])
+    preview_views = held_out.select(range(0, len(held_out), max(1, len(held_out) // LOOK_VIEWS))[:LOOK_VIEWS])
     stats: dict[str, float] = {}
     try:
         yield from (Note(text=text, level="warning") for text in getattr(training, "notes", ()))
@@ -84,12 +84,12 @@ def train(
             seconds += time.perf_counter() - start
             step += 1
             unsaved = True
-            if start - told > TELL_EVERY:
-                told = start
+            if start - last_progress > TELL_EVERY:
+                last_progress = start
                 yield _progress(budget, step, seconds)
             if seconds - looked > pause:
                 looked, began = seconds, time.perf_counter()
-                seen = _look(training.field, glance)
+                seen = _preview_metrics(training.field, preview_views)
                 pause = max(look_every, (time.perf_counter() - began) / LOOK_SHARE)
                 yield Metrics(
                     step=step, seconds=seconds, values={**stats, **seen, "memory": taken(training.field.box.device)}
@@ -102,7 +102,7 @@ def train(
                     yield CheckpointWritten(step=step, path=path)
         yield _progress(budget, step, seconds)
         yield from (Note(text=text, level="warning") for text in getattr(training, "closing_notes", list)())
-        seen = _look(training.field, glance)
+        seen = _preview_metrics(training.field, preview_views)
         yield Metrics(step=step, seconds=seconds, values={**stats, **seen, "memory": taken(training.field.box.device)})
     finally:
         if unsaved:
@@ -116,22 +116,24 @@ def evaluate(
 ) -> Generator[Event, None, list[dict[str, object]]]:
     """PSNR and SSIM of each view of `capture`: [{"name", "psnr", "ssim"}, ...].
 
-    Cut-outs are judged over white by convention; over black too, as "psnr_black", and by the mean absolute difference
-    of alpha, "alpha_error". own_gains: also "psnr_own_gain", after each half of a render got the gain of each channel
-    that fits the other half (Martin-Brualla et al. 2021 fit on one half and judge the other), for fields whose training
-    learned the exposure of every photo. own_poses: also "psnr_own_pose", after the camera was aligned to its photo, for
-    fields whose training corrected the cameras, as BARF does (Lin et al. 2021).
+    Photos with alpha are evaluated over white by convention, over black as "psnr_black", and by the mean absolute
+    error of alpha, "alpha_error".
+
+    own_gains: also "psnr_own_gain", for fields whose training learned the exposure of every photo. Each half of a render
+    gets the channel gains that fit the other half (Martin-Brualla et al. 2021 fit on one half and evaluate the other).
+    own_poses: also "psnr_own_pose", for fields whose training corrected the cameras. Each camera is first aligned to its
+    photo, as in BARF (Lin et al. 2021).
     """
     views: list[dict[str, object]] = []
     start = time.perf_counter()
     for i, name in enumerate(capture.names):
-        views.append({"name": name, **_judge(field, capture, i, own_gains, own_poses)})
+        views.append({"name": name, **_evaluate_view(field, capture, i, own_gains, own_poses)})
         left = (time.perf_counter() - start) / (i + 1) * (len(capture) - i - 1)
         yield Progress(stage="evaluate", done=i + 1, total=len(capture), unit="views", seconds_left=left)
     return views
 
 
-def _judge(
+def _evaluate_view(
     field: Field, capture: Capture, i: int, own_gains: bool = False, own_poses: bool = False, *, complete: bool = True
 ) -> dict[str, float]:
     """PSNR of one view; complete: with all other metrics."""
@@ -189,10 +191,10 @@ def with_own_gains(rgb: Tensor, photo: Tensor) -> Tensor:
     return torch.cat([rgb[:, left] * gain(right), rgb[:, right] * gain(left)], 1).clamp(0, 1)
 
 
-def _look(field: Field, glance: Capture) -> dict[str, float]:
-    if not len(glance):
+def _preview_metrics(field: Field, preview_views: Capture) -> dict[str, float]:
+    if not len(preview_views):
         return {}
-    values = [_judge(field, glance, i, complete=False)["psnr"] for i in range(len(glance))]
+    values = [_evaluate_view(field, preview_views, i, complete=False)["psnr"] for i in range(len(preview_views))]
     return {"psnr": sum(values) / len(values)}
 
 
