@@ -119,10 +119,10 @@ def evaluate(
     Photos with alpha are evaluated over white by convention, over black as "psnr_black", and by the mean absolute
     error of alpha, "alpha_error".
 
-    own_gains: also "psnr_own_gain", for fields whose training learned the exposure of every photo. Each half of a render
-    gets the channel gains that fit the other half (Martin-Brualla et al. 2021 fit on one half and evaluate the other).
-    own_poses: also "psnr_own_pose", for fields whose training corrected the cameras. Each camera is first aligned to its
-    photo, as in BARF (Lin et al. 2021).
+    own_gains: also "psnr_own_gain", for fields whose training learned the exposure of every photo. Each half of a
+    render gets the channel gains that fit the other half (Martin-Brualla et al. 2021 fit on one half and evaluate the
+    other). own_poses: also "psnr_own_pose", for fields whose training corrected the cameras. Each camera is first
+    aligned to its photo, as in BARF (Lin et al. 2021).
     """
     views: list[dict[str, object]] = []
     start = time.perf_counter()
