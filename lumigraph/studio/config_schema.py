@@ -1,11 +1,11 @@
-"""A method's settings: the fields of its Config dataclass, read from text by their types.
+"""The settings of a method: the fields of its Config dataclass, parsed from text by their types.
 
-Understood types: bool, int, float, str, Literal[...], tuples of these, and each of them `| None`; a number may be
-bounded, `Annotated[int, Bounds(1, 8)]`. The documentation of a field is `field(metadata={"doc": ...})`, or a line
+Supported types: bool, int, float, str, Literal[...], tuples of these, and each of them `| None`. A number may have
+bounds: `Annotated[int, Bounds(1, 8)]`. The documentation of a field is `field(metadata={"doc": ...})`, or a line
 `name: text` in the docstring of the class.
 
-A class attribute `RENAMED: ClassVar = {"old": "new"}` keeps former names readable: in config.json, as flags and in
-requests. A removed setting maps to None: it is read and ignored.
+A class attribute `RENAMED: ClassVar = {"old": "new"}` keeps former names readable in config.json, flags and requests.
+A removed setting maps to None: it is read and ignored.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 @dataclass(frozen=True)
 class Setting:
+    """One setting: type hint, default and documentation."""
+
     name: str
     hint: Any
     default: object
@@ -39,22 +41,22 @@ class Setting:
 
 
 def settings(config: type[Any]) -> list[Setting]:
-    """The settings of a Config class, in the order of its fields."""
+    """Return the settings of a Config class, in the order of its fields."""
     hints = get_type_hints(config, include_extras=True)
-    found = []
+    settings_list = []
     for field in fields(config):
         if not field.init:
             continue
         factory = cast(Callable[[], object], field.default_factory)
         default = field.default if field.default is not MISSING else factory()
-        doc = field.metadata.get("doc") or _documented(config, field.name)
+        doc = field.metadata.get("doc") or _docstring_line(config, field.name)
         former = tuple(old for old, new in renamed_settings(config).items() if new == field.name)
-        found.append(Setting(field.name, hints[field.name], default, doc, former))
-    return found
+        settings_list.append(Setting(field.name, hints[field.name], default, doc, former))
+    return settings_list
 
 
 def schema(config: type[Any]) -> list[dict[str, object]]:
-    """The settings as plain data, from which forms and checks are made elsewhere: `form` is JSON Schema."""
+    """Return the settings as plain data for forms and validation by clients; `form` is JSON Schema."""
     return [
         {
             "name": s.name,
@@ -69,24 +71,24 @@ def schema(config: type[Any]) -> list[dict[str, object]]:
 
 
 def renamed_settings(config: type[Any]) -> Mapping[str, str | None]:
-    """Former name -> current name of the settings of a Config class, None if the setting was removed."""
+    """Map former to current names of the settings of a Config class; None if the setting was removed."""
     return getattr(config, "RENAMED", {})
 
 
-def with_current_names(config: type[Any], given: Mapping[str, object]) -> dict[str, object]:
-    """Settings under their current names, without removed ones; if two names mean one setting, the later one counts."""
-    renamed = renamed_settings(config)
+def with_current_names(config: type[Any], raw_settings: Mapping[str, object]) -> dict[str, object]:
+    """Rename settings to current names and drop removed ones; of two names of one setting, the later counts."""
+    current_names = renamed_settings(config)
     values: dict[str, object] = {}
-    for key, value in given.items():
+    for key, value in raw_settings.items():
         name = key.replace("-", "_")
-        current = renamed.get(name, name)
+        current = current_names.get(name, name)
         if current is not None:
             values[current] = value
     return values
 
 
 def form(hint: Any) -> dict[str, Any]:
-    """A type as JSON Schema."""
+    """Return a type as JSON Schema."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         low, high = range_of(hint)
@@ -103,53 +105,53 @@ def form(hint: Any) -> dict[str, Any]:
 
 
 def range_of(hint: Any) -> tuple[float, float]:
-    """Of an annotated number, `Annotated[int, Bounds(1, 8)]`."""
-    for mark in hint.__metadata__:
-        if isinstance(mark, Bounds):
-            return mark.low, mark.high
+    """Return (low, high) of an annotated number, such as `Annotated[int, Bounds(1, 8)]`; infinite if unbounded."""
+    for annotation in hint.__metadata__:
+        if isinstance(annotation, Bounds):
+            return annotation.low, annotation.high
     return -math.inf, math.inf
 
 
-def resolve(config: type[Any], given: Mapping[str, object]) -> Any:
-    """A Config with the given settings, text or JSON values, under current or former names.
+def resolve(config: type[Any], raw_settings: Mapping[str, object]) -> Any:
+    """Build a Config from text or JSON values under current or former names.
 
-    Raises RunError naming the setting at fault.
+    Raises RunError, which names the invalid setting.
     """
-    known = {setting.name: setting for setting in settings(config)}
+    settings_by_name = {setting.name: setting for setting in settings(config)}
     values = {}
-    for name, value in with_current_names(config, given).items():
-        if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"settings: {', '.join(known)}"
+    for name, value in with_current_names(config, raw_settings).items():
+        if name not in settings_by_name:
+            near = get_close_matches(name, settings_by_name, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"settings: {', '.join(settings_by_name)}"
             raise RunError(f"there is no setting {name!r}; {hint}")
         try:
-            values[name] = parse(known[name].hint, value)
+            values[name] = parse(settings_by_name[name].hint, value)
         except ValueError as error:
-            raise RunError(f"setting {name!r} must be {known[name].kind}, not {value!r}") from error
+            raise RunError(f"setting {name!r} must be {settings_by_name[name].kind}, not {value!r}") from error
     try:
         return config(**values)
-    except ValueError as error:  # the Config's own checks (ranges, settings that exclude each other)
-        raise RunError(f"settings do not go together: {error}") from error
+    except ValueError as error:  # raised by the Config: value ranges, exclusive settings
+        raise RunError(f"these settings cannot be combined: {error}") from error
 
 
 def parse(hint: Any, value: object) -> object:
-    """`value` (text, or what JSON gave) as the type `hint`. Raises ValueError."""
+    """Convert `value`, text or a JSON value, to the type `hint`. Raises ValueError."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        parsed = parse(args[0], value)
+        number = parse(args[0], value)
         low, high = range_of(hint)
-        if not low <= cast(float, parsed) <= high:
+        if not low <= cast(float, number) <= high:
             raise ValueError(value)
-        return parsed
+        return number
     if origin in (Union, types.UnionType):
-        return _first_of(args, value)
+        return _parse_union(args, value)
     if origin is Literal:
         for choice in args:
             if value == choice or (isinstance(value, str) and value == str(choice)):
                 return choice
         raise ValueError(value)
     if origin is tuple:
-        return _tuple(args, value)
+        return _parse_tuple(args, value)
     if hint is NONE:
         if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
             return None
@@ -172,7 +174,7 @@ def parse(hint: Any, value: object) -> object:
 
 
 def describe(hint: Any) -> str:
-    """The type in a reader's words: `int`, `a|b`, `float or none`, `float,float,float`."""
+    """Return a readable name of the type: `int`, `a|b`, `float or none`, `float,float,float`."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         low, high = range_of(hint)
@@ -187,8 +189,8 @@ def describe(hint: Any) -> str:
     return "none" if hint is NONE else "true|false" if hint is bool else str(getattr(hint, "__name__", hint))
 
 
-def _first_of(hints: tuple[Any, ...], value: object) -> object:
-    """None first: the word `none` for a `str | None` means nothing, not four letters."""
+def _parse_union(hints: tuple[Any, ...], value: object) -> object:
+    """Parse as the first matching type. None comes first: `none` for a `str | None` is None, not a string."""
     for hint in sorted(hints, key=lambda hint: hint is not NONE):
         try:
             return parse(hint, value)
@@ -197,7 +199,7 @@ def _first_of(hints: tuple[Any, ...], value: object) -> object:
     raise ValueError(value)
 
 
-def _tuple(hints: tuple[Any, ...], value: object) -> tuple[object, ...]:
+def _parse_tuple(hints: tuple[Any, ...], value: object) -> tuple[object, ...]:
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list | tuple):
         raise ValueError(value)
@@ -206,7 +208,7 @@ def _tuple(hints: tuple[Any, ...], value: object) -> tuple[object, ...]:
     return tuple(parse(hint, part) for hint, part in zip(hints, parts, strict=True))
 
 
-def _documented(config: type[Any], name: str) -> str:
-    """The line `name: text` (or `name (units): text`) of the docstring, with the indented lines that go on."""
+def _docstring_line(config: type[Any], name: str) -> str:
+    """Return the text of the docstring line `name: text` or `name (units): text`, with its indented continuation."""
     match = re.search(rf"^([ \t]*){name}\b[^:\n]*:[ \t]*(.+(?:\n\1[ \t]+\S.*)*)", config.__doc__ or "", re.MULTILINE)
     return re.sub(r"\s+", " ", match.group(2)).strip() if match else ""

@@ -1,7 +1,7 @@
-"""Every method, reader and format by name. To add one: write its module, add its line here.
+"""Registry of methods, readers and formats. To add a plugin, write its module and add a line here.
 
-Other packages add theirs through the entry points `lumigraph.methods`, `lumigraph.readers` and `lumigraph.formats`,
-each naming a module of the same form. Nothing is imported before it is asked for.
+Other packages register plugins by the entry points `lumigraph.methods`, `lumigraph.readers` and `lumigraph.formats`,
+each naming a module with the same interface. Plugin modules are imported on first use.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ FORMATS = {
 
 
 class Method(Protocol):
-    """A way of learning a field from a capture: a module with these names."""
+    """Interface of a module that trains a field from a capture."""
 
     NAME: str
     Config: type[Any]  # a dataclass
@@ -67,7 +67,7 @@ class Method(Protocol):
 
 
 class Reader(Protocol):
-    """A form in which posed photos lie on disk."""
+    """Interface of a module that reads one disk layout of posed photos."""
 
     NAME: str
 
@@ -76,19 +76,20 @@ class Reader(Protocol):
 
 
 class Format(Protocol):
-    """A file format of finished assets: a module with these names, which may lack `read` or `write`.
+    """Interface of a module that reads or writes a file format of assets; `read` or `write` may be absent.
 
-    `write` is given coordinates as UP and METRES say. Where Options (a dataclass) has a field `up` ("y" or "z") or
-    `unit` ("m", "cm", "mm"), those say it instead, and the file tells its readers. A module that shares its suffix with
-    another has `accepts(path)`, which tells their files apart; READS are names that are read and not written. With
-    `stream(path)` and `write_stream(stream, path, options)` too, scenes larger than memory pass (formats.streams).
+    `write` receives coordinates with the up axis UP in units of METRES. If Options (a dataclass) has a field `up` ("y"
+    or "z") or `unit` ("m", "cm", "mm"), the option overrides the default, and the file records it. A module that shares
+    its suffix with another has `accepts(path)` to tell their files apart. READS lists suffixes that are read and not
+    written. Modules with `stream(path)` and `write_stream(stream, path, options)` support scenes larger than memory
+    (formats.chunked).
     """
 
     NAME: str
     SUFFIXES: tuple[str, ...]
-    HOLDS: tuple[type, ...]  # of Splats, Points, Voxels and Mesh; what people most often want of it first
-    UP: str  # "+y", "+z" or, of splats as they were trained, "-y"
-    METRES: float | None  # in one unit; None where the format does not say
+    HOLDS: tuple[type, ...]  # of Splats, Points, Voxels and Mesh; the most common use first
+    UP: str  # "+y", "+z", or "-y" for splats in training coordinates
+    METRES: float | None  # per unit; None if the format does not define it
     Options: type[Any]
 
     def read(self, path: Path) -> Any: ...
@@ -100,14 +101,14 @@ def methods() -> list[str]:
 
 
 def method(name: str) -> Method:
-    """Raises RunError naming those that exist."""
+    """Import the method `name`. Raises RunError, which lists the methods, if it does not exist."""
     if name not in methods():
         raise RunError(f"there is no method {name!r}; these exist: {', '.join(methods())}")
     return cast(Method, _module("methods", METHODS, name))
 
 
 def reader_for(path: Path) -> Reader | None:
-    """The first reader that accepts `path`, or None when no reader knows this form."""
+    """Return the first reader that accepts `path`, or None."""
     for name in _names("readers", READERS):
         reader = cast(Reader, _module("readers", READERS, name))
         if reader.accepts(path):
@@ -116,7 +117,7 @@ def reader_for(path: Path) -> Reader | None:
 
 
 def capture_reader(path: Path) -> Reader:
-    """As `reader_for`; raises CaptureError saying what would have been accepted."""
+    """Return the reader for `path`. Raises CaptureError, which lists the readers, if none accepts it."""
     if not path.exists():
         raise CaptureError(f"{path} does not exist")
     reader = reader_for(path)
@@ -129,70 +130,91 @@ def capture_reader(path: Path) -> Reader:
 
 
 def formats() -> list[Format]:
-    """All of them, in a fixed order."""
+    """Import all formats, in a fixed order."""
     return [cast(Format, _module("formats", FORMATS, name)) for name in _names("formats", FORMATS)]
 
 
 def format_for(path: Path, kind: type | None = None) -> Format:
-    """The format that writes the suffix of `path`, and holds `kind`. Raises FormatError naming what there is."""
-    fitting = writers(path.name)
-    if not fitting:
-        wanted = f"{path.suffix!r} files" if path.suffix else f"{path}, which has no suffix"
-        raise FormatError(f"cannot write {wanted}; formats that can be written: {', '.join(suffixes())}")
-    for one in fitting:
-        if kind is None or kind in one.HOLDS:
-            return one
+    """Return the format that writes `path` by suffix and holds `kind`. Raises FormatError, which lists alternatives."""
+    candidates = writers(path.name)
+    if not candidates:
+        target = f"{path.suffix!r} files" if path.suffix else f"{path}, which has no suffix"
+        raise FormatError(f"cannot write {target}; formats that can be written: {', '.join(suffixes())}")
+    for file_format in candidates:
+        if kind is None or kind in file_format.HOLDS:
+            return file_format
     assert kind is not None
-    others = ", ".join(suffix for one in formats() if kind in one.HOLDS for suffix in one.SUFFIXES)
-    raise FormatError(f"{fitting[0].NAME} ({path.name}) holds no {kind.__name__.lower()}; these do: {others}")
+    alternatives = ", ".join(
+        suffix for file_format in formats() if kind in file_format.HOLDS for suffix in file_format.SUFFIXES
+    )
+    raise FormatError(f"{candidates[0].NAME} ({path.name}) holds no {kind.__name__.lower()}; these do: {alternatives}")
 
 
 def asset_reader(path: Path) -> Format:
-    """The format that reads a file. Raises FormatError naming what can be read."""
-    readers = [one for one in _of_suffix(path.name) if hasattr(one, "read")]
+    """Return the format that reads the file. Raises FormatError, which lists the readable suffixes, if none does."""
+    readers = [file_format for file_format in _of_suffix(path.name) if hasattr(file_format, "read")]
     if not readers:
-        known = ", ".join(dict.fromkeys(suffix for one in formats() if hasattr(one, "read") for suffix in one.SUFFIXES))
-        raise FormatError(f"{path}: no format of this suffix can be read; these can: {known}")
-    return next((one for one in readers if hasattr(one, "accepts") and one.accepts(path)), readers[0])
+        readable = ", ".join(
+            dict.fromkeys(
+                suffix for file_format in formats() if hasattr(file_format, "read") for suffix in file_format.SUFFIXES
+            )
+        )
+        raise FormatError(f"{path}: no format of this suffix can be read; these can: {readable}")
+    return next(
+        (file_format for file_format in readers if hasattr(file_format, "accepts") and file_format.accepts(path)),
+        readers[0],
+    )
 
 
 def suffixes() -> list[str]:
-    """Of all formats that can be written."""
-    return list(dict.fromkeys(suffix for one in formats() if hasattr(one, "write") for suffix in one.SUFFIXES))
+    """Return the suffixes of all formats that can be written."""
+    return list(
+        dict.fromkeys(
+            suffix for file_format in formats() if hasattr(file_format, "write") for suffix in file_format.SUFFIXES
+        )
+    )
 
 
 def writers(name: str) -> list[Format]:
-    """Those that write files of this name."""
-    return [one for one in _of_suffix(name) if hasattr(one, "write") and name.lower().endswith(one.SUFFIXES)]
+    """Return the formats that write files of this name."""
+    return [
+        file_format
+        for file_format in _of_suffix(name)
+        if hasattr(file_format, "write") and name.lower().endswith(file_format.SUFFIXES)
+    ]
 
 
 def _of_suffix(name: str) -> list[Format]:
-    """Those of the longest suffix that fits: .compressed.ply before .ply."""
+    """Return the formats of the longest matching suffix: .compressed.ply before .ply."""
     name = name.lower()
-    known = [(suffix, one) for one in formats() for suffix in (*one.SUFFIXES, *getattr(one, "READS", ()))]
-    fitting = [(len(suffix), one) for suffix, one in known if name.endswith(suffix)]
-    longest = max((length for length, _ in fitting), default=0)
-    return [one for length, one in fitting if length == longest]
+    suffix_formats = [
+        (suffix, file_format)
+        for file_format in formats()
+        for suffix in (*file_format.SUFFIXES, *getattr(file_format, "READS", ()))
+    ]
+    candidates = [(len(suffix), file_format) for suffix, file_format in suffix_formats if name.endswith(suffix)]
+    longest = max((length for length, _ in candidates), default=0)
+    return [file_format for length, file_format in candidates if length == longest]
 
 
-def _names(kind: str, own: Mapping[str, str]) -> list[str]:
-    return [*own, *(point.name for point in _foreign(kind) if point.name not in own)]
+def _names(kind: str, builtin: Mapping[str, str]) -> list[str]:
+    return [*builtin, *(point.name for point in _plugin_entry_points(kind) if point.name not in builtin)]
 
 
-def _foreign(kind: str) -> Iterator[EntryPoint]:
-    """Entry points of other packages, in a fixed order: which reader is asked first must not depend on the disk."""
+def _plugin_entry_points(kind: str) -> Iterator[EntryPoint]:
+    """Yield entry points of other packages in a fixed order, so that the choice of a reader is deterministic."""
     yield from sorted(entry_points(group=f"lumigraph.{kind}"), key=lambda point: (point.name, point.value))
 
 
-def _module(kind: str, own: Mapping[str, str], name: str) -> object:
-    """Import the module behind a name; one of ours cannot be shadowed by another package."""
-    if name in own:
-        return import_module(own[name])
-    point = next(point for point in _foreign(kind) if point.name == name)
+def _module(kind: str, builtin: Mapping[str, str], name: str) -> object:
+    """Import the module of a name. Other packages cannot shadow built-in modules."""
+    if name in builtin:
+        return import_module(builtin[name])
+    point = next(point for point in _plugin_entry_points(kind) if point.name == name)
     try:
         return point.load()
     except Exception as error:
         raise RunError(
             f"the plug-in {name!r} ({point.value}) could not be imported: {type(error).__name__}: {error}; "
-            "update or uninstall the package that brings it"
+            "update or uninstall its package"
         ) from error

@@ -1,8 +1,8 @@
-"""The page that says how good a run is: one HTML file that asks nothing of any network.
+"""The evaluation report of a run: one HTML file without network access.
 
-Figures, the training curve, every held-out view in a table, and for the worst of them the photo, the render and where
-they differ. Names come from strangers' files: every text is escaped, and the page's own policy forbids it to load
-anything.
+It holds the metrics, the training curves, a table of all held-out views, and images of the worst views: photo, render
+and difference. Names may come from untrusted files: every text is escaped, and a content security policy forbids the
+page to load anything.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from torch import Tensor
 from lumigraph.scene.images import area_downscale, to_uint8
 from lumigraph.wire.events import Metrics
 
-REPORT_IMAGE_SIDE_PX = 480  # pixels of the longer side of a picture in the page
-MAX_REPORT_IMAGE_BYTES = 16 << 20  # all pictures of a page together, and
-MAX_REPORT_VIEWS = 40  # beyond which nobody scrolls
-ERROR_MAP_MAX = 0.25  # the absolute difference, 0..1, that the colour map shows brightest
+REPORT_IMAGE_SIDE_PX = 480  # longer side
+MAX_REPORT_IMAGE_BYTES = 16 << 20  # all images of a page
+MAX_REPORT_VIEWS = 40
+ERROR_MAP_MAX = 0.25  # absolute difference, 0..1, at the brightest colour
 MAX_CURVE_POINTS = 300
-PLOT_LAYOUT_PX = (640, 220, 52, 12, 14, 30)  # width, height and the margins left, right, top, bottom of a plot, pixels
+PLOT_LAYOUT_PX = (640, 220, 52, 12, 14, 30)  # width, height, and margins left, right, top, bottom
 
 
 @dataclass(frozen=True)
@@ -41,41 +41,41 @@ class Comparison:
 
 
 class Page:
-    """Collects comparisons as JPEG until it is full, then becomes HTML."""
+    """Collects comparisons as JPEG until it is full, then formats the HTML page."""
 
     def __init__(self) -> None:
         self._views: list[str] = []
-        self._room = MAX_REPORT_IMAGE_BYTES
+        self._free_bytes = MAX_REPORT_IMAGE_BYTES
 
     @property
     def is_full(self) -> bool:
-        return self._room <= 0 or len(self._views) >= MAX_REPORT_VIEWS
+        return self._free_bytes <= 0 or len(self._views) >= MAX_REPORT_VIEWS
 
     def add(self, view: Comparison) -> None:
-        """Show this view; the page keeps the order of the calls."""
-        pictures = [
+        """Append a view; views keep the order of the calls."""
+        images = [
             ("photo", view.photo),
             ("render", view.render),
             ("difference", error_map(view.photo, view.render)),
         ]
-        cells = [figure_html(pixels, label, f"{label} of {view.name}") for label, pixels in pictures]
-        self._room -= sum(map(len, cells))
-        figures = f"{_number(view.psnr, 2)} dB, SSIM {_number(view.ssim, 3)}"
+        cells = [figure_html(pixels, label, f"{label} of {view.name}") for label, pixels in images]
+        self._free_bytes -= sum(map(len, cells))
+        metrics = f"{_number(view.psnr, 2)} dB, SSIM {_number(view.ssim, 3)}"
         self._views.append(
-            f'<section class="view"><h3>{escape(view.name)} <small>{figures}</small></h3>'
+            f'<section class="view"><h3>{escape(view.name)} <small>{metrics}</small></h3>'
             f'<div class="triple">{"".join(cells)}</div></section>'
         )
 
     def html(self, title: str, evaluation: Mapping[str, Any], history: Sequence[Metrics]) -> str:
-        """The page. `evaluation` as in evaluation.json; `history` of the training, oldest first."""
-        shown, total = len(self._views), len(evaluation["per_view"])
-        which = f"the worst {shown} of {total} held-out views" if shown < total else f"all {total} held-out views"
+        """Return the page. `evaluation` is the content of evaluation.json; `history` is oldest first."""
+        count, total = len(self._views), len(evaluation["per_view"])
+        selection = f"the worst {count} of {total} held-out views" if count < total else f"all {total} held-out views"
         parts = [
             f"<h1>{escape(title)}</h1>",
-            _figures(evaluation),
+            _metrics_list(evaluation),
             "<h2>Training</h2>",
             _curves(history),
-            f"<h2>Views</h2><p>Shown: {which}, the worst first. Differences are bright at {ERROR_MAP_MAX:g} of the"
+            f"<h2>Views</h2><p>Shown: {selection}, the worst first. Differences are bright at {ERROR_MAP_MAX:g} of the"
             " whole range and beyond.</p>",
             *self._views,
             "<h2>Every held-out view</h2>",
@@ -86,12 +86,12 @@ class Page:
 
 
 def page_html(title: str, body: str) -> str:
-    """A whole page around `body`, HTML whose texts are escaped already."""
+    """Return a page around `body`, which is HTML with escaped texts."""
     return PAGE.format(title=escape(title), style=STYLE, script=SCRIPT, body=body)
 
 
 def figure_html(pixels: Tensor, caption: str, alt: str) -> str:
-    """A figure; pixels (H, W, 3) uint8 or float 0..1."""
+    """Return an HTML figure of `pixels` (H, W, 3), uint8 or float 0..1."""
     uri = _jpeg(pixels if pixels.dtype == torch.uint8 else to_uint8(pixels))
     return (
         f'<figure><img src="{uri}" alt="{escape(alt, quote=True)}"><figcaption>{escape(caption)}</figcaption></figure>'
@@ -99,10 +99,10 @@ def figure_html(pixels: Tensor, caption: str, alt: str) -> str:
 
 
 def error_map(photo: Tensor, render: Tensor) -> Tensor:
-    """(H, W, 3) uint8: the mean absolute difference over the channels, black where equal, bright where far off."""
+    """Return the mean absolute difference over the channels as colours, (H, W, 3) uint8; black is no difference."""
     error = ((photo - render).abs().mean(dim=-1, keepdim=True) / ERROR_MAP_MAX).clamp(0, 1)
-    coloured = cv2.applyColorMap(to_uint8(error).cpu().numpy(), cv2.COLORMAP_INFERNO)
-    return torch.from_numpy(cv2.cvtColor(coloured, cv2.COLOR_BGR2RGB))
+    colours = cv2.applyColorMap(to_uint8(error).cpu().numpy(), cv2.COLORMAP_INFERNO)
+    return torch.from_numpy(cv2.cvtColor(colours, cv2.COLOR_BGR2RGB))
 
 
 OTHER_PSNR = {
@@ -112,9 +112,9 @@ OTHER_PSNR = {
 }
 
 
-def _figures(evaluation: Mapping[str, Any]) -> str:
+def _metrics_list(evaluation: Mapping[str, Any]) -> str:
     seconds = float(evaluation["train_seconds"])
-    figures = [
+    metrics = [
         ("PSNR", f"{_number(evaluation['psnr'], 2)} dB"),
         *((name, f"{_number(evaluation[key], 2)} dB") for key, name in OTHER_PSNR.items() if key in evaluation),
         ("SSIM", _number(evaluation["ssim"], 4)),
@@ -123,17 +123,17 @@ def _figures(evaluation: Mapping[str, Any]) -> str:
         ("training", f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"),
         ("steps", f"{evaluation['steps']:,}"),
     ]
-    cells = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in figures)
+    cells = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in metrics)
     return f'<dl class="figures">{cells}</dl>'
 
 
 def _provenance(evaluation: Mapping[str, Any]) -> str:
-    made = f"Lumigraph {evaluation['version']}, method {evaluation['method']}"
-    source = f"{made}, capture {evaluation['capture']} at 1/{evaluation['downscale']:g} of its size"
+    producer = f"Lumigraph {evaluation['version']}, method {evaluation['method']}"
+    source = f"{producer}, capture {evaluation['capture']} at 1/{evaluation['downscale']:g} of its size"
     if not evaluation.get("exported"):
         return source
-    by = "the reference implementation" if evaluation["renderer"] == "reference" else "the compiled kernels"
-    return f"{source}. Metrics are of the exported PLY as any reference renderer shows it, here rendered by {by}"
+    renderer = "the reference implementation" if evaluation["renderer"] == "reference" else "the compiled kernels"
+    return f"{source}. Metrics are of the exported PLY as any reference renderer shows it, here rendered by {renderer}"
 
 
 def _table(views: Iterable[Mapping[str, Any]]) -> str:
@@ -147,64 +147,64 @@ def _table(views: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _number(value: float | None, digits: int) -> str:
-    """A figure as text; an infinite PSNR, of equal pictures, is `null` in JSON."""
+    """Format a number. JSON has `null` for the infinite PSNR of equal images."""
     return "∞" if value is None or math.isinf(value) else f"{value:.{digits}f}"
 
 
 def _jpeg(pixels: Tensor) -> str:
-    """uint8 (H, W, 3) as a data URI, reduced to REPORT_IMAGE_SIDE_PX."""
+    """Return uint8 (H, W, 3) as a JPEG data URI, downscaled to REPORT_IMAGE_SIDE_PX."""
     height, width, _ = pixels.shape
     scale = min(1.0, REPORT_IMAGE_SIDE_PX / max(height, width))
     pixels = area_downscale(pixels.cpu(), (max(1, round(width * scale)), max(1, round(height * scale))))
     bgr = cv2.cvtColor(pixels.numpy(), cv2.COLOR_RGB2BGR)
-    encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
+    jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()
 
 
 # ---- the training curve
 
 
 def _curves(history: Sequence[Metrics]) -> str:
-    """A plot for each kind of number: PSNR against seconds, loss against seconds."""
+    """Plot PSNR and loss against training seconds."""
     plots = []
-    for word, unit in (("psnr", "PSNR of a few held-out views, dB"), ("loss", "loss")):
+    for key, unit in (("psnr", "PSNR of a few held-out views, dB"), ("loss", "loss")):
         series = {}
-        for name in sorted({name for event in history for name in event.values if word in name.lower()}):
+        for name in sorted({name for event in history for name in event.values if key in name.lower()}):
             points = [(event.seconds, event.values[name]) for event in history if name in event.values]
             points = [point for point in points if math.isfinite(point[1])]
             if len(points) > 1:
-                series[name] = _thinned(points)
+                series[name] = _subsample(points)
         if series:
             plots.append(_plot(unit, series))
-    return f'<div class="plots">{"".join(plots)}</div>' if plots else "<p>Too short a training for a curve.</p>"
+    return f'<div class="plots">{"".join(plots)}</div>' if plots else "<p>The training was too short for a curve.</p>"
 
 
-def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most MAX_CURVE_POINTS, the last among them."""
+def _subsample(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return at most MAX_CURVE_POINTS points, including the last."""
     stride = math.ceil(len(points) / MAX_CURVE_POINTS)
     return points[::-1][::stride][::-1]
 
 
 def _plot(unit: str, series: Mapping[str, list[tuple[float, float]]]) -> str:
     width, height, left, right, top, bottom = PLOT_LAYOUT_PX
-    every = [point for points in series.values() for point in points]
-    end = max(x for x, _ in every) or 1.0
-    xs, ys = _ticks(0.0, end), _ticks(min(y for _, y in every), max(y for _, y in every))
+    all_points = [point for points in series.values() for point in points]
+    end = max(x for x, _ in all_points) or 1.0
+    xs, ys = _ticks(0.0, end), _ticks(min(y for _, y in all_points), max(y for _, y in all_points))
 
-    def at(x: float, y: float) -> tuple[float, float]:
+    def to_pixels(x: float, y: float) -> tuple[float, float]:
         across, up = x / end, (y - ys[0]) / (ys[-1] - ys[0])
         return left + across * (width - left - right), height - bottom - up * (height - top - bottom)
 
     parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{unit} against seconds of training">']
     for y in ys:
-        row = at(xs[0], y)[1]
+        row = to_pixels(xs[0], y)[1]
         parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{row:.1f}" y2="{row:.1f}"/>')
         parts.append(f'<text x="{left - 8}" y="{row + 4:.1f}" text-anchor="end">{y:g}</text>')
     for x in (x for x in xs if x <= end):
-        column = at(x, ys[0])[0]
+        column = to_pixels(x, ys[0])[0]
         parts.append(f'<text x="{column:.1f}" y="{height - bottom + 18}" text-anchor="middle">{x:g} s</text>')
     for number, (name, points) in enumerate(series.items()):
-        path = " ".join("{:.1f},{:.1f}".format(*at(x, y)) for x, y in points)
+        path = " ".join("{:.1f},{:.1f}".format(*to_pixels(x, y)) for x, y in points)
         parts.append(f'<polyline class="curve c{number % 3}" points="{path}"><title>{escape(name)}</title></polyline>')
     names = ", ".join(f'<b class="c{i % 3}">{escape(name)}</b>' for i, name in enumerate(series))
     caption = unit if len(series) == 1 else f"{unit}: {names}"
@@ -212,7 +212,7 @@ def _plot(unit: str, series: Mapping[str, list[tuple[float, float]]]) -> str:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """About five round numbers (1, 2 or 5 times a power of ten apart) that enclose low..high."""
+    """Return about five round ticks that enclose low..high, spaced by 1, 2 or 5 times a power of ten."""
     span = max(high - low, 1e-9 * max(abs(high), 1.0))
     rough = span / 4
     power = 10.0 ** math.floor(math.log10(rough))

@@ -1,18 +1,17 @@
-"""The folder of one run, and how it survives a full disk, Ctrl-C and kill -9 at any moment.
+"""The folder of one run, which survives a full disk, Ctrl-C and kill -9 at any moment.
 
-    config.json          what was asked and what was chosen; its presence makes a folder a run
-    cameras.safetensors  the cameras as trained with, corrected where the training did so: a path can be rendered
-                         without the photos
-    checkpoint/          step-000123.safetensors (the newest two) and latest.json, which says which count
-    field.safetensors    the field as last saved: all that render, evaluate and export read
-    events.jsonl         what happened, one event a line
+    config.json          request and resolved settings; a folder with this file is a run
+    cameras.safetensors  the training cameras, with pose corrections if refined; camera paths render without the photos
+    checkpoint/          step-000123.safetensors (the newest two) and latest.json, the list of valid checkpoints
+    field.safetensors    the last saved field: the only input of render, evaluate and export
+    events.jsonl         event log, one event per line
     evaluation.json report.html renders/
-    shown/               pictures and a packed scene for a browser, where a server trained it
-    cache/               prepared photos, which can be made again
-    capture/ scan.json   the poses that `scan` found, and for which photos
+    shown/               previews for a browser, if a server trained the run
+    cache/               prepared photos, which can be written again
+    capture/ scan.json   camera poses estimated by `scan`, and the list of its photos
 
-Every file is written beside its place, synced and renamed; `latest.json` is renamed last, so a checkpoint counts when
-it is whole and never before. events.jsonl alone is appended to: its last line may be torn, and is then dropped.
+Every file is written to a temporary path, synced and renamed. `latest.json` is renamed last, so only complete
+checkpoints are valid. events.jsonl is appended to; an incomplete last line is dropped.
 """
 
 from __future__ import annotations
@@ -43,11 +42,11 @@ CHECKPOINTS, LATEST = "checkpoint", "latest.json"
 EVALUATION, REPORT, RENDERS, PREVIEWS_FOLDER = "evaluation.json", "report.html", "renders", "shown"
 CACHE, CAPTURE, SCAN = "cache", "capture", "scan.json"
 TURNTABLE, SCENE = "turntable.mp4", "scene.ply"
-# What a new training makes stale, in the order of removal: first what counts the checkpoints, last what makes a run.
-MADE = (FIELD, EVALUATION, REPORT, RENDERS, PREVIEWS_FOLDER, TURNTABLE, SCENE, LOG, CAMERAS)
-STALE = (f"{CHECKPOINTS}/{LATEST}", CHECKPOINTS, *MADE, CONFIG)
-KEPT = (CACHE, CAPTURE, SCAN)
-CHECKPOINTS_KEPT = 2
+# Stale files at a new training, in the order of removal: first the list of checkpoints, last config.json.
+RESULT_FILES = (FIELD, EVALUATION, REPORT, RENDERS, PREVIEWS_FOLDER, TURNTABLE, SCENE, LOG, CAMERAS)
+STALE_FILES = (f"{CHECKPOINTS}/{LATEST}", CHECKPOINTS, *RESULT_FILES, CONFIG)
+REUSABLE_FILES = (CACHE, CAPTURE, SCAN)
+MAX_CHECKPOINTS = 2
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -57,7 +56,7 @@ class _Record(BaseModel):
 
 
 class RunConfig(_Record):
-    """config.json. `seconds` and `steps` are the whole budget, counted from the first step."""
+    """config.json. `seconds` and `steps` are the total budget, counted from the first step."""
 
     version: str
     method: str
@@ -72,44 +71,42 @@ class RunConfig(_Record):
 
 
 class FieldCard(_Record):
-    """What the file of a field says about itself."""
+    """Metadata in the file of a field."""
 
     version: str
     method: str
     step: int
     seconds: float
     finished: bool
-    own_gains: bool = (
-        False  # the exposure of each photo was learned; held-out views are judged by a gain of their own too
-    )
-    own_poses: bool = False  # training was to correct its cameras; held-out views are also judged after an alignment
-    over_white: bool = False  # its photos are cut out; by convention they are judged and shown over white
+    own_gains: bool = False  # training fitted an exposure per photo; evaluation also fits a gain per held-out view
+    own_poses: bool = False  # training refined its cameras; evaluation also aligns each held-out camera
+    over_white: bool = False  # the photos have alpha; by convention they are evaluated and rendered over white
 
 
-class _Entry(_Record):
+class _CheckpointEntry(_Record):
     file: str = Field(pattern=r"^step-\d{6,12}\.safetensors$")
     step: int = Field(ge=0)
     seconds: float = Field(ge=0)
     sha256: str
 
 
-class _Latest(_Record):
-    checkpoints: list[_Entry]  # newest first
+class _CheckpointList(_Record):
+    checkpoints: list[_CheckpointEntry]  # newest first
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     state: dict[str, Tensor]
-    step: int  # steps done
-    seconds: float  # spent training
-    damaged: tuple[str, ...]  # newer checkpoints that could not be read
+    step: int  # number of finished steps
+    seconds: float  # training time
+    damaged_files: tuple[str, ...]  # newer checkpoints that could not be read
 
 
 class Run:
     """An existing run folder."""
 
     def __init__(self, path: Path) -> None:
-        """Raises RunError when `path` is not a run."""
+        """Open the run at `path`. Raises RunError if `path` is not a run."""
         self.path = path
         if not path.exists():
             raise RunError(f"{path} does not exist; `lumigraph train CAPTURE -o {path}` makes a run")
@@ -119,23 +116,23 @@ class Run:
 
     @staticmethod
     def claim(path: Path) -> None:
-        """Make the folder. Raises RunError when it holds anything that is not of a run: that is somebody's work."""
+        """Create the folder. Raises RunError if it holds files of anything else, to protect the user's work."""
         if path.is_dir():
             remove_stale_files(path)
-            ours = {name.split("/")[0] for name in STALE} | set(KEPT)
-            foreign = sorted(entry.name for entry in path.iterdir() if not _ours(entry.name, ours))
+            run_names = {name.split("/")[0] for name in STALE_FILES} | set(REUSABLE_FILES)
+            foreign = sorted(entry.name for entry in path.iterdir() if not _is_run_file(entry.name, run_names))
             if foreign:
                 raise RunError(f"{path} is not empty and not a run (it holds {foreign[0]!r}); choose another folder")
         path.mkdir(parents=True, exist_ok=True)
 
     @staticmethod
     def create(path: Path, config: RunConfig) -> Run:
-        """Make `path` a new run, forgetting an older one in it but keeping prepared photos and found poses.
+        """Create a new run at `path`. Remove an older run in it, except prepared photos and estimated poses.
 
-        Raises RunError as `claim` does.
+        Raises RunError like `claim`.
         """
         Run.claim(path)
-        for name in STALE:
+        for name in STALE_FILES:
             remove(path / name)
         for folder in (CHECKPOINTS, RENDERS):
             (path / folder).mkdir(exist_ok=True)
@@ -149,41 +146,43 @@ class Run:
     # ---- checkpoints
 
     def save_checkpoint(self, state: Mapping[str, Tensor], step: int, seconds: float) -> Path:
-        """Write a checkpoint and keep the one before it. When this raises, those on disk still count."""
+        """Write a checkpoint and keep the previous one. If this raises, the checkpoints on disk stay valid."""
         folder = self.path / CHECKPOINTS
         folder.mkdir(exist_ok=True)
         file = folder / f"step-{step:06d}.safetensors"
         digest = write_tensors(file, state, {})
         older = [entry for entry in self._entries() if entry.step < step]
-        latest = _Latest(checkpoints=[_Entry(file=file.name, step=step, seconds=seconds, sha256=digest), *older])
-        latest = _Latest(checkpoints=latest.checkpoints[:CHECKPOINTS_KEPT])
+        latest = _CheckpointList(
+            checkpoints=[_CheckpointEntry(file=file.name, step=step, seconds=seconds, sha256=digest), *older]
+        )
+        latest = _CheckpointList(checkpoints=latest.checkpoints[:MAX_CHECKPOINTS])
         write_text(folder / LATEST, latest.model_dump_json(indent=2) + "\n")
-        kept = {entry.file for entry in latest.checkpoints}
-        for other in folder.glob("step-*.safetensors"):
-            if other.name not in kept:
-                other.unlink(missing_ok=True)
+        valid_files = {entry.file for entry in latest.checkpoints}
+        for path in folder.glob("step-*.safetensors"):
+            if path.name not in valid_files:
+                path.unlink(missing_ok=True)
         remove_stale_files(folder)
         return file
 
     def checkpoint(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole, or None where none was written. Raises RunError when all are damaged."""
-        damaged: list[str] = []
+        """Return the newest intact checkpoint, or None if none was written. Raises RunError if all are damaged."""
+        damaged_files: list[str] = []
         for entry in self._entries():
             file = self.path / CHECKPOINTS / entry.file
             if file.is_file() and _sha256(file) == entry.sha256:
                 state, _ = read_tensors(file)
-                return Checkpoint(state, entry.step, entry.seconds, tuple(damaged))
-            damaged.append(entry.file)
-        if damaged:
+                return Checkpoint(state, entry.step, entry.seconds, tuple(damaged_files))
+            damaged_files.append(entry.file)
+        if damaged_files:
             raise RunError(
-                f"every checkpoint in {self.path / CHECKPOINTS} is damaged ({', '.join(damaged)}); "
+                f"every checkpoint in {self.path / CHECKPOINTS} is damaged ({', '.join(damaged_files)}); "
                 "start again with --overwrite"
             )
         return None
 
-    def _entries(self) -> list[_Entry]:
+    def _entries(self) -> list[_CheckpointEntry]:
         file = self.path / CHECKPOINTS / LATEST
-        return _read(_Latest, file).checkpoints if file.exists() else []
+        return _read(_CheckpointList, file).checkpoints if file.exists() else []
 
     # ---- the field and its cameras
 
@@ -192,14 +191,14 @@ class Run:
         return self.path / FIELD
 
     def field_card(self) -> FieldCard | None:
-        """What the saved field says about itself, without loading it; None before the first save."""
+        """Return the metadata of the saved field without loading it; None before the first save."""
         return _card(self.path / FIELD) if (self.path / FIELD).exists() else None
 
     def field_state(self) -> tuple[dict[str, Tensor], FieldCard]:
-        """Raises RunError when nothing was saved yet, or the file is cut or holds numbers that are not finite."""
+        """Read the saved field. Raises RunError if it is missing or truncated or contains non-finite numbers."""
         file = self.path / FIELD
         if not file.exists():
-            raise RunError(f"{self.path} has nothing trained yet; run `lumigraph train ... -o {self.path} --resume`")
+            raise RunError(f"{self.path} has no trained field yet; run `lumigraph train ... -o {self.path} --resume`")
         card = _card(file)
         state, _ = read_tensors(file)
         for name, tensor in state.items():
@@ -208,7 +207,7 @@ class Run:
         return state, card
 
     def save_cameras(self, cameras: Cameras, names: tuple[str, ...], held_out: Tensor) -> None:
-        """The prepared (pinhole) cameras of the whole capture."""
+        """Write the prepared (pinhole) cameras of the whole capture."""
         tensors = {
             "world_from_cam": cameras.world_from_cam,
             "focal": cameras.focal,
@@ -219,7 +218,7 @@ class Run:
         write_tensors(self.path / CAMERAS, tensors, {"names": json.dumps(names)})
 
     def cameras(self) -> tuple[Cameras, Tensor]:
-        """The cameras trained with, and which of them were held out (N,) bool."""
+        """Return all N cameras as used in training, and the held-out mask (N,) bool."""
         file = self.path / CAMERAS
         if not file.exists():
             raise RunError(f"{file} is missing; run `lumigraph train ... -o {self.path} --resume` to write it again")
@@ -232,10 +231,10 @@ class Run:
             raise RunError(f"{file} is damaged ({error}); train again with --overwrite") from error
         return cameras, held_out
 
-    # ---- what happened
+    # ---- event log
 
     def record(self, events: Iterator[Event]) -> Generator[Event, None, None]:
-        """The same events, written down on their way; not those of progress, which are for who watches."""
+        """Yield `events` and append them to the log. Progress events are not logged."""
         log = EventLog(self.path / LOG)
         try:
             for event in events:
@@ -248,24 +247,24 @@ class Run:
             log.close()
 
     def history(self) -> list[Metrics]:
-        """The training's metrics, oldest first. What a resumed run did twice counts the second time only."""
-        kept: list[Metrics] = []
+        """Return the training metrics, oldest first. Of steps repeated after a resume, the later metrics count."""
+        history: list[Metrics] = []
         for event in read_events(self.path / LOG):
             if isinstance(event, Metrics):
-                while kept and kept[-1].step >= event.step:
-                    kept.pop()
-                kept.append(event)
-        return kept
+                while history and history[-1].step >= event.step:
+                    history.pop()
+                history.append(event)
+        return history
 
 
 class EventLog:
-    """Appends events, a line each, after dropping a line that a crash left unfinished."""
+    """Appends events, one per line. First it drops an incomplete last line left by a crash."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab", buffering=0)
-        whole = _whole_lines(path.read_bytes())
-        if whole != self._file.tell():
-            self._file.truncate(whole)
+        length = _complete_length(path.read_bytes())
+        if length != self._file.tell():
+            self._file.truncate(length)
 
     def append(self, event: Event) -> None:
         self._file.write(to_line(event).encode() + b"\n")
@@ -275,12 +274,12 @@ class EventLog:
 
 
 def read_events(path: Path) -> list[Event]:
-    """The events of a log. Raises RunError on a line that is no event, unless it is the unfinished last one."""
+    """Read an event log. Raises RunError if a line is not an event; an incomplete last line is ignored."""
     if not path.exists():
         return []
     data = path.read_bytes()
     events = []
-    for number, line in enumerate(data[: _whole_lines(data)].splitlines(), start=1):
+    for number, line in enumerate(data[: _complete_length(data)].splitlines(), start=1):
         try:
             events.append(from_line(line))
         except ValidationError as error:
@@ -301,13 +300,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> str:
-    """Write a safetensors file; returns its SHA-256. Raises OSError, as any write does, when the disk is full."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    """Write a safetensors file and return its SHA-256. Raises OSError, for example if the disk is full."""
+    cpu_tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
         temporary.touch()
-        mode = temporary.stat().st_mode  # as the umask wants it; safetensors would keep the file to its owner alone
+        mode = temporary.stat().st_mode  # follows the umask; safetensors would restrict the file to its owner
         try:
-            save_file(plain, temporary, metadata)
+            save_file(cpu_tensors, temporary, metadata)
         except SafetensorError as error:
             code = re.search(r"os error (\d+)", str(error))
             if code is None:
@@ -319,7 +318,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file. Raises RunError when it is cut or not one."""
+    """Read tensors and metadata of a safetensors file. Raises RunError if it is truncated or of another format."""
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
@@ -332,7 +331,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _whole_lines(data: bytes) -> int:
+def _complete_length(data: bytes) -> int:
+    """Return the length of the complete lines of `data` in bytes."""
     return data.rfind(b"\n") + 1
 
 
@@ -353,5 +353,5 @@ def _read(model: type[Model], path: Path) -> Model:
         raise RunError(f"{path} is damaged: {where}: {first['msg']}") from error
 
 
-def _ours(name: str, ours: set[str]) -> bool:
-    return name in ours or ".tmp-" in name or name == ".DS_Store"
+def _is_run_file(name: str, run_names: set[str]) -> bool:
+    return name in run_names or ".tmp-" in name or name == ".DS_Store"

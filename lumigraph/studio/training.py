@@ -229,7 +229,7 @@ def _learn(run: Run, capture: Capture) -> Generator[Event, None, None]:
         run.save_cameras(ready.cameras, ready.names, ready.held_out)
         training = method.start(learned_from, settings, budget, config.device)
     else:
-        for name in checkpoint.damaged:
+        for name in checkpoint.damaged_files:
             yield Note(text=f"the checkpoint {name} is damaged; going on from the one before", level="warning")
         yield Note(text=f"going on from step {checkpoint.step}, after {checkpoint.seconds:.0f} s of training")
         with written_by(config.version, run.path):

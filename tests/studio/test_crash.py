@@ -101,7 +101,7 @@ def loadable(run: Path) -> int:
     checkpoint = found.checkpoint()
     if checkpoint is None:
         return 0
-    assert checkpoint.damaged == ()
+    assert checkpoint.damaged_files == ()
     if found.field_card() is not None:
         found.field_state()
     found.cameras()

@@ -78,7 +78,7 @@ def test_the_newest_checkpoint_counts_and_two_are_kept(run: Run) -> None:
         run.save_checkpoint(state(step), step, step / 10)
     found = run.checkpoint()
     assert found is not None
-    assert (found.step, found.seconds, found.damaged) == (30, 3.0, ())
+    assert (found.step, found.seconds, found.damaged_files) == (30, 3.0, ())
     for name, tensor in state(30).items():
         assert torch.equal(found.state[name], tensor)
         assert found.state[name].dtype == tensor.dtype
@@ -102,7 +102,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(run: Run, harm: str) 
         newest.write_bytes(b"")
     found = run.checkpoint()
     assert found is not None
-    assert (found.step, found.damaged) == (10, ("step-000020.safetensors",))
+    assert (found.step, found.damaged_files) == (10, ("step-000020.safetensors",))
 
 
 def test_when_all_checkpoints_are_damaged_it_says_so(run: Run) -> None:
@@ -126,7 +126,7 @@ def test_going_back_to_an_older_step_forgets_the_newer(run: Run) -> None:
     run.save_checkpoint(state(3), 15, 1.5)
     found = run.checkpoint()
     assert found is not None
-    assert (found.step, found.damaged) == (15, ())
+    assert (found.step, found.damaged_files) == (15, ())
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(run: Run) -> None:
@@ -144,7 +144,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(run: Run) -> None:
     assert str(caught.value.filename).endswith("step-000020.safetensors")
     found = run.checkpoint()
     assert found is not None
-    assert (found.step, found.damaged) == (10, ())
+    assert (found.step, found.damaged_files) == (10, ())
     left = sorted(file.name for file in (run.path / "checkpoint").iterdir())
     assert left == ["latest.json", "step-000010.safetensors"]
 
@@ -187,7 +187,7 @@ def test_nothing_is_left_when_the_writer_fails(tmp_path: Path) -> None:
 
 
 def test_the_field_and_its_card(run: Run) -> None:
-    with pytest.raises(RunError, match="has nothing trained yet"):
+    with pytest.raises(RunError, match="has no trained field yet"):
         run.field_state()
     assert run.field_card() is None
     card = FieldCard(version="1", method="tiny", step=3, seconds=1.5, finished=False)
