@@ -1,11 +1,11 @@
-"""What a GPU does, in one command of a few minutes: builds, checks, times, and prints one table last.
+"""GPU benchmark, a few minutes: compiles, checks and times the kernels, then prints a table.
 
-    python -m benchmarks.gpu                            all of it; lego from ../shared/data, or --lego FOLDER
-    python -m benchmarks.gpu --only first kernels       parts of it
-    python -m benchmarks.gpu --device cpu --quick       the same lines on a processor, to try the script itself
+    python -m benchmarks.gpu                            all parts; lego from ../shared/data, or --lego FOLDER
+    python -m benchmarks.gpu --only first kernels       some parts
+    python -m benchmarks.gpu --device cpu --quick       the same code on the CPU, to test the script
 
-Where gsplat is installed, kernels are timed beside it on equal gaussians, in turns, and their gradients are compared.
-Figures go to benchmarks/results/gpu.jsonl with the device's name.
+If gsplat is installed, both are timed in turns on equal gaussians, and their gradients are compared. Results go to
+benchmarks/results/gpu.jsonl with the device's name.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from lumigraph.scene.capture import Capture
 COUNTS, SIZES = (100_000, 500_000, 2_000_000), ((800, 800), (1920, 1080))
 REPEATS, WARM_UP = 20, 5
 PARTS = ("first", "checks", "kernels", "fields", "training")
-AT = (15, 30, 60, 120)  # seconds of training
+DEFAULT_TRAINING_S = 120
 
 Row = dict[str, object]
 
@@ -75,15 +75,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--quick", action="store_true", help="small scenes and few repeats; nothing is recorded")
     parser.add_argument("--lego", type=Path, default=ROOT.parent / "shared" / "data" / "lego")
-    parser.add_argument("--seconds", type=float, default=AT[-1], help="of the training; default: %(default)s")
+    parser.add_argument(
+        "--seconds", type=float, default=DEFAULT_TRAINING_S, help="of the training; default: %(default)s"
+    )
     return parser.parse_args()
 
 
-# ---- from nothing to a trained step
+# ---- start-up
 
 
 def first(args: argparse.Namespace) -> Iterator[Row]:
-    """Seconds from the start of a process to its first trained step: with nothing compiled before, and after that."""
+    """Measure seconds from process start to the first training step, without and with cached kernels."""
     script = (
         "import time; start = time.perf_counter(); import torch; from benchmarks import gpu; "
         f"gpu.one_step(torch.device({args.device!r})); print(time.perf_counter() - start)"
@@ -106,9 +108,9 @@ def one_step(device: torch.device) -> None:
 
 
 def checks(args: argparse.Namespace) -> Iterator[Row]:
-    """The tests of values and gradients against float64, on the device."""
-    chosen = "cuda" if args.device == "cuda" else "cpu and lowers_loss"
-    command = [sys.executable, "-m", "pytest", "tests/kernels", "-k", chosen, "-q"]
+    """Run the tests of values and gradients against float64 on the device."""
+    selection = "cuda" if args.device == "cuda" else "cpu and lowers_loss"
+    command = [sys.executable, "-m", "pytest", "tests/kernels", "-k", selection, "-q"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     words = run.stdout.strip().splitlines() or [run.stderr.strip()]
     yield {"case": "values and gradients", "passed": run.returncode == 0, "said": words[-1] if words else ""}
@@ -116,14 +118,14 @@ def checks(args: argparse.Namespace) -> Iterator[Row]:
         print(run.stdout[-6000:])
 
 
-# ---- kernels, beside gsplat's
+# ---- kernels, compared with gsplat
 
 
 def kernels(args: argparse.Namespace, device: torch.device) -> Iterator[Row]:
     counts, sizes = ((2_000,), ((80, 60),)) if args.quick else (COUNTS, SIZES)
     for count in counts:
         for size in sizes:
-            # a typical gaussian gets smaller as there are more of them, as in training
+            # as in training, more gaussians are smaller
             radius = 5.0 * (100_000 / count) ** 0.5 * (size[0] / 800) if not args.quick else 5.0
             scene = blob(count, size, degree=3, seed=1, radius=radius)
             scene = scene._replace(logit_opacities=scene.logit_opacities.clamp(max=3))  # below both caps of alpha
@@ -131,40 +133,40 @@ def kernels(args: argparse.Namespace, device: torch.device) -> Iterator[Row]:
 
 
 def compare(scene: Scene, device: torch.device, case: str, repeats: int) -> Iterator[Row]:
-    """Medians in ms, ours and gsplat's in turns."""
-    ours = Ours(scene, device)
-    sides: dict[str, Any] = {"": ours}
+    """Measure medians in ms of Lumigraph and gsplat in turns."""
+    lumigraph_side = Ours(scene, device)
+    sides: dict[str, Any] = {"": lumigraph_side}
     if importlib.util.find_spec("gsplat") is not None and device.type == "cuda":
         sides["gsplat_"] = Gsplat(scene, device)
     row: Row = {"case": case}
-    for what in ("forward", "both", "step"):
+    for metric, method in (("forward", "forward"), ("both", "forward_backward"), ("step", "step")):
         times: dict[str, list[float]] = {side: [] for side in sides}
         for i in range(WARM_UP + repeats):
-            for side, one in sides.items():
-                seconds = timed(getattr(one, what), device)
+            for side, renderer in sides.items():
+                seconds = time_call(getattr(renderer, method), device)
                 if i >= WARM_UP:
                     times[side].append(seconds)
         for side, values in times.items():
-            row[f"{side}{what}_ms"] = round(1e3 * statistics.median(values), 3)
+            row[f"{side}{metric}_ms"] = round(1e3 * statistics.median(values), 3)
         if len(sides) > 1:
-            row[f"{what}_ratio"] = round(statistics.median(times["gsplat_"]) / statistics.median(times[""]), 2)
+            row[f"{metric}_ratio"] = round(statistics.median(times["gsplat_"]) / statistics.median(times[""]), 2)
     if device.type == "cuda":
-        for side, one in sides.items():
+        for side, renderer in sides.items():
             torch.cuda.reset_peak_memory_stats()
-            one.step()
+            renderer.step()
             finish(device)
             row[f"{side}peak_MiB"] = round(torch.cuda.max_memory_allocated() / 2**20)
     if len(sides) > 1:
         for name, truth in sides["gsplat_"].gradients().items():
-            mine = ours.gradients()[name]
-            row[f"{name}_off"] = f"{float((mine - truth).norm() / truth.norm()):.1e}"
+            actual = lumigraph_side.gradients()[name]
+            row[f"{name}_off"] = f"{float((actual - truth).norm() / truth.norm()):.1e}"
     yield row
 
 
 class Ours:
     def __init__(self, scene: Scene, device: torch.device) -> None:
         self.scene, self.device = scene, device
-        self.params, self.rest = (rows.to(device) for rows in pack(scene))
+        self.params, self.sh_rest = (rows.to(device) for rows in pack(scene))
         self.camera = splatting.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size)
         width, height = scene.size
         self.photo = torch.randint(0, 255, (3, height, width), dtype=torch.uint8).to(device)
@@ -173,12 +175,12 @@ class Ours:
 
     def forward(self) -> None:
         with torch.no_grad():
-            splatting.render(self.params, self.rest, self.camera, 3, self.scene.background)
+            splatting.render(self.params, self.sh_rest, self.camera, 3, self.scene.background)
 
-    def both(self) -> None:
-        params, rest = self.params.requires_grad_(), self.rest.requires_grad_()
-        params.grad = rest.grad = None
-        rgb, _, _ = splatting.render(params, rest, self.camera, 3, self.scene.background)
+    def forward_backward(self) -> None:
+        params, sh_rest = self.params.requires_grad_(), self.sh_rest.requires_grad_()
+        params.grad = sh_rest.grad = None
+        rgb, _, _ = splatting.render(params, sh_rest, self.camera, 3, self.scene.background)
         (rgb * self.weight).sum().backward()
 
     def step(self) -> None:
@@ -186,13 +188,13 @@ class Ours:
         self.trainer.step(self.camera, 3, background, self.photo, None, self.photometric, synchronize=False)
 
     def gradients(self) -> dict[str, Tensor]:
-        self.both()
-        assert self.params.grad is not None and self.rest.grad is not None
-        return unpack(self.params.grad, self.rest.grad, 3)
+        self.forward_backward()
+        assert self.params.grad is not None and self.sh_rest.grad is not None
+        return unpack(self.params.grad, self.sh_rest.grad, 3)
 
 
 class Gsplat:
-    """gsplat with what it recommends for one GPU: nothing packed, fused SSIM and selective Adam where it has them."""
+    """gsplat with its recommended settings for one GPU: unpacked, with fused SSIM and selective Adam if available."""
 
     NAMES = ("means", "log_scales", "quats", "logit_opacities", "sh")
 
@@ -217,8 +219,8 @@ class Gsplat:
             if selective is not None
             else [torch.optim.Adam([group], eps=1e-15, fused=True) for group in groups]
         )
-        found = importlib.util.find_spec("fused_ssim")
-        self.ssim = importlib.import_module("fused_ssim").fused_ssim if found else None
+        has_fused_ssim = importlib.util.find_spec("fused_ssim") is not None
+        self.ssim = importlib.import_module("fused_ssim").fused_ssim if has_fused_ssim else None
 
     def image(self) -> tuple[Tensor, Any]:
         x, (width, height) = self.leaves, self.scene.size
@@ -232,7 +234,7 @@ class Gsplat:
         with torch.no_grad():
             self.image()
 
-    def both(self) -> None:
+    def forward_backward(self) -> None:
         for leaf in self.leaves.values():
             leaf.grad = None
         (self.image()[0][0] * self.weight).sum().backward()
@@ -243,13 +245,13 @@ class Gsplat:
         if self.ssim is not None:
             loss = loss + 0.2 * (1 - self.ssim(rgb.permute(0, 3, 1, 2), self.photo.permute(0, 3, 1, 2)))
         loss.backward()
-        seen = (meta["radii"] > 0).reshape(1, len(self.leaves["means"]), -1).all(-1)[0]
+        is_visible = (meta["radii"] > 0).reshape(1, len(self.leaves["means"]), -1).all(-1)[0]
         for optimizer in self.optimizers:
-            optimizer.step(seen) if self.selective else optimizer.step()
+            optimizer.step(is_visible) if self.selective else optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
     def gradients(self) -> dict[str, Tensor]:
-        self.both()
+        self.forward_backward()
         return {name: leaf.grad for name, leaf in self.leaves.items() if leaf.grad is not None}
 
 
@@ -262,15 +264,15 @@ def dl(scene: Scene) -> Tensor:
 def trainer_of(scene: Scene, device: torch.device) -> splatting.Trainer:
     trainer = splatting.Trainer(len(scene.means), device)
     trainer.count = len(scene.means)
-    params, rest = pack(scene)
+    params, sh_rest = pack(scene)
     trainer.params.copy_(params)
-    trainer.sh_rest.copy_(rest)
+    trainer.sh_rest.copy_(sh_rest)
     trainer.optimizer.lr = [1e-5] * 14 + [0.0, 0.0]
     trainer.optimizer.lr_sh = 1e-5
     return trainer
 
 
-def timed(work: Callable[[], None], device: torch.device) -> float:
+def time_call(work: Callable[[], None], device: torch.device) -> float:
     finish(device)
     start = time.perf_counter()
     work()
@@ -287,7 +289,7 @@ def finish(device: torch.device) -> None:
 
 
 def fields(args: argparse.Namespace, device: torch.device) -> Iterator[Row]:
-    """Millions of samples a second, forward and backward together, beside plain PyTorch on the same device."""
+    """Millions of samples a second, forward and backward together, compared with plain PyTorch on the same device."""
     samples = 1 << (12 if args.quick else 18)
     xyz, direction = (rows.to(device) for rows in shell(samples))
     for log2_entries in (15, 19):
@@ -296,24 +298,24 @@ def fields(args: argparse.Namespace, device: torch.device) -> Iterator[Row]:
         table, weights = (leaf.requires_grad_() for leaf in leaves)
         table.grad = torch.zeros_like(table)
 
-        def both(table: Tensor = table, weights: Tensor = weights, grid: hashgrid.HashGrid = grid) -> None:
+        def forward_backward(table: Tensor = table, weights: Tensor = weights, grid: hashgrid.HashGrid = grid) -> None:
             hashgrid.query_field(grid, table, weights, xyz, direction, table.grad).sum().backward()
 
         def plain(table: Tensor = table, weights: Tensor = weights, grid: hashgrid.HashGrid = grid) -> None:
             reference.query_field(grid.levels, table, weights, xyz, direction).sum().backward()
 
         row: Row = {"case": f"{samples:,} samples, tables of 2^{log2_entries}"}
-        for name, work in (("", both), ("plain_torch_", plain)):
-            times = [timed(work, device) for _ in range(WARM_UP + (2 if args.quick else REPEATS))][WARM_UP:]
+        for name, work in (("", forward_backward), ("plain_torch_", plain)):
+            times = [time_call(work, device) for _ in range(WARM_UP + (2 if args.quick else REPEATS))][WARM_UP:]
             row[f"{name}msamples_per_second"] = round(samples / statistics.median(times) * 1e-6, 2)
         yield row
 
 
-# ---- training, and what it leaves
+# ---- training
 
 
 def training(args: argparse.Namespace) -> Iterator[Row]:
-    """PSNR of held-out views against seconds; at the end of all of them, and how fast they are rendered."""
+    """Measure PSNR of held-out views over time, final PSNR and SSIM, and the frame rate."""
     from lumigraph.captures.readers import blender
     from lumigraph.methods import ngp
     from lumigraph.methods import splat as gaussians
@@ -325,26 +327,26 @@ def training(args: argparse.Namespace) -> Iterator[Row]:
     if args.quick:
         capture = capture.select(range(0, len(capture), 40))
         capture = replace(capture, photos=Smaller(capture.photos), cameras=capture.cameras.resize(torch.tensor(SMALL)))
-    learned, held_out = capture.split()
+    training_capture, held_out = capture.split()
     for method, seconds in ((gaussians, 3.0 if args.quick else args.seconds), (ngp, 3.0 if args.quick else 30.0)):
-        yield from train_and_judge(args, method, seconds, learned, held_out)
+        yield from train_and_evaluate(args, method, seconds, training_capture, held_out)
 
 
-def train_and_judge(
-    args: argparse.Namespace, method: Any, seconds: float, learned: Capture, held_out: Capture
+def train_and_evaluate(
+    args: argparse.Namespace, method: Any, seconds: float, training_capture: Capture, held_out: Capture
 ) -> Iterator[Row]:
     from lumigraph.methods.train import Budget, evaluate, train
     from lumigraph.wire.events import Metrics
 
     budget, name = Budget(seconds=seconds), f"lego by {method.NAME}"
-    learning = method.start(learned, method.Config(), budget, args.device)
+    learning = method.start(training_capture, method.Config(), budget, args.device)
     for event in train(learning, held_out, budget, look_every=5.0, save=lambda *_: None, save_every=1e9):
         if isinstance(event, Metrics) and "psnr" in event.values:
-            told = {key: round(event.values[key], 2) for key in ("psnr", "gaussians") if key in event.values}
-            yield {"case": f"{name} at {event.seconds:.0f} s, step {event.step}, a few views", **told}
-    judged = _last(evaluate(learning.field, held_out))
-    means = {what: round(statistics.mean(view[what] for view in judged), 3) for what in ("psnr", "ssim")}
-    yield {"case": f"{name} after {seconds:g} s, {len(judged)} held-out views", **means}
+            metrics = {key: round(event.values[key], 2) for key in ("psnr", "gaussians") if key in event.values}
+            yield {"case": f"{name} at {event.seconds:.0f} s, step {event.step}, a few views", **metrics}
+    view_metrics = _last(evaluate(learning.field, held_out))
+    means = {metric: round(statistics.mean(view[metric] for view in view_metrics), 3) for metric in ("psnr", "ssim")}
+    yield {"case": f"{name} after {seconds:g} s, {len(view_metrics)} held-out views", **means}
     device, cameras = torch.device(args.device), held_out.cameras.to(args.device)
     views = range(min(40, len(cameras)))
     for camera in (cameras[i] for i in views):
@@ -363,7 +365,7 @@ SMALL = (80, 80)
 
 
 class Smaller:
-    """Photos of a quick try."""
+    """Downsampled photos for a quick run."""
 
     def __init__(self, photos: Any) -> None:
         self.photos = photos
@@ -377,7 +379,7 @@ class Smaller:
 
 
 def _last(steps: Any) -> Any:
-    """What a generator returns."""
+    """Return the return value of a generator."""
     while True:
         try:
             next(steps)

@@ -1,4 +1,4 @@
-"""Milliseconds of each stage of one rendered view, forward and backward, and how much of the machine that uses."""
+"""Times of each stage of splatting one view, forward and backward, and the share of peak arithmetic that they reach."""
 
 import statistics
 from collections import defaultdict
@@ -21,29 +21,29 @@ FLOPS = {"composite": 29, "composite_backward": 52}
 
 
 def rows(repeats: int = 9) -> Iterator[dict[str, object]]:
-    """For each scene, on one thread and on all of them."""
-    most = splatting.threads()
+    """Yield a row for each scene, on one thread and on all threads."""
+    max_threads = splatting.threads()
     for name, count, width in CASES:
         scene = blob(count, (width, width))
         pairs = contributing_pairs(scene)
-        for threads in sorted({1, most}):
+        for threads in sorted({1, max_threads}):
             splatting.set_threads(threads)
             try:
                 yield {"case": f"{name}, {threads} threads", "isa": native.isa, **time(scene, pairs, threads, repeats)}
             finally:
-                splatting.set_threads(most)
+                splatting.set_threads(max_threads)
 
 
 def time(scene: Scene, pairs: int, threads: int, repeats: int) -> dict[str, object]:
-    """Medians in ms; billions of evaluated pairs (`lanes`) a second; what share of the FMA peak their arithmetic is.
+    """Return medians in ms, billions of evaluated pairs (`lanes`) per second, and their arithmetic / FMA peak.
 
-    `useful` is the share of the lanes that make the picture.
+    `useful` is the share of lanes that contribute to the image.
     """
-    params, rest = pack(scene)
+    params, sh_rest = pack(scene)
     camera = splatting.Camera(scene.world_to_cam, scene.focal, scene.centre, scene.size)
     seconds = defaultdict(list)
     for _ in range(repeats):
-        for stage, value in splatting.profile(params, rest, camera, degree=3).items():
+        for stage, value in splatting.profile(params, sh_rest, camera, degree=3).items():
             seconds[stage].append(value)
     median = {stage: statistics.median(values) for stage, values in seconds.items()}
     entries, lanes = int(median.pop("tile_intersections")), int(median.pop("evaluated_pairs"))
@@ -59,13 +59,13 @@ def time(scene: Scene, pairs: int, threads: int, repeats: int) -> dict[str, obje
 
 
 def contributing_pairs(scene: Scene, tile: int = 32) -> int:
-    """The pairs of gaussian and pixel that make the picture: visible, and before their pixel is full.
+    """Count the pairs of gaussian and pixel that contribute: visible, and before the early stop of the pixel.
 
-    It is the least that any renderer has to do, and does not depend on how one walks tiles or vectors.
+    All renderers must evaluate these pairs; their count does not depend on tiles or vectors.
     """
-    projected = reference.project(*scene[:-1])
-    front = torch.argsort(projected.depths, stable=True)
-    means, conics, opacities = projected.means[front], projected.conics[front], projected.opacities[front]
+    splats = reference.project(*scene[:-1])
+    order = torch.argsort(splats.depths, stable=True)
+    means, conics, opacities = splats.means[order], splats.conics[order], splats.opacities[order]
     a, b, c = conics.unbind(-1)
     level = 2 * (opacities / reference.ALPHA_MIN).log().clamp_min(0)  # of d' conic d, where alpha is ALPHA_MIN
     reach = torch.stack([c, a], -1).mul((level / (a * c - b * b))[:, None]).sqrt()
@@ -74,9 +74,11 @@ def contributing_pairs(scene: Scene, tile: int = 32) -> int:
     for y in range(0, scene.size[1], tile):
         row = ((high[:, 1] > y) & (low[:, 1] < y + tile)).nonzero()[:, 0]
         for x in range(0, scene.size[0], tile):
-            here = row[(high[row, 0] > x) & (low[row, 0] < x + tile)]
+            in_tile = row[(high[row, 0] > x) & (low[row, 0] < x + tile)]
             width, height = min(tile, scene.size[0] - x), min(tile, scene.size[1] - y)
-            total += _live_pairs(means[here] - torch.tensor([x, y]), conics[here], opacities[here], width, height)
+            total += _live_pairs(
+                means[in_tile] - torch.tensor([x, y]), conics[in_tile], opacities[in_tile], width, height
+            )
     return total
 
 

@@ -1,4 +1,4 @@
-"""Where the kernels of a test run."""
+"""Devices of the kernel tests."""
 
 import os
 import warnings
@@ -19,30 +19,30 @@ from lumigraph.kernels import (
 )
 from tests.kernels import emulated
 
-assert adam and hashgrid and ray_marching and volume_rendering  # have defined their operations
+assert adam and hashgrid and ray_marching and volume_rendering  # define their torch operations
 
 
 @pytest.fixture
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
-    """For tests marked ON_DEVICES: "cpu"; "played", the CUDA kernels run by a processor; "cuda", where there is one."""
-    where = getattr(request, "param", "cpu")
-    if where == "cuda":
-        why = cuda.unavailable_reason()
-        if why is not None:
-            pytest.skip(why)
+    """Device of a test: "cpu"; "emulated", the CUDA kernels on the CPU; or "cuda", skipped without a usable GPU."""
+    device_name = getattr(request, "param", "cpu")
+    if device_name == "cuda":
+        reason = cuda.unavailable_reason()
+        if reason is not None:
+            pytest.skip(reason)
         yield torch.device("cuda", torch.cuda.current_device())
-    elif where == "played":
+    elif device_name == "emulated":
         if "LUMIGRAPH_ISA" in os.environ:
-            pytest.skip("it has no instruction sets to choose from")
+            pytest.skip("the emulated GPU has no instruction sets")
         launcher = emulated.launcher()
         monkeypatch.setattr(splatting, "create_rasterizer", lambda device: splatting_cuda.Rasterizer(launcher, device))
         monkeypatch.setattr(cuda, "get_launcher", lambda device: launcher)
-        played = torch.library.Library("lumigraph", "IMPL")
+        emulated_library = torch.library.Library("lumigraph", "IMPL")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that there is one already
+            warnings.simplefilter("ignore")  # the CPU implementation is replaced
             for name, function in operations.cuda_implementations.items():
-                played.impl(name, function, "CPU")
+                emulated_library.impl(name, function, "CPU")
         yield torch.device("cpu")
-        played._destroy()
+        emulated_library._destroy()
     else:
         yield torch.device("cpu")

@@ -1,4 +1,4 @@
-"""The CUDA kernels run by a processor: csrc/emulate.h plays the GPU, and each line is tested without one."""
+"""An emulated GPU (csrc/emulate.h): runs the CUDA kernels on the CPU, so that they are tested without a GPU."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-ffp-contract=fast", "-mfma",
 
 @functools.cache
 def launcher(defines: Sequence[str] = ()) -> Emulated:
-    """Compiled once for each state of the sources. Skips the test where there is no compiler or another processor."""
+    """Compile the kernels, cached by their sources. Skips the test without a C++ compiler or on another processor."""
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
     if platform.machine() != "x86_64" or compiler is None:
-        pytest.skip("the GPU is played on x86-64, by a C++ compiler")
+        pytest.skip("the emulated GPU needs x86-64 and a C++ compiler")
     kernels = {}
     with ThreadPoolExecutor(2) as pool:
-        built = pool.map(lambda source: _built(source, compiler, defines), cuda.programs())
-        for library, names in zip(built, cuda.programs().values(), strict=True):
-            opened = ctypes.CDLL(str(library))
-            kernels |= {name: getattr(opened, f"emulate_{name}") for name in names}
+        libraries = pool.map(lambda source: _compile_library(source, compiler, defines), cuda.programs())
+        for library, names in zip(libraries, cuda.programs().values(), strict=True):
+            loaded_library = ctypes.CDLL(str(library))
+            kernels |= {name: getattr(loaded_library, f"emulate_{name}") for name in names}
     return Emulated(kernels)
 
 
-def _built(source: str, compiler: str, defines: Sequence[str]) -> Path:
+def _compile_library(source: str, compiler: str, defines: Sequence[str]) -> Path:
     lines = [f'#include "{cuda.SOURCES / source}"']
     for name in cuda.programs()[source]:
         lines.append(f'extern "C" void emulate_{name}(unsigned x, unsigned y, unsigned z, void** args) {{')
@@ -63,16 +63,16 @@ class Emulated:
 
     def __init__(self, kernels: dict[str, Any]) -> None:
         self._kernels = kernels
-        self.launched: list[str] = []
+        self.launched_kernels: list[str] = []
 
     def prepare(self, kernel: str, grid: int | tuple[int, int, int], *arguments: cuda.Argument) -> Callable[[], None]:
-        across = (grid, 1, 1) if isinstance(grid, int) else grid
+        grid_size = (grid, 1, 1) if isinstance(grid, int) else grid
         values = [cuda.c_value(argument) for argument in arguments]
         addresses = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
 
-        def launch(alive: object = (values, arguments)) -> None:
-            self._kernels[kernel](*across, addresses)
-            self.launched.append(kernel)
+        def launch(references: object = (values, arguments)) -> None:
+            self._kernels[kernel](*grid_size, addresses)
+            self.launched_kernels.append(kernel)
 
         return launch
 

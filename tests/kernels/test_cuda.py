@@ -17,7 +17,7 @@ nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not 
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_90", "sm_120"])
 @pytest.mark.parametrize("source", cuda.programs())
 def test_compile_program_has_no_warnings(source: str, architecture: str) -> None:
-    """NVRTC itself, from PyPI; warnings are errors. A cubin is an ELF file that names its kernels."""
+    """NVRTC comes from PyPI; warnings are errors. A cubin is an ELF file that names its kernels."""
     cubin = cuda.compile_program(source, architecture)
     assert cubin.startswith(b"\x7fELF")
     assert all(bytes([i])[0] == i for i in range(256))  # Python shares these objects: NVRTC must not write into them
@@ -34,10 +34,10 @@ def test_compile_program_rejects_warnings(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_load_or_compile_caches_cubins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LUMIGRAPH_CACHE", str(tmp_path / "cache"))
-    source, compiled = "sort_cuda.cu", []
+    source, architectures = "sort_cuda.cu", []
 
     def count(source: str, architecture: str, defines: object = ()) -> bytes:
-        compiled.append(architecture)
+        architectures.append(architecture)
         return b"cubin of " + architecture.encode()
 
     monkeypatch.setattr(cuda, "compile_program", count)
@@ -45,10 +45,10 @@ def test_load_or_compile_caches_cubins(monkeypatch: pytest.MonkeyPatch, tmp_path
         assert cuda.load_or_compile(source, "sm_86", "1") == b"cubin of sm_86"
     assert cuda.load_or_compile(source, "sm_90", "1") == b"cubin of sm_90"
     assert cuda.load_or_compile(source, "sm_90", "another driver") == b"cubin of sm_90"
-    assert compiled == ["sm_86", "sm_90", "sm_90"]
-    (kept,) = (tmp_path / "cache" / "kernels").glob("*sm_86*")
-    kept.write_bytes(kept.read_bytes()[:-1] + b"!")  # damaged
-    assert cuda.load_or_compile(source, "sm_86", "1") == b"cubin of sm_86" and len(compiled) == 4
+    assert architectures == ["sm_86", "sm_90", "sm_90"]
+    (cubin_file,) = (tmp_path / "cache" / "kernels").glob("*sm_86*")
+    cubin_file.write_bytes(cubin_file.read_bytes()[:-1] + b"!")  # corrupt
+    assert cuda.load_or_compile(source, "sm_86", "1") == b"cubin of sm_86" and len(architectures) == 4
     assert not list((tmp_path / "cache" / "kernels").glob("*.tmp-*"))
 
 
@@ -68,7 +68,7 @@ def test_devices_choose_falls_back_to_cpu() -> None:
 
 
 def test_devices_choose_reports_unusable_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A driver that is too old, a compiler that is missing, a full disk: the CPU is there."""
+    """The CPU is used if the driver is too old, the compiler is missing, or the disk is full."""
 
     def fails(device: object) -> None:
         raise cuda.CudaError("CUDA_ERROR_NO_BINARY_FOR_GPU")

@@ -1,4 +1,4 @@
-"""Descriptor matches by the compiled kernel, of every instruction set, against the table of all dot products."""
+"""Compiled descriptor matching, for each instruction set, against the table of all dot products."""
 
 import importlib
 
@@ -10,7 +10,7 @@ from lumigraph.kernels import descriptor_match, native
 from lumigraph.kernels.reference import descriptor_match as reference
 
 Descriptors = NDArray[np.uint8]
-ANY_BEST = np.zeros(65536, np.uint32)  # whatever the second-best score
+ANY_BEST = np.zeros(65536, np.uint32)  # no ratio test
 RATIO = np.minimum(1.05 * np.arange(65536) + 100, 65536).astype(np.uint32)
 
 
@@ -30,8 +30,8 @@ def descriptors(random: np.random.Generator, count: int) -> Descriptors:
     return np.minimum(np.rint(250 * np.sqrt(histograms)), 127).astype(np.uint8)
 
 
-def related(random: np.random.Generator, first: Descriptors, count: int) -> Descriptors:
-    """Half of them noisy copies of `first`, a fifth copies of one another."""
+def related_descriptors(random: np.random.Generator, first: Descriptors, count: int) -> Descriptors:
+    """Create descriptors: half are noisy copies of `first`, a fifth are copies of each other."""
     second, half = descriptors(random, count), min(len(first), count) // 2
     noisy = first[:half].astype(int) + random.integers(-2, 3, (half, 128))
     second[:half] = np.clip(noisy, 0, 120)
@@ -41,14 +41,14 @@ def related(random: np.random.Generator, first: Descriptors, count: int) -> Desc
 
 @pytest.mark.usefixtures("instruction_set")
 @pytest.mark.parametrize("sizes", [(1, 1), (2, 70), (70, 2), (63, 65), (333, 257), (300, 700)])
-@pytest.mark.parametrize("required", [ANY_BEST, RATIO], ids=["best", "ratio"])
-def test_descriptor_match_equals_the_reference(sizes: tuple[int, int], required: NDArray[np.uint32]) -> None:
+@pytest.mark.parametrize("min_scores", [ANY_BEST, RATIO], ids=["best", "ratio"])
+def test_descriptor_match_equals_the_reference(sizes: tuple[int, int], min_scores: NDArray[np.uint32]) -> None:
     random = np.random.default_rng(sizes)
     first = descriptors(random, sizes[0])
-    second = related(random, first, sizes[1])
-    matches = descriptor_match.match(first, second, required)
-    np.testing.assert_array_equal(matches, reference.match(first, second, required))
-    if required is ANY_BEST and min(sizes) > 50:
+    second = related_descriptors(random, first, sizes[1])
+    matches = descriptor_match.match(first, second, min_scores)
+    np.testing.assert_array_equal(matches, reference.match(first, second, min_scores))
+    if min_scores is ANY_BEST and min(sizes) > 50:
         assert len(matches) > min(sizes) / 4
 
 
@@ -66,32 +66,32 @@ def test_descriptor_match_prefers_the_lower_index_of_equal_scores() -> None:
 @pytest.mark.usefixtures("instruction_set")
 def test_descriptor_match_reaches_the_largest_score() -> None:
     """Scores of 65,535 and rows at the limit of a 16-bit index do not wrap around."""
-    one = np.zeros((1, 128), np.uint8)
-    one[0, :6] = [127, 127, 127, 127, 31, 7]
-    one[0, 6:15] = 1
-    assert (one.astype(int) ** 2).sum() == 65535
-    never = np.full(65536, 65536, np.uint32)
-    exactly = np.full(65536, 65535, np.uint32)
-    assert descriptor_match.match(one, one, exactly).tolist() == [[0, 0]]
-    assert len(descriptor_match.match(one, one, never)) == 0
-    many = np.zeros((65535, 128), np.uint8)
-    many[-1] = one
-    assert descriptor_match.match(many, one, exactly).tolist() == [[65534, 0]]
-    assert descriptor_match.match(one, many, exactly).tolist() == [[0, 65534]]
+    descriptor = np.zeros((1, 128), np.uint8)
+    descriptor[0, :6] = [127, 127, 127, 127, 31, 7]
+    descriptor[0, 6:15] = 1
+    assert (descriptor.astype(int) ** 2).sum() == 65535
+    above_limit = np.full(65536, 65536, np.uint32)
+    at_limit = np.full(65536, 65535, np.uint32)
+    assert descriptor_match.match(descriptor, descriptor, at_limit).tolist() == [[0, 0]]
+    assert len(descriptor_match.match(descriptor, descriptor, above_limit)) == 0
+    full_set = np.zeros((65535, 128), np.uint8)
+    full_set[-1] = descriptor
+    assert descriptor_match.match(full_set, descriptor, at_limit).tolist() == [[65534, 0]]
+    assert descriptor_match.match(descriptor, full_set, at_limit).tolist() == [[0, 65534]]
 
 
 @pytest.mark.usefixtures("instruction_set")
 def test_descriptor_match_rejects_overflow() -> None:
-    fine = np.full((2, 128), 22, np.uint8)
-    for bad, words in (
+    valid = np.full((2, 128), 22, np.uint8)
+    for invalid, message in (
         (np.full((2, 128), 23, np.uint8), "second row 0 .* squared norm above 65535"),
         (np.eye(2, 128, dtype=np.uint8) * 128, "second row 0 has a value above 127"),
         (np.zeros((2, 64), np.uint8), r"second is not \(N, 128\)"),
         (np.zeros((65536, 128), np.uint8), "second has more than 65535"),
     ):
-        with pytest.raises(ValueError, match=words):
-            descriptor_match.match(fine, bad, ANY_BEST)
+        with pytest.raises(ValueError, match=message):
+            descriptor_match.match(valid, invalid, ANY_BEST)
     with pytest.raises(ValueError, match="required has 10 values"):
-        descriptor_match.match(fine, fine, ANY_BEST[:10])
-    assert len(descriptor_match.match(fine[:0], fine, ANY_BEST)) == 0
-    assert len(descriptor_match.match(fine, fine[:0], ANY_BEST)) == 0
+        descriptor_match.match(valid, valid, ANY_BEST[:10])
+    assert len(descriptor_match.match(valid[:0], valid, ANY_BEST)) == 0
+    assert len(descriptor_match.match(valid, valid[:0], ANY_BEST)) == 0

@@ -1,4 +1,4 @@
-"""The compiled field against its float64 reference."""
+"""The compiled hash grid field against its float64 reference."""
 
 import pytest
 import torch
@@ -8,21 +8,21 @@ from lumigraph.kernels import hashgrid, splatting
 from lumigraph.kernels.reference import hashgrid as reference
 
 GRIDS = [(10, 4, 64), (14, 16, 512), (19, 16, 2048)]
-ON_DEVICES = pytest.mark.parametrize("device", ["cpu", "played", "cuda"], indirect=True)
-SAMPLES = {"cpu": (1, 95, 96, 1000), "played": (1, 300), "cuda": (1, 95, 1000, 100_000)}
+ON_DEVICES = pytest.mark.parametrize("device", ["cpu", "emulated", "cuda"], indirect=True)
+SAMPLES = {"cpu": (1, 95, 96, 1000), "emulated": (1, 300), "cuda": (1, 95, 1000, 100_000)}
 
 
 def inputs(grid: hashgrid.HashGrid, samples: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     g = torch.Generator().manual_seed(seed)
     table = torch.randn(grid.table_rows, 2, generator=g) * 0.3
-    # with few bits, so that their places in a cell are exact in single precision: what is left is the arithmetic
+    # Positions have few bits, so that their offsets in a cell are exact in float32. Only arithmetic errors remain.
     xyz = (torch.rand(samples, 3, generator=g) * 4096).round() / 4096
     direction = torch.nn.functional.normalize(torch.randn(samples, 3, generator=g), dim=1)
     return table, hashgrid.init_mlp_weights(g) * 0.7, xyz, direction
 
 
-def far(a: Tensor, b: Tensor) -> float:
-    """Relative distance of a from the truth b."""
+def relative_error(a: Tensor, b: Tensor) -> float:
+    """Return the relative error of a against the truth b."""
     return float((a.double() - b).norm() / b.norm())
 
 
@@ -38,16 +38,16 @@ def test_query_field_equals_reference(
     out = hashgrid.query_field(grid, *leaves, xyz, direction)
     truth_leaves = [x.detach().double().requires_grad_() for x in leaves]
     truth = reference.query_field(grid.levels, *truth_leaves, xyz.double(), direction.double())
-    assert far(out.detach(), truth.detach()) < 1e-5
+    assert relative_error(out.detach(), truth.detach()) < 1e-5
     gradients = torch.autograd.grad(out, leaves, up)
     expected = torch.autograd.grad(truth, truth_leaves, up.double())
-    near = 1e-5 if request.node.callspec.params["device"] == "cpu" else 1e-3  # of numbers with 11 bits
-    for got, wanted in zip(gradients, expected, strict=True):
-        assert far(got, wanted) < near
+    tolerance = 1e-5 if request.node.callspec.params["device"] == "cpu" else 1e-3  # TF32 has 11 bits
+    for actual, expected_gradient in zip(gradients, expected, strict=True):
+        assert relative_error(actual, expected_gradient) < tolerance
     begin = 0
-    for out_of, of in reference.MLP_SHAPES:  # each matrix, for the large ones hide the small
+    for out_of, of in reference.MLP_SHAPES:  # each matrix by itself, because large ones hide small ones
         part = slice(begin, begin := begin + out_of * of)
-        assert far(gradients[1][part], expected[1][part]) < 2 * near
+        assert relative_error(gradients[1][part], expected[1][part]) < 2 * tolerance
 
 
 @ON_DEVICES
@@ -105,9 +105,9 @@ def test_query_density_clamps_positions_and_nan(device: torch.device) -> None:
     grid = hashgrid.HashGrid(10, 4, 64)
     table, weights, _, _ = (x.to(device) for x in inputs(grid, 1))
     xyz = torch.tensor([[-5.0, 2, 0.5], [torch.nan, 0.5, torch.inf], [1, 1, 1], [0, 0, 0]], device=device)
-    within = torch.tensor([[0.0, 1, 0.5], [0, 0.5, 1], [1, 1, 1], [0, 0, 0]], device=device)
-    found = hashgrid.query_density(grid, table, weights, xyz)
-    assert torch.equal(found, hashgrid.query_density(grid, table, weights, within)) and found.isfinite().all()
+    clamped_xyz = torch.tensor([[0.0, 1, 0.5], [0, 0.5, 1], [1, 1, 1], [0, 0, 0]], device=device)
+    sigma = hashgrid.query_density(grid, table, weights, xyz)
+    assert torch.equal(sigma, hashgrid.query_density(grid, table, weights, clamped_xyz)) and sigma.isfinite().all()
 
 
 @ON_DEVICES
@@ -115,7 +115,7 @@ def test_query_field_gradient_survives_density_cap(device: torch.device) -> None
     grid = hashgrid.HashGrid(10, 4, 64)
     table, weights, xyz, direction = (x.to(device) for x in inputs(grid, 50))
     weights = (100 * weights).requires_grad_()
-    for field in (hashgrid.query_field, lambda _, *rest: reference.query_field(grid.levels, *rest)):
+    for field in (hashgrid.query_field, lambda _, *inputs: reference.query_field(grid.levels, *inputs)):
         density = field(grid, table, weights, xyz, direction)[:, 0]
         assert density.max().detach() == pytest.approx(torch.tensor(15.0).exp().item(), rel=1e-4)
         (gradient,) = torch.autograd.grad(density.max(), weights)
@@ -144,18 +144,18 @@ def test_hash_grid_rejects_wrong_table_size(device: torch.device) -> None:
     with pytest.raises(ValueError, match="weights has"):
         hashgrid.query_field(grid, table, weights[:-1], xyz, direction)
     levels = [tuple(level) for level in grid.levels]
-    for wrong in ((2.0, 3, 0, 1024, False), (4.0, 6, 0, 100, True), (4.0, 6, 0, 1000, False)):
+    for invalid in ((2.0, 3, 0, 1024, False), (4.0, 6, 0, 100, True), (4.0, 6, 0, 1000, False)):
         with pytest.raises(ValueError, match="level 0"):
-            hashgrid.native.Grid([wrong, *levels[1:]])
+            hashgrid.native.Grid([invalid, *levels[1:]])
 
 
-@pytest.mark.parametrize("device", ["played", "cuda"], indirect=True)
+@pytest.mark.parametrize("device", ["emulated", "cuda"], indirect=True)
 def test_query_field_rejects_misaligned_rows(device: torch.device) -> None:
     grid = hashgrid.HashGrid(10, 4, 64)
     table, weights, xyz, direction = (x.to(device) for x in inputs(grid, 5))
-    shifted = torch.zeros(table.numel() + 1, device=device)[1:].view(-1, 2)
+    misaligned_table = torch.zeros(table.numel() + 1, device=device)[1:].view(-1, 2)
     with pytest.raises(ValueError, match="not aligned to a row"):
-        hashgrid.query_field(grid, shifted, weights, xyz, direction)
+        hashgrid.query_field(grid, misaligned_table, weights, xyz, direction)
 
 
 @ON_DEVICES
@@ -163,8 +163,8 @@ def test_query_field_propagates_nan_to_weight_gradient(device: torch.device) -> 
     grid = hashgrid.HashGrid(10, 4, 64)
     table, weights, xyz, direction = (x.to(device) for x in inputs(grid, 20))
     out = hashgrid.query_field(grid, table, weights.requires_grad_(), xyz, direction)
-    for wrong in (torch.nan, torch.inf):
+    for invalid in (torch.nan, torch.inf):
         up = torch.zeros_like(out)
-        up[13, 2] = wrong
+        up[13, 2] = invalid
         (gradient,) = torch.autograd.grad(out, weights, up, retain_graph=True)
         assert not gradient.isfinite().all()

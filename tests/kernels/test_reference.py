@@ -20,7 +20,7 @@ def double(scene: Scene) -> Scene:
 
 
 def one_gaussian(mean: tuple[float, float, float], scale: float, opacity: float) -> Scene:
-    """An isotropic gaussian of colour 0.5 + C0 (1, 0, -1), seen from the origin along z over a 24x16 image."""
+    """Create an isotropic gaussian of colour 0.5 + C0 (1, 0, -1), seen from the origin along z over a 24x16 image."""
     return Scene(
         means=torch.tensor([mean], dtype=torch.float64),
         log_scales=torch.full((1, 3), math.log(scale), dtype=torch.float64),
@@ -40,12 +40,12 @@ def legendre_sh(directions: np.ndarray, l: int, m: int) -> np.ndarray:
     x, y, z = directions.T
     k = abs(m)
     derivative = legendre.legval(z, legendre.legder(np.eye(l + 1)[l], k))
-    associated = (-1) ** k * (1 - z * z) ** (k / 2) * derivative
+    legendre_values = (-1) ** k * (1 - z * z) ** (k / 2) * derivative
     norm = math.sqrt((2 * l + 1) / (4 * math.pi) * math.factorial(l - k) / math.factorial(l + k))
     azimuth = np.arctan2(y, x)
     if m == 0:
-        return norm * associated
-    return math.sqrt(2) * norm * associated * (np.cos(k * azimuth) if m > 0 else np.sin(k * azimuth))
+        return norm * legendre_values
+    return math.sqrt(2) * norm * legendre_values * (np.cos(k * azimuth) if m > 0 else np.sin(k * azimuth))
 
 
 def test_sh_basis_equals_spherical_harmonics() -> None:
@@ -100,40 +100,40 @@ def test_project_covariance_uses_perspective_jacobian() -> None:
         x, y, z = rotate @ mean + translate
         return torch.stack([fx * x / z + cx, fy * y / z + cy])
 
-    projected = reference.project(*scene[:-1])
-    inside = ((projected.means - torch.tensor(scene.centre)).abs() < 0.64 * torch.tensor(scene.size)).all(1)
+    splats = reference.project(*scene[:-1])
+    inside = ((splats.means - torch.tensor(scene.centre)).abs() < 0.64 * torch.tensor(scene.size)).all(1)
     assert inside.sum() > 20
     for i in inside.nonzero()[:, 0]:
-        g = projected.indices[i]
+        g = splats.indices[i]
         turn, variance = reference.matrix_from_quaternion(scene.quats[g]), (2 * scene.log_scales[g]).exp().diag()
         jacobian = torch.autograd.functional.jacobian(perspective, scene.means[g])
         cov = jacobian @ turn @ variance @ turn.T @ jacobian.T + 0.3 * torch.eye(2)
-        a, b, c = projected.conics[i]
+        a, b, c = splats.conics[i]
         torch.testing.assert_close(torch.stack([a, b, b, c]).view(2, 2), cov.inverse())
-        torch.testing.assert_close(projected.means[i], perspective(scene.means[g]))
+        torch.testing.assert_close(splats.means[i], perspective(scene.means[g]))
 
 
-@pytest.mark.parametrize("beside", [-3.0, -0.16, 1.16, 4.0])
-def test_project_clamps_slope_outside_image(beside: float) -> None:
-    """`beside`: position of the centre in widths from the left edge. Expected values by Kerbl et al. 2023: the slope of
-    the Jacobian stops at 0.15 widths outside the image."""
+@pytest.mark.parametrize("position", [-3.0, -0.16, 1.16, 4.0])
+def test_project_clamps_slope_outside_image(position: float) -> None:
+    """`position` is in widths from the left edge. As in Kerbl et al. 2023, the slope of the Jacobian stops at 0.15
+    widths outside the image."""
     width, fx, cx, z, sigma = 24, 30.0, 11.0, 2.0, 0.5
-    scene = one_gaussian(((beside * width - cx) / fx * z, 0, z), sigma, 0.7)
-    projected = reference.project(*scene[:-1])
-    assert projected.indices.tolist() == [0]
-    assert projected.means[0, 0].item() == pytest.approx(beside * width)
-    slope = (min(max(beside, -0.15), 1.15) * width - cx) / fx
+    scene = one_gaussian(((position * width - cx) / fx * z, 0, z), sigma, 0.7)
+    splats = reference.project(*scene[:-1])
+    assert splats.indices.tolist() == [0]
+    assert splats.means[0, 0].item() == pytest.approx(position * width)
+    slope = (min(max(position, -0.15), 1.15) * width - cx) / fx
     variance = (fx * sigma / z) ** 2 * (1 + slope**2) + 0.3
-    assert (1 / projected.conics[0, 0]).item() == pytest.approx(variance, rel=1e-6)
+    assert (1 / splats.conics[0, 0]).item() == pytest.approx(variance, rel=1e-6)
 
 
 def test_project_drops_gaussians_behind_near_plane() -> None:
     scene = double(blob(300, (32, 32), seed=1))
-    scene = scene._replace(means=scene.means * 4)  # the camera is inside the blob now
+    scene = scene._replace(means=scene.means * 4)  # the camera is inside the blob
     depths = scene.means @ scene.world_to_cam[2, :3] + scene.world_to_cam[2, 3]
-    projected = reference.project(*scene[:-1])
-    assert 0 < len(projected.indices) < 300
-    assert projected.indices.tolist() == (depths >= 0.01).nonzero()[:, 0].tolist()
+    splats = reference.project(*scene[:-1])
+    assert 0 < len(splats.indices) < 300
+    assert splats.indices.tolist() == (depths >= 0.01).nonzero()[:, 0].tolist()
 
 
 def test_render_of_no_gaussians_is_background() -> None:
@@ -143,9 +143,9 @@ def test_render_of_no_gaussians_is_background() -> None:
     assert not depth.any() and not alpha.any()
 
 
-def composite_slowly(projected: reference.Projected, size: tuple[int, int], background: Tensor) -> np.ndarray:
-    """One pixel and one gaussian at a time -> (H, W, 5): rgb, depth, transmittance."""
-    means, conics, depths, colours, opacities = (v.numpy() for v in projected[1:])
+def composite_slowly(splats: reference.Projected, size: tuple[int, int], background: Tensor) -> np.ndarray:
+    """Composite one pixel and one gaussian at a time -> (H, W, 5): rgb, depth, transmittance."""
+    means, conics, depths, colours, opacities = (v.numpy() for v in splats[1:])
     image = np.zeros((size[1], size[0], 5))
     for y, x in np.ndindex(size[1], size[0]):
         transmittance = 1.0
@@ -166,10 +166,11 @@ def composite_slowly(projected: reference.Projected, size: tuple[int, int], back
 
 def test_composite_equals_loop() -> None:
     scene = double(blob(200, (17, 13), degree=1, seed=2, radius=6))
-    scene = scene._replace(logit_opacities=scene.logit_opacities * 3)  # opaque ones reach the cap and the stop
-    projected = reference.project(*scene[:-1])
-    rgb, depth, transmittance = reference.composite(projected, scene.size, scene.background)
-    expected = composite_slowly(projected, scene.size, scene.background)
+    # Opaque gaussians reach both ALPHA_MAX and the early stop.
+    scene = scene._replace(logit_opacities=scene.logit_opacities * 3)
+    splats = reference.project(*scene[:-1])
+    rgb, depth, transmittance = reference.composite(splats, scene.size, scene.background)
+    expected = composite_slowly(splats, scene.size, scene.background)
     assert (expected[..., 4] <= 1e-3).any() and (expected[..., 4] > 1e-3).any()
     np.testing.assert_allclose(torch.cat([rgb, depth[..., None], transmittance[..., None]], -1), expected, atol=1e-12)
 
@@ -179,11 +180,11 @@ def test_render_gradients_equal_finite_differences(antialiased: bool) -> None:
     scene = double(blob(5, (7, 6), degree=3, seed=4, radius=14))
     raw = [getattr(scene, name).clone().requires_grad_() for name in RAW]
 
-    def rendered(*raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def render_raw(*raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return reference.render(*scene._replace(**dict(zip(RAW, raw, strict=True))), antialiased=antialiased)
 
-    assert rendered(*raw)[2].max() > 0.5
-    assert torch.autograd.gradcheck(rendered, raw, eps=1e-6, atol=1e-6)
+    assert render_raw(*raw)[2].max() > 0.5
+    assert torch.autograd.gradcheck(render_raw, raw, eps=1e-6, atol=1e-6)
 
 
 def slow_ssim(image: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -224,10 +225,12 @@ def test_loss_combines_l1_l2_and_ssim_under_mask() -> None:
     mask = torch.linspace(0, 1, 12 * 9, dtype=torch.float64).view(12, 9)
     l1, l2 = (image - target).abs().numpy(), (image - target).numpy() ** 2
     dissimilar = 1 - slow_ssim(image.numpy(), target.numpy())
-    plain = reference.ssim_l1_loss(image, target, 0.2)
-    assert plain.item() == pytest.approx((0.8 * l1 + 0.2 * dissimilar).mean())
-    mixed = reference.ssim_l1_loss(image, target, 0.2, mask, lambda_l2=0.3)
-    assert mixed.item() == pytest.approx(((0.5 * l1 + 0.3 * l2 + 0.2 * dissimilar) * mask.numpy()[..., None]).mean())
+    unmasked_loss = reference.ssim_l1_loss(image, target, 0.2)
+    assert unmasked_loss.item() == pytest.approx((0.8 * l1 + 0.2 * dissimilar).mean())
+    masked_loss = reference.ssim_l1_loss(image, target, 0.2, mask, lambda_l2=0.3)
+    assert masked_loss.item() == pytest.approx(
+        ((0.5 * l1 + 0.3 * l2 + 0.2 * dissimilar) * mask.numpy()[..., None]).mean()
+    )
     assert reference.ssim_l1_loss(target, target, 0.2).item() == pytest.approx(0, abs=1e-12)
 
 
@@ -239,7 +242,7 @@ def test_loss_gradients_equal_finite_differences() -> None:
 
 
 def test_adam_equals_torch_on_visible_rows() -> None:
-    """Row r is seen in every (r + 1)-th step; torch's own optimiser, given only those steps, must agree."""
+    """Row r is visible in every (r + 1)-th step. Equals torch.optim.Adam with only those steps."""
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(4, 3, generator=generator, dtype=torch.float64)
     grads = torch.randn(12, 4, 3, generator=generator, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The kernels that make meshes against their float64 references."""
+"""The mesh kernels against their float64 references."""
 
 import math
 
@@ -15,7 +15,7 @@ from lumigraph.kernels.reference import tsdf as tsdf_reference
 
 
 def ball(count: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Views (N, 16) around a ball of radius 1, which they see at an angle; their depth, and weights of every kind."""
+    """Create views (N, 16) around a ball of radius 1, their depth maps, and random weights."""
     g = torch.Generator().manual_seed(count)
     rows, depths = [], []
     for _ in range(count):
@@ -36,13 +36,13 @@ def ball(count: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def dense(volume: tsdf.TsdfVolume) -> tuple[Tensor, Tensor]:
-    """(Z, Y, X) values, and what each voxel's block is."""
-    wide = volume.blocks.repeat_interleave(8, 0).repeat_interleave(8, 1).repeat_interleave(8, 2)
-    values = torch.full(wide.shape, math.nan)
+    """Convert to dense values (Z, Y, X) and the block entry of each voxel."""
+    block_of_voxel = volume.blocks.repeat_interleave(8, 0).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    values = torch.full(block_of_voxel.shape, math.nan)
     for z, y, x in (volume.blocks >= 0).nonzero().tolist():
         block = volume.values[volume.blocks[z, y, x]]
         values[8 * z : 8 * z + 8, 8 * y : 8 * y + 8, 8 * x : 8 * x + 8] = block
-    return values, wide
+    return values, block_of_voxel
 
 
 @pytest.mark.parametrize("inside", [False, True])
@@ -53,23 +53,25 @@ def test_fuse_equals_reference(inside: bool) -> None:
     values, block = dense(tsdf.fuse(depth, weight, views, lattice, **rule))
     z, y, x = torch.meshgrid(*[torch.arange(80)] * 3, indexing="ij")
     points = torch.tensor(lattice.origin) + lattice.voxel_size * torch.stack([x, y, z], -1).view(-1, 3)
-    given = (depth.double(), weight.double(), views.double(), points.double())
-    truth = tsdf_reference.fuse(*given, voxel_size=lattice.voxel_size, **rule).view(values.shape).float()
-    stored = block >= 0
-    assert 0.1 < float(stored.float().mean()) < 0.9  # some blocks are kept, and some are not
-    same = torch.isclose(values, truth, atol=1e-4, equal_nan=True)[stored]
-    assert float(same.float().mean()) > 0.999  # a pixel's border or a bin's may go either way in float32
+    inputs = (depth.double(), weight.double(), views.double(), points.double())
+    truth = tsdf_reference.fuse(*inputs, voxel_size=lattice.voxel_size, **rule).view(values.shape).float()
+    is_stored = block >= 0
+    assert 0.1 < float(is_stored.float().mean()) < 0.9  # some blocks are stored, some are not
+    same = torch.isclose(values, truth, atol=1e-4, equal_nan=True)[is_stored]
+    assert float(same.float().mean()) > 0.999  # float32 may decide differently at a border of a pixel or bin
     assert not bool((truth[block == tsdf.BLOCK_OUTSIDE] < 1).any())
-    assert not bool((truth[block == tsdf.BLOCK_UNKNOWN] < 1).any())  # no surface can be where nothing was kept
+    assert not bool((truth[block == tsdf.BLOCK_UNKNOWN] < 1).any())  # a block without values has no surface
     assert bool((truth[block == tsdf.BLOCK_INSIDE] == -1).all())
 
 
 def test_count_agreeing_views_equals_reference() -> None:
     views, depth, _ = ball(5, 40)
-    beside = torch.tensor([[1, 2, 3], [0, -1, 4], [4, 3, 0], [2, 1, 0], [0, 1, -1]])
+    neighbours = torch.tensor([[1, 2, 3], [0, -1, 4], [4, 3, 0], [2, 1, 0], [0, 1, -1]])
     tolerance = torch.full_like(depth, 0.03)
-    actual = tsdf.count_agreeing_views(depth, views, beside, tolerance)
-    expected_values = tsdf_reference.count_agreeing_views(depth.double(), views.double(), beside, tolerance.double())
+    actual = tsdf.count_agreeing_views(depth, views, neighbours, tolerance)
+    expected_values = tsdf_reference.count_agreeing_views(
+        depth.double(), views.double(), neighbours, tolerance.double()
+    )
     for a, b in zip(actual, expected_values, strict=True):
         assert int(b.max()) > 0
         assert float((a == b).float().mean()) > 0.998
@@ -90,15 +92,17 @@ def test_march_cubes_equals_reference() -> None:
     polygons = cubes_reference.extract_polygons(values)
     assert len(faces) == sum(len(p) - 2 for p in polygons)
     at = {tuple(round(c, 3) for c in v): i for i, v in enumerate(vertices.tolist())}
-    number = {}
+    vertex_index = {}
     for crossing in {c for p in polygons for c in p}:
-        where = torch.tensor(cubes_reference.interpolate_crossing(values, crossing))
-        nearest = (vertices - where).norm(dim=1).argmin()
-        assert float((vertices[nearest] - where).norm()) < 1e-4
-        number[crossing] = int(nearest)
-    assert len(set(number.values())) == len(number) and at
+        point = torch.tensor(cubes_reference.interpolate_crossing(values, crossing))
+        nearest = (vertices - point).norm(dim=1).argmin()
+        assert float((vertices[nearest] - point).norm()) < 1e-4
+        vertex_index[crossing] = int(nearest)
+    assert len(set(vertex_index.values())) == len(vertex_index) and at
     sides = {(a, b) for f in faces.tolist() for a, b in zip(f, f[1:] + f[:1], strict=True)}
-    assert all((number[a], number[b]) in sides for p in polygons for a, b in zip(p, p[1:] + p[:1], strict=True))
+    assert all(
+        (vertex_index[a], vertex_index[b]) in sides for p in polygons for a, b in zip(p, p[1:] + p[:1], strict=True)
+    )
 
 
 def test_march_cubes_closes_noise() -> None:
@@ -129,14 +133,16 @@ def test_bake_colours_equals_reference() -> None:
     rgb = torch.randint(0, 256, (*depth.shape, 3), generator=g, dtype=torch.uint8)
     normals = torch.nn.functional.normalize(torch.randn(500, 3, generator=g), dim=1)
     depth = torch.where(depth > 0, depth, torch.inf)
-    actual, sure = colour_baking.bake_colours(rgb, depth, weight, views, normals, normals, 0.02)
-    given = (x.double() for x in (rgb, depth, weight, views, normals, normals))
-    expected_values, weights = baking_reference.bake_colours(*given, 0.02)
-    seen = weights > 0
-    assert float(seen.float().mean()) > 0.5 and float(((sure > 0) == seen).float().mean()) > 0.99
+    actual, actual_weights = colour_baking.bake_colours(rgb, depth, weight, views, normals, normals, 0.02)
+    inputs = (x.double() for x in (rgb, depth, weight, views, normals, normals))
+    expected_values, weights = baking_reference.bake_colours(*inputs, 0.02)
+    is_visible = weights > 0
+    assert float(is_visible.float().mean()) > 0.5 and float(((actual_weights > 0) == is_visible).float().mean()) > 0.99
     same = torch.isclose(actual, expected_values.float(), atol=2e-3).all(1)
     assert float(same.float().mean()) > 0.98
-    torch.testing.assert_close(sure[same & seen], weights[same & seen].float(), rtol=2e-2, atol=1e-3)
+    torch.testing.assert_close(
+        actual_weights[same & is_visible], weights[same & is_visible].float(), rtol=2e-2, atol=1e-3
+    )
 
 
 def test_mesh_kernels_reject_wrong_sizes() -> None:

@@ -132,8 +132,8 @@ def test_the_kernels_of_a_gpu_learn_what_those_of_the_processor_learn(monkeypatc
     their last bits, and so, after a while, in whom chance splits; what was learned is as good."""
     seen, settings = coloured(), splat.Config(cap=900, start_points=300, densify_every=10, seed=3)
     errors = {}
-    for where in ("cpu", "played"):
-        if where == "played":
+    for where in ("cpu", "emulated"):
+        if where == "emulated":
             monkeypatch.setattr(
                 kernel, "create_rasterizer", lambda device: splatting_cuda.Rasterizer(emulated.launcher(), device)
             )
@@ -142,8 +142,8 @@ def test_the_kernels_of_a_gpu_learn_what_those_of_the_processor_learn(monkeypatc
         told = [training.step(i, i / 40) for i in range(40)]
         image = training.field.render(training.pictures.cameras[-1][:1], torch.zeros(3))
         errors[where] = (image.rgb[0] - seen.photo(0) / 255).abs().mean().item(), told[-1]["gaussians"]
-    assert errors["played"][1] == errors["cpu"][1] > 600
-    assert errors["played"][0] == pytest.approx(errors["cpu"][0], rel=0.15)
+    assert errors["emulated"][1] == errors["cpu"][1] > 600
+    assert errors["emulated"][0] == pytest.approx(errors["cpu"][0], rel=0.15)
 
 
 @pytest.mark.parametrize("grow", ["_grow", "_grow_without_waiting"])

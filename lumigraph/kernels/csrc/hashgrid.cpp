@@ -9,10 +9,9 @@
 namespace lumi {
 namespace {
 
-constexpr int BLOCK = 96;  // samples: a multiple of the rows of all register tiles below, small enough for the cache
-constexpr int CHUNKS =
-    32;  // per batch, each with its own weight gradient; fixed, so that sums do not depend on the number of threads
-constexpr int PARTS = 4;                 // tasks per level if their order has no effect
+constexpr int BLOCK = 96;   // samples: a multiple of the rows of all register tiles below, small enough for the cache
+constexpr int CHUNKS = 32;  // per batch, each with its own weight gradient; fixed for sums that ignore the thread count
+constexpr int PARTS = 4;    // tasks per level if their order has no effect
 constexpr int COLOUR = VL > 4 ? VL : 4;  // the 3 outputs, padded to a vector
 
 typedef float pair __attribute__((vector_size(8)));

@@ -17,9 +17,8 @@
 
 namespace lumi {
 
-constexpr int CHUNK =
-    1024;                 // gaussians per task; fixed, so that sums over chunks do not depend on the number of threads
-constexpr int SLOT = 16;  // floats of an accumulation slot
+constexpr int CHUNK = 1024;  // gaussians per task; fixed, so that sums do not depend on the thread count
+constexpr int SLOT = 16;     // floats of an accumulation slot
 
 struct Entry {
     int32_t id, slot;

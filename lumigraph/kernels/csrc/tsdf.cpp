@@ -165,9 +165,7 @@ void add_view(const Maps& maps, int i, const float* nearest, const float* low, f
         }
         if (s <= -truncation) continue;
         float w = weight[(size_t)(int)v * maps.width + (int)u];
-        if (s < -voxel)
-            w *= (s + truncation) /
-                 (truncation - voxel);  // measurements behind a surface are less certain: walls are thin
+        if (s < -voxel) w *= (s + truncation) / (truncation - voxel);  // walls may be thin
         if (s < truncation) tally.hits[k]++;
         if (s >= truncation) w *= FREE;
         const float value = std::min(1.f, s / truncation);
