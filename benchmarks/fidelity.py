@@ -23,7 +23,7 @@ from lumigraph.scene.capture import Capture
 from lumigraph.scene.images import composite_over, write_png
 from lumigraph.scene.metrics import ssim
 from lumigraph.studio.run import CACHE, Run
-from lumigraph.studio.training import LONGEST_SIDE, load_field, read_capture
+from lumigraph.studio.training import DEFAULT_LONGEST_SIDE_PX, load_field, read_capture
 from lumigraph.wire.events import Event
 
 Row = dict[str, object]
@@ -95,7 +95,7 @@ def measure(folder: Path, run: Path, budget: Sequence[str], looks: Path | None =
 def prepare(folder: Path, cache: Path) -> tuple[Capture, float]:
     """Prepare a capture in the cache of a run: its held-out views, and the downscale that `train` chooses."""
     capture = read_capture(folder, None)
-    downscale = max(1.0, int(capture.cameras.sizes.max()) / LONGEST_SIDE)
+    downscale = max(1.0, int(capture.cameras.sizes.max()) / DEFAULT_LONGEST_SIDE_PX)
     return drain(undistort.prepare(capture, cache, downscale)).split()[1], downscale
 
 

@@ -21,7 +21,7 @@ from lumigraph.captures.image_file import PhotoFiles, read_header
 from lumigraph.captures.undistort import prepare
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.capture import Capture
-from lumigraph.studio.training import LONGEST_SIDE
+from lumigraph.studio.training import DEFAULT_LONGEST_SIDE_PX
 
 CASES = ((150, (4000, 3000)), (400, (6000, 4000)))  # photos, (width, height)
 DISTINCT_PHOTOS = 6  # of a case; the others are copies under other names
@@ -92,7 +92,7 @@ def main(folder: Path) -> None:
         seconds, cpu_seconds = [], []
         for _ in range(2):  # the second time all photos are cached
             start_time, cpu_start = time.perf_counter(), time.process_time()
-            for _event in prepare(capture, Path(cache), max(width, height) / LONGEST_SIDE):
+            for _event in prepare(capture, Path(cache), max(width, height) / DEFAULT_LONGEST_SIDE_PX):
                 pass
             seconds.append(time.perf_counter() - start_time)
             cpu_seconds.append(time.process_time() - cpu_start)

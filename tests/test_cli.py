@@ -223,7 +223,7 @@ def test_too_few_posed_photos(call: Call, tmp_path: Path) -> None:
     few = make_capture(tmp_path / "few", 3)
     code, _, err = call("train", few, "-o", tmp_path / "run", "-m", "tiny", "--steps", 1)
     assert code == 1
-    assert "leaves 2 of 3 photos to train with" in one_sentence(err)
+    assert "leaves 2 of 3 photos to train on" in one_sentence(err)
     assert call("train", few, "-o", tmp_path / "run", "-m", "tiny", "--steps", 1, "--holdout", 0, "-q")[0] == 0
 
 

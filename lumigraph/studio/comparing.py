@@ -17,7 +17,7 @@ from lumigraph.scene.errors import RunError
 from lumigraph.scene.field import Field
 from lumigraph.studio.report import figure_html, page_html
 from lumigraph.studio.run import EVALUATION, FIELD, Run, write_text
-from lumigraph.studio.training import load_field, prepared, read_capture
+from lumigraph.studio.training import load_field, prepare_capture, read_capture
 from lumigraph.studio.verbs import evaluate, seen
 from lumigraph.wire.events import ArtifactWritten, Event, Progress
 from lumigraph.wire.requests import CompareRequest, Device, EvaluateRequest
@@ -50,7 +50,7 @@ def compare(request: CompareRequest) -> Generator[Event, None, list[dict[str, An
     for path, evaluation in zip(request.runs, evaluations, strict=True):
         run = Run(path)
         field, _ = load_field(run, request.device)
-        capture = yield from prepared(run, read_capture(Path(run.config.capture), run.config.holdout))
+        capture = yield from prepare_capture(run, read_capture(Path(run.config.capture), run.config.holdout))
         _, held_out = capture.split()
         where = {name: i for i, name in enumerate(held_out.names)}
         for k, name in enumerate(names[:SHOWN]):

@@ -37,7 +37,7 @@ from lumigraph.scene.poses import focus_point, up_direction
 from lumigraph.studio import registry
 from lumigraph.studio.files import remove_stale_files
 from lumigraph.studio.run import EVALUATION, PREVIEWS_FOLDER, RENDERS, Run
-from lumigraph.studio.training import load_field, prepared, read_capture
+from lumigraph.studio.training import load_field, prepare_capture, read_capture
 from lumigraph.wire.events import Event, Progress
 from lumigraph.wire.previews import (
     Box,
@@ -270,7 +270,7 @@ class RunPreviewer:
         """Return (name, camera, photo uint8 (H, W, C)) of a few downscaled held-out views; write the photos too."""
         if self._photos is None:
             config = self.run.config
-            capture = _run_to_end(prepared(self.run, read_capture(Path(config.capture), config.holdout)))
+            capture = _run_to_end(prepare_capture(self.run, read_capture(Path(config.capture), config.holdout)))
             _, held_out = capture.split()
             self._photos = []
             for k, i in enumerate(
@@ -296,7 +296,7 @@ def write_evaluation_preview(path: Path, device: str = "auto") -> Generator[Even
     folder = path / PREVIEWS_FOLDER
     (folder / VIEWS).mkdir(parents=True, exist_ok=True)
     field, _ = load_field(run, device)
-    capture = yield from prepared(run, read_capture(Path(run.config.capture), run.config.holdout))
+    capture = yield from prepare_capture(run, read_capture(Path(run.config.capture), run.config.holdout))
     _, held_out = capture.split()
     per_view = evaluation["per_view"]
     if [view["name"] for view in per_view] != list(held_out.names):

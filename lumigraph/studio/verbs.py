@@ -31,7 +31,7 @@ from lumigraph.studio.files import remove_stale_files
 from lumigraph.studio.rendering import render
 from lumigraph.studio.report import MAX_REPORT_VIEWS, Comparison, Page
 from lumigraph.studio.run import CAPTURE, EVALUATION, FIELD, RENDERS, REPORT, SCAN, SCENE, TURNTABLE, Run, write_text
-from lumigraph.studio.training import load_field, prepared, read_capture, train
+from lumigraph.studio.training import load_field, prepare_capture, read_capture, train
 from lumigraph.wire.events import ArtifactWritten, Event, Note, Progress
 from lumigraph.wire.requests import (
     EvaluateRequest,
@@ -83,7 +83,7 @@ def evaluate(request: EvaluateRequest) -> Generator[Event, None, dict[str, Any]]
     """How good a run is on views it never saw: evaluation.json, whose content is returned, and report.html."""
     run = Run(request.run)
     field, card = load_field(run, request.device)
-    capture = yield from prepared(run, read_capture(Path(run.config.capture), run.config.holdout))
+    capture = yield from prepare_capture(run, read_capture(Path(run.config.capture), run.config.holdout))
     _, held_out = capture.split()
     if not len(held_out):
         raise RunError(f"{run.path} holds out no views to judge it by; train with --holdout 8")

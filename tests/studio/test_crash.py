@@ -38,7 +38,7 @@ def work(argv: list[str], plugin: str, log: str) -> None:
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     torch.set_num_threads(1)
-    training.SAVE_EVERY = 0.0
+    training.CHECKPOINT_INTERVAL_S = 0.0
     sys.exit(cli.main(argv))
 
 
@@ -208,7 +208,7 @@ def test_a_disk_that_fills_during_training_ends_it_in_one_sentence(
     capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The event log grows to the limit while checkpoints still fit: the training stops there, and can go on."""
-    monkeypatch.setattr(training, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(training, "MIN_PREVIEW_EVALUATION_INTERVAL_S", 0.0)
     out = tmp_path / "run"
     argv = ["train", str(capture), "-o", str(out), "-m", "tiny", "--steps", "400", "-q"]
     assert cli.main(argv) == 1

@@ -24,7 +24,7 @@ from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.capture import Capture
 from lumigraph.scene.field import Field
 from lumigraph.studio.run import Run
-from lumigraph.studio.training import load_field, prepared, read_capture
+from lumigraph.studio.training import load_field, prepare_capture, read_capture
 from tests.captures.common import DATA, finish
 
 LARGEST_GAP_DB = 0.02
@@ -63,7 +63,7 @@ def export(folder: Path, run: Path, steps: int, downscale: int) -> Export:
     assert cli.main(["train", str(folder), "-o", str(run), *budget, "-q"]) == 0
     assert cli.main(["evaluate", str(run), "-q"]) == 0
     assert cli.main(["export", str(run), "-o", str(run / "scene.ply"), "-q"]) == 0
-    capture, _ = finish(prepared(Run(run), read_capture(folder, None)))
+    capture, _ = finish(prepare_capture(Run(run), read_capture(folder, None)))
     evaluation = json.loads((run / "evaluation.json").read_text())
     return Export(
         field=load_field(Run(run), "cpu")[0],

@@ -45,7 +45,7 @@ def trained(capture: Path, out: Path, **more: Any) -> list[Event]:
 def run(tmp_path_factory: pytest.TempPathFactory, capture: Path, plugin: Path) -> Generator[Path, None, None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(plugin))
-        patch.setattr(training, "LOOK_EVERY", 0.0)
+        patch.setattr(training, "MIN_PREVIEW_EVALUATION_INTERVAL_S", 0.0)
         out = tmp_path_factory.mktemp("runs") / "run"
         trained(capture, out, steps=200)
         yield out
@@ -93,7 +93,7 @@ def test_training_never_sees_held_out_pixels(tmp_path: Path, capture: Path, run:
 
 
 def test_what_was_not_asked_is_chosen_and_said(tmp_path: Path, capture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "LONGEST_SIDE", 24)
+    monkeypatch.setattr(training, "DEFAULT_LONGEST_SIDE_PX", 24)
     monkeypatch.setattr(training, "default_seconds", lambda photos, megapixels: 0.3)
     events = trained(capture, tmp_path / "run", steps=None)
     said = " ".join(event.text for event in events if isinstance(event, Note))
@@ -160,7 +160,7 @@ def test_going_on_ends_where_never_stopping_ends(
     with pytest.raises(RunError, match="already holds an unfinished run"):
         trained(capture, out, steps=200)
     events, _ = done(verbs.train(TrainRequest(capture=capture, out=out, resume=True)))
-    assert any(isinstance(event, Note) and f"going on from step {card.step}" in event.text for event in events)
+    assert any(isinstance(event, Note) and f"continuing from step {card.step}" in event.text for event in events)
     assert torch.equal(weights(out), weights(run))
     steps = [event.step for event in Run(out).history()]
     assert steps == sorted(set(steps))
@@ -171,7 +171,7 @@ def test_a_finished_run_goes_on_only_with_more_budget(tmp_path: Path, capture: P
     trained(capture, out, steps=60)
     before = weights(out)
     events, _ = done(verbs.train(TrainRequest(capture=capture, out=out, resume=True)))
-    assert ["has had its 60 steps" in event.text for event in events if isinstance(event, Note)] == [True]
+    assert ["has finished 60 steps" in event.text for event in events if isinstance(event, Note)] == [True]
     assert torch.equal(weights(out), before)
     done(verbs.train(TrainRequest(capture=capture, out=out, resume=True, steps=200)))
     assert torch.equal(weights(out), weights(run))
@@ -229,13 +229,13 @@ def test_a_damaged_checkpoint_costs_some_steps_and_is_said(
 ) -> None:
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(training, "SAVE_EVERY", 0.0)
+        patch.setattr(training, "CHECKPOINT_INTERVAL_S", 0.0)
         trained(capture, out, steps=8)
     (newest,) = (out / "checkpoint").glob("step-000008*")
     newest.write_bytes(newest.read_bytes()[:-7])
     events = trained(capture, out, steps=200, resume=True)
     warnings = [event.text for event in events if isinstance(event, Note) and event.level == "warning"]
-    assert warnings == ["the checkpoint step-000008.safetensors is damaged; going on from the one before"]
+    assert warnings == ["the checkpoint step-000008.safetensors is damaged; using the previous one"]
     assert torch.equal(weights(out), weights(run))
 
 
@@ -466,7 +466,7 @@ def test_scan_goes_on_where_it_stopped(tmp_path: Path, capture: Path, run: Path)
             break
     verb.close()
     events, _ = done(verbs.scan(request))
-    assert any(isinstance(event, Note) and "going on from step" in event.text for event in events)
+    assert any(isinstance(event, Note) and "continuing from step" in event.text for event in events)
     assert torch.equal(weights(out), weights(run))
 
 
