@@ -121,7 +121,7 @@ def add_format_settings(command: argparse.ArgumentParser, argv: Sequence[str]) -
     from lumigraph.studio import config_schema, exporting
 
     try:
-        groups = exporting.offered(Path(out), options.kind, argv[0] == "export")
+        groups = exporting.setting_groups(Path(out), options.kind, argv[0] == "export")
     except LumigraphError:  # reported when the command runs
         return
     for title, config in groups:

@@ -1,4 +1,4 @@
-"""From one file of a scene to another, without a run."""
+"""The verb `convert`: convert one scene file to another, without a run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lumigraph.scene.assets import Points, Splats, Voxels
 from lumigraph.scene.errors import FormatError
 from lumigraph.scene.poses import Similarity
 from lumigraph.studio import config_schema, registry
-from lumigraph.studio.exporting import NOUNS, centres, written
-from lumigraph.studio.inspecting import Scene, kind_of, opened
-from lumigraph.studio.orientation import UNITS, Placement, direction, turn
+from lumigraph.studio.exporting import NOUNS, centres, write_verified
+from lumigraph.studio.inspecting import Scene, kind_of, open_scene
+from lumigraph.studio.orientation import METRES_PER_UNIT, Placement, direction, turn
 from lumigraph.studio.progress import report_progress
 from lumigraph.studio.registry import Format
 from lumigraph.wire.events import ArtifactWritten, Event, ExportReport, Note
@@ -22,25 +22,25 @@ from lumigraph.wire.requests import ConvertRequest
 
 
 def convert(request: ConvertRequest) -> Generator[Event, None, ExportReport | None]:
-    """A file as one of another format: what is up in the one is up in the other, and metres stay metres, where both
-    say so. Or a capture as a folder that other trainers begin from. Raises LumigraphError."""
+    """Convert a scene file to another format, or a capture to a dataset for other trainers. The up axis and metres are
+    preserved if both formats define them. Raises LumigraphError."""
     if registry.reader_for(request.source) is not None:
         yield from _dataset(request)
         return None
     reader = registry.asset_reader(request.source)
-    registry.format_for(request.out)  # says what is wrong before a large file is read
-    scene = opened(reader, request.source)
+    registry.format_for(request.out)  # fails before a large file is read
+    scene = open_scene(reader, request.source)
     kind = kind_of(scene)
     yield Note(text=f"{request.source.name}: {len(scene):,} {NOUNS[kind]}")
-    writer = _writer(kind, request)
+    writer = _choose_writer(kind, request)
     if isinstance(scene, Stream) and kind not in writer.HOLDS:
-        scene = yield from _centres(scene)
+        scene = yield from _stream_centres(scene)
         yield Note(text=f"{writer.NAME} holds no gaussians: their {len(scene):,} centres are written as points")
     if isinstance(scene, Voxels) and kind not in writer.HOLDS:
-        scene = Stream.from_asset(scene)  # their middles, as points
-    chosen = config_schema.resolve(writer.Options, {k.replace("-", "_"): v for k, v in request.settings.items()})
-    placed = _turned(reader, writer, chosen, kind_of(scene) is Splats, request.keep_axes)
-    return (yield from written(_moved(scene, placed), request.out, writer, chosen, placed))
+        scene = Stream.from_asset(scene)  # voxel centres as points
+    options = config_schema.resolve(writer.Options, {k.replace("-", "_"): v for k, v in request.settings.items()})
+    target = _find_placement(reader, writer, options, kind_of(scene) is Splats, request.keep_axes)
+    return (yield from write_verified(_transform(scene, target), request.out, writer, options, target))
 
 
 def _dataset(request: ConvertRequest) -> Generator[Event, None, None]:
@@ -54,55 +54,57 @@ def _dataset(request: ConvertRequest) -> Generator[Event, None, None]:
     yield ArtifactWritten(path=str(request.out), what=f"{len(capture)} photos with their poses")
 
 
-def _centres(splats: Stream) -> Generator[Event, None, Stream]:
-    """Those that can be seen, of gaussians; they are counted first, since most files begin with how many there are."""
+def _stream_centres(splats: Stream) -> Generator[Event, None, Stream]:
+    """Return the centres of visible gaussians. They are counted first, since most files begin with their count."""
 
-    count = passed = 0
+    count = read_count = 0
 
-    def shown(batch: Any) -> Points:
+    def visible_centres(batch: Any) -> Points:
         return centres(batch)
 
-    def counted() -> Iterator[float]:
-        nonlocal count, passed
+    def count_centres() -> Iterator[float]:
+        nonlocal count, read_count
         for batch in splats.batches():
-            count, passed = count + len(shown(batch)), passed + len(batch)
-            yield passed / len(splats)
+            count, read_count = count + len(visible_centres(batch)), read_count + len(batch)
+            yield read_count / len(splats)
 
-    yield from report_progress(counted(), "count", len(splats), NOUNS[Splats])
-    return splats.map_batches(shown, count)
+    yield from report_progress(count_centres(), "count", len(splats), NOUNS[Splats])
+    return splats.map_batches(visible_centres, count)
 
 
-def _moved(scene: Scene, placed: Placement) -> Scene:
-    moved = placed.file_from_capture
-    if moved.scale == 1 and moved.rotation.equal(torch.eye(3, dtype=torch.float64)):
+def _transform(scene: Scene, target: Placement) -> Scene:
+    similarity = target.file_from_capture
+    if similarity.scale == 1 and similarity.rotation.equal(torch.eye(3, dtype=torch.float64)):
         return scene  # bit for bit
     if isinstance(scene, Stream):
-        return scene.map_batches(lambda batch: batch.transform(moved))
-    return scene.transform(moved)
+        return scene.map_batches(lambda batch: batch.transform(similarity))
+    return scene.transform(similarity)
 
 
-def _writer(kind: type, request: ConvertRequest) -> Format:
-    """One that holds what was read; of gaussians and voxels, one that holds points will do."""
+def _choose_writer(kind: type, request: ConvertRequest) -> Format:
+    """Return a format that holds this kind; gaussians and voxels may also be written as points."""
     try:
         return registry.format_for(request.out, kind)
     except FormatError:
-        if kind not in (Splats, Voxels) or not any(Points in one.HOLDS for one in registry.writers(request.out.name)):
+        if kind not in (Splats, Voxels) or not any(
+            Points in writer.HOLDS for writer in registry.writers(request.out.name)
+        ):
             raise
     return registry.format_for(request.out, Points)
 
 
-def _turned(reader: Format, writer: Format, chosen: object, splats: bool, keep_axes: bool) -> Placement:
-    """Points and meshes in a PLY say nothing of their axes: those stay."""
-    up = getattr(chosen, "up", None)
+def _find_placement(reader: Format, writer: Format, options: object, is_splats: bool, keep_axes: bool) -> Placement:
+    """Return the rotation and scale between the formats. PLY points and meshes define no axes and keep them."""
+    up = getattr(options, "up", None)
     target = f"+{up}" if up is not None else writer.UP
     source = reader.UP
-    silent = not splats and "-y" in (source, target)
-    unit = UNITS.get(getattr(chosen, "unit", ""), writer.METRES or 0.0)
+    has_no_axes = not is_splats and "-y" in (source, target)
+    unit = METRES_PER_UNIT.get(getattr(options, "unit", ""), writer.METRES or 0.0)
     scale = reader.METRES / unit if reader.METRES and unit and not keep_axes else 1.0
-    still = torch.eye(3, dtype=torch.float64)
-    rotation = still if keep_axes or silent else turn(direction(source), direction(target))
+    identity = torch.eye(3, dtype=torch.float64)
+    rotation = identity if keep_axes or has_no_axes else turn(direction(source), direction(target))
     return Placement(
         Similarity(scale, rotation, torch.zeros(3, dtype=torch.float64)),
-        source if keep_axes or silent else target,
+        source if keep_axes or has_no_axes else target,
         unit or None if reader.METRES else None,
     )

@@ -1,4 +1,4 @@
-"""The verb `export`: a run as a file of another program, read back and compared before anybody relies on it."""
+"""The verb `export`: write a run in a file format, then read the file back and compare it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lumigraph.scene.errors import FormatError, RunError
 from lumigraph.scene.field import Field
 from lumigraph.scene.poses import up_direction
 from lumigraph.studio import config_schema, registry
-from lumigraph.studio.inspecting import Scene, batched, bounds_of, ends_of, facts, kind_of, opened
+from lumigraph.studio.inspecting import Scene, as_stream, bounds_of, corners_of, describe_scene, kind_of, open_scene
 from lumigraph.studio.orientation import Placement, World, direction, placement, turn
 from lumigraph.studio.progress import report_progress
 from lumigraph.studio.registry import Format
@@ -31,18 +31,17 @@ from lumigraph.studio.training import load_field
 from lumigraph.wire.events import ArtifactWritten, Event, ExportReport, Note
 from lumigraph.wire.requests import AssetKind, ExportRequest, Scalar, ScaleRequest
 
-SCALE = "scale.json"
-FAINTEST_POINT = 0.1  # opacity; below it a gaussian is haze, and its centre no point of anything
+SCALE_FILE = "scale.json"
+MIN_CENTRE_OPACITY = 0.1  # fainter gaussians are haze: their centres lie on no surface
 TYPES: dict[AssetKind, type] = {"splats": Splats, "mesh": Mesh, "points": Points, "centres": Points, "voxels": Voxels}
-CONFIGS: dict[AssetKind, type] = {
+EXTRACTION_CONFIGS: dict[AssetKind, type] = {
     "mesh": MeshConfig,
     "points": PointsConfig,
     "voxels": VoxelsConfig,
-}  # of what is made of a field before it is written
-UNITS = ((10**6, "M"), (10**3, "k"), (1, ""))  # of a number in the name of a file
+}
+COUNT_SUFFIXES = ((10**6, "M"), (10**3, "k"), (1, ""))  # in file names
 NOUNS = {Splats: "gaussians", Mesh: "triangles", Points: "points", Voxels: "voxels"}
-# Bounds of what was read back may differ by this share of the extent: the coarsest format has 12 bits a chunk.
-TOLERANCE = 0.005
+MAX_BOUNDS_ERROR = 0.005  # of the extent, when read back: the coarsest format has 12 bits a chunk
 PRESETS: dict[str, dict[AssetKind, dict[str, Scalar]]] = {
     "web": {
         "mesh": {"faces": 30_000, "texture": 1024, "texture_format": "jpeg", "compression": "draco"},
@@ -58,122 +57,129 @@ PRESETS: dict[str, dict[AssetKind, dict[str, Scalar]]] = {
 
 
 def export(request: ExportRequest) -> Generator[Event, None, ExportReport]:
-    """Raises FormatError, RunError and OSError. The suffix chooses the format."""
+    """Export a run to a file; its suffix chooses the format. Raises FormatError, RunError and OSError."""
     file_format = registry.format_for(request.out)
     run = Run(request.run)
     field, card = load_field(run, "cpu")
-    kind = request.kind or _kind(file_format, field)
+    kind = request.kind or _default_kind(file_format, field)
     file_format = registry.format_for(request.out, TYPES[kind])
-    of_format, of_asset = settings_of(file_format, kind, request.preset, request.settings)
-    if getattr(of_asset, "levels", ()) and not suffix_of(file_format, request.out).startswith("."):
+    format_options, extraction_config = resolve_settings(file_format, kind, request.preset, request.settings)
+    if getattr(extraction_config, "levels", ()) and not suffix_of(file_format, request.out).startswith("."):
         raise RunError(f"{file_format.NAME} has its own levels of detail; leave out levels")
     cameras, held_out = run.cameras()
     world = World(up_direction(cameras), metres_per_unit(run))
-    if kind == "voxels":  # a grid is laid upright before it is filled
+    if kind == "voxels":  # a grid is rotated upright before it is filled
         upright = None if request.frame == "capture" else turn(world.up.double(), direction(file_format.UP))
-        asset: Asset = yield from extract_voxels(field, cameras[~held_out], of_asset, upright)
+        asset: Asset = yield from extract_voxels(field, cameras[~held_out], extraction_config, upright)
     else:
-        asset = yield from _made(kind, field, cameras[~held_out], of_asset, card.method, request.out)
-    placed = placement(asset, world, file_format, of_format, request)
-    if placed.metres_per_unit is None and (file_format.METRES is not None or hasattr(of_format, "unit")):
-        yield Note(text="nobody said how large this place is, so a unit counts as a metre; `lumigraph scale` says it")
-    asset = asset.transform(placed.file_from_capture)
-    for count in getattr(of_asset, "levels", ()):
-        yield from _coarser(cast(Points, asset), count, request.out, file_format, of_format, placed)
-    return (yield from written(asset, request.out, file_format, of_format, placed))
+        asset = yield from _extract(kind, field, cameras[~held_out], extraction_config, card.method, request.out)
+    target = placement(asset, world, file_format, format_options, request)
+    if target.metres_per_unit is None and (file_format.METRES is not None or hasattr(format_options, "unit")):
+        yield Note(
+            text="the scale of this run is unknown, so one unit counts as a metre; set it with `lumigraph scale`"
+        )
+    asset = asset.transform(target.file_from_capture)
+    for count in getattr(extraction_config, "levels", ()):
+        yield from _write_level(cast(Points, asset), count, request.out, file_format, format_options, target)
+    return (yield from write_verified(asset, request.out, file_format, format_options, target))
 
 
-def settings_of(
-    file_format: Format, kind: AssetKind, preset: str | None, given: Mapping[str, object]
+def resolve_settings(
+    file_format: Format, kind: AssetKind, preset: str | None, settings: Mapping[str, object]
 ) -> tuple[Any, Any]:
-    """(Options of the format, settings of what is made for it or None). Raises RunError naming a setting that neither
-    has; what a preset says of others is passed over."""
-    config = CONFIGS.get(kind)
-    of_format = {field.name for field in fields(file_format.Options)}
-    of_asset = {field.name for field in fields(config)} if config else set()
-    usual = PRESETS[preset].get(kind, {}) if preset else {}
-    asked: dict[str, object] = {name: value for name, value in usual.items() if name in of_format | of_asset}
-    asked |= {name.replace("-", "_"): value for name, value in given.items()}
-    for name in asked.keys() - of_format - of_asset:
-        known = ", ".join(sorted(of_format | of_asset)) or "none"
-        raise RunError(f"{file_format.NAME} of {kind} has no setting {name!r}; settings: {known}")
-    chosen = config_schema.resolve(
-        file_format.Options, {name: value for name, value in asked.items() if name in of_format}
-    )
-    made = {name: value for name, value in asked.items() if name in of_asset}
-    return chosen, config_schema.resolve(config, made) if config else None
+    """Return (options of the format, config of the extraction or None). Settings of a preset that do not apply are
+    skipped. Raises RunError if neither has one of the `settings`."""
+    config = EXTRACTION_CONFIGS.get(kind)
+    format_names = {field.name for field in fields(file_format.Options)}
+    extraction_names = {field.name for field in fields(config)} if config else set()
+    names = format_names | extraction_names
+    preset_values = PRESETS[preset].get(kind, {}) if preset else {}
+    values: dict[str, object] = {name: value for name, value in preset_values.items() if name in names}
+    values |= {name.replace("-", "_"): value for name, value in settings.items()}
+    for name in values.keys() - names:
+        raise RunError(
+            f"{file_format.NAME} of {kind} has no setting {name!r}; settings: {', '.join(sorted(names)) or 'none'}"
+        )
+    format_values = {name: value for name, value in values.items() if name in format_names}
+    extraction_values = {name: value for name, value in values.items() if name in extraction_names}
+    options = config_schema.resolve(file_format.Options, format_values)
+    return options, config_schema.resolve(config, extraction_values) if config else None
 
 
-def offered(out: Path, kind: str | None, of_run: bool) -> list[tuple[str, type]]:
-    """(title, settings) that can be chosen for a file: of its format, and of what is made of a run for it. Raises
-    FormatError."""
+def setting_groups(out: Path, kind: str | None, of_run: bool) -> list[tuple[str, type]]:
+    """Return (title, settings) groups for an output file: those of its format and, for a run, of the extraction.
+
+    Raises FormatError.
+    """
     file_format = registry.format_for(out)
     if kind is None:
-        kind = next(name for name, made in TYPES.items() if made is file_format.HOLDS[0])
+        kind = next(name for name, asset_type in TYPES.items() if asset_type is file_format.HOLDS[0])
     file_format = registry.format_for(out, TYPES[cast(AssetKind, kind)])
     groups = [(f"settings of {file_format.NAME}", file_format.Options)]
-    config = CONFIGS.get(cast(AssetKind, kind)) if of_run else None
+    config = EXTRACTION_CONFIGS.get(cast(AssetKind, kind)) if of_run else None
     return [*groups, (f"settings of the {kind}", config)] if config else groups
 
 
 def forms() -> list[dict[str, Any]]:
-    """Every form that a run can be exported to, as plain data: its name, what it can hold and with which settings.
+    """Describe every export format as plain data: its name, the kinds that it holds and their settings.
 
     [{"form": "ply", "name", "kinds": [{"kind": "splats", "settings": [...], "presets": {...}}, ...]}, ...]
     """
-    found = []
+    descriptions = []
     for suffix in registry.suffixes():
         writers = registry.writers(suffix)
         kinds: list[tuple[AssetKind, dict[str, Any]]] = []
-        for kind, made in TYPES.items():
-            writer = next((one for one in writers if made in one.HOLDS), None)
+        for kind, asset_type in TYPES.items():
+            writer = next((writer for writer in writers if asset_type in writer.HOLDS), None)
             if writer is None:
                 continue
-            config = CONFIGS.get(kind)
-            given = config_schema.schema(writer.Options) + (config_schema.schema(config) if config else [])
-            names = {setting["name"] for setting in given}
+            config = EXTRACTION_CONFIGS.get(kind)
+            settings = config_schema.schema(writer.Options) + (config_schema.schema(config) if config else [])
+            names = {setting["name"] for setting in settings}
             presets = {
-                preset: {name: value for name, value in usual.get(kind, {}).items() if name in names}
-                for preset, usual in PRESETS.items()
+                preset: {name: value for name, value in values.get(kind, {}).items() if name in names}
+                for preset, values in PRESETS.items()
             }
-            said = {"kind": kind, "settings": given, "presets": {k: v for k, v in presets.items() if v}}
-            kinds.append((kind, said))
-        first = writers[0].HOLDS[0]
-        kinds.sort(key=lambda one: TYPES[one[0]] is not first)  # what people most often want of it
-        found.append({"form": suffix.removeprefix("."), "name": writers[0].NAME, "kinds": [said for _, said in kinds]})
-    return found
+            description = {"kind": kind, "settings": settings, "presets": {k: v for k, v in presets.items() if v}}
+            kinds.append((kind, description))
+        default_type = writers[0].HOLDS[0]
+        kinds.sort(key=lambda item: TYPES[item[0]] is not default_type)  # the most common choice first
+        kind_descriptions = [description for _, description in kinds]
+        form = suffix.removeprefix(".")
+        descriptions.append({"form": form, "name": writers[0].NAME, "kinds": kind_descriptions})
+    return descriptions
 
 
-def written(
-    scene: Asset | Stream, out: Path, file_format: Format, chosen: Any, placed: Placement
+def write_verified(
+    scene: Asset | Stream, out: Path, file_format: Format, options: Any, target: Placement
 ) -> Generator[Event, None, ExportReport]:
-    """Write and read back. Raises FormatError, and takes the file and what came with it away, where it is not what was
-    to be written."""
+    """Write a scene, read it back and compare. If it differs, all new files are deleted and FormatError is raised."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    made: list[Path] = []
-    scene = scene if isinstance(scene, Stream) else batched(scene)
+    new_files: list[Path] = []
+    scene = scene if isinstance(scene, Stream) else as_stream(scene)
     if isinstance(scene, Stream) and hasattr(file_format, "write_stream"):
-        shares = file_format.write_stream(scene, out, chosen)
+        shares = file_format.write_stream(scene, out, options)
         yield from report_progress(shares, "write", len(scene), NOUNS[kind_of(scene)])
     else:
         asset = scene.gather() if isinstance(scene, Stream) else scene
-        with collect_new_files() as made:
-            file_format.write(asset, out, chosen)
-        scene = batched(asset)
-    again = None
+        with collect_new_files() as new_files:
+            file_format.write(asset, out, options)
+        scene = as_stream(asset)
+    reread = None
     if hasattr(file_format, "read"):
         try:
-            again = opened(file_format, out)
-            if isinstance(again, Stream):
-                yield from report_progress(again.iterate_progress(), "check", len(again), NOUNS[kind_of(again)])
-            _compare(scene, again, out)
+            reread = open_scene(file_format, out)
+            if isinstance(reread, Stream):
+                yield from report_progress(reread.iterate_progress(), "check", len(reread), NOUNS[kind_of(reread)])
+            _compare(scene, reread, out)
         except FormatError as error:
-            for path in (out, *made):
+            for path in (out, *new_files):
                 path.unlink(missing_ok=True)
-            raise FormatError(f"{error}; this is a fault of Lumigraph: please report it") from error
-    found = scene if again is None else again
-    said: dict[str, Any] = facts(found) if isinstance(found, Mesh) else {"bounds": bounds_of(found)}
-    similarity = placed.file_from_capture
+            raise FormatError(f"{error}; this is a bug of Lumigraph: please report it") from error
+    file_scene = scene if reread is None else reread
+    is_mesh = isinstance(file_scene, Mesh)
+    properties: dict[str, Any] = describe_scene(file_scene) if is_mesh else {"bounds": bounds_of(file_scene)}
+    similarity = target.file_from_capture
     matrix = torch.cat([similarity.scale * similarity.rotation, similarity.translation[:, None]], dim=1)
     report = ExportReport(
         path=str(out),
@@ -181,60 +187,58 @@ def written(
         holds=NOUNS[kind_of(scene)],
         count=len(scene),
         bytes=out.stat().st_size,
-        read_back=again is not None,
-        bounds=said["bounds"],
-        watertight=said.get("watertight"),
-        textured=said.get("textured"),
-        up=placed.up,
-        metres_per_unit=placed.metres_per_unit,
+        read_back=reread is not None,
+        bounds=properties["bounds"],
+        watertight=properties.get("watertight"),
+        textured=properties.get("textured"),
+        up=target.up,
+        metres_per_unit=target.metres_per_unit,
         file_from_capture=tuple(map(tuple, matrix.tolist())),
     )
     yield report
-    yield ArtifactWritten(path=str(out), what=_told(scene))
+    yield ArtifactWritten(path=str(out), what=_format_count(scene))
     return report
 
 
 def scale(request: ScaleRequest) -> Generator[Event, None, float]:
-    """How large the place of a run is, for every file made of it from now on. Returns metres in a unit."""
+    """Set the scale of a run for all later exports. Returns metres per unit."""
     run, metres = Run(request.run), request.metres
     if request.points is not None:
         a, b = (torch.tensor(point, dtype=torch.float64) for point in request.points)
-        length = float((a - b).norm())
-        if not length > 0:
-            raise RunError("the two points are one; give two places whose distance you know")
-        metres /= length
-    write_text(run.path / SCALE, json.dumps({"metres_per_unit": metres}) + "\n")
+        distance = float((a - b).norm())
+        if not distance > 0:
+            raise RunError("the two points are equal; pass two points at a known distance")
+        metres /= distance
+    write_text(run.path / SCALE_FILE, json.dumps({"metres_per_unit": metres}) + "\n")
     yield Note(text=f"one unit of {run.path} is {metres:.6g} m")
     return metres
 
 
 def metres_per_unit(run: Run) -> float | None:
-    """As `scale` said it. Raises RunError where the file is damaged."""
+    """Return the scale that `scale` set, or None. Raises RunError if its file is damaged."""
     try:
-        said = float(json.loads((run.path / SCALE).read_bytes())["metres_per_unit"])
+        metres = float(json.loads((run.path / SCALE_FILE).read_bytes())["metres_per_unit"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{run.path / SCALE} is damaged; say again how large the place is, by `lumigraph scale`"
-        ) from error
-    if not 0 < said < float("inf"):
-        raise RunError(f"{run.path / SCALE} is damaged; say again how large the place is, by `lumigraph scale`")
-    return said
+        raise RunError(f"{run.path / SCALE_FILE} is damaged; set the scale again with `lumigraph scale`") from error
+    if not 0 < metres < float("inf"):
+        raise RunError(f"{run.path / SCALE_FILE} is damaged; set the scale again with `lumigraph scale`")
+    return metres
 
 
-# ---- parts of them
+# ---- helpers
 
 
-def _kind(file_format: Format, field: Field) -> AssetKind:
-    """What people most often want of this format, and the method can give."""
-    for held in file_format.HOLDS:
-        if held is not Splats or hasattr(field, "splats"):
-            return next(kind for kind, made in TYPES.items() if made is held)
+def _default_kind(file_format: Format, field: Field) -> AssetKind:
+    """Return the first kind of the format that the field provides."""
+    for asset_type in file_format.HOLDS:
+        if asset_type is not Splats or hasattr(field, "splats"):
+            return next(kind for kind, kind_type in TYPES.items() if kind_type is asset_type)
     return "splats"
 
 
-def _made(
+def _extract(
     kind: AssetKind, field: Field, cameras: Cameras, config: Any, method: str, out: Path
 ) -> Generator[Event, None, Asset]:
     if kind == "mesh":
@@ -251,47 +255,49 @@ def suffix_of(file_format: Format, out: Path) -> str:
     return next(suffix for suffix in file_format.SUFFIXES if out.name.lower().endswith(suffix))
 
 
-def _coarser(
-    points: Points, count: int, out: Path, file_format: Format, chosen: Any, placed: Placement
+def _write_level(
+    points: Points, count: int, out: Path, file_format: Format, options: Any, target: Placement
 ) -> Generator[Event, None, None]:
-    """The first `count` points, as NAME-100k.EXT beside NAME.EXT."""
+    """Write the first `count` points to NAME-100k.EXT next to NAME.EXT."""
     suffix = suffix_of(file_format, out)
-    short = next(f"{count // unit}{letter}" for unit, letter in UNITS if count % unit == 0)
-    beside = out.with_name(f"{out.name[: -len(suffix)]}-{short}{out.name[-len(suffix) :]}")
+    label = next(f"{count // unit}{letter}" for unit, letter in COUNT_SUFFIXES if count % unit == 0)
+    level_file = out.with_name(f"{out.name[: -len(suffix)]}-{label}{out.name[-len(suffix) :]}")
     if count >= len(points):
-        yield Note(text=f"{beside.name} is not written: there are no more than {len(points):,} points")
+        yield Note(text=f"{level_file.name} is not written: there are only {len(points):,} points")
         return
-    for event in written(points.select(torch.arange(count)), beside, file_format, chosen, placed):
-        if not isinstance(event, ArtifactWritten | ExportReport):  # those are of the whole
+    for event in write_verified(points.select(torch.arange(count)), level_file, file_format, options, target):
+        if not isinstance(event, ArtifactWritten | ExportReport):  # the export has one of each
             yield event
-    yield Note(text=f"{beside.name}: {count:,} points")
+    yield Note(text=f"{level_file.name}: {count:,} points")
 
 
 def centres(splats: Splats) -> Points:
-    """Centres and colours of the gaussians that can be seen."""
-    shown = splats.select(torch.sigmoid(splats.logit_opacities) >= FAINTEST_POINT)
-    return Points(shown.means, (shown.colours().clamp(0, 1) * 255).round().to(torch.uint8))
+    """Return centres and colours of the gaussians above a minimum opacity."""
+    visible = splats.select(torch.sigmoid(splats.logit_opacities) >= MIN_CENTRE_OPACITY)
+    return Points(visible.means, (visible.colours().clamp(0, 1) * 255).round().to(torch.uint8))
 
 
-def _compare(scene: Scene, again: Scene, out: Path) -> None:
-    """Raises FormatError naming the first difference."""
-    if kind_of(again) is not kind_of(scene) or len(again) != len(scene):
-        raise FormatError(f"{out}: {_told(scene)} were written and {_told(again)} came back")
+def _compare(scene: Scene, reread: Scene, out: Path) -> None:
+    """Compare a scene with the file read back. Raises FormatError naming the first difference."""
+    if kind_of(reread) is not kind_of(scene) or len(reread) != len(scene):
+        raise FormatError(f"{out}: {_format_count(scene)} were written and {_format_count(reread)} read back")
     if not len(scene):
         return
-    before, after = _ends(scene), _ends(again)
-    off = float((before - after).abs().amax() / (before[1] - before[0]).amax().clamp(min=1e-30))
-    if not off <= TOLERANCE:
-        raise FormatError(f"{out}: what came back reaches {100 * off:.2g} % of its extent beyond what was written")
+    before, after = _inner_bounds(scene), _inner_bounds(reread)
+    relative_error = float((before - after).abs().amax() / (before[1] - before[0]).amax().clamp(min=1e-30))
+    if not relative_error <= MAX_BOUNDS_ERROR:
+        raise FormatError(
+            f"{out}: the bounds read back differ from those written by {100 * relative_error:.2g} % of the extent"
+        )
 
 
-def _ends(scene: Scene) -> Tensor:
-    """(2, 3), without the outermost: formats clip gaussians that are much farther away than all others."""
-    return (scene.extent.inner if isinstance(scene, Stream) else ends_of(scene)).double()
+def _inner_bounds(scene: Scene) -> Tensor:
+    """Return (2, 3) bounds without outliers: formats clip gaussians that are much farther away than all others."""
+    return (scene.extent.inner if isinstance(scene, Stream) else corners_of(scene)).double()
 
 
-def _told(scene: Scene) -> str:
+def _format_count(scene: Scene) -> str:
     return f"{len(scene):,} {NOUNS[kind_of(scene)]}"
 
 
-__all__ = ["PRESETS", "export", "metres_per_unit", "scale", "settings_of", "written"]
+__all__ = ["PRESETS", "export", "metres_per_unit", "scale", "resolve_settings", "write_verified"]

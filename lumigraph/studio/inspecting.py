@@ -1,4 +1,4 @@
-"""What is in a file of a scene, in a few lines."""
+"""Short summaries of scene files."""
 
 from __future__ import annotations
 
@@ -16,65 +16,71 @@ from lumigraph.scene.assets import Asset, Mesh, Splats, Voxels
 from lumigraph.studio import registry
 from lumigraph.studio.registry import Format
 
-Scene = Mesh | Voxels | Stream  # gaussians and points come in batches
+Scene = Mesh | Voxels | Stream  # gaussians and points are streamed
 Corners = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
 def inspect(path: Path) -> dict[str, Any]:
-    """{"format", "holds", "count", "bytes", "bounds", ...}, plain data. Raises FormatError."""
+    """Describe a file as plain data: {"format", "holds", "count", "bytes", "bounds", ...}. Raises FormatError."""
     file_format = registry.asset_reader(path)
-    return {"format": file_format.NAME, "bytes": path.stat().st_size, **facts(opened(file_format, path))}
+    return {"format": file_format.NAME, "bytes": path.stat().st_size, **describe_scene(open_scene(file_format, path))}
 
 
-def opened(file_format: Format, path: Path) -> Scene:
-    """What a file holds, gaussians and points in batches: from the file where the format can. Raises FormatError."""
+def open_scene(file_format: Format, path: Path) -> Scene:
+    """Open a file; gaussians and points are streamed, from the file if the format supports it. Raises FormatError."""
     if hasattr(file_format, "stream"):
         stream: Stream = file_format.stream(path)
         return stream
-    return batched(file_format.read(path))
+    return as_stream(file_format.read(path))
 
 
-def batched(asset: Asset) -> Scene:
-    """The same of a scene in memory."""
+def as_stream(asset: Asset) -> Scene:
+    """Wrap gaussians and points in memory as a stream; return other assets unchanged."""
     return asset if isinstance(asset, Mesh | Voxels) else Stream.from_asset(asset)
 
 
 def kind_of(scene: Scene) -> type:
-    """Splats, Points, Voxels or Mesh."""
+    """Return the asset type: Splats, Points, Voxels or Mesh."""
     return type(scene.template if isinstance(scene, Stream) else scene)
 
 
 def bounds_of(scene: Scene) -> Corners:
-    """Smallest and largest coordinates; zeros where there is nothing."""
-    ends = scene.extent.bounds if isinstance(scene, Stream) else ends_of(scene)
-    low, high = (tuple(corner) for corner in ends.tolist())
+    """Return the smallest and largest coordinates, zeros for an empty scene."""
+    corners = scene.extent.bounds if isinstance(scene, Stream) else corners_of(scene)
+    low, high = (tuple(corner) for corner in corners.tolist())
     return low, high
 
 
-def ends_of(scene: Mesh | Voxels) -> Tensor:
-    """(2, 3)"""
+def corners_of(scene: Mesh | Voxels) -> Tensor:
+    """Return the smallest and largest coordinates, (2, 3)."""
     xyz = (scene.vertices if isinstance(scene, Mesh) else scene.xyz).detach().cpu()
     return torch.stack([xyz.amin(0), xyz.amax(0)]) if len(xyz) else torch.zeros(2, 3)
 
 
-def facts(scene: Scene) -> dict[str, Any]:
-    """What can be said of a scene without knowing where it came from."""
+def describe_scene(scene: Scene) -> dict[str, Any]:
+    """Describe the contents of a scene as plain data."""
     if isinstance(scene, Mesh):
-        return {"holds": "triangles", "count": len(scene), "bounds": bounds_of(scene), **_of_mesh(scene)}
+        return {"holds": "triangles", "count": len(scene), "bounds": bounds_of(scene), **_describe_mesh(scene)}
     if isinstance(scene, Voxels):
-        sides, coloured = list(scene.grid.shape), scene.rgb is not None
-        return {"holds": "voxels", "count": len(scene), "bounds": bounds_of(scene), "grid": sides, "coloured": coloured}
+        shape, has_colours = list(scene.grid.shape), scene.rgb is not None
+        return {
+            "holds": "voxels",
+            "count": len(scene),
+            "bounds": bounds_of(scene),
+            "grid": shape,
+            "coloured": has_colours,
+        }
     if isinstance(scene.template, Splats):
-        # First of all, since their passes measure the bounds as well.
-        opacity, size = _typical(scene)
-        said = {"sh_degree": scene.template.sh_degree, "opacity_median": opacity, "size_median": size}
-        return {"holds": "gaussians", "count": len(scene), "bounds": bounds_of(scene), **said}
-    said = {"coloured": scene.template.rgb is not None, "normals": scene.template.normals is not None}
-    return {"holds": "points", "count": len(scene), "bounds": bounds_of(scene), **said}
+        # Before the bounds, since these passes measure them as well.
+        opacity, size = _median_opacity_and_size(scene)
+        properties = {"sh_degree": scene.template.sh_degree, "opacity_median": opacity, "size_median": size}
+        return {"holds": "gaussians", "count": len(scene), "bounds": bounds_of(scene), **properties}
+    properties = {"coloured": scene.template.rgb is not None, "normals": scene.template.normals is not None}
+    return {"holds": "points", "count": len(scene), "bounds": bounds_of(scene), **properties}
 
 
-def _typical(splats: Stream) -> tuple[float | None, float | None]:
-    """Medians of opacity and size, by way of the numbers that they are computed from, which have the same order."""
+def _median_opacity_and_size(splats: Stream) -> tuple[float | None, float | None]:
+    """Return the medians of opacity and size, from their logits and logarithms, which have the same order."""
 
     def columns() -> Iterator[tuple[Array, Array]]:
         for batch in splats:
@@ -87,19 +93,19 @@ def _typical(splats: Stream) -> tuple[float | None, float | None]:
     return round(float(torch.sigmoid(torch.tensor(logit))), 4), float(torch.tensor(log_scale).exp())
 
 
-def _of_mesh(mesh: Mesh) -> dict[str, Any]:
+def _describe_mesh(mesh: Mesh) -> dict[str, Any]:
     return {
         "vertices": len(mesh.vertices),
-        "watertight": closed(mesh),
+        "watertight": is_watertight(mesh),
         "textured": mesh.texture is not None,
         "texture": None if mesh.texture is None else [mesh.texture.shape[1], mesh.texture.shape[0]],
         "coloured": mesh.rgb is not None,
     }
 
 
-def closed(mesh: Mesh) -> bool:
-    """Whether the surface has no border, once the vertices that a seam of the texture doubled are one again."""
+def is_watertight(mesh: Mesh) -> bool:
+    """Whether the surface has no border after merging the vertices that a texture seam duplicates."""
     if not len(mesh):
         return False
-    _, same = torch.unique(mesh.vertices, dim=0, return_inverse=True)
-    return mesh_operations.is_watertight(same[mesh.faces.long()].to(torch.int32))
+    _, vertex_ids = torch.unique(mesh.vertices, dim=0, return_inverse=True)
+    return mesh_operations.is_watertight(vertex_ids[mesh.faces.long()].to(torch.int32))

@@ -69,9 +69,8 @@ def read_capture(path: Path, holdout: int | None) -> Capture:
     training_count = len(capture) - int(capture.held_out.sum())
     if training_count < MIN_TRAINING_PHOTOS:
         raise CaptureError(
-            f"{path} leaves {training_count} of {len(capture)} photos to train on, at least {MIN_TRAINING_PHOTOS} are "
-            "needed; "
-            "add photos, or hold out fewer with --holdout"
+            f"{path} leaves {training_count} of {len(capture)} photos to train on, at least {MIN_TRAINING_PHOTOS} "
+            "are needed; add photos, or hold out fewer with --holdout"
         )
     return capture
 

@@ -107,11 +107,11 @@ def test_what_comes_back_different_goes_with_its_companions(
     (out / "mine.txt").write_text("not of this file")
     before = form.read
     monkeypatch.setattr(form, "read", lambda path: before(path) if path.suffix == ".glb" else make_mesh(subdivisions=1))
-    with pytest.raises(FormatError, match="came back; this is a fault"):
+    with pytest.raises(FormatError, match="read back; this is a bug"):
         convert(tmp_path / "mesh.glb", out / name)
     assert sorted(path.name for path in out.iterdir()) == ["mine.txt", "other"]
     # A companion that another file brought there before stays: that one needs it, and its name says what is in it.
-    with pytest.raises(FormatError, match="came back"):
+    with pytest.raises(FormatError, match="read back"):
         convert(tmp_path / "mesh.glb", out / "other" / name)
     assert len(list((out / "other").iterdir())) == 2
 

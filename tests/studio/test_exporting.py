@@ -203,17 +203,17 @@ def test_every_form_says_what_it_holds_and_its_settings_have_one_meaning() -> No
             assert len(names) == len(set(names)), (offer["form"], kind["kind"])
             for preset, values in kind["presets"].items():
                 writer = registry.format_for(Path(f"a.{offer['form']}"), exporting.TYPES[kind["kind"]])
-                exporting.settings_of(writer, kind["kind"], preset, {})  # the values are of the right types
+                exporting.resolve_settings(writer, kind["kind"], preset, {})  # the values are of the right types
                 assert values
 
 
 def test_presets_count_less_than_what_is_asked() -> None:
     glb = registry.format_for(Path("a.glb"), Mesh)
-    options, config = exporting.settings_of(glb, "mesh", "web", {"faces": 77})
+    options, config = exporting.resolve_settings(glb, "mesh", "web", {"faces": 77})
     assert options.compression == "draco"
     assert config.faces == 77
     with pytest.raises(RunError, match=r"glTF of mesh has no setting 'facets'; settings: .*faces"):
-        exporting.settings_of(glb, "mesh", None, {"facets": 1})
+        exporting.resolve_settings(glb, "mesh", None, {"facets": 1})
 
 
 def test_without_a_known_scale_that_is_said(snowman: Path, tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_a_file_that_comes_back_different_is_taken_away(
 ) -> None:
     spz = registry.format_for(tmp_path / "a.spz")
     monkeypatch.setattr(spz, "stream", lambda path: Stream.from_asset(make_splats(3, 1)))
-    with pytest.raises(FormatError, match="200 gaussians were written and 3 gaussians came back; this is a fault"):
+    with pytest.raises(FormatError, match="200 gaussians were written and 3 gaussians read back; this is a bug"):
         export(snowman, tmp_path / "a.spz")
     assert not (tmp_path / "a.spz").exists()
 
@@ -236,9 +236,9 @@ def test_a_file_that_comes_back_different_is_taken_away(
 def test_a_damaged_scale_is_said(snowman: Path, tmp_path: Path) -> None:
     for text in ("", "{}", '{"metres_per_unit": -1}', '{"metres_per_unit": "x"}', "[1]"):
         (snowman / exporting.SCALE).write_text(text)
-        with pytest.raises(RunError, match="is damaged; say again how large"):
+        with pytest.raises(RunError, match="is damaged; set the scale again"):
             export(snowman, tmp_path / "a.glb", kind="splats")
-    with pytest.raises(RunError, match="the two points are one"):
+    with pytest.raises(RunError, match="the two points are equal"):
         done(exporting.scale(ScaleRequest(run=snowman, points=((1, 1, 1), (1, 1, 1)), metres=2.0)))
 
 

@@ -17,7 +17,7 @@ from lumigraph.scene.assets import Asset, Mesh, Points, Splats
 from lumigraph.scene.cameras import Cameras
 from lumigraph.scene.poses import up_direction
 from lumigraph.studio import registry
-from lumigraph.studio.exporting import metres_per_unit, settings_of, written
+from lumigraph.studio.exporting import metres_per_unit, resolve_settings, write_verified
 from lumigraph.studio.orientation import World, direction, placement
 from lumigraph.studio.run import Run
 from lumigraph.studio.training import load_field
@@ -88,11 +88,11 @@ def write(stage: Stage, case: Case, folder: Path) -> tuple[ExportReport, View, A
     out = case.path(folder)
     asset = stage.assets[case.kind]
     file_format = registry.format_for(out, type(asset))
-    options, _ = settings_of(file_format, case.kind, None, case.settings)  # type: ignore[arg-type]
+    options, _ = resolve_settings(file_format, case.kind, None, case.settings)  # type: ignore[arg-type]
     request = ExportRequest(run=stage.run.path, out=out, kind=case.kind, frame="upright")  # type: ignore[arg-type]
     placement_in_file = placement(asset, stage.world, file_format, options, request)
     file_asset = asset.transform(placement_in_file.file_from_capture)
-    report = exhaust(written(file_asset, out, file_format, options, placement_in_file))
+    report = exhaust(write_verified(file_asset, out, file_format, options, placement_in_file))
     return report, _view(stage, placement_in_file), file_asset
 
 
