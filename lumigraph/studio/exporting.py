@@ -300,4 +300,4 @@ def _format_count(scene: Scene) -> str:
     return f"{len(scene):,} {NOUNS[kind_of(scene)]}"
 
 
-__all__ = ["PRESETS", "export", "metres_per_unit", "scale", "resolve_settings", "write_verified"]
+__all__ = ["PRESETS", "export", "metres_per_unit", "resolve_settings", "scale", "write_verified"]
