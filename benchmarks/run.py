@@ -37,7 +37,7 @@ from benchmarks import (
     training,
     uploads,
 )
-from lumigraph.studio.system_info import cores, cpu_model
+from lumigraph.studio.system_info import count_cores, cpu_model
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -49,7 +49,7 @@ Row = dict[str, object]
 def main() -> None:
     args = parse()
     console = Console()
-    table = Table(title=f"{cpu_model()}, {cores()} cores, commit {commit()}")
+    table = Table(title=f"{cpu_model()}, {count_cores()} cores, commit {commit()}")
     for column in ("benchmark", "case", "results"):
         table.add_column(column, overflow="fold")
     for name, rows in select_suites(args).items():
@@ -129,7 +129,7 @@ def record(benchmark: str, row: Row) -> None:
     line = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": cpu_model(),
-        "cores": cores(),
+        "cores": count_cores(),
         "load": round(os.getloadavg()[0], 2),
         "commit": commit(),
         **row,

@@ -1,4 +1,4 @@
-"""The verb `compare`: runs of one capture, judged by the same views."""
+"""The verb `compare`: compare runs of one capture on the same held-out views."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from lumigraph.scene.field import Field
 from lumigraph.studio.report import figure_html, page_html
 from lumigraph.studio.run import EVALUATION, FIELD, Run, write_text
 from lumigraph.studio.training import load_field, prepare_capture, read_capture
-from lumigraph.studio.verbs import evaluate, seen
+from lumigraph.studio.verbs import evaluate, render_held_out
 from lumigraph.wire.events import ArtifactWritten, Event, Progress
 from lumigraph.wire.requests import CompareRequest, Device, EvaluateRequest
 
-SHOWN = 8  # views on the page
-TIMED = 3  # of them, whose rendering is timed
+MAX_COMPARISON_VIEWS = 8  # on the page
+TIMED_VIEW_COUNT = 3
 
-COLUMNS = {  # of the table: key -> (head, how a number is written)
+COLUMNS = {  # of the table: key -> (heading, number format)
     "run": ("run", "{}"),
     "method": ("method", "{}"),
     "psnr": ("PSNR, dB", "{:.2f}"),
@@ -38,70 +38,75 @@ COLUMNS = {  # of the table: key -> (head, how a number is written)
 
 
 def compare(request: CompareRequest) -> Generator[Event, None, list[dict[str, Any]]]:
-    """An HTML page and, as the result, a row of figures a run: those of `COLUMNS`. Runs that were not evaluated since
-    they were trained are. Raises RunError where the runs have no held-out view in common."""
+    """Write an HTML page and return one row of metrics per run, with the keys of `COLUMNS`. Runs without a current
+    evaluation are evaluated first. Raises RunError if the runs have no held-out view in common."""
     evaluations = []
     for path in request.runs:
-        evaluations.append((yield from _judged(path, request.device)))
-    names = _common(evaluations)
+        evaluations.append((yield from _current_evaluation(path, request.device)))
+    names = _common_views(evaluations)
     rows: list[dict[str, Any]] = []
-    strips: list[list[Tensor]] = [[] for _ in names[:SHOWN]]
+    strips: list[list[Tensor]] = [[] for _ in names[:MAX_COMPARISON_VIEWS]]
     photos: list[Tensor] = []
     for path, evaluation in zip(request.runs, evaluations, strict=True):
         run = Run(path)
         field, _ = load_field(run, request.device)
         capture = yield from prepare_capture(run, read_capture(Path(run.config.capture), run.config.holdout))
         _, held_out = capture.split()
-        where = {name: i for i, name in enumerate(held_out.names)}
-        for k, name in enumerate(names[:SHOWN]):
-            render, photo = seen(field, held_out, where[name])
+        view_indices = {name: i for i, name in enumerate(held_out.names)}
+        for k, name in enumerate(names[:MAX_COMPARISON_VIEWS]):
+            render, photo = render_held_out(field, held_out, view_indices[name])
             strips[k].append(render)
             if len(photos) == k:
                 photos.append(photo)
-            done = len(rows) * len(names[:SHOWN]) + k + 1
-            yield Progress(stage="compare", done=done, total=len(names[:SHOWN]) * len(request.runs), unit="views")
+            finished_views = len(rows) * len(names[:MAX_COMPARISON_VIEWS]) + k + 1
+            yield Progress(
+                stage="compare",
+                done=finished_views,
+                total=len(names[:MAX_COMPARISON_VIEWS]) * len(request.runs),
+                unit="views",
+            )
         rows.append(_row(path, evaluation, _frames_per_second(field, held_out)))
     request.out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(request.out, _page(rows, names[:SHOWN], photos, strips, evaluations))
+    write_text(request.out, _page(rows, names[:MAX_COMPARISON_VIEWS], photos, strips, evaluations))
     yield ArtifactWritten(path=str(request.out), what=f"{len(rows)} runs on {len(names)} held-out views")
     return rows
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The figures as text, a line a run: names to the left, numbers to the right."""
-    lines = [[head for head, _ in COLUMNS.values()], *(_cells(row) for row in rows)]
+    """Format the rows as text, one line per run: names left-aligned, numbers right-aligned."""
+    lines = [[heading for heading, _ in COLUMNS.values()], *(_cells(row) for row in rows)]
     columns = []
     for k, column in enumerate(zip(*lines, strict=True)):
-        wide = max(map(len, column))
-        columns.append([cell.ljust(wide) if k < 2 else cell.rjust(wide) for cell in column])
+        width = max(map(len, column))
+        columns.append([cell.ljust(width) if k < 2 else cell.rjust(width) for cell in column])
     return "\n".join("  ".join(cells).rstrip() for cells in zip(*columns, strict=True))
 
 
-def _judged(path: Path, device: Device) -> Generator[Event, None, dict[str, Any]]:
-    """The run's evaluation, made now where there is none or the field is newer."""
+def _current_evaluation(path: Path, device: Device) -> Generator[Event, None, dict[str, Any]]:
+    """Return the evaluation of a run. Evaluates it if there is none or the field is newer."""
     run = Run(path)
-    made, field = run.path / EVALUATION, run.path / FIELD
-    if made.exists() and field.exists() and made.stat().st_mtime_ns >= field.stat().st_mtime_ns:
-        evaluation: dict[str, Any] = json.loads(made.read_text())
+    evaluation_file, field = run.path / EVALUATION, run.path / FIELD
+    if evaluation_file.exists() and field.exists() and evaluation_file.stat().st_mtime_ns >= field.stat().st_mtime_ns:
+        evaluation: dict[str, Any] = json.loads(evaluation_file.read_text())
         return evaluation
     return (yield from evaluate(EvaluateRequest(run=path, device=device)))
 
 
-def _common(evaluations: list[dict[str, Any]]) -> list[str]:
-    """The views that every run was judged by, spread over all of them."""
-    every = [[view["name"] for view in evaluation["per_view"]] for evaluation in evaluations]
-    names = [name for name in every[0] if all(name in other for other in every[1:])]
+def _common_views(evaluations: list[dict[str, Any]]) -> list[str]:
+    """Return the views that all runs were evaluated on, evenly spread views first."""
+    view_names = [[view["name"] for view in evaluation["per_view"]] for evaluation in evaluations]
+    names = [name for name in view_names[0] if all(name in run_names for run_names in view_names[1:])]
     if not names:
         raise RunError("these runs have no held-out view in common; compare runs of one capture")
-    stride = max(1, len(names) // SHOWN)
+    stride = max(1, len(names) // MAX_COMPARISON_VIEWS)
     return names[::stride] + [name for i, name in enumerate(names) if i % stride]
 
 
 def _frames_per_second(field: Field, held_out: Capture) -> float:
-    """The median of a few views at the size that the run was judged at."""
+    """Return the median frame rate of a few views at the size of the evaluation."""
     white = torch.ones(3, device=field.box.device) if held_out.has_alpha else None
     seconds = []
-    for i in range(min(TIMED, len(held_out))):
+    for i in range(min(TIMED_VIEW_COUNT, len(held_out))):
         camera = held_out.cameras[i].to(field.box.device)
         start = time.perf_counter()
         with torch.no_grad():
@@ -111,9 +116,9 @@ def _frames_per_second(field: Field, held_out: Capture) -> float:
 
 
 def _row(path: Path, evaluation: dict[str, Any], frames_per_second: float) -> dict[str, Any]:
-    kept = {key: evaluation[key] for key in ("method", "psnr", "ssim", "train_seconds", "steps")}
+    metrics = {key: evaluation[key] for key in ("method", "psnr", "ssim", "train_seconds", "steps")}
     megabytes = (path / FIELD).stat().st_size / 1e6
-    return {"run": path.name, **kept, "megabytes": megabytes, "frames_per_second": frames_per_second}
+    return {"run": path.name, **metrics, "megabytes": megabytes, "frames_per_second": frames_per_second}
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -127,17 +132,17 @@ def _page(
     strips: list[list[Tensor]],
     evaluations: list[dict[str, Any]],
 ) -> str:
-    heads = "".join(f"<th>{escape(head)}</th>" for head, _ in COLUMNS.values())
+    headings = "".join(f"<th>{escape(heading)}</th>" for heading, _ in COLUMNS.values())
     lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(row)) + "</tr>" for row in rows)
     parts = [
         "<h1>Runs compared</h1>",
-        f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>",
+        f"<table><thead><tr>{headings}</tr></thead><tbody>{lines}</tbody></table>",
         "<h2>Views</h2>",
     ]
-    found = [{view["name"]: view["psnr"] for view in evaluation["per_view"]} for evaluation in evaluations]
+    psnr_by_view = [{view["name"]: view["psnr"] for view in evaluation["per_view"]} for evaluation in evaluations]
     for name, photo, renders in zip(names, photos, strips, strict=True):
         cells = [figure_html(photo, "photo", f"photo of {name}")]
-        for row, psnr, render in zip(rows, (of[name] for of in found), renders, strict=True):
+        for row, psnr, render in zip(rows, (psnrs[name] for psnrs in psnr_by_view), renders, strict=True):
             caption = f"{row['run']}: " + ("equal" if psnr is None else f"{psnr:.2f} dB")
             cells.append(figure_html(render, caption, f"{name} by {row['run']}"))
         columns = f"grid-template-columns: repeat({min(4, len(cells))}, 1fr)"

@@ -1,4 +1,4 @@
-"""The verb `render`: a run seen from a path, as a film or as pictures."""
+"""The verb `render`: render a run along a camera path, to a video or images."""
 
 from __future__ import annotations
 
@@ -24,64 +24,64 @@ from lumigraph.studio.video_encoder import mp4_writer
 from lumigraph.wire.events import ArtifactWritten, Event, Note, Progress
 from lumigraph.wire.requests import Output, RenderRequest
 
-FRAMES = 180  # six seconds at 30 frames a second
-PATH_FILE_LIMIT = 16 << 20  # bytes
+DEFAULT_FRAME_COUNT = 180  # six seconds at 30 frames per second
+MAX_PATH_FILE_BYTES = 16 << 20
 Point = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
 
 
 class KeyFrame(BaseModel):
-    """Where the camera stands and what it looks at, in the world of the capture."""
+    """Position and target of the camera in capture coordinates."""
 
     model_config = ConfigDict(extra="forbid")
     position: Point
     look_at: Point
-    up: Point | None = None  # the capture's own up
-    fov: Annotated[float, Bounded(gt=0, lt=180)] | None = None  # vertical, degrees; that of the photos
+    up: Point | None = None  # default: that of the capture
+    fov: Annotated[float, Bounded(gt=0, lt=180)] | None = None  # vertical, degrees; default: that of the photos
 
 
 class PathFile(BaseModel):
-    """A file of key frames: the camera passes them smoothly, taking the same time for each stretch."""
+    """A file of key frames. The camera interpolates them smoothly, with equal time per segment."""
 
     model_config = ConfigDict(extra="forbid")
     keyframes: Annotated[list[KeyFrame], Bounded(min_length=1, max_length=10_000)]
-    closed: bool = False  # back to the first
+    closed: bool = False  # return to the first key frame
 
 
 def render(request: RenderRequest) -> Generator[Event, None, None]:
-    """OUT.mp4 is a film, OUT.png one picture, a name without suffix a folder of pictures.
+    """Render a run: OUT.mp4 is a video, OUT.png one image, a name without suffix a folder of images.
 
-    One picture shows the first held-out view, or the first frame of the path where one is named.
-    Raises RunError, and OSError where the disk refuses.
+    One image shows the first frame of the path, or the first held-out view if there is no path.
+    Raises RunError, and OSError if writing fails.
     """
     suffix = request.out.suffix.lower()
     if suffix not in (".mp4", ".png", ""):
-        raise RunError(f"cannot render to {suffix!r}; name an .mp4, a .png, or a folder for pictures")
+        raise RunError(f"cannot render to {suffix!r}; name an .mp4, a .png, or a folder for images")
     run = Run(request.run)
     field, card = load_field(run, request.device)
-    trained_with, held_out = run.cameras()
+    run_cameras, held_out = run.cameras()
     if suffix == ".png" and request.path is None:
-        cameras = trained_with[int(held_out.int().argmax())]  # the first held out, or the first of all
+        cameras = run_cameras[int(held_out.int().argmax())]  # the first held-out view, or the first view
     else:
-        count = 1 if suffix == ".png" else request.frames or FRAMES
-        cameras = camera_path(request.path or "orbit", trained_with, count)
+        count = 1 if suffix == ".png" else request.frames or DEFAULT_FRAME_COUNT
+        cameras = camera_path(request.path or "orbit", run_cameras, count)
     size = request.size or cameras.size(0)
     if suffix == ".mp4" and (size[0] % 2 or size[1] % 2):
         size = (size[0] // 2 * 2, size[1] // 2 * 2)
-        yield Note(text=f"the film is {size[0]}x{size[1]} pixels: H.264 wants even numbers")
+        yield Note(text=f"the video is {size[0]}x{size[1]} pixels: H.264 requires even numbers")
     cameras = resize(cameras, size)
-    pictures = frames(field, cameras, card.over_white, request.output)
+    images = render_frames(field, cameras, card.over_white, request.output)
     request.out.parent.mkdir(parents=True, exist_ok=True)
     if suffix == ".png":
-        write_png(request.out, next(pictures))
-        yield ArtifactWritten(path=str(request.out), what="picture")
+        write_png(request.out, next(images))
+        yield ArtifactWritten(path=str(request.out), what="image")
     elif suffix == ".mp4":
-        yield from _film(pictures, len(cameras), size, request.out, request.fps)
+        yield from _write_video(images, len(cameras), size, request.out, request.fps)
     else:
-        yield from _folder(pictures, len(cameras), request.out)
+        yield from _write_images(images, len(cameras), request.out)
 
 
 def camera_path(name: str, like: Cameras, count: int) -> Cameras:
-    """`count` cameras along `orbit`, `spiral` or the key frames of a JSON file. Raises RunError."""
+    """Return `count` cameras along `orbit`, `spiral` or the key frames of a JSON file. Raises RunError."""
     if name == "orbit":
         return poses.capture_orbit(like, count)
     if name == "spiral":
@@ -97,71 +97,71 @@ def camera_path(name: str, like: Cameras, count: int) -> Cameras:
 
 
 def resize(cameras: Cameras, size: tuple[int, int]) -> Cameras:
-    """The same views as pictures of `size`, with square pixels: of another shape, they show less and never more, since
-    nothing is known beyond what photos showed."""
+    """Return the cameras at another (width, height) with square pixels. Another aspect ratio crops the views and never
+    extends them, since the scene beyond the photos is unknown."""
     width, height = size
     scale = max(width / cameras.size(0)[0], height / cameras.size(0)[1])
-    wanted = torch.tensor(size)
+    target_size = torch.tensor(size)
     off_centre = (cameras.centre / cameras.sizes - 0.5) * cameras.sizes * scale
     return Cameras(
         cameras.world_from_cam,
         cameras.focal * scale,
-        off_centre.to(cameras.focal) + wanted.to(cameras.focal) / 2,
-        wanted.expand(len(cameras), 2).clone(),
+        off_centre.to(cameras.focal) + target_size.to(cameras.focal) / 2,
+        target_size.expand(len(cameras), 2).clone(),
     )
 
 
-def frames(field: Field, cameras: Cameras, over_white: bool, output: Output = "rgb") -> Iterator[Tensor]:
-    """uint8 (H, W, 3) pictures, one after another: a film need not fit into memory.
+def render_frames(field: Field, cameras: Cameras, over_white: bool, output: Output = "rgb") -> Iterator[Tensor]:
+    """Yield images, uint8 (H, W, 3), one at a time: a video need not fit into memory.
 
-    As `OutputVisualizer` shows them. Raises RunError where the method does not render what is asked for.
+    Depth and normals are coloured by `OutputVisualizer`. Raises RunError if the method does not render `output`.
     """
     device = field.box.device
     background = torch.ones(3, device=device) if over_white else None
-    showing = OutputVisualizer()
+    visualizer = OutputVisualizer()
     for camera in cameras:
         camera = camera.to(device)
         with torch.no_grad():
             image = field.render(camera, background)
-        yield showing(image, camera, output)
+        yield visualizer(image, camera, output)
 
 
-def _film(
-    pictures: Iterator[Tensor], count: int, size: tuple[int, int], out: Path, fps: int
+def _write_video(
+    images: Iterator[Tensor], frame_count: int, size: tuple[int, int], out: Path, fps: int
 ) -> Generator[Event, None, None]:
     with mp4_writer(out, size, fps) as write:
-        for done, frame in enumerate(pictures, start=1):
+        for count, frame in enumerate(images, start=1):
             write(frame)
-            yield Progress(stage="render", done=done, total=count, unit="frames")
-    yield ArtifactWritten(path=str(out), what=f"film of {count} frames, {size[0]}x{size[1]}")
+            yield Progress(stage="render", done=count, total=frame_count, unit="frames")
+    yield ArtifactWritten(path=str(out), what=f"video of {frame_count} frames, {size[0]}x{size[1]}")
 
 
-def _folder(pictures: Iterator[Tensor], count: int, out: Path) -> Generator[Event, None, None]:
+def _write_images(images: Iterator[Tensor], frame_count: int, out: Path) -> Generator[Event, None, None]:
     out.mkdir(parents=True, exist_ok=True)
-    for done, frame in enumerate(pictures, start=1):
-        write_png(out / f"{done:05d}.png", frame)
-        yield Progress(stage="render", done=done, total=count, unit="frames")
-    yield ArtifactWritten(path=str(out), what=f"{count} pictures")
+    for count, frame in enumerate(images, start=1):
+        write_png(out / f"{count:05d}.png", frame)
+        yield Progress(stage="render", done=count, total=frame_count, unit="frames")
+    yield ArtifactWritten(path=str(out), what=f"{frame_count} images")
 
 
 def _read_path(path: Path) -> PathFile:
     if not path.is_file():
         raise RunError(f"{path} does not exist; a path is orbit, spiral or a .json file of key frames")
-    if path.stat().st_size > PATH_FILE_LIMIT:
-        raise RunError(f"{path} is larger than a file of key frames can be")
+    if path.stat().st_size > MAX_PATH_FILE_BYTES:
+        raise RunError(f"{path} is too large for a file of key frames; at most {MAX_PATH_FILE_BYTES >> 20} MB")
     try:
         return PathFile.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        location = ".".join(str(part) for part in first["loc"]) or "the file"
         raise RunError(
-            f"{path}: {where}: {first['msg']}; "
-            'wanted is {"keyframes": [{"position": [x, y, z], "look_at": [x, y, z]}, ...]}'
+            f"{path}: {location}: {first['msg']}; "
+            'expected {"keyframes": [{"position": [x, y, z], "look_at": [x, y, z]}, ...]}'
         ) from error
 
 
 def _key_cameras(keys: PathFile, like: Cameras) -> Cameras:
-    """A camera for each key frame. Raises ValueError where one looks at where it stands."""
+    """Return a camera for each key frame. Raises ValueError if a position equals its target."""
     up = poses.up_direction(like)
     world_from_cam = torch.stack(
         [

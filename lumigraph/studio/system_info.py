@@ -1,4 +1,4 @@
-"""What this machine is and what is installed. Nothing heavy is imported unless a function says so."""
+"""Information about this machine and the installed packages. Heavy imports are noted at each function."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PACKAGES = ("torch", "numpy", "opencv-python-headless", "pillow", "pycolmap", "a
 
 @dataclass(frozen=True)
 class Extra:
-    """An optional part: `pip install lumigraph[name]`."""
+    """An optional dependency: `pip install lumigraph[name]`."""
 
     name: str
     module: str
-    adds: str
+    description: str
 
     @property
-    def installed(self) -> bool:
+    def is_installed(self) -> bool:
         return find_spec(self.module) is not None
 
 
@@ -37,12 +37,12 @@ EXTRAS = (
 
 
 def describe(short: bool = False) -> list[tuple[str, str]]:
-    """(what, value) lines. The short form imports nothing heavy; the full one imports torch to ask it."""
+    """Return (name, value) lines. The full form imports torch; the short form has no heavy imports."""
     lines = [
         ("lumigraph", lumigraph.__version__),
         ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         ("torch", _version("torch")),
-        ("cpu", f"{cpu_model()}, {cores()} cores"),
+        ("cpu", f"{cpu_model()}, {count_cores()} cores"),
     ]
     if short:
         return lines
@@ -50,13 +50,13 @@ def describe(short: bool = False) -> list[tuple[str, str]]:
     lines.append(("kernels", _kernels()))
     lines.append(("device", _device()))
     for extra in EXTRAS:
-        missing = f"not installed: `pip install 'lumigraph[{extra.name}]'` adds {extra.adds}"
-        lines.append((f"extra {extra.name}", f"installed: {extra.adds}" if extra.installed else missing))
+        hint = f"not installed: `pip install 'lumigraph[{extra.name}]'` adds {extra.description}"
+        lines.append((f"extra {extra.name}", f"installed: {extra.description}" if extra.is_installed else hint))
     return lines
 
 
 def cpu_model() -> str:
-    """The processor's name as its maker writes it, or its architecture where the system does not say."""
+    """Return the model name of the processor, or its architecture if the system does not report it."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text(errors="replace").splitlines():
@@ -65,13 +65,13 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def cores() -> int:
-    """Cores this process may use, which in a container is fewer than the machine has."""
+def count_cores() -> int:
+    """Count the cores that this process may use: in a container, fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _kernels() -> str:
-    """The instruction set that the compiled kernels chose for this processor, as the methods loaded them."""
+    """Return the instruction set of the compiled kernels that the methods loaded. Imports all methods."""
     try:
         for name in registry.METHODS:
             registry.method(name)
@@ -89,6 +89,7 @@ def _version(package: str) -> str:
 
 
 def _device() -> str:
+    """Describe the compute devices. Imports torch."""
     import torch
 
     from lumigraph.methods import devices

@@ -1,4 +1,4 @@
-"""Rendered frames to a video that every player and browser opens."""
+"""Encode rendered frames as H.264 video that all players and browsers support."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from torch import Tensor
 
 from lumigraph.studio.files import atomic_path
 
-QUALITY = "18"  # x264's constant rate factor: visually lossless
-LIMITED = BT709 = 1  # the codes of ITU-T H.273
+X264_RATE_FACTOR = "18"  # visually lossless
+H273_LIMITED_RANGE = H273_BT709 = 1  # codes of ITU-T H.273
 
 
 @contextmanager
 def mp4_writer(path: Path, size: tuple[int, int], fps: int) -> Iterator[Callable[[Tensor], None]]:
-    """Yields `write(frame)`, frame uint8 (H, W, 3) of `size` (width, height), both even: H.264 halves its colours.
+    """Yield `write(frame)`, frame uint8 (H, W, 3) of `size` (width, height); both must be even for 4:2:0 chroma.
 
-    The video takes its place when the block ends; if the block raises, nothing is left. The index lies in front
-    (faststart), so that a browser plays before it has everything. BT.709, and said so: players guess otherwise.
+    The video appears when the block ends; if the block raises, no file is left. The index is at the start (faststart),
+    so that browsers play during the download. The colour space is tagged BT.709, since players otherwise guess it.
     """
     width, height = size
     if width % 2 or height % 2:
-        raise ValueError(f"an H.264 video has an even width and height, not {width}x{height}")
+        raise ValueError(f"H.264 video requires an even width and height, not {width}x{height}")
     with atomic_path(path) as temporary, av.open(str(temporary), "w", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps), options={"crf": QUALITY, "preset": "medium"})
+        stream = container.add_stream(
+            "libx264", rate=Fraction(fps), options={"crf": X264_RATE_FACTOR, "preset": "medium"}
+        )
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.thread_count = os.cpu_count() or 1
         context = stream.codec_context
-        context.color_range, context.colorspace = LIMITED, BT709
-        context.color_primaries = context.color_trc = BT709
+        context.color_range, context.colorspace = H273_LIMITED_RANGE, H273_BT709
+        context.color_primaries = context.color_trc = H273_BT709
 
         def write(frame: Tensor) -> None:
             if tuple(frame.shape) != (height, width, 3):
                 raise ValueError(f"a frame must have the shape {(height, width, 3)}, not {tuple(frame.shape)}")
-            picture = av.VideoFrame.from_ndarray(frame.cpu().contiguous().numpy(), format="rgb24")
-            picture = picture.reformat(
-                format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
-            )
-            container.mux(stream.encode(picture))
+            image = av.VideoFrame.from_ndarray(frame.cpu().contiguous().numpy(), format="rgb24")
+            image = image.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+            container.mux(stream.encode(image))
 
         yield write
         container.mux(stream.encode(None))
