@@ -51,11 +51,11 @@ def parse(argv: Sequence[str]) -> Args:
     name = next((word for word in argv if not word.startswith("-")), "")
     if name in ("train", "scan"):
         command = commands[name]
-        known = set(command._option_string_actions)
+        existing_flags = set(command._option_string_actions)
         flags = {word.partition("=")[0] for word in argv if word.startswith("--")}
         about_method = {"-h", "--help"} & set(argv) and any(word.startswith(("-m", "--method")) for word in argv)
-        if about_method or flags - known - {"--"}:
-            add_settings(command, find_method_name(argv), known)
+        if about_method or flags - existing_flags - {"--"}:
+            add_settings(command, find_method_name(argv), existing_flags)
     if name in ("export", "convert"):
         add_format_settings(commands[name], argv)
     if name in commands:
@@ -93,19 +93,21 @@ def find_method_name(argv: Sequence[str]) -> str | None:
     return method
 
 
-def add_settings(command: argparse.ArgumentParser, method: str | None, reserved: set[str]) -> None:
+def add_settings(command: argparse.ArgumentParser, method: str | None, reserved_flags: set[str]) -> None:
     """Add a flag for each field of the method's Config, except for names that are already flags."""
     from lumigraph.studio import config_schema  # imported late: --help must stay fast
 
     name = method or registry.DEFAULT_METHOD
-    add_flags(command, f"settings of the method {name}", config_schema.settings(registry.method(name).Config), reserved)
+    add_flags(
+        command, f"settings of the method {name}", config_schema.settings(registry.method(name).Config), reserved_flags
+    )
 
 
 def add_format_settings(command: argparse.ArgumentParser, argv: Sequence[str]) -> None:
     """Add flags for the settings of the output format, selected by its suffix, and of the extraction."""
-    known = set(command._option_string_actions)
+    existing_flags = set(command._option_string_actions)
     flags = {word.partition("=")[0] for word in argv if word.startswith("--")}
-    if not {"-h", "--help"} & set(argv) and not flags - known - {"--"}:
+    if not {"-h", "--help"} & set(argv) and not flags - existing_flags - {"--"}:
         return
     finder = Parser(add_help=False, allow_abbrev=False)
     finder.add_argument("-o", "--out")
@@ -125,14 +127,16 @@ def add_format_settings(command: argparse.ArgumentParser, argv: Sequence[str]) -
     except LumigraphError:  # reported when the command runs
         return
     for title, config in groups:
-        add_flags(command, title, config_schema.settings(config), known)
+        add_flags(command, title, config_schema.settings(config), existing_flags)
 
 
-def add_flags(command: argparse.ArgumentParser, title: str, settings: Sequence[Setting], reserved: set[str]) -> None:
+def add_flags(
+    command: argparse.ArgumentParser, title: str, settings: Sequence[Setting], reserved_flags: set[str]
+) -> None:
     group = command.add_argument_group(title)
     for setting in settings:
         flag = f"--{setting.name.replace('_', '-')}"
-        if flag in reserved:
+        if flag in reserved_flags:
             continue
         default = ",".join(map(str, setting.default)) if isinstance(setting.default, tuple) else setting.default
         text = f"{setting.doc} (default: {default})".strip().replace("%", "%%")
@@ -141,7 +145,7 @@ def add_flags(command: argparse.ArgumentParser, title: str, settings: Sequence[S
         )
         for former_name in setting.former_names:
             former_flag = f"--{former_name.replace('_', '-')}"
-            if former_flag in reserved:
+            if former_flag in reserved_flags:
                 continue
             group.add_argument(
                 former_flag,

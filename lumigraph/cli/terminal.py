@@ -116,8 +116,8 @@ class StageRate:
     def _units_per_second(self, event: Progress) -> float:
         """Compute the mean rate since the start of the stage; 0 while unknown."""
         start_time, first = self._start
-        elapsed = time.monotonic() - start_time
-        return (event.done - first) / elapsed if elapsed > 0.5 else 0.0
+        elapsed_s = time.monotonic() - start_time
+        return (event.done - first) / elapsed_s if elapsed_s > 0.5 else 0.0
 
     def _speed(self, event: Progress) -> str:
         if len(self._steps) > 1:
