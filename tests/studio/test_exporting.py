@@ -235,7 +235,7 @@ def test_a_file_that_comes_back_different_is_taken_away(
 
 def test_a_damaged_scale_is_said(snowman: Path, tmp_path: Path) -> None:
     for text in ("", "{}", '{"metres_per_unit": -1}', '{"metres_per_unit": "x"}', "[1]"):
-        (snowman / exporting.SCALE).write_text(text)
+        (snowman / exporting.SCALE_FILE).write_text(text)
         with pytest.raises(RunError, match="is damaged; set the scale again"):
             export(snowman, tmp_path / "a.glb", kind="splats")
     with pytest.raises(RunError, match="the two points are equal"):
