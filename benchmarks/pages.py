@@ -53,7 +53,7 @@ def rows() -> Iterator[dict[str, object]]:
 def measure_page(studio: Studio, project: str, chromium: Path) -> dict[str, list[float]]:
     """Run a job that writes a file at each step, and return the times that the browser measured."""
     link = f"{studio.url}/?token={studio.token}"
-    command = ["node", str(WEB / "tests" / "measure.mjs"), link, project]
+    command = ["node", str(WEB / "tests" / "latency.mjs"), link, project]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True, env={**os.environ, "CHROMIUM": str(chromium)}
     ) as browser:

@@ -1,4 +1,4 @@
-"""What tests of the pages need: the pages, Node, and a browser."""
+"""Fixtures and helpers of the browser tests."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ WEB = Path(__file__).parents[2] / "web"
 
 @pytest.fixture(scope="session")
 def chromium() -> Path:
-    """Debian's Chromium; Node and the built pages beside it."""
+    """Path of Debian's Chromium. Skips without Chromium, Node or the built pages."""
     if shutil.which("node") is None or not (WEB / "node_modules").exists() or not (STATIC / "index.html").exists():
         pytest.skip("the pages are not built: make web")
-    found = find_program("chromium")
-    if found is None:
-        pytest.skip("Chromium is not installed, and could not be")
-    return found
+    executable = find_program("chromium")
+    if executable is None:
+        pytest.skip("Chromium is not installed, and installing it failed")
+    return executable
 
 
-def play(
-    script: str, *arguments: object, chromium: Path, at_wait: Callable[[Any], None] = lambda _: None
+def run_script(
+    script: str, *arguments: object, chromium: Path, on_wait: Callable[[Any], None] = lambda _: None
 ) -> list[dict[str, Any]]:
-    """What a script of web/tests tells, line by line. `at_wait` gets the lines it waits after."""
+    """Run a script of web/tests and return its JSON lines. `on_wait` is called for each line with `wait`."""
     command = ["node", str(WEB / "tests" / script), *map(str, arguments)]
     environment = {**os.environ, "CHROMIUM": str(chromium)}
-    told = []
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as story:
-        assert story.stdin is not None
-        assert story.stdout is not None
-        for line in story.stdout:
-            told.append(json.loads(line))
+    messages = []
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as node:
+        assert node.stdin is not None
+        assert node.stdout is not None
+        for line in node.stdout:
+            messages.append(json.loads(line))
             print(line.strip())
-            if told[-1].get("wait"):
-                at_wait(told[-1])
-                story.stdin.write("\n")
-                story.stdin.flush()
-    return told
+            if messages[-1].get("wait"):
+                on_wait(messages[-1])
+                node.stdin.write("\n")
+                node.stdin.flush()
+    return messages

@@ -1,4 +1,4 @@
-"""The pages as the server hands them out: to whom, under which policy, how large; and whether their types are fresh."""
+"""Web pages of the server: access, security policy, size; and up-to-date API types."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pytest
 from lumigraph.server.static_pages import STATIC
 from tests.server.studio_process import Studio
 from tests.web.conftest import WEB
-from tests.web.document import document
+from tests.web.document import openapi_document
 
-FIRST_PAGE = 200_000  # bytes, packed, of all that stands in the page before anything is clicked
+MAX_FIRST_PAGE_BYTES = 200_000  # gzipped, all files of the page before the first click
 BROWSER = {"accept": "text/html,application/xhtml+xml", "sec-fetch-mode": "navigate"}
 
 pytestmark = pytest.mark.skipif(not (STATIC / "index.html").exists(), reason="the pages are not built: make web")
@@ -31,18 +31,18 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
 
 
 @pytest.fixture(scope="module")
-def inside(studio: Studio) -> Iterator[httpx.Client]:
-    """A browser that has followed the link."""
+def browser_client(studio: Studio) -> Iterator[httpx.Client]:
+    """Client that has opened the link with the token."""
     with httpx.Client(base_url=studio.url, headers=BROWSER, follow_redirects=True) as client:
         client.get(f"/?token={studio.token}").raise_for_status()
         yield client
 
 
-def files_of_the_page() -> list[str]:
+def page_assets() -> list[str]:
     return re.findall(r'(?:src|href)="/(assets/[^"]+)"', (STATIC / "index.html").read_text())
 
 
-def test_without_a_token_a_person_is_asked_for_it(studio: Studio) -> None:
+def test_pages_without_token_show_a_form(studio: Studio) -> None:
     for path in ("/", "/projects/abc/view", "/projects/%22%3E%3Cscript%3E/view"):
         answer = httpx.get(studio.url + path, headers=BROWSER)
         assert answer.status_code == 401
@@ -52,18 +52,18 @@ def test_without_a_token_a_person_is_asked_for_it(studio: Studio) -> None:
         assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
-def test_without_a_token_a_program_is_told_so(studio: Studio) -> None:
-    for path in ("/", "/icon.svg", *(f"/{name}" for name in files_of_the_page())):
+def test_pages_without_token_answer_programs_with_json(studio: Studio) -> None:
+    for path in ("/", "/icon.svg", *(f"/{name}" for name in page_assets())):
         answer = httpx.get(studio.url + path)
         assert answer.status_code == 401, path
         assert answer.headers["content-type"] == "application/problem+json"
     assert httpx.post(f"{studio.url}/", headers=BROWSER).headers["content-type"] == "application/problem+json"
 
 
-def test_the_page_stands_under_a_strict_policy(inside: httpx.Client) -> None:
+def test_pages_strict_content_security_policy(browser_client: httpx.Client) -> None:
     nonces = set()
     for path in ("/", "/projects/abc/view"):
-        answer = inside.get(path)
+        answer = browser_client.get(path)
         assert answer.headers["content-type"].startswith("text/html")
         rules = dict(rule.strip().split(" ", 1) for rule in answer.headers["content-security-policy"].split(";"))
         assert rules["default-src"] == "'none'"
@@ -76,34 +76,34 @@ def test_the_page_stands_under_a_strict_policy(inside: httpx.Client) -> None:
     assert len(nonces) == 2
 
 
-def test_files_with_a_hash_are_kept_for_ever(inside: httpx.Client) -> None:
-    for name in files_of_the_page():
-        answer = inside.get(f"/{name}", headers={"accept-encoding": "gzip"})
+def test_assets_with_hash_are_immutable(browser_client: httpx.Client) -> None:
+    for name in page_assets():
+        answer = browser_client.get(f"/{name}", headers={"accept-encoding": "gzip"})
         assert answer.status_code == 200
         assert "immutable" in answer.headers["cache-control"]
         assert answer.headers["content-encoding"] == "gzip"
         assert answer.content == (STATIC / name).read_bytes()
-        assert inside.get(f"/{name}", headers={"accept-encoding": "identity"}).content == answer.content
+        assert browser_client.get(f"/{name}", headers={"accept-encoding": "identity"}).content == answer.content
 
 
 @pytest.mark.parametrize("name", ["../pages.py", "..%2fpages.py", "%2e%2e/pages.py", ".hidden", "none.js", "a%00b"])
-def test_no_name_leads_out_of_the_assets(inside: httpx.Client, name: str) -> None:
-    assert inside.get(f"/assets/{name}").status_code in (400, 404)
+def test_assets_path_traversal(browser_client: httpx.Client, name: str) -> None:
+    assert browser_client.get(f"/assets/{name}").status_code in (400, 404)
 
 
-def test_the_first_page_is_small() -> None:
-    packed = [gzip.compress((STATIC / name).read_bytes(), 9) for name in ("index.html", *files_of_the_page())]
-    assert sum(map(len, packed)) < FIRST_PAGE
+def test_first_page_size() -> None:
+    gzipped_files = [gzip.compress((STATIC / name).read_bytes(), 9) for name in ("index.html", *page_assets())]
+    assert sum(map(len, gzipped_files)) < MAX_FIRST_PAGE_BYTES
 
 
-def test_the_types_are_those_of_the_document(tmp_path: Path) -> None:
-    fresh = json.dumps(document(), indent=1, sort_keys=True) + "\n"
-    assert (WEB / "openapi.json").read_text() == fresh, "python -m tests.web.document > web/openapi.json"
+def test_api_types_match_the_openapi_document(tmp_path: Path) -> None:
+    current = json.dumps(openapi_document(), indent=1, sort_keys=True) + "\n"
+    assert (WEB / "openapi.json").read_text() == current, "python -m tests.web.document > web/openapi.json"
     tool = WEB / "node_modules" / ".bin" / "openapi-typescript"
     if not tool.exists():
         pytest.skip("openapi-typescript is not installed: make web")
-    made = tmp_path / "schema.d.ts"
+    output = tmp_path / "schema.d.ts"
     options = json.loads((WEB / "package.json").read_text())["scripts"]["types"].split()[1:]
-    arguments = [str(made) if one == "src/api/schema.d.ts" else one for one in options]
+    arguments = [str(output) if option == "src/api/schema.d.ts" else option for option in options]
     subprocess.run([str(tool), *arguments], cwd=WEB, check=True, stdout=subprocess.DEVNULL)
-    assert made.read_text() == (WEB / "src" / "api" / "schema.d.ts").read_text(), "npm run types"
+    assert output.read_text() == (WEB / "src" / "api" / "schema.d.ts").read_text(), "npm run types"

@@ -1,6 +1,7 @@
-// Debian's Chromium with a software GPU, and no request of its own to the outside; and how it tells what it comes to.
+// Debian's Chromium with a software GPU and without background requests, and the messages of a script.
 //
-// A script tells on stdout, a line of JSON each; after a line with `wait` it goes on when a line comes in.
+// A script writes one line of JSON to stdout for each message. After a message with `wait` it pauses until it reads a
+// line from stdin.
 
 import { createInterface } from 'node:readline';
 
@@ -16,38 +17,39 @@ const FLAGS = [
   '--disable-sync',
 ];
 
-export function browser() {
-  const root = process.getuid?.() === 0 ? ['--no-sandbox'] : [];
+export function launchBrowser() {
+  const rootFlags = process.getuid?.() === 0 ? ['--no-sandbox'] : [];
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     headless: true,
-    args: [...FLAGS, ...root],
+    args: [...FLAGS, ...rootFlags],
   });
 }
 
 let lines;
 
-export const tell = (what) => console.log(JSON.stringify(what));
-export async function hold(what) {
+export const report = (message) => console.log(JSON.stringify(message));
+/** Reports a message and waits for a line on stdin. */
+export async function reportAndWait(message) {
   lines ??= createInterface({ input: process.stdin });
-  const answer = new Promise((came) => lines.once('line', came));
-  tell({ ...what, wait: true });
+  const answer = new Promise((resolve) => lines.once('line', resolve));
+  report({ ...message, wait: true });
   await answer;
 }
-/** Nothing more is waited for: the process may end. */
-export const quiet = () => lines?.close();
+/** Closes stdin, so that the process can end. */
+export const closeInput = () => lines?.close();
 
-/** What goes wrong on a page from now on: errors, the policy broken, requests to anywhere but the server of `link`. */
-export function watched(page, link) {
-  const wrong = [];
-  page.on('pageerror', (error) => wrong.push(`page: ${error.message}`));
+/** Collects errors of a page: exceptions, policy violations, requests to other servers than that of `link`. */
+export function collectErrors(page, link) {
+  const errors = [];
+  page.on('pageerror', (error) => errors.push(`page: ${error.message}`));
   page.on('console', (message) => {
-    if (/Content.Security.Policy|Refused to/i.test(message.text())) wrong.push(message.text());
+    if (/Content.Security.Policy|Refused to/i.test(message.text())) errors.push(message.text());
   });
   page.on('request', (request) => {
     const url = new URL(request.url());
     if (/^https?:$/.test(url.protocol) && url.origin !== new URL(link).origin)
-      wrong.push(`asked ${url.origin}`);
+      errors.push(`request to ${url.origin}`);
   });
-  return wrong;
+  return errors;
 }

@@ -131,7 +131,7 @@ def job_of(case: Case, view: View, report: Any) -> dict[str, Any]:
         "file": str(file),
         "library": companions.get(".mtl"),
         "texture": companions.get(".png") or companions.get(".jpg"),
-        "picture": str(BUILD / f"{file.parent.name}.png"),
+        "image": str(BUILD / f"{file.parent.name}.png"),
         "unit": report.metres_per_unit,
     }
 

@@ -92,7 +92,7 @@ def look(scene: Any, job: dict[str, Any]) -> None:
     scene.render.resolution_x, scene.render.resolution_y = job["width"], job["height"]
     scene.view_settings.view_transform = "Standard"
     scene.render.image_settings.file_format = "PNG"
-    scene.render.filepath = job["picture"]
+    scene.render.filepath = job["image"]
     scene.world = bpy.data.worlds.new("white")
     scene.world.use_nodes = True
     scene.world.node_tree.nodes["Background"].inputs["Color"].default_value = (1, 1, 1, 1)

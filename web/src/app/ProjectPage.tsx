@@ -20,12 +20,12 @@ export interface TabProps {
   project: string;
 }
 
-const TABS: { id: string; name: string; icon: ReactNode; room: (props: TabProps) => ReactNode }[] = [
-  { id: 'photos', name: 'Photos', icon: <Camera />, room: (props) => <PhotosTab {...props} /> },
-  { id: 'train', name: 'Train', icon: <Sparkles />, room: (props) => <TrainTab {...props} /> },
-  { id: 'view', name: 'View', icon: <Box />, room: (props) => <ViewTab {...props} /> },
-  { id: 'evaluate', name: 'Evaluate', icon: <Gauge />, room: (props) => <EvaluateTab {...props} /> },
-  { id: 'export', name: 'Export', icon: <Download />, room: (props) => <ExportTab {...props} /> },
+const TABS: { id: string; name: string; icon: ReactNode; render: (props: TabProps) => ReactNode }[] = [
+  { id: 'photos', name: 'Photos', icon: <Camera />, render: (props) => <PhotosTab {...props} /> },
+  { id: 'train', name: 'Train', icon: <Sparkles />, render: (props) => <TrainTab {...props} /> },
+  { id: 'view', name: 'View', icon: <Box />, render: (props) => <ViewTab {...props} /> },
+  { id: 'evaluate', name: 'Evaluate', icon: <Gauge />, render: (props) => <EvaluateTab {...props} /> },
+  { id: 'export', name: 'Export', icon: <Download />, render: (props) => <ExportTab {...props} /> },
 ];
 
 export function ProjectPage({ id, tab }: { id: string; tab: string | undefined }) {
@@ -39,7 +39,7 @@ export function ProjectPage({ id, tab }: { id: string; tab: string | undefined }
       </Empty>
     );
   }
-  const shown = TABS.find((one) => one.id === tab) ?? TABS[0];
+  const current = TABS.find((entry) => entry.id === tab) ?? TABS[0];
   return (
     <>
       <div className="border-b border-line bg-surface px-4 sm:px-6">
@@ -48,21 +48,21 @@ export function ProjectPage({ id, tab }: { id: string; tab: string | undefined }
           <ActivityBar jobs={jobs} />
         </div>
         <nav aria-label="Tabs of this project" className="-mb-px flex gap-1 overflow-x-auto pt-1">
-          {TABS.map((one) => (
+          {TABS.map((entry) => (
             <Link
-              key={one.id}
-              href={`/projects/${id}/${one.id}`}
-              aria-current={one === shown ? 'page' : undefined}
+              key={entry.id}
+              href={`/projects/${id}/${entry.id}`}
+              aria-current={entry === current ? 'page' : undefined}
               className="flex items-center gap-2 border-b-2 border-transparent px-3 py-2.5 text-sm text-soft hover:text-ink aria-[current]:border-sun aria-[current]:font-medium aria-[current]:text-ink [&_svg]:size-4"
             >
-              {one.icon}
-              {one.name}
+              {entry.icon}
+              {entry.name}
             </Link>
           ))}
         </nav>
       </div>
       <Suspense fallback={<p className="p-8 text-center text-sm text-soft">Loading …</p>}>
-        {shown?.room({ project: id })}
+        {current?.render({ project: id })}
       </Suspense>
     </>
   );

@@ -71,11 +71,11 @@ export function interpolateView(a: View, b: View, t: number): View {
   };
 }
 
-const USUAL = 4 / 3; // of usual photos
+const MIN_FITTED_ASPECT = 4 / 3; // of most photos
 
 /** Widens the vertical field of view on narrow canvases, so that the horizontal one stays that of a photo. */
 export function fitView<T extends Omit<View, 'up'>>(view: T, aspect: number): T {
-  if (aspect >= USUAL) return view;
-  const half = Math.tan((view.fov * Math.PI) / 360) * (USUAL / aspect);
+  if (aspect >= MIN_FITTED_ASPECT) return view;
+  const half = Math.tan((view.fov * Math.PI) / 360) * (MIN_FITTED_ASPECT / aspect);
   return { ...view, fov: Math.min(MAX_FOV_DEG, (Math.atan(half) * 360) / Math.PI) };
 }

@@ -13,11 +13,11 @@ import { statusText } from './jobLabels';
 export function ActivityBar({ jobs }: { jobs: Job[] }) {
   const [opened, open] = useState<string | null>(null);
   const waiting = jobs.filter(isActive);
-  const job = waiting.find((one) => one.state === 'running') ?? waiting.at(-1);
+  const job = waiting.find((candidate) => candidate.state === 'running') ?? waiting.at(-1);
   const failed = jobs[0]?.state === 'failed' ? jobs[0] : undefined;
-  const shown = job ?? failed;
-  if (!shown) return null;
-  const part = shown.total ? shown.done / shown.total : null;
+  const displayedJob = job ?? failed;
+  if (!displayedJob) return null;
+  const part = displayedJob.total ? displayedJob.done / displayedJob.total : null;
   return (
     <div className="flex min-w-0 items-center gap-3 text-sm" data-testid="activity">
       {failed && !job ? (
@@ -25,18 +25,18 @@ export function ActivityBar({ jobs }: { jobs: Job[] }) {
       ) : (
         <>
           <span className="truncate text-soft">
-            {statusText(shown)}
-            {shown.seconds_left !== null &&
-              shown.state === 'running' &&
-              `, ${formatDuration(shown.seconds_left)} left`}
+            {statusText(displayedJob)}
+            {displayedJob.seconds_left !== null &&
+              displayedJob.state === 'running' &&
+              `, ${formatDuration(displayedJob.seconds_left)} left`}
             {waiting.length > 1 && ` (${waiting.length - 1} more queued)`}
           </span>
           <div className="w-28">
-            <ProgressBar value={part} label={statusText(shown)} />
+            <ProgressBar value={part} label={statusText(displayedJob)} />
           </div>
         </>
       )}
-      <Button small variant="quiet" onClick={() => open(shown.id)}>
+      <Button small variant="quiet" onClick={() => open(displayedJob.id)}>
         Details
       </Button>
       <JobDialog id={opened} onClose={() => open(null)} />

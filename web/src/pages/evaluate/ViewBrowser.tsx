@@ -21,13 +21,13 @@ export function ViewBrowser({ project, run, views }: { project: string; run: str
     0,
     sorted.findIndex((view) => view.name === name),
   );
-  const chosen = sorted[index];
+  const selected = sorted[index];
   const step = (by: number) => {
     const next = sorted[index + by];
     if (next) choose(next.name);
   };
   useArrows(step);
-  if (!chosen) return null;
+  if (!selected) return null;
   return (
     <div className="grid gap-4 lg:grid-cols-[15rem_minmax(0,1fr)] lg:gap-6">
       <div className="min-w-0 max-lg:order-2">
@@ -35,20 +35,20 @@ export function ViewBrowser({ project, run, views }: { project: string; run: str
           project={project}
           run={run}
           views={sorted}
-          chosen={chosen}
+          selected={selected}
           by={by}
           reversed={reversed}
           onChoose={(view) => choose(view.name)}
           onOrder={(now) => order({ by: now, reversed: now === by && !reversed })}
         />
       </div>
-      <section aria-label={`View ${chosen.name}`} className="flex min-w-0 flex-col gap-3">
+      <section aria-label={`View ${selected.name}`} className="flex min-w-0 flex-col gap-3">
         <div className="flex items-center gap-2">
           <p className="min-w-0 flex-1 truncate text-sm">
-            <span className="font-semibold">{chosen.name}</span>
+            <span className="font-semibold">{selected.name}</span>
             <span className="text-soft tabular-nums">
-              {` · ${formatDecibels(chosen.psnr)}`}
-              {chosen.ssim !== null && ` · SSIM ${chosen.ssim.toFixed(3)}`}
+              {` · ${formatDecibels(selected.psnr)}`}
+              {selected.ssim !== null && ` · SSIM ${selected.ssim.toFixed(3)}`}
             </span>
           </p>
           <IconButton label="Previous view" disabled={index === 0} onClick={() => step(-1)}>
@@ -62,9 +62,9 @@ export function ViewBrowser({ project, run, views }: { project: string; run: str
           </IconButton>
         </div>
         <ImageComparison
-          name={chosen.name}
-          photo={runFile(project, run, chosen.photo)}
-          render={runFile(project, run, chosen.render)}
+          name={selected.name}
+          photo={runFile(project, run, selected.photo)}
+          render={runFile(project, run, selected.render)}
         />
       </section>
     </div>

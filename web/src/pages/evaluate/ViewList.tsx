@@ -16,7 +16,7 @@ interface Props {
   project: string;
   run: string;
   views: View[];
-  chosen: View | undefined;
+  selected: View | undefined;
   by: Order;
   reversed: boolean;
   onChoose: (view: View) => void;
@@ -56,9 +56,9 @@ function Orders({ by, reversed, onOrder }: Props) {
   );
 }
 
-function Item({ project, run, view, chosen, onChoose }: Props & { view: View }) {
+function Item({ project, run, view, selected, onChoose }: Props & { view: View }) {
   const item = useRef<HTMLLIElement>(null);
-  const current = view === chosen;
+  const current = view === selected;
   useEffect(() => {
     if (current) item.current?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
   }, [current]);

@@ -13,37 +13,45 @@ import { formErrorOf } from '../../forms/formErrors';
 import { isActive, useJobs } from '../../state/store';
 import { FileOptions } from './FileOptions';
 import { VideoOptions } from './VideoOptions';
-import { Forms, Wants } from './FormatCards';
+import { FormatCards, TargetCards } from './FormatCards';
 import { ExportProgress } from './ExportProgress';
 import type { FormatOffer } from './exportFormats';
-import { chosen, NEW, request, type Wish } from './exportFormState';
+import {
+  buildExportRequest,
+  INITIAL_EXPORT,
+  resolveSelection,
+  type ExportFormState,
+} from './exportFormState';
 
-const NONE: FormatOffer[] = [];
+const NO_FORMATS: FormatOffer[] = [];
 
 export function ExportForm({ project, run }: { project: string; run: RunSummary }) {
-  const [wish, setWish] = useState<Wish>(NEW);
-  const [made, setMade] = useState<string>();
-  const begun = useJobs(project).find((job) => makes(job, run.id) && isActive(job));
-  if (begun && !made) setMade(begun.id); // show the running export after a reload
+  const [state, setState] = useState<ExportFormState>(INITIAL_EXPORT);
+  const [exportJob, setExportJob] = useState<string>();
+  const activeJob = useJobs(project).find((job) => isExportOf(job, run.id) && isActive(job));
+  if (activeJob && !exportJob) setExportJob(activeJob.id); // show the running export after a reload
   const offers = useFormats().data;
-  const shown = useRunPreview(project, run.id);
-  const withoutSplats = shown.data?.parts.length === 0;
-  const choice = chosen(wish, offers ?? NONE, withoutSplats);
-  const { file } = choice;
-  const { asked, errors } = request(wish, choice, run.id);
+  const preview = useRunPreview(project, run.id);
+  const withoutSplats = preview.data?.parts.length === 0;
+  const selection = resolveSelection(state, offers ?? NO_FORMATS, withoutSplats);
+  const { file } = selection;
+  const { request, errors } = buildExportRequest(state, selection, run.id);
   const start = useMutation({
-    mutationFn: () => (asked ? submitJob(project, asked) : Promise.reject(new Error('The form has errors.'))),
-    onSuccess: (job) => setMade(job.id),
+    mutationFn: () =>
+      request ? submitJob(project, request) : Promise.reject(new Error('The form has errors.')),
+    onSuccess: (job) => setExportJob(job.id),
   });
-  const refused = start.error ? formErrorOf(start.error) : null;
-  const unwrap = refused?.field ? { [refused.field]: refused.message, ...errors } : errors;
-  const fields = file ? file.settings.map((one) => `settings.${one.name}`).concat(AXES) : FILM;
-  const change = (part: Partial<Wish>) => {
+  const formError = start.error ? formErrorOf(start.error) : null;
+  const fieldErrors = formError?.field ? { [formError.field]: formError.message, ...errors } : errors;
+  const fields = file
+    ? file.settings.map((setting) => `settings.${setting.name}`).concat(AXES_FIELDS)
+    : VIDEO_FIELDS;
+  const change = (part: Partial<ExportFormState>) => {
     start.reset();
-    setWish((old) => ({ ...old, ...part }));
+    setState((previous) => ({ ...previous, ...part }));
   };
-  const anew = { form: null, kind: null, purpose: null, entries: {} };
-  if (!offers || shown.isPending) return <p className="p-8 text-center text-sm text-soft">Loading …</p>;
+  const reset = { form: null, kind: null, purpose: null, entries: {} };
+  if (!offers || preview.isPending) return <p className="p-8 text-center text-sm text-soft">Loading …</p>;
   return (
     <Panel title="Export a file">
       <form
@@ -54,22 +62,22 @@ export function ExportForm({ project, run }: { project: string; run: RunSummary 
           start.mutate();
         }}
       >
-        <Wants
-          targets={choice.targets}
-          chosen={choice.target}
-          onChoose={(target) => change({ ...anew, target })}
+        <TargetCards
+          targets={selection.targets}
+          selected={selection.target}
+          onChoose={(target) => change({ ...reset, target })}
         />
         {file ? (
           <>
-            <Forms
-              forms={choice.forms}
-              chosen={file.form.form}
+            <FormatCards
+              forms={selection.forms}
+              selected={file.form.form}
               onChoose={(form) => change({ form, entries: {} })}
             />
-            <FileOptions wish={wish} file={file} errors={unwrap} onChange={change} />
+            <FileOptions state={state} file={file} errors={fieldErrors} onChange={change} />
           </>
         ) : (
-          <VideoOptions video={wish.video} errors={unwrap} onChange={(video) => change({ video })} />
+          <VideoOptions video={state.video} errors={fieldErrors} onChange={(video) => change({ video })} />
         )}
         <div className="flex flex-wrap items-center gap-x-4 gap-y-3 border-t border-line pt-4">
           <Button
@@ -80,21 +88,21 @@ export function ExportForm({ project, run }: { project: string; run: RunSummary 
           >
             Export file
           </Button>
-          {refused && !fields.includes(refused.field ?? '') && (
+          {formError && !fields.includes(formError.field ?? '') && (
             <p role="alert" className="text-sm text-bad">
-              {refused.message}
+              {formError.message}
             </p>
           )}
         </div>
       </form>
-      <ExportProgress project={project} run={run.id} id={made} />
+      <ExportProgress project={project} run={run.id} id={exportJob} />
     </Panel>
   );
 }
 
 /** Fields that show their own error. */
-const AXES = ['frame', 'origin'];
-const FILM = ['size', 'frames', 'fps'];
+const AXES_FIELDS = ['frame', 'origin'];
+const VIDEO_FIELDS = ['size', 'frames', 'fps'];
 
-const makes = ({ asked }: Job, run: string): boolean =>
+const isExportOf = ({ asked }: Job, run: string): boolean =>
   (asked.verb === 'export' || asked.verb === 'render') && asked.run === run;

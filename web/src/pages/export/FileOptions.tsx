@@ -5,13 +5,13 @@ import { Disclosure } from '../../forms/Disclosure';
 import { SettingField } from '../../forms/SettingField';
 import { SegmentedControl } from '../../forms/SegmentedControl';
 import { PURPOSES } from './exportFormats';
-import { type File, type Frame, isFromPurpose, type Origin, type Wish } from './exportFormState';
+import { type File, type Frame, isFromPurpose, type Origin, type ExportFormState } from './exportFormState';
 
 interface Props {
-  wish: Wish;
+  state: ExportFormState;
   file: File;
   errors: Record<string, string>;
-  onChange: (part: Partial<Wish>) => void;
+  onChange: (part: Partial<ExportFormState>) => void;
 }
 
 export function FileOptions(props: Props) {
@@ -53,10 +53,10 @@ function PurposeChoice({ file: { purposes, purpose }, onChange }: Props) {
         name="Purpose"
         options={[
           { value: 'usual', label: 'Default' },
-          ...purposes.map((one) => ({ value: one, label: PURPOSES[one][0] })),
+          ...purposes.map((offered) => ({ value: offered, label: PURPOSES[offered][0] })),
         ]}
         value={purpose ?? 'usual'}
-        onChange={(value) => onChange({ purpose: purposes.find((one) => one === value) ?? null })}
+        onChange={(value) => onChange({ purpose: purposes.find((offered) => offered === value) ?? null })}
       />
       <p className="mt-1.5 text-xs text-soft">
         {purpose ? PURPOSES[purpose][1] : 'A balance of size and detail.'}
@@ -65,19 +65,19 @@ function PurposeChoice({ file: { purposes, purpose }, onChange }: Props) {
   );
 }
 
-function Settings({ wish, file, errors, onChange }: Props) {
+function Settings({ state, file, errors, onChange }: Props) {
   const mark = file.purpose ? `For ${PURPOSES[file.purpose][0].toLowerCase()}` : undefined;
   return (
-    <Disclosure title="Settings" open={file.settings.some((one) => errors[`settings.${one.name}`])}>
+    <Disclosure title="Settings" open={file.settings.some((setting) => errors[`settings.${setting.name}`])}>
       <div className="grid gap-x-6 gap-y-5 sm:grid-cols-2 lg:grid-cols-3">
         {file.settings.map((setting) => (
           <SettingField
             key={`${file.form.form}.${file.kind.kind}.${setting.name}`}
             setting={setting}
-            entry={wish.entries[setting.name]}
+            entry={state.entries[setting.name]}
             serverError={errors[`settings.${setting.name}`]}
             mark={isFromPurpose(file, setting.name) ? mark : undefined}
-            onChange={(entry) => onChange({ entries: { ...wish.entries, [setting.name]: entry } })}
+            onChange={(entry) => onChange({ entries: { ...state.entries, [setting.name]: entry } })}
           />
         ))}
       </div>
@@ -97,7 +97,7 @@ const ORIGINS: Record<Origin, string> = {
   capture: 'As captured',
 };
 
-function Axes({ wish, errors, onChange }: Props) {
+function Axes({ state, errors, onChange }: Props) {
   return (
     <Disclosure title="Axes" open={Boolean(errors.frame ?? errors.origin)}>
       <div className="grid gap-x-6 gap-y-5 sm:grid-cols-2">
@@ -107,15 +107,20 @@ function Axes({ wish, errors, onChange }: Props) {
           error={errors.frame}
         >
           {(wiring) => (
-            <Select {...wiring} words={FRAMES} value={wish.frame} onChange={(frame) => onChange({ frame })} />
+            <Select
+              {...wiring}
+              labels={FRAMES}
+              value={state.frame}
+              onChange={(frame) => onChange({ frame })}
+            />
           )}
         </Field>
         <Field name="Origin" doc="The point at 0, 0, 0 in the file." error={errors.origin}>
           {(wiring) => (
             <Select
               {...wiring}
-              words={ORIGINS}
-              value={wish.origin}
+              labels={ORIGINS}
+              value={state.origin}
               onChange={(origin) => onChange({ origin })}
             />
           )}
@@ -126,26 +131,26 @@ function Axes({ wish, errors, onChange }: Props) {
 }
 
 function Select<T extends string>({
-  words,
+  labels,
   value,
   onChange,
   ...wiring
 }: {
-  words: Record<T, string>;
+  labels: Record<T, string>;
   value: T;
   onChange: (value: T) => void;
 }) {
-  const all = Object.keys(words) as T[];
+  const options = Object.keys(labels) as T[];
   return (
     <select
       {...wiring}
       className={INPUT}
       value={value}
-      onChange={(event) => onChange(all.find((one) => one === event.target.value) ?? value)}
+      onChange={(event) => onChange(options.find((option) => option === event.target.value) ?? value)}
     >
-      {all.map((one) => (
-        <option key={one} value={one}>
-          {words[one]}
+      {options.map((option) => (
+        <option key={option} value={option}>
+          {labels[option]}
         </option>
       ))}
     </select>

@@ -15,13 +15,13 @@ const ICONS: Record<ExportTarget, ReactNode> = {
   video: <Film />,
 };
 
-export function Wants({
+export function TargetCards({
   targets,
-  chosen,
+  selected,
   onChoose,
 }: {
   targets: ExportTarget[];
-  chosen: ExportTarget;
+  selected: ExportTarget;
   onChoose: (target: ExportTarget) => void;
 }) {
   return (
@@ -32,7 +32,7 @@ export function Wants({
           group="want"
           name={TARGETS[target][0]}
           icon={ICONS[target]}
-          checked={target === chosen}
+          checked={target === selected}
           onChoose={() => onChoose(target)}
         >
           {TARGETS[target][1]}
@@ -42,36 +42,36 @@ export function Wants({
   );
 }
 
-export function Forms({
+export function FormatCards({
   forms,
-  chosen,
+  selected,
   onChoose,
 }: {
   forms: Form[];
-  chosen: string;
+  selected: string;
   onChoose: (form: string) => void;
 }) {
-  const card = (one: Form) => (
+  const card = (format: Form) => (
     <OptionCard
-      key={one.form}
+      key={format.form}
       group="form"
-      name={one.name}
-      mark={one === forms[0] ? 'Recommended' : undefined}
-      checked={one.form === chosen}
-      onChoose={() => onChoose(one.form)}
+      name={format.name}
+      mark={format === forms[0] ? 'Recommended' : undefined}
+      checked={format.form === selected}
+      onChoose={() => onChoose(format.form)}
     >
-      {one.readers}
+      {format.readers}
     </OptionCard>
   );
-  const common = forms.filter((one) => one.common);
-  const others = forms.filter((one) => !one.common);
+  const common = forms.filter((format) => format.common);
+  const others = forms.filter((format) => !format.common);
   return (
     <div className="flex flex-col gap-4">
       <Cards legend="Format" columns="sm:grid-cols-2 lg:grid-cols-3">
         {common.map(card)}
       </Cards>
       {others.length > 0 && (
-        <Disclosure plain title="More formats" open={others.some((one) => one.form === chosen)}>
+        <Disclosure plain title="More formats" open={others.some((format) => format.form === selected)}>
           <Cards legend="More formats" hidden columns="sm:grid-cols-2 lg:grid-cols-3">
             {others.map(card)}
           </Cards>

@@ -1,25 +1,31 @@
 import { expect, test } from 'vitest';
 
 import { FORMATS } from './formatFixtures';
-import { chosen, NEW, isFromPurpose, request, type Wish } from './exportFormState';
+import {
+  resolveSelection,
+  INITIAL_EXPORT,
+  isFromPurpose,
+  buildExportRequest,
+  type ExportFormState,
+} from './exportFormState';
 
-function asked(part: Partial<Wish>, withoutSplats = false) {
-  const wish = { ...NEW, ...part };
-  return request(wish, chosen(wish, FORMATS, withoutSplats), 'r');
+function build(part: Partial<ExportFormState>, withoutSplats = false) {
+  const state = { ...INITIAL_EXPORT, ...part };
+  return buildExportRequest(state, resolveSelection(state, FORMATS, withoutSplats), 'r');
 }
 
 test('buildRequest: exports the recommended file by default', () => {
-  expect(asked({}).asked).toEqual({ verb: 'export', run: 'r', form: 'ply', kind: 'splats' });
-  expect(asked({}, true).asked).toEqual({ verb: 'export', run: 'r', form: 'glb', kind: 'mesh' });
+  expect(build({}).request).toEqual({ verb: 'export', run: 'r', form: 'ply', kind: 'splats' });
+  expect(build({}, true).request).toEqual({ verb: 'export', run: 'r', form: 'glb', kind: 'mesh' });
 });
 
 test('buildRequest: sends values that differ from the purpose only', () => {
-  const wish: Partial<Wish> = {
+  const state: Partial<ExportFormState> = {
     target: 'mesh',
     purpose: 'game',
     entries: { faces: '15000', watertight: true },
   };
-  expect(asked(wish).asked).toEqual({
+  expect(build(state).request).toEqual({
     verb: 'export',
     run: 'r',
     form: 'glb',
@@ -30,26 +36,34 @@ test('buildRequest: sends values that differ from the purpose only', () => {
 });
 
 test('resolveSelection: uses values of the purpose as defaults', () => {
-  const wish: Wish = { ...NEW, target: 'mesh', purpose: 'game' };
-  const { file } = chosen(wish, FORMATS, false);
-  expect(file?.settings.map((one) => one.default)).toEqual([15_000, false, 'none']);
-  expect(file && file.settings.map((one) => isFromPurpose(file, one.name))).toEqual([true, false, false]);
+  const state: ExportFormState = { ...INITIAL_EXPORT, target: 'mesh', purpose: 'game' };
+  const { file } = resolveSelection(state, FORMATS, false);
+  expect(file?.settings.map((setting) => setting.default)).toEqual([15_000, false, 'none']);
+  expect(file && file.settings.map((setting) => isFromPurpose(file, setting.name))).toEqual([
+    true,
+    false,
+    false,
+  ]);
 });
 
 test('resolveSelection: fixes the purpose of a single-purpose format', () => {
-  const { file } = chosen({ ...NEW, target: 'mesh', form: 'stl', purpose: 'game' }, FORMATS, false);
+  const { file } = resolveSelection(
+    { ...INITIAL_EXPORT, target: 'mesh', form: 'stl', purpose: 'game' },
+    FORMATS,
+    false,
+  );
   expect(file).toMatchObject({ purposes: [], purpose: 'print' });
-  expect(asked({ target: 'mesh', form: 'stl' }).asked).toHaveProperty('preset', 'print');
+  expect(build({ target: 'mesh', form: 'stl' }).request).toHaveProperty('preset', 'print');
 });
 
 test('buildRequest: leaves out settings and purposes of other formats', () => {
-  const wish: Partial<Wish> = { target: 'splats', purpose: 'game', entries: { faces: '5' } };
-  expect(asked(wish).asked).toEqual({ verb: 'export', run: 'r', form: 'ply', kind: 'splats' });
+  const state: Partial<ExportFormState> = { target: 'splats', purpose: 'game', entries: { faces: '5' } };
+  expect(build(state).request).toEqual({ verb: 'export', run: 'r', form: 'ply', kind: 'splats' });
 });
 
-test('buildRequest: exports surface points by default, sends chosen axes', () => {
-  expect(asked({ target: 'points' }).asked).toHaveProperty('kind', 'points');
-  expect(asked({ target: 'points', kind: 'centres', frame: 'upright', origin: 'centre' }).asked).toEqual({
+test('buildRequest: exports surface points by default, sends selected axes', () => {
+  expect(build({ target: 'points' }).request).toHaveProperty('kind', 'points');
+  expect(build({ target: 'points', kind: 'centres', frame: 'upright', origin: 'centre' }).request).toEqual({
     verb: 'export',
     run: 'r',
     form: 'ply',
@@ -60,8 +74,8 @@ test('buildRequest: exports surface points by default, sends chosen axes', () =>
 });
 
 test('buildRequest: reports errors and sends nothing', () => {
-  expect(asked({ target: 'mesh', entries: { faces: '-1' } })).toEqual({
-    asked: null,
+  expect(build({ target: 'mesh', entries: { faces: '-1' } })).toEqual({
+    request: null,
     errors: { 'settings.faces': 'Must be at least 0' },
   });
 });

@@ -20,7 +20,7 @@ export type Frame = NonNullable<ExportJob['frame']>;
 export type Origin = NonNullable<ExportJob['origin']>;
 
 /** The choices in the form; null: the recommended one. */
-export interface Wish {
+export interface ExportFormState {
   target: ExportTarget | null;
   form: string | null;
   kind: Kind | null;
@@ -31,7 +31,7 @@ export interface Wish {
   video: VideoFormState;
 }
 
-export const NEW: Wish = {
+export const INITIAL_EXPORT: ExportFormState = {
   target: null,
   form: null,
   kind: null,
@@ -58,24 +58,28 @@ export interface File {
   settings: Setting[]; // with the defaults of the purpose
 }
 
-export function chosen(wish: Wish, offers: FormatOffer[], withoutSplats: boolean): Selection {
+export function resolveSelection(
+  state: ExportFormState,
+  offers: FormatOffer[],
+  withoutSplats: boolean,
+): Selection {
   const targets = targetsFor(offers, withoutSplats);
-  const target = targets.find((one) => one === wish.target) ?? targets[0] ?? 'video';
+  const target = targets.find((offered) => offered === state.target) ?? targets[0] ?? 'video';
   const forms = formatsFor(target, offers, withoutSplats);
-  const form = forms.find((one) => one.form === wish.form) ?? forms[0];
-  const kind = form?.kinds.find((one) => one.kind === wish.kind) ?? form?.kinds[0];
-  return { targets, target, forms, file: form && kind ? fileOf(wish, form, kind) : null };
+  const form = forms.find((offered) => offered.form === state.form) ?? forms[0];
+  const kind = form?.kinds.find((offered) => offered.kind === state.kind) ?? form?.kinds[0];
+  return { targets, target, forms, file: form && kind ? fileOf(state, form, kind) : null };
 }
 
-function fileOf(wish: Wish, form: Form, kind: KindOffer): File {
+function fileOf(state: ExportFormState, form: Form, kind: KindOffer): File {
   const offered = purposesFor(kind);
-  const only = offered.find((one) => one === form.purpose);
-  const purpose = only ?? offered.find((one) => one === wish.purpose) ?? null;
+  const fixed = offered.find((purpose) => purpose === form.purpose);
+  const purpose = fixed ?? offered.find((candidate) => candidate === state.purpose) ?? null;
   const values = purpose ? (kind.presets[purpose] ?? {}) : {};
-  const settings = kind.settings.map((one) =>
-    one.name in values ? { ...one, default: values[one.name] ?? null } : one,
+  const settings = kind.settings.map((setting) =>
+    setting.name in values ? { ...setting, default: values[setting.name] ?? null } : setting,
   );
-  return { form, kind, purposes: only ? [] : offered, purpose, settings };
+  return { form, kind, purposes: fixed ? [] : offered, purpose, settings };
 }
 
 /** Whether the default of a setting comes from the purpose. */
@@ -83,19 +87,19 @@ export const isFromPurpose = ({ kind, purpose }: File, setting: string): boolean
   purpose !== null && setting in (kind.presets[purpose] ?? {});
 
 /** The request, null if the form has errors; errors by the server's field names. */
-export function request(
-  wish: Wish,
+export function buildExportRequest(
+  state: ExportFormState,
   { file }: Selection,
   run: string,
-): { asked: JobRequest | null; errors: Record<string, string> } {
-  if (!file) return buildVideoRequest(wish.video, run);
+): { request: JobRequest | null; errors: Record<string, string> } {
+  if (!file) return buildVideoRequest(state.video, run);
   const errors: Record<string, string> = {};
-  const changed = changedValues(file.settings, wish.entries);
+  const changed = changedValues(file.settings, state.entries);
   for (const [name, error] of Object.entries(changed.errors)) errors[`settings.${name}`] = error;
-  const asked: ExportJob = { verb: 'export', run, form: file.form.form, kind: file.kind.kind };
-  if (file.purpose) asked.preset = file.purpose;
-  if (Object.keys(changed.values).length) asked.settings = changed.values;
-  if (wish.frame !== 'auto') asked.frame = wish.frame;
-  if (wish.origin !== 'auto') asked.origin = wish.origin;
-  return { asked: Object.keys(errors).length ? null : asked, errors };
+  const request: ExportJob = { verb: 'export', run, form: file.form.form, kind: file.kind.kind };
+  if (file.purpose) request.preset = file.purpose;
+  if (Object.keys(changed.values).length) request.settings = changed.values;
+  if (state.frame !== 'auto') request.frame = state.frame;
+  if (state.origin !== 'auto') request.origin = state.origin;
+  return { request: Object.keys(errors).length ? null : request, errors };
 }

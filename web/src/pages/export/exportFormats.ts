@@ -8,7 +8,7 @@ export type Kind = KindOffer['kind'];
 export type ExportTarget = 'splats' | 'mesh' | 'points' | 'voxels' | 'video';
 export type Purpose = NonNullable<Schema['ExportJob']['preset']>;
 
-export const TARGETS: Record<ExportTarget, [name: string, words: string]> = {
+export const TARGETS: Record<ExportTarget, [name: string, description: string]> = {
   splats: ['Splats', 'The trained gaussians, for splat viewers.'],
   mesh: ['Mesh with texture', 'A triangle mesh, for 3D programs, games and printers.'],
   points: ['Points', 'A coloured point cloud, for surveying and mapping.'],
@@ -125,7 +125,7 @@ const FORMAT_INFO: Record<Exclude<ExportTarget, 'video'>, Record<string, FormatI
   },
 };
 
-export const PURPOSES: Record<Purpose, [name: string, words: string]> = {
+export const PURPOSES: Record<Purpose, [name: string, description: string]> = {
   web: ['Web', 'Small, opens fast.'],
   game: ['Game', 'Few triangles, no floaters.'],
   print: ['Print', 'One watertight surface.'],
@@ -133,7 +133,7 @@ export const PURPOSES: Record<Purpose, [name: string, words: string]> = {
 };
 const isPurpose = (name: string): name is Purpose => name in PURPOSES;
 
-/** The export targets of a run. `flat`: the method has no gaussians. */
+/** The export targets of a run. `withoutSplats`: the method has no gaussians. */
 export const targetsFor = (offers: FormatOffer[], withoutSplats: boolean): ExportTarget[] => [
   ...(['splats', 'mesh', 'points', 'voxels'] as const).filter(
     (target) => formatsFor(target, offers, withoutSplats).length,
@@ -144,8 +144,8 @@ export const targetsFor = (offers: FormatOffer[], withoutSplats: boolean): Expor
 /** The formats of a target, the recommended one first, unknown ones last. */
 export function formatsFor(target: ExportTarget, offers: FormatOffer[], withoutSplats: boolean): Form[] {
   if (target === 'video') return [];
-  const known = Object.keys(FORMAT_INFO[target]);
-  const rank = (form: Form) => (known.includes(form.form) ? known.indexOf(form.form) : known.length);
+  const order = Object.keys(FORMAT_INFO[target]);
+  const rank = (form: Form) => (order.includes(form.form) ? order.indexOf(form.form) : order.length);
   return offers
     .map(({ form, name, kinds }) => ({
       form,
@@ -154,10 +154,10 @@ export function formatsFor(target: ExportTarget, offers: FormatOffer[], withoutS
       common: false,
       ...FORMAT_INFO[target][form],
       kinds: KINDS[target].flatMap((kind) =>
-        withoutSplats && GAUSSIAN_KINDS.includes(kind) ? [] : kinds.filter((one) => one.kind === kind),
+        withoutSplats && GAUSSIAN_KINDS.includes(kind) ? [] : kinds.filter((offer) => offer.kind === kind),
       ),
     }))
-    .filter((one) => one.kinds.length)
+    .filter((format) => format.kinds.length)
     .sort((a, b) => rank(a) - rank(b));
 }
 

@@ -39,16 +39,16 @@ export function frames({
 export function buildVideoRequest(
   video: VideoFormState,
   run: string,
-): { asked: JobRequest | null; errors: Record<string, string> } {
-  const many = frames(video);
-  if (!('count' in many)) return { asked: null, errors: { [many.field]: many.error } };
+): { request: JobRequest | null; errors: Record<string, string> } {
+  const frameCount = frames(video);
+  if (!('count' in frameCount)) return { request: null, errors: { [frameCount.field]: frameCount.error } };
   const [width, height] = video.size.split('x').map(Number);
   return {
-    asked: {
+    request: {
       verb: 'render',
       run,
       path: video.path,
-      frames: many.count,
+      frames: frameCount.count,
       fps: Number(video.fps),
       ...(width && height ? { size: [width, height] } : {}),
     },

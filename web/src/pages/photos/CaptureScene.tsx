@@ -12,13 +12,13 @@ import { baseName } from './PhotoGrid';
 interface SceneProps {
   project: string;
   capture: Capture;
-  chosen: string | null;
+  selected: string | null;
   onChoose: (name: string) => void;
 }
 
-export function CaptureScene({ project, capture, chosen, onChoose }: SceneProps) {
+export function CaptureScene({ project, capture, selected, onChoose }: SceneProps) {
   const { centre, size, eye, up } = useMemo(() => overviewView(capture), [capture]);
-  const [over, setOver] = useState<string | null>(null);
+  const [hovered, setHovered] = useState<string | null>(null);
   return (
     <div className="relative h-80 overflow-hidden rounded-lg bg-raised sm:h-[26rem]">
       <Canvas
@@ -39,15 +39,17 @@ export function CaptureScene({ project, capture, chosen, onChoose }: SceneProps)
             key={image.name}
             image={image}
             depth={size / 14}
-            lit={image.name === over || (chosen !== null && baseName(image.name) === baseName(chosen))}
-            onOver={setOver}
+            highlighted={
+              image.name === hovered || (selected !== null && baseName(image.name) === baseName(selected))
+            }
+            onOver={setHovered}
             onChoose={onChoose}
           />
         ))}
       </Canvas>
-      {over && (
+      {hovered && (
         <span className="pointer-events-none absolute bottom-2 left-2 rounded bg-surface px-2 py-1 text-xs">
-          {over}
+          {hovered}
         </span>
       )}
     </div>
@@ -68,13 +70,13 @@ function Points({ url, size }: { url: string; size: number }) {
 function Frustum({
   image,
   depth,
-  lit,
+  highlighted,
   onOver,
   onChoose,
 }: {
   image: CaptureImage;
   depth: number;
-  lit: boolean;
+  highlighted: boolean;
   onOver: (name: string | null) => void;
   onChoose: (name: string) => void;
 }) {
@@ -84,14 +86,14 @@ function Frustum({
     event.stopPropagation();
     onOver(image.name);
   };
-  const colour = lit ? '#f5b83d' : image.held_out ? '#5b9bd5' : '#8a8378';
+  const colour = highlighted ? '#f5b83d' : image.held_out ? '#5b9bd5' : '#8a8378';
   return (
     <group>
       <lineSegments geometry={geometry}>
         <lineBasicMaterial color={colour} />
       </lineSegments>
       <mesh
-        position={place(image)}
+        position={cameraCentre(image)}
         onPointerOver={stop}
         onPointerOut={() => onOver(null)}
         onClick={(event) => {
@@ -113,14 +115,14 @@ function frustumGeometry(image: CaptureImage, depth: number): BufferGeometry {
   const pose = matrix(image);
   const corner = (u: number, v: number) =>
     new Vector3(((u - cx) / fx) * depth, ((v - cy) / fy) * depth, depth).applyMatrix4(pose);
-  const eye = place(image);
+  const eye = cameraCentre(image);
   const corners = [
     corner(0, 0),
     corner(image.width, 0),
     corner(image.width, image.height),
     corner(0, image.height),
   ];
-  const lines = corners.flatMap((one, k) => [eye, one, one, corners[(k + 1) % 4] ?? one]);
+  const lines = corners.flatMap((from, k) => [eye, from, from, corners[(k + 1) % 4] ?? from]);
   const geometry = new BufferGeometry();
   geometry.setAttribute(
     'position',
@@ -152,17 +154,17 @@ const matrix = (image: CaptureImage): Matrix4 => {
     1,
   );
 };
-const place = (image: CaptureImage): Vector3 => new Vector3().setFromMatrixPosition(matrix(image));
+const cameraCentre = (image: CaptureImage): Vector3 => new Vector3().setFromMatrixPosition(matrix(image));
 
 /** A viewpoint that shows all cameras: outside, a little above. */
 function overviewView(capture: Capture) {
-  const places = capture.images.map(place);
+  const centres = capture.images.map(cameraCentre);
   const up = new Vector3(...capture.up).normalize();
-  const centre = places
-    .reduce((sum, one) => sum.add(one), new Vector3())
-    .divideScalar(Math.max(1, places.length));
-  const size = 2 * Math.max(1e-6, ...places.map((one) => one.distanceTo(centre)));
-  const first = places[0] ?? new Vector3(1, 0, 0);
+  const centre = centres
+    .reduce((sum, position) => sum.add(position), new Vector3())
+    .divideScalar(Math.max(1, centres.length));
+  const size = 2 * Math.max(1e-6, ...centres.map((position) => position.distanceTo(centre)));
+  const first = centres[0] ?? new Vector3(1, 0, 0);
   const aside = first.clone().sub(centre).projectOnPlane(up).normalize();
   if (aside.lengthSq() < 0.5) aside.set(1, 0, 0).projectOnPlane(up).normalize();
   const eye = centre

@@ -51,7 +51,7 @@ export function PhotosTab({ project }: { project: string }) {
           aside={<span className="text-xs text-soft">{pluralize(capture.images.length, 'camera')}</span>}
         >
           <Suspense fallback={<div className="h-80" />}>
-            <CaptureScene project={project} capture={capture} chosen={chosen} onChoose={choose} />
+            <CaptureScene project={project} capture={capture} selected={chosen} onChoose={choose} />
           </Suspense>
           <p className="mt-2 text-xs text-soft">
             Drag to orbit, scroll to zoom, click a camera to see its photo.

@@ -5,28 +5,28 @@ import { type Preset, PRESETS } from './presets';
 
 /** A choice of training time as three cards. */
 export function PresetCards({
-  chosen,
+  selected,
   onChoose,
 }: {
-  chosen: Preset | undefined;
-  onChoose: (one: Preset) => void;
+  selected: Preset | undefined;
+  onChoose: (preset: Preset) => void;
 }) {
   return (
     <fieldset className="grid gap-3 sm:grid-cols-3">
       <legend className="sr-only">Quality</legend>
-      {PRESETS.map((one) => (
+      {PRESETS.map((preset) => (
         <OptionCard
-          key={one.id}
+          key={preset.id}
           group="preset"
-          name={one.name}
-          checked={one === chosen}
-          onChoose={() => onChoose(one)}
+          name={preset.name}
+          checked={preset === selected}
+          onChoose={() => onChoose(preset)}
         >
           <span className="mb-1 flex items-center gap-1.5 text-sun-text">
             <Clock className="size-3.5 shrink-0" aria-hidden />
-            {one.time}
+            {preset.time}
           </span>
-          {one.expect}
+          {preset.expect}
         </OptionCard>
       ))}
     </fieldset>

@@ -12,7 +12,7 @@ import { budgetOf, presetOf } from './presets';
 import { PresetCards } from './PresetCards';
 import { TrainingSettings } from './TrainingSettings';
 import { startTraining } from './startTraining';
-import { NEW, request, type Wish } from './trainingFormState';
+import { buildTrainingRequest, INITIAL_TRAINING, type TrainingFormState } from './trainingFormState';
 
 export function TrainingForm({
   project,
@@ -25,20 +25,20 @@ export function TrainingForm({
   onStarted: (run: string) => void;
   onClose?: (() => void) | undefined;
 }) {
-  const [wish, setWish] = useState<Wish>(NEW);
+  const [state, setState] = useState<TrainingFormState>(INITIAL_TRAINING);
   const [expanded, expand] = useState(false);
   const methods = useMethods().data ?? [];
   const start = useMutation({
-    mutationFn: () => startTraining(project, request(wish, methods).asked, needs),
+    mutationFn: () => startTraining(project, buildTrainingRequest(state, methods).request, needs),
     onSuccess: (job) => onStarted(job.id),
     onError: (error) => expand((open) => open || formErrorOf(error).field !== null),
   });
-  const { errors } = request(wish, methods);
-  const refused = start.error ? formErrorOf(start.error) : null;
-  const shown = refused?.field ? { [refused.field]: refused.message, ...errors } : errors;
-  const change = (part: Partial<Wish>) => {
+  const { errors } = buildTrainingRequest(state, methods);
+  const formError = start.error ? formErrorOf(start.error) : null;
+  const fieldErrors = formError?.field ? { [formError.field]: formError.message, ...errors } : errors;
+  const change = (part: Partial<TrainingFormState>) => {
     start.reset();
-    setWish((old) => ({ ...old, ...part }));
+    setState((previous) => ({ ...previous, ...part }));
   };
   return (
     <Panel
@@ -60,7 +60,10 @@ export function TrainingForm({
           else start.mutate();
         }}
       >
-        <PresetCards chosen={presetOf(wish.budget)} onChoose={(one) => change({ budget: budgetOf(one) })} />
+        <PresetCards
+          selected={presetOf(state.budget)}
+          onChoose={(preset) => change({ budget: budgetOf(preset) })}
+        />
         <div>
           <Button
             small
@@ -71,7 +74,9 @@ export function TrainingForm({
           >
             Settings
           </Button>
-          {expanded && <TrainingSettings wish={wish} methods={methods} errors={shown} onChange={change} />}
+          {expanded && (
+            <TrainingSettings state={state} methods={methods} errors={fieldErrors} onChange={change} />
+          )}
         </div>
         <div className="flex flex-wrap items-center gap-x-4 gap-y-2">
           <Button
@@ -82,9 +87,9 @@ export function TrainingForm({
           >
             Start training
           </Button>
-          {refused && !faultless(shown, refused.field) && (
+          {formError && !hasFieldError(fieldErrors, formError.field) && (
             <p role="alert" className="text-sm text-bad">
-              {refused.message}
+              {formError.message}
             </p>
           )}
           {needs.length > 0 && <p className="text-sm text-soft">Training starts when the poses are ready.</p>}
@@ -96,5 +101,5 @@ export function TrainingForm({
 
 /** Fields that show their own error. */
 const FIELDS = /^(seconds|steps|downscale|holdout|seed|method|settings\..+)$/;
-const faultless = (shown: Record<string, string>, field: string | null): boolean =>
-  field !== null && FIELDS.test(field) && shown[field] !== undefined;
+const hasFieldError = (fieldErrors: Record<string, string>, field: string | null): boolean =>
+  field !== null && FIELDS.test(field) && fieldErrors[field] !== undefined;

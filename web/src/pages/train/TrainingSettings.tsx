@@ -4,20 +4,20 @@ import { Field, INPUT } from '../../forms/Field';
 import { Disclosure } from '../../forms/Disclosure';
 import { SettingField } from '../../forms/SettingField';
 import { methodName, methodDescription } from '../../runs/methodLabels';
-import { type Method, methodOf, settingsOf, type Wish } from './trainingFormState';
+import { type Method, methodOf, settingsOf, type TrainingFormState } from './trainingFormState';
 
 interface Props {
-  wish: Wish;
+  state: TrainingFormState;
   methods: Method[];
   errors: Record<string, string>;
-  onChange: (part: Partial<Wish>) => void;
+  onChange: (part: Partial<TrainingFormState>) => void;
 }
 
 export function TrainingSettings(props: Props) {
-  const { wish, methods, errors, onChange } = props;
-  const method = methodOf(wish, methods);
+  const { state, methods, errors, onChange } = props;
+  const method = methodOf(state, methods);
   const settings = settingsOf(method);
-  const touched = settings.some((one) => errors[`settings.${one.name}`]);
+  const hasErrors = settings.some((setting) => errors[`settings.${setting.name}`]);
   return (
     <div className="flex flex-col gap-6 pt-4">
       <div className="grid gap-x-6 gap-y-5 sm:grid-cols-2">
@@ -25,15 +25,18 @@ export function TrainingSettings(props: Props) {
         <General {...props} />
       </div>
       {settings.length > 0 && (
-        <Disclosure title={`Settings of ${method ? methodName(method.name) : 'this method'}`} open={touched}>
+        <Disclosure
+          title={`Settings of ${method ? methodName(method.name) : 'this method'}`}
+          open={hasErrors}
+        >
           <div className="grid gap-x-6 gap-y-5 sm:grid-cols-2 lg:grid-cols-3">
             {settings.map((setting) => (
               <SettingField
                 key={`${method?.name}.${setting.name}`}
                 setting={setting}
-                entry={wish.entries[setting.name]}
+                entry={state.entries[setting.name]}
                 serverError={errors[`settings.${setting.name}`]}
-                onChange={(entry) => onChange({ entries: { ...wish.entries, [setting.name]: entry } })}
+                onChange={(entry) => onChange({ entries: { ...state.entries, [setting.name]: entry } })}
               />
             ))}
           </div>
@@ -55,9 +58,9 @@ function MethodField({ methods, method, errors, onChange }: Props & { method: Me
           onChange={(event) => onChange({ method: event.target.value, entries: {} })}
         >
           {!methods.length && <option value="">Loading …</option>}
-          {methods.map((one) => (
-            <option key={one.name} value={one.name}>
-              {methodName(one.name)}
+          {methods.map((offer) => (
+            <option key={offer.name} value={offer.name}>
+              {methodName(offer.name)}
             </option>
           ))}
         </select>
@@ -87,10 +90,10 @@ const GENERAL = [
   },
 ] as const;
 
-function General({ wish, errors, onChange }: Props) {
+function General({ state, errors, onChange }: Props) {
   return (
     <>
-      <BudgetField wish={wish} errors={errors} onChange={onChange} />
+      <BudgetField state={state} errors={errors} onChange={onChange} />
       {GENERAL.map(({ field, name, doc, input }) => (
         <Field key={field} name={name} doc={doc} error={errors[field]}>
           {(wiring) => (
@@ -99,7 +102,7 @@ function General({ wish, errors, onChange }: Props) {
               {...input}
               type="number"
               className={INPUT}
-              value={wish[field]}
+              value={state[field]}
               placeholder="Automatic"
               onChange={(event) => onChange({ [field]: event.target.value })}
             />
@@ -110,7 +113,7 @@ function General({ wish, errors, onChange }: Props) {
   );
 }
 
-function BudgetField({ wish: { budget }, errors, onChange }: Pick<Props, 'wish' | 'errors' | 'onChange'>) {
+function BudgetField({ state: { budget }, errors, onChange }: Pick<Props, 'state' | 'errors' | 'onChange'>) {
   return (
     <Field
       name="Budget"

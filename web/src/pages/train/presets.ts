@@ -32,7 +32,7 @@ export const PRESETS: Preset[] = [
   },
 ];
 
-export const USUAL = 'good' satisfies Preset['id'];
+export const DEFAULT_PRESET = 'good' satisfies Preset['id'];
 
 /** Training stops after this many seconds or steps; `amount` is the text of the field. */
 export interface Budget {

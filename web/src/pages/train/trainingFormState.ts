@@ -2,11 +2,11 @@
 
 import type { Schema, TrainJob } from '../../api/client';
 import { changedValues, type Entry, readEntry, type Shape } from '../../forms/settingSchema';
-import { type Budget, budgetOf, PRESETS, USUAL } from './presets';
+import { type Budget, budgetOf, PRESETS, DEFAULT_PRESET } from './presets';
 
 export type Method = Schema['MethodOffer'];
 
-export interface Wish {
+export interface TrainingFormState {
   budget: Budget;
   method: string | null; // null: the default
   entries: Record<string, Entry>; // changed settings of the method
@@ -15,10 +15,10 @@ export interface Wish {
   seed: string;
 }
 
-const usual = PRESETS.find((one) => one.id === USUAL);
+const defaultPreset = PRESETS.find((preset) => preset.id === DEFAULT_PRESET);
 
-export const NEW: Wish = {
-  budget: usual ? budgetOf(usual) : { amount: '', unit: 'seconds' },
+export const INITIAL_TRAINING: TrainingFormState = {
+  budget: defaultPreset ? budgetOf(defaultPreset) : { amount: '', unit: 'seconds' },
   method: null,
   entries: {},
   downscale: '',
@@ -37,30 +37,33 @@ const BUDGET: Record<Budget['unit'], Rule> = {
   steps: { kind: 'number', whole: true, min: 1, max: 1_000_000_000, empty: false },
 };
 
-export const methodOf = (wish: Wish, methods: Method[]): Method | undefined =>
-  methods.find((one) => (wish.method === null ? one.default : one.name === wish.method));
+export const methodOf = (state: TrainingFormState, methods: Method[]): Method | undefined =>
+  methods.find((method) => (state.method === null ? method.default : method.name === state.method));
 
 /** The settings of a method without the seed, which is a general setting. */
 export const settingsOf = (method: Method | undefined) =>
-  method?.settings.filter((one) => one.name !== 'seed') ?? [];
+  method?.settings.filter((setting) => setting.name !== 'seed') ?? [];
 
 /** The request, with values that differ from the defaults only; errors by the server's field names. */
-export function request(wish: Wish, methods: Method[]): { asked: TrainJob; errors: Record<string, string> } {
+export function buildTrainingRequest(
+  state: TrainingFormState,
+  methods: Method[],
+): { request: TrainJob; errors: Record<string, string> } {
   const errors: Record<string, string> = {};
-  const asked: TrainJob = { verb: 'train' };
+  const request: TrainJob = { verb: 'train' };
   const put = (field: 'seconds' | 'steps' | keyof typeof RULES, rule: Rule, text: string) => {
-    const found = readEntry(rule, text);
-    if ('error' in found) errors[field] = found.error;
-    else if (typeof found.value === 'number') asked[field] = found.value;
+    const result = readEntry(rule, text);
+    if ('error' in result) errors[field] = result.error;
+    else if (typeof result.value === 'number') request[field] = result.value;
   };
-  put(wish.budget.unit, BUDGET[wish.budget.unit], wish.budget.amount);
-  put('downscale', RULES.downscale, wish.downscale);
-  put('holdout', RULES.holdout, wish.holdout);
-  put('seed', RULES.seed, wish.seed);
-  const method = methodOf(wish, methods);
-  if (method && !method.default) asked.method = method.name;
-  const changed = changedValues(settingsOf(method), wish.entries);
+  put(state.budget.unit, BUDGET[state.budget.unit], state.budget.amount);
+  put('downscale', RULES.downscale, state.downscale);
+  put('holdout', RULES.holdout, state.holdout);
+  put('seed', RULES.seed, state.seed);
+  const method = methodOf(state, methods);
+  if (method && !method.default) request.method = method.name;
+  const changed = changedValues(settingsOf(method), state.entries);
   for (const [name, error] of Object.entries(changed.errors)) errors[`settings.${name}`] = error;
-  if (Object.keys(changed.values).length) asked.settings = changed.values;
-  return { asked, errors };
+  if (Object.keys(changed.values).length) request.settings = changed.values;
+  return { request, errors };
 }

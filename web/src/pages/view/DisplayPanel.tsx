@@ -6,30 +6,30 @@ import { formatCount, formatDuration } from '../../lib/format';
 import type { RunPreview } from '../../api/previews';
 import { SegmentedControl } from '../../forms/SegmentedControl';
 
-export type Picture = 'splats' | 'points' | 'depth' | 'server-rgb' | 'server-depth' | 'server-normal';
+export type Display = 'splats' | 'points' | 'depth' | 'server-rgb' | 'server-depth' | 'server-normal';
 export type Background = 'black' | 'white';
 
-export function LookPanel({
-  shown,
+export function DisplayPanel({
+  preview,
   left,
   onAll,
-  picture,
-  onPicture,
+  display,
+  onDisplay,
   background,
   onBackground,
 }: {
-  shown: RunPreview;
+  preview: RunPreview;
   left: number; // parts of a large scene that are not drawn yet
   onAll: () => void;
-  picture: Picture;
-  onPicture: (picture: Picture) => void;
+  display: Display;
+  onDisplay: (display: Display) => void;
   background: Background;
   onBackground: (background: Background) => void;
 }) {
   return (
     <Panel title="Display">
       <div className="flex flex-col gap-4">
-        {shown.parts.length > 0 && (
+        {preview.parts.length > 0 && (
           <SegmentedControl
             name="Browser renderer"
             options={[
@@ -37,8 +37,8 @@ export function LookPanel({
               { value: 'points', label: 'Points' },
               { value: 'depth', label: 'Depth' },
             ]}
-            value={picture}
-            onChange={onPicture}
+            value={display}
+            onChange={onDisplay}
           />
         )}
         <SegmentedControl
@@ -48,8 +48,8 @@ export function LookPanel({
             { value: 'server-depth', label: 'Depth' },
             { value: 'server-normal', label: 'Normals' },
           ]}
-          value={picture}
-          onChange={onPicture}
+          value={display}
+          onChange={onDisplay}
         />
         <SegmentedControl
           name="Background"
@@ -61,14 +61,14 @@ export function LookPanel({
           onChange={onBackground}
         />
         <p className="text-xs text-soft">
-          {shown.count !== null && `${formatCount(shown.count)} gaussians, `}step {formatCount(shown.step)},
-          trained for {formatDuration(shown.seconds)}
-          {shown.finished ? '' : ' so far'}
+          {preview.count !== null && `${formatCount(preview.count)} gaussians, `}step{' '}
+          {formatCount(preview.step)}, trained for {formatDuration(preview.seconds)}
+          {preview.finished ? '' : ' so far'}
         </p>
         {left > 0 && (
           <p className="flex items-center justify-between gap-2 text-xs text-soft">
-            This device is slow, so it draws the largest parts only: {shown.parts.length - left} of{' '}
-            {shown.parts.length}.
+            This device is slow, so it draws the largest parts only: {preview.parts.length - left} of{' '}
+            {preview.parts.length}.
             <Button small variant="quiet" onClick={onAll}>
               Draw all
             </Button>

@@ -6,9 +6,9 @@ import { Button, IconButton } from '../../design/Button';
 import { duration, type KeyFrame } from '../../geometry/cameraPath';
 import type { Path } from './useCameraPath';
 
-export function PathStrip({ path, onFilm }: { path: Path; onFilm: () => void }) {
+export function PathStrip({ path, onRender }: { path: Path; onRender: () => void }) {
   const { keys, playing } = path;
-  const whole = duration(keys);
+  const totalSeconds = duration(keys);
   return (
     <section aria-label="Camera path" className="border-t border-line bg-surface px-3 py-2">
       <div className="flex flex-wrap items-center gap-2">
@@ -24,12 +24,12 @@ export function PathStrip({ path, onFilm }: { path: Path; onFilm: () => void }) 
             >
               {playing === null ? 'Play' : 'Stop'}
             </Button>
-            <Button small icon={<Clapperboard className="size-4" />} onClick={onFilm}>
+            <Button small icon={<Clapperboard className="size-4" />} onClick={onRender}>
               Render video
             </Button>
             <span className="text-xs text-soft tabular-nums">
               {playing === null ? '' : `${playing.toFixed(1)} of `}
-              {whole.toFixed(1)} s
+              {totalSeconds.toFixed(1)} s
             </span>
           </>
         )}

@@ -12,7 +12,7 @@ import { CropPanel } from './CropPanel';
 import type { ViewerHandle } from './viewerHandle';
 import { VideoDialog } from './VideoDialog';
 import type { Output } from './liveConnection';
-import { type Background, LookPanel, type Picture } from './DisplayPanel';
+import { type Background, DisplayPanel, type Display } from './DisplayPanel';
 import { MeasureLine } from './MeasureLine';
 import { MeasurePanel } from './MeasurePanel';
 import { PathStrip } from './PathStrip';
@@ -28,41 +28,47 @@ import { Viewport } from './Viewport';
 
 const SplatView = lazy(() => import('./SplatView'));
 
-export interface StudioProps {
+export interface RunViewerProps {
   project: string;
   run: string;
-  shown: RunPreview;
+  preview: RunPreview;
   antialiased: boolean;
 }
 
-export function Studio(props: StudioProps) {
-  const controls = useCameraControls(props.run, props.shown);
-  return controls && <Room {...props} controls={controls} />;
+export function RunViewer(props: RunViewerProps) {
+  const controls = useCameraControls(props.run, props.preview);
+  return controls && <Viewer {...props} controls={controls} />;
 }
 
 const canDraw = (() => {
-  let known: boolean | undefined;
-  return () => (known ??= document.createElement('canvas').getContext('webgl2') !== null);
+  let supported: boolean | undefined;
+  return () => (supported ??= document.createElement('canvas').getContext('webgl2') !== null);
 })();
 
-function Room({ project, run, shown, antialiased, controls }: StudioProps & { controls: CameraControls }) {
-  const here = shown.parts.length > 0 && canDraw();
-  const [chosen, setChosen] = useState<Picture>('splats');
-  const picture: Picture = here || chosen.startsWith('server-') ? chosen : 'server-rgb';
-  const byServer = picture.startsWith('server-') ? (picture.slice('server-'.length) as Output) : null;
+function Viewer({
+  project,
+  run,
+  preview,
+  antialiased,
+  controls,
+}: RunViewerProps & { controls: CameraControls }) {
+  const browserDraws = preview.parts.length > 0 && canDraw();
+  const [selected, setSelected] = useState<Display>('splats');
+  const display: Display = browserDraws || selected.startsWith('server-') ? selected : 'server-rgb';
+  const byServer = display.startsWith('server-') ? (display.slice('server-'.length) as Output) : null;
   const [background, setBackground] = useState<Background>('black');
   const [crop, setCrop] = useState<Box | null>(null);
   const [loading, setLoading] = useState<Loading>({ state: 'loading', part: 0 });
   const [all, setAll] = useState(false);
-  const [words, setWords] = useState<string | null>(null);
+  const [status, setStatus] = useState<string | null>(null);
   const [splatHandle, setSplatHandle] = useState<ViewerHandle | null>(null);
   const [serverHandle, setServerHandle] = useState<ViewerHandle | null>(null);
   const handle = byServer ? serverHandle : splatHandle;
-  const [filming, setFilming] = useState(false);
+  const [videoOpen, setVideoOpen] = useState(false);
   const measure = useMeasure(project);
   const path = usePath(run, controls, handle, background);
   const screen = useRef<HTMLDivElement>(null);
-  const reset = () => controls.glide(fitView(shown.start, controls.camera.aspect));
+  const reset = () => controls.glide(fitView(preview.start, controls.camera.aspect));
   useEffect(() => {
     if (!fromHash(location.hash)) controls.view = fitView(controls.view, controls.camera.aspect);
   }, [controls]);
@@ -90,18 +96,18 @@ function Room({ project, run, shown, antialiased, controls }: StudioProps & { co
             onKey={key}
             className={`absolute inset-0 ${background === 'black' ? 'bg-black' : 'bg-white'}`}
           >
-            {here && (
+            {browserDraws && (
               <div className={`absolute inset-0 ${byServer ? 'invisible' : ''}`}>
                 <Suspense fallback={null}>
                   <SplatView
                     controls={controls}
-                    name={`${run} ${shown.step} ${shown.parts[0]}`}
-                    parts={shown.parts.map((part) => runFile(project, run, part))}
+                    name={`${run} ${preview.step} ${preview.parts[0]}`}
+                    parts={preview.parts.map((part) => runFile(project, run, part))}
                     all={all}
-                    look={byServer ? 'splats' : (picture as Look)}
+                    look={byServer ? 'splats' : (display as Look)}
                     asleep={byServer !== null}
                     crop={crop}
-                    box={shown.box}
+                    box={preview.box}
                     antialiased={antialiased}
                     onLoading={setLoading}
                     onHandle={setSplatHandle}
@@ -115,13 +121,13 @@ function Room({ project, run, shown, antialiased, controls }: StudioProps & { co
                 project={project}
                 run={run}
                 output={byServer}
-                onStatus={setWords}
+                onStatus={setStatus}
                 onHandle={setServerHandle}
               />
             )}
             {measure.on && !byServer && <MeasureLine controls={controls} measure={measure} />}
           </Viewport>
-          <Notice loading={byServer ? null : loading} words={byServer ? words : null} />
+          <Notice loading={byServer ? null : loading} status={byServer ? status : null} />
           <Toolbar
             controls={controls}
             run={run}
@@ -133,30 +139,30 @@ function Room({ project, run, shown, antialiased, controls }: StudioProps & { co
             onReset={reset}
           />
         </div>
-        <PathStrip path={path} onFilm={() => setFilming(true)} />
+        <PathStrip path={path} onRender={() => setVideoOpen(true)} />
       </div>
       <aside
         aria-label="View settings"
         className="flex flex-col gap-3 border-line p-3 lg:w-80 lg:overflow-y-auto lg:border-l"
       >
-        {shown.parts.length > 0 && !here && (
+        {preview.parts.length > 0 && !browserDraws && (
           <p className="text-sm text-soft">
             This browser has no WebGL 2, so the server renders the scene. WebGL may be switched off.
           </p>
         )}
-        <LookPanel
-          shown={here ? shown : { ...shown, parts: [] }}
+        <DisplayPanel
+          preview={browserDraws ? preview : { ...preview, parts: [] }}
           left={loading.state === 'ready' ? loading.left : 0}
           onAll={() => setAll(true)}
-          picture={picture}
-          onPicture={setChosen}
+          display={display}
+          onDisplay={setSelected}
           background={background}
           onBackground={setBackground}
         />
         {!byServer && (
           <>
             <MeasurePanel measure={measure} />
-            <CropPanel box={shown.box} crop={crop} onCrop={setCrop} />
+            <CropPanel box={preview.box} crop={crop} onCrop={setCrop} />
           </>
         )}
       </aside>
@@ -164,17 +170,17 @@ function Room({ project, run, shown, antialiased, controls }: StudioProps & { co
         project={project}
         run={run}
         keys={path.keys}
-        open={filming}
-        onClose={() => setFilming(false)}
+        open={videoOpen}
+        onClose={() => setVideoOpen(false)}
       />
     </div>
   );
 }
 
 /** Loading progress or an error, over the scene. */
-function Notice({ loading, words }: { loading: Loading | null; words: string | null }) {
+function Notice({ loading, status }: { loading: Loading | null; status: string | null }) {
   const failed = loading?.state === 'failed' ? loading.text : null;
-  const text = words ?? failed ?? (loading?.state === 'loading' ? 'Loading the scene …' : null);
+  const text = status ?? failed ?? (loading?.state === 'loading' ? 'Loading the scene …' : null);
   if (text === null) return null;
   return (
     <div className="pointer-events-none absolute inset-x-4 top-1/3 flex justify-center">

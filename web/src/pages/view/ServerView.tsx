@@ -29,25 +29,25 @@ export function ServerView({
     const area = canvas.current;
     if (!area) return;
     onStatus('Starting the renderer …');
-    const made = new LiveConnection(liveAddress(project, run), {
-      words: onStatus,
+    const connection = new LiveConnection(liveAddress(project, run), {
+      status: onStatus,
       frame: async (_, jpeg) => draw(area, jpeg),
     });
-    link.current = made;
-    made.move(controls.view);
-    const deaf = controls.listen(() => made.move(controls.view));
-    const watch = new ResizeObserver(() => {
+    link.current = connection;
+    connection.move(controls.view);
+    const stopListening = controls.listen(() => connection.move(controls.view));
+    const resizeObserver = new ResizeObserver(() => {
       const size = renderSize(area.clientWidth, area.clientHeight);
       if (area.width === size[0] && area.height === size[1]) return;
       [area.width, area.height] = size;
-      made.set({ size });
+      connection.set({ size });
     });
-    watch.observe(area);
+    resizeObserver.observe(area);
     onHandle({ pick: () => null, draw: () => area });
     return () => {
-      deaf();
-      watch.disconnect();
-      made.close();
+      stopListening();
+      resizeObserver.disconnect();
+      connection.close();
       link.current = null;
       onHandle(null);
       probe.loaded = null;
@@ -60,9 +60,9 @@ export function ServerView({
 }
 
 async function draw(canvas: HTMLCanvasElement, jpeg: Uint8Array<ArrayBuffer>): Promise<void> {
-  const picture = await createImageBitmap(new Blob([jpeg], { type: 'image/jpeg' }));
-  canvas.getContext('2d')?.drawImage(picture, 0, 0, canvas.width, canvas.height);
-  picture.close();
+  const bitmap = await createImageBitmap(new Blob([jpeg], { type: 'image/jpeg' }));
+  canvas.getContext('2d')?.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  bitmap.close();
   probe.frames++;
   probe.loaded = 'live';
 }

@@ -57,17 +57,17 @@ function Splats({
   const [stage, setStage] = useState<SplatScene | null>(null);
 
   useEffect(() => {
-    const made = new SplatScene(gl, scene, invalidate, onLoading, antialiased);
-    setStage(made);
-    return () => made.dispose();
+    const splatScene = new SplatScene(gl, scene, invalidate, onLoading, antialiased);
+    setStage(splatScene);
+    return () => splatScene.dispose();
   }, [gl, scene, invalidate, onLoading, antialiased]);
 
   // eslint-disable-next-line react-hooks/exhaustive-deps -- equal names mean equal parts
-  useEffect(() => stage?.want({ name, parts }), [stage, name]);
+  useEffect(() => stage?.load({ name, parts }), [stage, name]);
   useEffect(() => {
-    if (all) stage?.all();
+    if (all) stage?.drawAll();
   }, [stage, all]);
-  useEffect(() => stage?.look(look), [stage, look]);
+  useEffect(() => stage?.setLook(look), [stage, look]);
   useEffect(() => stage?.crop(crop), [stage, crop]);
   useEffect(() => {
     if (asleep) return;
@@ -87,6 +87,6 @@ function Splats({
     return () => onHandle(null);
   }, [stage, controls, gl, scene, asleep, onHandle]);
 
-  useFrame(() => stage?.stand(controls.camera, boxCentre(box), boxDiagonal(box)));
+  useFrame(() => stage?.beforeFrame(controls.camera, boxCentre(box), boxDiagonal(box)));
   return null;
 }

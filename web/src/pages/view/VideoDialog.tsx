@@ -38,47 +38,53 @@ export function VideoDialog({
   open: boolean;
   onClose: () => void;
 }) {
-  const [asked, setAsked] = useState<string | undefined>();
-  const before = useJobs(project).find((job) => job.asked.verb === 'render' && job.asked.run === run);
-  const job = useJob(asked ?? before?.id);
+  const [jobId, setJobId] = useState<string | undefined>();
+  const latest = useJobs(project).find((job) => job.asked.verb === 'render' && job.asked.run === run);
+  const job = useJob(jobId ?? latest?.id);
   return (
     <Dialog open={open} onClose={onClose} title="Video of this path">
       <div className="flex flex-col gap-5">
-        <Question project={project} run={run} keys={keys} busy={!!job && isActive(job)} onAsked={setAsked} />
+        <VideoForm
+          project={project}
+          run={run}
+          keys={keys}
+          busy={!!job && isActive(job)}
+          onSubmitted={setJobId}
+        />
         {job && <Progress job={job} />}
       </div>
     </Dialog>
   );
 }
 
-function Question({
+function VideoForm({
   project,
   run,
   keys,
   busy,
-  onAsked,
+  onSubmitted,
 }: {
   project: string;
   run: string;
   keys: KeyFrame[];
   busy: boolean;
-  onAsked: (job: string) => void;
+  onSubmitted: (job: string) => void;
 }) {
   const [size, setSize] = useState<Size>('photos');
   const [rate, setRate] = useState<Rate>('30');
   const fps = Number(rate);
-  const pictures = frames(keys, fps);
-  const make = () =>
+  const frameCount = frames(keys, fps);
+  const render = () =>
     submitJob(project, {
       verb: 'render',
       run,
       form: 'mp4',
       path: sampleViews(keys).map(({ position, look_at, up, fov }) => ({ position, look_at, up, fov })),
-      frames: pictures,
+      frames: frameCount,
       fps,
       size: SIZES[size].size ? [...SIZES[size].size] : null,
     })
-      .then((made) => onAsked(made.id))
+      .then((job) => onSubmitted(job.id))
       .catch(showError);
   return (
     <>
@@ -103,8 +109,8 @@ function Question({
         onChange={setRate}
       />
       <div className="flex items-center justify-between gap-3">
-        <p className="text-sm text-soft">{formatCount(pictures)} frames</p>
-        <Button variant="primary" disabled={busy} onClick={() => void make()}>
+        <p className="text-sm text-soft">{formatCount(frameCount)} frames</p>
+        <Button variant="primary" disabled={busy} onClick={() => void render()}>
           {busy ? 'Rendering …' : 'Render video'}
         </Button>
       </div>
@@ -113,24 +119,24 @@ function Question({
 }
 
 function Progress({ job }: { job: Job }) {
-  const films = useQuery({
+  const artifacts = useQuery({
     queryKey: ['video', job.id],
     queryFn: () => unwrap(http.GET('/api/v1/jobs/{job}/artifacts', { params: { path: { job: job.id } } })),
     enabled: job.state === 'succeeded',
   });
-  const made = films.data?.find((one) => one.name.endsWith('.mp4')) ?? films.data?.[0];
+  const video = artifacts.data?.find((artifact) => artifact.name.endsWith('.mp4')) ?? artifacts.data?.[0];
   return (
     <div className="flex flex-col gap-2 border-t border-line pt-4" data-testid="video">
       <p role="status" className={`text-sm ${job.state === 'failed' ? 'text-bad' : 'text-soft'}`}>
-        {made ? 'The video is ready.' : statusText(job)}
+        {video ? 'The video is ready.' : statusText(job)}
       </p>
       {isActive(job) && (
         <ProgressBar value={job.total ? job.done / job.total : null} label={statusText(job)} />
       )}
-      {made && (
+      {video && (
         <>
           <video
-            src={artifactFile(made.id)}
+            src={artifactFile(video.id)}
             controls
             loop
             muted
@@ -138,8 +144,8 @@ function Progress({ job }: { job: Job }) {
             className="w-full rounded-lg bg-black"
           />
           <a
-            href={artifactFile(made.id)}
-            download={made.name}
+            href={artifactFile(video.id)}
+            download={video.name}
             className="inline-flex h-10 items-center justify-center gap-2 rounded-lg border border-line text-sm font-medium hover:bg-raised"
           >
             <Download className="size-4" />

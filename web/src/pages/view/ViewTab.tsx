@@ -9,18 +9,18 @@ import { useRuns, useRunPreview } from '../../state/queries';
 import { Empty } from '../../design/Card';
 import { formatAge } from '../../lib/format';
 import { isActive, useJob } from '../../state/store';
-import { Studio } from './RunViewer';
+import { RunViewer } from './RunViewer';
 
 export function ViewTab({ project }: { project: string }) {
   const runs = useRuns(project);
   const [search, setSearch] = useSearchParams();
-  const asked = useJob(search.get('run') ?? undefined);
+  const job = useJob(search.get('run') ?? undefined);
   if (runs.isPending) return <Waiting />;
   if (runs.isError) return <Empty title="Cannot list the runs">{errorMessage(runs.error)}</Empty>;
   const newest = [...(runs.data ?? [])].sort((a, b) => b.created - a.created);
-  const found = newest.find((one) => one.id === search.get('run'));
-  if (!found && asked?.project === project && isActive(asked)) return <OnItsWay />;
-  const run = found ?? newest[0];
+  const requestedRun = newest.find((summary) => summary.id === search.get('run'));
+  if (!requestedRun && job?.project === project && isActive(job)) return <NoCheckpoint />;
+  const run = requestedRun ?? newest[0];
   if (!run) return <Nothing project={project} />;
   const choose = (id: string) => setSearch({ run: id }, { replace: true });
   return (
@@ -32,15 +32,15 @@ export function ViewTab({ project }: { project: string }) {
 }
 
 function Scene({ project, run }: { project: string; run: RunSummary }) {
-  const shown = useRunPreview(project, run.id);
-  if (shown.isPending) return <Waiting />;
-  if (shown.isError) return <Empty title="Cannot show this run">{errorMessage(shown.error)}</Empty>;
-  if (!shown.data) return <OnItsWay />;
+  const preview = useRunPreview(project, run.id);
+  if (preview.isPending) return <Waiting />;
+  if (preview.isError) return <Empty title="Cannot show this run">{errorMessage(preview.error)}</Empty>;
+  if (!preview.data) return <NoCheckpoint />;
   return (
-    <Studio
+    <RunViewer
       project={project}
       run={run.id}
-      shown={shown.data}
+      preview={preview.data}
       antialiased={run.settings.antialiased === true}
     />
   );
@@ -55,11 +55,11 @@ function Runs({ runs, run, onChoose }: { runs: RunSummary[]; run: string; onChoo
         onChange={(event) => onChoose(event.target.value)}
         className="h-8 min-w-0 rounded-lg border border-line bg-ground px-2 text-sm text-ink"
       >
-        {runs.map((one) => (
-          <option key={one.id} value={one.id}>
-            {one.method}, {formatAge(one.created)}
-            {one.psnr === null ? '' : `, ${one.psnr.toFixed(1)} dB`}
-            {one.finished ? '' : ', not finished'}
+        {runs.map((summary) => (
+          <option key={summary.id} value={summary.id}>
+            {summary.method}, {formatAge(summary.created)}
+            {summary.psnr === null ? '' : `, ${summary.psnr.toFixed(1)} dB`}
+            {summary.finished ? '' : ', not finished'}
           </option>
         ))}
       </select>
@@ -67,7 +67,7 @@ function Runs({ runs, run, onChoose }: { runs: RunSummary[]; run: string; onChoo
   );
 }
 
-const OnItsWay = () => (
+const NoCheckpoint = () => (
   <Empty icon={<Box />} title="No checkpoint yet">
     The scene appears with the first checkpoint and sharpens during training.
   </Empty>

@@ -81,7 +81,7 @@ describe('the link', () => {
     vi.useRealTimers();
     vi.unstubAllGlobals();
   });
-  const listener = () => ({ frame: vi.fn(() => Promise.resolve()), words: vi.fn() });
+  const listener = () => ({ frame: vi.fn(() => Promise.resolve()), status: vi.fn() });
   const last = () => Socket.all.at(-1) as Socket;
 
   it('sends the newest of several cameras once per display frame', async () => {
@@ -95,36 +95,36 @@ describe('the link', () => {
   });
 
   it('acknowledges streamed frames after drawing, not requested ones', async () => {
-    const hears = listener();
-    new LiveConnection('ws://here', hears);
+    const failingListener = listener();
+    new LiveConnection('ws://here', failingListener);
     last().open();
     last().onmessage({ data: pack({ kind: 'frame', frame: 3 }, [1]) });
     last().onmessage({ data: pack({ kind: 'frame', frame: 0 }, [1]) });
     await vi.advanceTimersByTimeAsync(0);
-    expect(hears.frame).toHaveBeenCalledTimes(2);
+    expect(failingListener.frame).toHaveBeenCalledTimes(2);
     expect(last().sent).toEqual([{ kind: 'ack', frame: 3 }]);
   });
 
   it('acknowledges and reports frames that cannot be decoded', async () => {
-    const hears = { frame: () => Promise.reject(new Error('torn')), words: vi.fn() };
-    new LiveConnection('ws://here', hears);
+    const failingListener = { frame: () => Promise.reject(new Error('torn')), status: vi.fn() };
+    new LiveConnection('ws://here', failingListener);
     last().open();
     last().onmessage({ data: pack({ kind: 'frame', frame: 4 }, [1]) });
     await vi.advanceTimersByTimeAsync(0);
     expect(last().kinds).toBe('ack');
-    expect(hears.words).toHaveBeenLastCalledWith(expect.stringContaining('cannot be decoded'));
+    expect(failingListener.status).toHaveBeenLastCalledWith(expect.stringContaining('cannot be decoded'));
   });
 
   it('reconnects and repeats the settings', async () => {
-    const hears = listener();
-    const link = new LiveConnection('ws://here', hears);
+    const failingListener = listener();
+    const link = new LiveConnection('ws://here', failingListener);
     last().open();
     link.set({ size: [320, 240] });
     link.set({ output: 'depth' });
     link.move(view);
     await vi.advanceTimersByTimeAsync(50);
     last().close();
-    expect(hears.words).toHaveBeenLastCalledWith(expect.stringContaining('lost'));
+    expect(failingListener.status).toHaveBeenLastCalledWith(expect.stringContaining('lost'));
     await vi.advanceTimersByTimeAsync(600);
     expect(Socket.all).toHaveLength(2);
     last().open();

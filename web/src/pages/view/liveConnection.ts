@@ -55,23 +55,23 @@ export const liveAddress = (
 
 export interface Listener {
   frame: (header: FrameHeader, jpeg: Uint8Array<ArrayBuffer>) => Promise<void>; // resolves after drawing
-  words: (text: string | null) => void; // an error or progress message, null once resolved
+  status: (text: string | null) => void; // an error or progress message, null once resolved
 }
 
-const FIRST_WAIT = 500; // ms before trying again, doubling
-const LONGEST_WAIT = 8000;
+const FIRST_RECONNECT_DELAY_MS = 500; // doubles after each attempt
+const MAX_RECONNECT_DELAY_MS = 8000;
 
 /** A connection that reconnects by itself and then repeats the last settings. */
 export class LiveConnection {
   private socket: WebSocket | null = null;
   private view: View | null = null;
-  private wanted: { size?: [number, number]; output?: Output } = {};
+  private settings: { size?: [number, number]; output?: Output } = {};
   private unsent = false;
-  private beat = 0;
+  private frameRequest = 0;
   private retry: ReturnType<typeof setTimeout> | undefined;
-  private wait = FIRST_WAIT;
+  private reconnectDelayMs = FIRST_RECONNECT_DELAY_MS;
   private closed = false;
-  private complained = false;
+  private showsError = false;
 
   constructor(
     private readonly address: string,
@@ -84,18 +84,18 @@ export class LiveConnection {
   move(view: View): void {
     this.view = view;
     this.unsent = true;
-    this.beat ||= requestAnimationFrame(this.flush);
+    this.frameRequest ||= requestAnimationFrame(this.flush);
   }
 
-  set(wanted: { size?: [number, number]; output?: Output }): void {
-    this.wanted = { ...this.wanted, ...wanted };
-    this.send({ kind: 'set', ...wanted });
+  set(settings: { size?: [number, number]; output?: Output }): void {
+    this.settings = { ...this.settings, ...settings };
+    this.send({ kind: 'set', ...settings });
   }
 
   close(): void {
     this.closed = true;
     clearTimeout(this.retry);
-    cancelAnimationFrame(this.beat);
+    cancelAnimationFrame(this.frameRequest);
     this.socket?.close();
   }
 
@@ -103,20 +103,20 @@ export class LiveConnection {
     const socket = (this.socket = new WebSocket(this.address));
     socket.binaryType = 'arraybuffer';
     socket.onopen = () => {
-      this.complained = false;
-      if (this.wanted.size || this.wanted.output) this.send({ kind: 'set', ...this.wanted });
+      this.showsError = false;
+      if (this.settings.size || this.settings.output) this.send({ kind: 'set', ...this.settings });
       this.unsent = this.view !== null;
       this.flush();
     };
     socket.onmessage = (message: MessageEvent<string | ArrayBuffer>) => {
-      if (typeof message.data === 'string') this.hear(JSON.parse(message.data) as Reply);
+      if (typeof message.data === 'string') this.handleReply(JSON.parse(message.data) as Reply);
       else this.draw(message.data);
     };
-    socket.onclose = () => this.again();
+    socket.onclose = () => this.reconnect();
   }
 
   private readonly flush = (): void => {
-    this.beat = 0;
+    this.frameRequest = 0;
     if (!this.unsent || !this.view) return;
     this.unsent = !this.send({ kind: 'move', ...this.view });
   };
@@ -127,14 +127,14 @@ export class LiveConnection {
     return true;
   }
 
-  private hear(reply: Reply): void {
+  private handleReply(reply: Reply): void {
     if (reply.kind !== 'error') {
-      if (reply.kind === 'hello') this.wait = FIRST_WAIT;
+      if (reply.kind === 'hello') this.reconnectDelayMs = FIRST_RECONNECT_DELAY_MS;
       return;
     }
     if (reply.code === 'superseded') return;
-    this.complained = true;
-    this.listener.words(describeError(reply));
+    this.showsError = true;
+    this.listener.status(describeError(reply));
   }
 
   private draw(message: ArrayBuffer): void {
@@ -142,33 +142,33 @@ export class LiveConnection {
     const [header, jpeg] = parseFrame(message);
     this.listener
       .frame(header, jpeg)
-      .then(() => this.listener.words(null))
-      .catch(() => this.listener.words('A frame cannot be decoded. Waiting for the next one.'))
+      .then(() => this.listener.status(null))
+      .catch(() => this.listener.status('A frame cannot be decoded. Waiting for the next one.'))
       .finally(() => {
         if (header.frame > 0 && socket === this.socket) this.send({ kind: 'ack', frame: header.frame });
       });
   }
 
-  private again(): void {
+  private reconnect(): void {
     if (this.closed) return;
-    if (!this.complained) this.listener.words('Connection to the renderer lost. Reconnecting …');
-    this.retry = setTimeout(() => this.connect(), this.wait);
-    this.wait = Math.min(LONGEST_WAIT, 2 * this.wait);
+    if (!this.showsError) this.listener.status('Connection to the renderer lost. Reconnecting …');
+    this.retry = setTimeout(() => this.connect(), this.reconnectDelayMs);
+    this.reconnectDelayMs = Math.min(MAX_RECONNECT_DELAY_MS, 2 * this.reconnectDelayMs);
   }
 }
 
-const WORDS: Record<string, string> = {
+const ERROR_TEXTS: Record<string, string> = {
   no_scene: 'Nothing to render yet. The image appears with the first checkpoint.',
   busy: 'The server has no free renderer. Close another view or wait.',
   ended: 'The renderer stopped. Restarting …',
 };
 
 export const describeError = (error: Pick<LiveError, 'code' | 'message'>): string =>
-  WORDS[error.code] ?? `Cannot render: ${error.message}.`;
+  ERROR_TEXTS[error.code] ?? `Cannot render: ${error.message}.`;
 
-/** The render size in pixels of an area on the page, with at most `most` on the longer side. */
-export function renderSize(width: number, height: number, most = 1280): [number, number] {
-  const scale = Math.min(1, most / Math.max(width, height, 1));
+/** The render size in pixels of an area on the page, with at most `maxSide` on the longer side. */
+export function renderSize(width: number, height: number, maxSide = 1280): [number, number] {
+  const scale = Math.min(1, maxSide / Math.max(width, height, 1));
   const side = (value: number) => Math.max(16, Math.round(value * scale));
   return [side(width), side(height)];
 }

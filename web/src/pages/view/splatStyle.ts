@@ -7,14 +7,14 @@ import type { Vector } from '../../geometry/vector';
 import type { Box } from '../../geometry/cropBox';
 import { MAX_RADIUS_PX, OPAQUE_REACH } from './projection';
 
-const DOT_REACH = Math.sqrt(8); // standard deviations
+const POINT_CUTOFF_SIGMAS = Math.sqrt(8);
 
 export type Look = 'splats' | 'points' | 'depth';
 
 const FAR = 1e9;
-const DOT = 2.2; // half the width of a point, pixels
-const LOW_PASS = 0.3; // square pixels, as in training
-const FAINTEST = 0.1; // minimum opacity for picking
+const POINT_RADIUS_PX = 2.2;
+const LOW_PASS_PX2 = 0.3; // variance, as in training
+const MIN_PICK_OPACITY = 0.1; // minimum opacity for picking
 
 /** The style shared by all meshes of a viewer, so that newer checkpoints look the same. */
 export class SplatStyle {
@@ -36,10 +36,10 @@ export class SplatStyle {
   show(look: Look, meshes: SplatMesh[]): void {
     this.look = look;
     this.solid.value = look === 'points' ? 1 : 0;
-    this.spark.maxPixelRadius = look === 'points' ? DOT : MAX_RADIUS_PX;
-    this.spark.maxStdDev = look === 'points' ? DOT_REACH : OPAQUE_REACH;
-    this.spark.blurAmount = this.antialiased && look !== 'points' ? LOW_PASS : 0;
-    this.spark.preBlurAmount = look === 'points' ? 1 : this.antialiased ? 0 : LOW_PASS;
+    this.spark.maxPixelRadius = look === 'points' ? POINT_RADIUS_PX : MAX_RADIUS_PX;
+    this.spark.maxStdDev = look === 'points' ? POINT_CUTOFF_SIGMAS : OPAQUE_REACH;
+    this.spark.blurAmount = this.antialiased && look !== 'points' ? LOW_PASS_PX2 : 0;
+    this.spark.preBlurAmount = look === 'points' ? 1 : this.antialiased ? 0 : LOW_PASS_PX2;
     for (const mesh of meshes) this.dress(mesh);
   }
 
@@ -50,16 +50,16 @@ export class SplatStyle {
   }
 
   /** Sets the depth range of the grey map to the extent of the scene from this camera. */
-  stand(camera: Camera, centre: Vector, reach: number): void {
+  updateDepthRange(camera: Camera, centre: Vector, diagonal: number): void {
     const distance = camera.position.distanceTo(new Vector3(...centre));
-    this.near.value = Math.max(reach / 100, distance - reach / 2);
-    this.far.value = distance + reach / 2;
+    this.near.value = Math.max(diagonal / 100, distance - diagonal / 2);
+    this.far.value = distance + diagonal / 2;
   }
 
   dress(mesh: SplatMesh): void {
     const depth = this.look === 'depth';
     mesh.enableWorldToView = depth;
-    mesh.objectModifiers = [this.cutting()];
+    mesh.objectModifiers = [this.cropModifier()];
     mesh.worldModifiers = depth
       ? [
           modifiers.makeDepthColorModifier(
@@ -73,15 +73,15 @@ export class SplatStyle {
     mesh.updateGenerator();
   }
 
-  private cutting() {
+  private cropModifier() {
     const { low, high, solid } = this;
     return dyno.dynoBlock({ gsplat: dyno.Gsplat }, { gsplat: dyno.Gsplat }, ({ gsplat }) => ({
-      gsplat: cutter.apply({ gsplat, low, high, solid }).gsplat,
+      gsplat: cropDyno.apply({ gsplat, low, high, solid }).gsplat,
     }));
   }
 }
 
-const cutter = new dyno.Dyno({
+const cropDyno = new dyno.Dyno({
   inTypes: { gsplat: dyno.Gsplat, low: 'vec3', high: 'vec3', solid: 'float' },
   outTypes: { gsplat: dyno.Gsplat },
   statements: ({ inputs, outputs }) =>
@@ -102,14 +102,15 @@ export async function fetchSplats(
   signal: AbortSignal,
   part: (value: number) => void,
 ): Promise<SplatMesh> {
-  const answer = await fetch(url, { signal });
-  if (!answer.ok) throw new Error(answer.status === 404 ? 'The scene no longer exists.' : answer.statusText);
-  const bytes = await read(answer, part);
+  const response = await fetch(url, { signal });
+  if (!response.ok)
+    throw new Error(response.status === 404 ? 'The scene no longer exists.' : response.statusText);
+  const bytes = await readBody(response, part);
   const mesh = new SplatMesh({
     fileBytes: bytes,
     fileType: SplatFileType.SPZ,
     extSplats: true, // half floats would move splats by a hundredth of a unit in a large scene
-    minRaycastOpacity: FAINTEST,
+    minRaycastOpacity: MIN_PICK_OPACITY,
   });
   try {
     await mesh.initialized;
@@ -123,22 +124,22 @@ export async function fetchSplats(
   return mesh;
 }
 
-async function read(answer: Response, part: (value: number) => void): Promise<Uint8Array> {
-  const whole = Number(answer.headers.get('content-length'));
-  if (!answer.body || !whole) return new Uint8Array(await answer.arrayBuffer());
-  const pieces: Uint8Array[] = [];
-  let got = 0;
-  const reader = answer.body.getReader();
+async function readBody(response: Response, part: (value: number) => void): Promise<Uint8Array> {
+  const totalBytes = Number(response.headers.get('content-length'));
+  if (!response.body || !totalBytes) return new Uint8Array(await response.arrayBuffer());
+  const chunks: Uint8Array[] = [];
+  let receivedBytes = 0;
+  const reader = response.body.getReader();
   for (let next = await reader.read(); !next.done; next = await reader.read()) {
-    pieces.push(next.value);
-    got += next.value.length;
-    part(Math.min(1, got / whole));
+    chunks.push(next.value);
+    receivedBytes += next.value.length;
+    part(Math.min(1, receivedBytes / totalBytes));
   }
-  const bytes = new Uint8Array(got);
-  let at = 0;
-  for (const piece of pieces) {
-    bytes.set(piece, at);
-    at += piece.length;
+  const bytes = new Uint8Array(receivedBytes);
+  let offset = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, offset);
+    offset += chunk.length;
   }
   return bytes;
 }

@@ -7,15 +7,15 @@ import { fromHash, boxDiagonal, toHash } from '../../geometry/camera';
 import { CameraControls } from './cameraControls';
 
 /** One camera for a run, kept across newer checkpoints. It starts at the view in the address. */
-export function useCameraControls(run: string, shown: RunPreview): CameraControls | null {
-  const [controls, setRig] = useState<CameraControls | null>(null);
-  const { up, start, box } = shown;
+export function useCameraControls(run: string, preview: RunPreview): CameraControls | null {
+  const [controls, setControls] = useState<CameraControls | null>(null);
+  const { up, start, box } = preview;
   useEffect(() => {
-    const made = new CameraControls(up, start, boxDiagonal(box));
-    const asked = fromHash(location.hash);
-    if (asked) made.view = asked;
-    setRig(made);
-    return () => made.dispose();
+    const newControls = new CameraControls(up, start, boxDiagonal(box));
+    const view = fromHash(location.hash);
+    if (view) newControls.view = view;
+    setControls(newControls);
+    return () => newControls.dispose();
     // eslint-disable-next-line react-hooks/exhaustive-deps -- a newer checkpoint must not move the camera
   }, [run]);
   return controls;

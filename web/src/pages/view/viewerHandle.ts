@@ -9,13 +9,13 @@ export interface ViewerHandle {
   draw: () => HTMLCanvasElement;
 }
 
-const [WIDE, HIGH] = [96, 64]; // of a thumbnail, pixels
+const [THUMBNAIL_WIDTH_PX, THUMBNAIL_HEIGHT_PX] = [96, 64];
 
 /** Downloads the canvas over a background as a PNG. */
 export async function saveImage(handle: ViewerHandle, background: string, name: string): Promise<void> {
-  const seen = handle.draw();
-  const canvas = drawOver(seen, background, seen.width, seen.height);
-  const blob = canvas && (await new Promise<Blob | null>((done) => canvas.toBlob(done, 'image/png')));
+  const view = handle.draw();
+  const canvas = drawOver(view, background, view.width, view.height);
+  const blob = canvas && (await new Promise<Blob | null>((resolve) => canvas.toBlob(resolve, 'image/png')));
   if (!blob) throw new Error('This browser cannot save an image of the scene.');
   const address = URL.createObjectURL(blob);
   const link = document.createElement('a');
@@ -27,14 +27,14 @@ export async function saveImage(handle: ViewerHandle, background: string, name: 
 
 /** The centre of the canvas as a small JPEG data: URL; null if the browser cannot encode it. */
 export function captureThumbnail(handle: ViewerHandle, background: string): string | null {
-  const canvas = drawOver(handle.draw(), background, WIDE, HIGH);
-  const picture = canvas?.toDataURL('image/jpeg', 0.75) ?? '';
-  return picture.startsWith('data:image/jpeg') ? picture : null;
+  const canvas = drawOver(handle.draw(), background, THUMBNAIL_WIDTH_PX, THUMBNAIL_HEIGHT_PX);
+  const dataUrl = canvas?.toDataURL('image/jpeg', 0.75) ?? '';
+  return dataUrl.startsWith('data:image/jpeg') ? dataUrl : null;
 }
 
 /** A canvas of the given size, filled with the background and the centre of `source`. */
 function drawOver(
-  seen: HTMLCanvasElement,
+  source: HTMLCanvasElement,
   background: string,
   width: number,
   height: number,
@@ -42,11 +42,11 @@ function drawOver(
   const canvas = document.createElement('canvas');
   [canvas.width, canvas.height] = [width, height];
   const context = canvas.getContext('2d');
-  if (!context || !seen.width || !seen.height) return null;
+  if (!context || !source.width || !source.height) return null;
   context.fillStyle = background;
   context.fillRect(0, 0, width, height);
   context.imageSmoothingQuality = 'high';
-  context.drawImage(seen, ...centredCrop(seen.width, seen.height, width / height), 0, 0, width, height);
+  context.drawImage(source, ...centredCrop(source.width, source.height, width / height), 0, 0, width, height);
   return canvas;
 }
 

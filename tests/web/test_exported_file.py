@@ -1,4 +1,4 @@
-"""A mesh of ours as three.js shows it: upright, textured the right way round, packed or not."""
+"""Exported GLB meshes in three.js: upright and correctly textured, with and without compression."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from PIL import Image
 
 from lumigraph.formats.gltf import gltf_format as gltf
 from lumigraph.scene.assets import Mesh
-from tests.web.conftest import play
+from tests.web.conftest import run_script
 
 
 def wall() -> Mesh:
-    """A square that looks along +z: the texture's left half green, its right half blue, and red above both."""
+    """Square that faces +z. Texture: left half green, right half blue, a red band on top."""
     vertices = torch.tensor([[-1.0, 0, 0], [1, 0, 0], [1, 2, 0], [-1, 2, 0]])
     faces = torch.tensor([[0, 1, 2], [0, 2, 3]], dtype=torch.int32)
     uv = torch.tensor([[0.0, 1], [1, 1], [1, 0], [0, 0]])
@@ -27,17 +27,17 @@ def wall() -> Mesh:
 
 
 @pytest.mark.parametrize("compression", ["none", "draco", "meshopt"])
-def test_three_shows_it_upright(chromium: Path, tmp_path: Path, compression: str) -> None:
+def test_gltf_upright_in_three(chromium: Path, tmp_path: Path, compression: str) -> None:
     gltf.write(wall(), tmp_path / "wall.glb", gltf.Options(compression=compression))  # type: ignore[arg-type]
-    [found] = play("opened.mjs", tmp_path / "wall.glb", tmp_path / "seen.png", 200, chromium=chromium)
-    assert found["triangles"] == 2
-    assert np.ravel(found["box"]) == pytest.approx([-1, 0, 0, 1, 2, 0], abs=1e-3)
-    with Image.open(tmp_path / "seen.png") as picture:
-        seen = np.asarray(picture.convert("RGB")).astype(int)
+    [report] = run_script("exportedFile.mjs", tmp_path / "wall.glb", tmp_path / "render.png", 200, chromium=chromium)
+    assert report["triangles"] == 2
+    assert np.ravel(report["box"]) == pytest.approx([-1, 0, 0, 1, 2, 0], abs=1e-3)
+    with Image.open(tmp_path / "render.png") as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
     centres = []
     for channel in range(3):
-        others = np.delete(seen, channel, axis=2).max(axis=2)
-        rows, columns = np.nonzero((seen[..., channel] > 150) & (others < 80))
+        other_channels = np.delete(pixels, channel, axis=2).max(axis=2)
+        rows, columns = np.nonzero((pixels[..., channel] > 150) & (other_channels < 80))
         assert len(rows) > 100
         centres.append((rows.mean(), columns.mean()))
     red, green, blue = centres
