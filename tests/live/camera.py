@@ -1,4 +1,4 @@
-"""The camera of the tests."""
+"""The camera of the live-view tests."""
 
 from lumigraph.wire.live import Camera
 

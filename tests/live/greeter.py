@@ -1,4 +1,4 @@
-"""A renderer that only greets: it starts at once, for tests of starting and ending processes."""
+"""A renderer that only sends `Hello`: it starts at once, for tests that start and end processes."""
 
 import os
 import socket

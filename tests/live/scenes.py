@@ -16,27 +16,27 @@ from lumigraph.scene.images import Image
 from tests.live.camera import CAMERA
 
 
-def splats(count: int = 300, seed: int = 0) -> SplatField:
-    params, rest = pack(blob(count, (640, 480), seed=seed, radius=60.0))
-    return SplatField(params, rest, 3)
+def splat_field(count: int = 300, seed: int = 0) -> SplatField:
+    params, sh_rest = pack(blob(count, (640, 480), seed=seed, radius=60.0))
+    return SplatField(params, sh_rest, 3)
 
 
-def write(field: SplatField, path: Path) -> None:
-    beside = path.with_suffix(".new")
-    save_file(field.state(), beside)
-    beside.rename(path)
+def write_field(field: SplatField, path: Path) -> None:
+    new_path = path.with_suffix(".new")
+    save_file(field.state(), new_path)
+    new_path.rename(path)
 
 
-class Plain:
-    """A field of one colour, which can be told to fail. It has no depth."""
+class PlainField:
+    """A field of one colour without depth. Its render fails if `failure` is set."""
 
     def __init__(self, colour: tuple[float, float, float] = (1.0, 0.0, 0.0)) -> None:
-        self.colour, self.trouble = colour, ""
+        self.colour, self.failure = colour, ""
         self.box = torch.tensor([[-1.0, -1, -1], [1, 1, 1]])
 
     def render(self, cameras: Cameras, background: Tensor | None = None) -> Image:
-        if self.trouble:
-            raise RuntimeError(self.trouble)
+        if self.failure:
+            raise RuntimeError(self.failure)
         width, height = cameras.size(0)
         return Image(torch.tensor(self.colour).expand(1, height, width, 3))
 
@@ -45,15 +45,15 @@ class Plain:
 
 
 def main(path: Path) -> None:
-    history = 0.0
+    loaded_mtime = 0.0
 
     def read() -> SplatField:
-        nonlocal history
-        history = path.stat().st_mtime
+        nonlocal loaded_mtime
+        loaded_mtime = path.stat().st_mtime
         return load(load_file(path))
 
     session = Session(CAMERA, (160, 120), method="splat")
-    run_renderer(inherited_socket(), read, lambda: path.stat().st_mtime != history, session, poll_interval_s=0.05)
+    run_renderer(inherited_socket(), read, lambda: path.stat().st_mtime != loaded_mtime, session, poll_interval_s=0.05)
 
 
 if __name__ == "__main__":

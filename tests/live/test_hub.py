@@ -38,12 +38,12 @@ from lumigraph.wire.live import (
     read_reply,
     unpack_frame,
 )
-from tests.live.scenes import splats, write
-from tests.live.test_encoders import decoded, psnr
+from tests.live.scenes import splat_field, write_field
+from tests.live.test_encoders import decode_jpeg, psnr
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 60.0  # after which a test that waits has failed: a process that renders needs a while to import torch
-Answer = FrameHeader | CommandDone | CommandError | Hello
+HUB_TEST_TIMEOUT_S = 60.0  # a renderer needs seconds to import torch
+ServerMessage = FrameHeader | CommandDone | CommandError | Hello
 
 
 def renderer(run_path: str) -> list[str]:
@@ -57,40 +57,40 @@ def greeter(run_path: str) -> list[str]:
 class Viewer:
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
-        self.picture = b""
+        self.jpeg = b""
 
-    async def say(self, command: Move | RenderFrame | SetOutput | Ack) -> None:
+    async def send(self, command: Move | RenderFrame | SetOutput | Ack) -> None:
         await self.socket.send(command.model_dump_json(exclude_none=True))
 
-    async def next(self, acknowledge: bool = True) -> Answer:
+    async def next(self, acknowledge: bool = True) -> ServerMessage:
         message = await self.socket.recv()
         if isinstance(message, str):
             return read_reply(message)
-        header, self.picture = unpack_frame(message)
+        header, self.jpeg = unpack_frame(message)
         if acknowledge and header.id is None:
-            with contextlib.suppress(ConnectionClosed):  # there may still be something to read
-                await self.say(Ack(frame=header.frame))
+            with contextlib.suppress(ConnectionClosed):  # unread messages may remain
+                await self.send(Ack(frame=header.frame))
         return header
 
-    async def until(self, condition: Callable[[Answer], bool]) -> Answer:
+    async def until(self, condition: Callable[[ServerMessage], bool]) -> ServerMessage:
         while not condition(result := await self.next()):
             pass
         return result
 
     async def sharp(self, seq: int | None = None) -> FrameHeader:
         result = await self.until(
-            lambda answer: isinstance(answer, FrameHeader) and answer.sharp and (seq is None or answer.seq == seq)
+            lambda message: isinstance(message, FrameHeader) and message.sharp and (seq is None or message.seq == seq)
         )
         assert isinstance(result, FrameHeader)
         return result
 
     async def error(self) -> CommandError:
-        result = await self.until(lambda answer: isinstance(answer, CommandError))
+        result = await self.until(lambda message: isinstance(message, CommandError))
         assert isinstance(result, CommandError)
         return result
 
     async def close_code(self) -> int | None:
-        """The code with which the server closes, after whatever it still sends."""
+        """Read all remaining messages and return the code with which the server closed the connection."""
         try:
             while True:
                 await self.socket.recv()
@@ -99,7 +99,7 @@ class Viewer:
 
 
 class Studio:
-    """A server with two runs, `a` and `b`, and no more words about them than a live view needs."""
+    """A server that offers only the live views of the runs `a`, `b` and `c`."""
 
     def __init__(self, sessions: LiveSessions, address: str) -> None:
         self.sessions, self.address = sessions, address
@@ -117,7 +117,7 @@ def with_studio(
     linger_s: float = 30.0,
     viewer_timeout_s: float = 30.0,  # only one test exceeds it
 ) -> None:
-    """Run `test` beside a server on a free port."""
+    """Run `test` against a server on a free port."""
 
     async def main() -> None:
         sessions = LiveSessions(command, linger_s=linger_s, viewer_timeout_s=viewer_timeout_s)
@@ -129,9 +129,9 @@ def with_studio(
         app = Starlette(routes=[WebSocketRoute("/{run}", live)])
         config = uvicorn.Config(app, port=0, log_level="error", lifespan="off", ws_max_size=1 << 20)
         server = uvicorn.Server(config)
-        serving = asyncio.create_task(server.serve())
+        server_task = asyncio.create_task(server.serve())
         try:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(HUB_TEST_TIMEOUT_S):
                 while not server.started:
                     await asyncio.sleep(0.01)
                 port = server.servers[0].sockets[0].getsockname()[1]
@@ -139,7 +139,7 @@ def with_studio(
         finally:
             await sessions.close()
             server.should_exit = True
-            await serving
+            await server_task
         assert sessions.processes == {}
 
     asyncio.run(main())
@@ -150,47 +150,47 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     for number, name in enumerate("abc"):
         (folder / name).mkdir()
-        write(splats(seed=number), folder / name / "field.safetensors")
+        write_field(splat_field(seed=number), folder / name / "field.safetensors")
     return folder
 
 
 @pytest.fixture(autouse=True)
-def from_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+def run_from_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
 def test_hub_viewers_share_camera(runs: Path) -> None:
     async def test(studio: Studio) -> None:
         async with studio.viewer() as first, studio.viewer() as second:
-            hello, rival = await first.next(), await second.next()
+            hello, second_hello = await first.next(), await second.next()
             assert isinstance(hello, Hello)
-            assert isinstance(rival, Hello)
-            assert (hello.viewer, rival.viewer, hello.method) == (1, 2, "splat")
-            await one_picture_for_both(first, second)
-            await whatever_is_said(first)
-            await what_a_new_viewer_gets(studio, second)
-            await what_is_asked_alone(first)
-            await a_scene_that_is_learned_further(runs, first)
+            assert isinstance(second_hello, Hello)
+            assert (hello.viewer, second_hello.viewer, hello.method) == (1, 2, "splat")
+            await check_shared_frames(first, second)
+            await check_hostile_messages(first)
+            await check_late_viewer(studio, second)
+            await check_private_frame(first)
+            await check_newer_scene(runs, first)
 
     with_studio(runs, test)
 
 
-async def one_picture_for_both(first: Viewer, second: Viewer) -> None:
-    """Either moves, both see the same bytes: what the field renders."""
-    field = splats()
+async def check_shared_frames(first: Viewer, second: Viewer) -> None:
+    """Each viewer moves the camera once; both receive the same bytes, equal to a render of the field."""
+    field = splat_field()
     for seq, (mover, number) in enumerate([(first, 1), (second, 2)]):
         command = Move(position=(3.0, -1.2, -3.2 + seq), look_at=(0.0, 0.0, 0.0), seq=seq)
-        await mover.say(command)
+        await mover.send(command)
         frames = [await first.sharp(seq), await second.sharp(seq)]
         assert frames[0] == frames[1]
-        assert first.picture == second.picture
+        assert first.jpeg == second.jpeg
         assert (frames[0].by, frames[0].camera.position) == (number, command.position)
         expected = FrameRenderer(field).render(frames[0].camera, (160, 120), "rgb").numpy()
-        assert psnr(decoded(first.picture), expected) > 30
+        assert psnr(decode_jpeg(first.jpeg), expected) > 30
 
 
-async def whatever_is_said(viewer: Viewer) -> None:
-    """What is no command is answered with an error, and the connection stays open."""
+async def check_hostile_messages(viewer: Viewer) -> None:
+    """The server answers invalid messages with an error and keeps the connection open."""
     move = Move(position=(1, 1, 1), look_at=(0, 0, 0), id="x").model_dump(mode="json")
     hostile: list[tuple[str | bytes, str, str | None]] = [
         ("not JSON", "bad_message", None),
@@ -204,59 +204,59 @@ async def whatever_is_said(viewer: Viewer) -> None:
         ("[" * 15_000, "bad_message", None),
         ('{"kind":"ack","frame":-1}', "bad_message", None),
     ]
-    for message, code, named in hostile:
+    for message, code, command_id in hostile:
         await viewer.socket.send(message)
         error = await viewer.error()
         assert error.code == code, message[:80]
-        assert error.id == named or "fov" in error.message
-    await viewer.say(Ack(frame=2**53))  # of a frame that never was
-    await viewer.say(Move(position=(0, 0, -6), look_at=(0, 0, 0), seq=77))
+        assert error.id == command_id or "fov" in error.message
+    await viewer.send(Ack(frame=2**53))  # of a frame that does not exist
+    await viewer.send(Move(position=(0, 0, -6), look_at=(0, 0, 0), seq=77))
     assert (await viewer.sharp(77)).seq == 77
 
 
-async def what_a_new_viewer_gets(studio: Studio, rival: Viewer) -> None:
-    """The frame that is there, without rendering it again."""
-    history = await rival.sharp(77)
+async def check_late_viewer(studio: Studio, viewer: Viewer) -> None:
+    """A late viewer receives the newest frame without a new render."""
+    newest_header = await viewer.sharp(77)
     async with studio.viewer() as late:
         assert isinstance(await late.next(), Hello)
-        assert await late.next() == history
-        assert late.picture == rival.picture
+        assert await late.next() == newest_header
+        assert late.jpeg == viewer.jpeg
 
 
-async def what_is_asked_alone(viewer: Viewer) -> None:
-    await viewer.say(RenderFrame(position=(0, 0, -9), look_at=(0, 0, 0), size=(64, 32), output="depth", id="q"))
-    header = await viewer.until(lambda answer: isinstance(answer, FrameHeader) and answer.id == "q")
+async def check_private_frame(viewer: Viewer) -> None:
+    await viewer.send(RenderFrame(position=(0, 0, -9), look_at=(0, 0, 0), size=(64, 32), output="depth", id="q"))
+    header = await viewer.until(lambda message: isinstance(message, FrameHeader) and message.id == "q")
     assert isinstance(header, FrameHeader)
     assert (header.width, header.height, header.output, header.frame) == (64, 32, "depth", 0)
-    assert decoded(viewer.picture).shape == (32, 64, 3)
+    assert decode_jpeg(viewer.jpeg).shape == (32, 64, 3)
 
 
-async def a_scene_that_is_learned_further(runs: Path, viewer: Viewer) -> None:
-    newer = splats(seed=9)
-    write(newer, runs / "a" / "field.safetensors")
+async def check_newer_scene(runs: Path, viewer: Viewer) -> None:
+    newer = splat_field(seed=9)
+    write_field(newer, runs / "a" / "field.safetensors")
     header = await viewer.sharp()
     expected = FrameRenderer(newer).render(header.camera, (160, 120), "rgb").numpy()
     assert header.camera.position == (0.0, 0.0, -6.0)
-    assert psnr(decoded(viewer.picture), expected) > 30
+    assert psnr(decode_jpeg(viewer.jpeg), expected) > 30
 
 
-def is_frame(answer: Answer, seq: int) -> bool:
-    return isinstance(answer, FrameHeader) and answer.seq == seq
+def is_frame(message: ServerMessage, seq: int) -> bool:
+    return isinstance(message, FrameHeader) and message.seq == seq
 
 
 def test_hub_disconnects_silent_viewer(runs: Path) -> None:
     async def test(studio: Studio) -> None:
         async with studio.viewer() as reader, studio.viewer() as silent:
-            owed = asyncio.create_task(all_frames(silent))
+            counter_task = asyncio.create_task(all_frames(silent))
             seq = 0
-            while not owed.done():
+            while not counter_task.done():
                 seq += 1
-                await reader.say(Move(position=(0, 0, -4 - seq % 9), look_at=(0, 0, 0), seq=seq))
+                await reader.send(Move(position=(0, 0, -4 - seq % 9), look_at=(0, 0, 0), seq=seq))
                 await reader.until(partial(is_frame, seq=seq))
             assert seq > MAX_UNACKNOWLEDGED_FRAMES
-            assert await owed == MAX_UNACKNOWLEDGED_FRAMES
+            assert await counter_task == MAX_UNACKNOWLEDGED_FRAMES
             assert silent.socket.close_code == CLOSE_CODE_SLOW
-            await reader.say(Move(position=(0, 0, -20), look_at=(0, 0, 0), seq=0))
+            await reader.send(Move(position=(0, 0, -20), look_at=(0, 0, 0), seq=0))
             await reader.sharp(0)
 
     async def all_frames(viewer: Viewer) -> int:
@@ -278,16 +278,16 @@ def test_hub_reports_killed_renderer(runs: Path) -> None:
             for viewer in (first, second):
                 assert (await viewer.error()).code == "ended"
                 assert await viewer.close_code() == CLOSE_CODE_ENDED
-        async with studio.viewer("b") as again:
-            assert isinstance(await again.next(), Hello)
-            await again.sharp()
+        async with studio.viewer("b") as new_viewer:
+            assert isinstance(await new_viewer.next(), Hello)
+            await new_viewer.sharp()
             assert pid not in studio.sessions.processes.values()
 
     with_studio(runs, test)
 
 
 def test_hub_limits_renderers(runs: Path) -> None:
-    """A third scene is refused while two are watched, and takes the place of one that nobody watches any more."""
+    """A third scene is rejected while two have viewers, and replaces a scene whose last viewer has left."""
 
     async def test(studio: Studio) -> None:
         async with studio.viewer("a") as first:
@@ -325,7 +325,7 @@ def test_hub_ends_renderer_after_last_viewer(runs: Path) -> None:
 
 
 def test_hub_kills_unresponsive_renderer(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that neither reads nor writes, and does not care that its socket closed."""
+    """The renderer neither reads nor writes, and ignores that its socket closed."""
     monkeypatch.setattr("lumigraph.server.live.hub.RENDERER_EXIT_TIMEOUT_S", 0.05)
     pids: list[int] = []
 

@@ -9,7 +9,7 @@ from tests.server.running_server import application
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A folder with one project, `p`."""
+    """Create a data folder with one project, `p`."""
     (tmp_path / "data" / "p").mkdir(parents=True)
     return tmp_path / "data"
 

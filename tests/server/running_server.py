@@ -20,11 +20,11 @@ from lumigraph.server.api import uploads
 from lumigraph.server.files.quotas import Limits
 from lumigraph.server.problems import Problem
 
-ROOMY = Limits(free_bytes=0)
+NO_LIMITS = Limits(free_bytes=0)
 
 
-def application(data: Path, limits: Limits = ROOMY) -> FastAPI:
-    """Uploads alone. A project is a folder of `data`, of a name in letters and digits."""
+def application(data: Path, limits: Limits = NO_LIMITS) -> FastAPI:
+    """Create an app with the upload routes alone. A project is a folder of `data` with an alphanumeric name."""
 
     def folder_of(project: str) -> Path:
         if not project.isalnum() or not (data / project).is_dir():
@@ -44,8 +44,8 @@ def free_socket() -> socket.socket:
 
 
 @contextmanager
-def served(app: ASGIApp, listener: socket.socket | None = None) -> Iterator[str]:
-    """http://127.0.0.1:PORT of `app`, for the time of the block."""
+def serve(app: ASGIApp, listener: socket.socket | None = None) -> Iterator[str]:
+    """Serve `app` inside the block; yield its address, http://127.0.0.1:PORT."""
     listener = listener or free_socket()
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)

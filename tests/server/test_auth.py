@@ -22,23 +22,23 @@ from websockets.sync.client import connect
 from lumigraph.server import problems
 from lumigraph.server.auth.access import SECURITY_HEADERS, Guard, allowed_hosts, cookie_name, cookie_value, pop_token
 from lumigraph.server.auth.tokens import read_or_make_token, rotate_token, token_file
-from tests.server.running_server import free_socket, served
+from tests.server.running_server import free_socket, serve
 
 TOKEN = "a-secret-of-some-length-0123456789"
 HOST = "localhost:7007"
-HOSTED = {HOST: "http"}
-OURS = "http://localhost:7007"
-FRIEND = "https://friend.example"
+OWN_HOSTS = {HOST: "http"}
+OWN_ORIGIN = "http://localhost:7007"
+ALLOWED_ORIGIN = "https://friend.example"
 COOKIE = {"cookie": f"lumigraph-7007={cookie_value(TOKEN)}"}
 BEARER = {"authorization": f"Bearer {TOKEN}"}
 
 
-def inside() -> FastAPI:
+def guarded_app() -> FastAPI:
     app = FastAPI()
     problems.install(app)
 
-    @app.api_route("/thing", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
-    def thing() -> str:
+    @app.api_route("/page", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+    def page() -> str:
         return "in"
 
     @app.get("/healthz")
@@ -46,7 +46,7 @@ def inside() -> FastAPI:
         return "well"
 
     @app.get("/broken")
-    def broken() -> str:
+    def failing_route() -> str:
         raise RuntimeError("a secret of the inside")
 
     @app.post("/json")
@@ -67,9 +67,9 @@ def inside() -> FastAPI:
 
 
 @pytest.fixture
-def guarded() -> TestClient:
-    guard = Guard(inside(), TOKEN, allowed_hosts("127.0.0.1", 7007), origins=[FRIEND])
-    return TestClient(guard, base_url=OURS, raise_server_exceptions=False, follow_redirects=False)
+def guarded_client() -> TestClient:
+    guard = Guard(guarded_app(), TOKEN, allowed_hosts("127.0.0.1", 7007), origins=[ALLOWED_ORIGIN])
+    return TestClient(guard, base_url=OWN_ORIGIN, raise_server_exceptions=False, follow_redirects=False)
 
 
 HOSTS = {
@@ -90,7 +90,7 @@ HOSTS = {
 ORIGINS = {
     None: True,
     "same": True,
-    FRIEND: True,
+    ALLOWED_ORIGIN: True,
     "null": False,
     "http://evil.example": False,
     "http://localhost:7007.evil.example": False,
@@ -99,7 +99,7 @@ ORIGINS = {
     "http://friend.example": False,
     "": False,
 }
-KEYS = {
+CREDENTIALS = {
     "none": ({}, False),
     "bearer": (BEARER, True),
     "wrong bearer": ({"authorization": "Bearer wrong"}, False),
@@ -109,12 +109,12 @@ KEYS = {
     "cookie of another port": ({"cookie": f"lumigraph-7008={cookie_value(TOKEN)}"}, False),
     "cookie of another token": ({"cookie": f"lumigraph-7007={cookie_value('another')}"}, False),
 }
-SITES = (None, "same-origin", "same-site", "cross-site", "none")
+FETCH_SITES = (None, "same-origin", "same-site", "cross-site", "none")
 
 
-def lets_in(method: str, host: str, origin: str | None, key: str, site: str | None) -> bool:
-    """A second, independent implementation of the rule."""
-    if not (HOSTS[host] and ORIGINS[origin] and KEYS[key][1]):
+def is_admitted(method: str, host: str, origin: str | None, key: str, site: str | None) -> bool:
+    """Whether the guard must admit a request: a second, independent implementation of the rule."""
+    if not (HOSTS[host] and ORIGINS[origin] and CREDENTIALS[key][1]):
         return False
     if key == "bearer" or origin is not None:
         return True
@@ -123,151 +123,151 @@ def lets_in(method: str, host: str, origin: str | None, key: str, site: str | No
     return site == "same-origin"
 
 
-async def yes(scope: Scope, receive: Receive, send: Send) -> None:
-    """The smallest application; it admits every request."""
+async def admit_all(scope: Scope, receive: Receive, send: Send) -> None:
+    """The smallest ASGI application: it accepts every request."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.accept"})
     else:
         await PlainTextResponse("in")(scope, receive, send)
 
 
-async def ask(kind: str, method: str, query: str, headers: dict[str, str]) -> tuple[str, int, dict[str, str]]:
-    """The first message of the guard's answer: its type, status and headers. Without a client, since there are many."""
+async def first_message(kind: str, method: str, query: str, headers: dict[str, str]) -> tuple[str, int, dict[str, str]]:
+    """Return type, status and headers of the guard's first message. A test client is too slow for all cases."""
     raw = [(key.encode(), value.encode()) for key, value in headers.items()]
-    scope = {"type": kind, "method": method, "path": "/thing", "headers": raw, "query_string": query.encode()}
-    patch_response: list[Message] = []
+    scope = {"type": kind, "method": method, "path": "/page", "headers": raw, "query_string": query.encode()}
+    messages: list[Message] = []
 
     async def send(message: Message) -> None:
-        patch_response.append(message)
+        messages.append(message)
 
     async def receive() -> Message:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    guard = Guard(yes, TOKEN, allowed_hosts("127.0.0.1", 7007), origins=[FRIEND])
+    guard = Guard(admit_all, TOKEN, allowed_hosts("127.0.0.1", 7007), origins=[ALLOWED_ORIGIN])
     await guard({**scope, "scheme": "ws" if kind == "websocket" else "http"}, receive, send)
-    result = {key.decode(): value.decode() for key, value in patch_response[0].get("headers", [])}
-    return patch_response[0]["type"], patch_response[0].get("status", 0), result
+    response_headers = {key.decode(): value.decode() for key, value in messages[0].get("headers", [])}
+    return messages[0]["type"], messages[0].get("status", 0), response_headers
 
 
-def asked(host: str, origin: str | None, key: str, site: str | None = None) -> dict[str, str]:
-    headers = {"host": host, **(KEYS[key][0] if key in KEYS else {})}
+def request_headers(host: str, origin: str | None, key: str, site: str | None = None) -> dict[str, str]:
+    headers = {"host": host, **(CREDENTIALS[key][0] if key in CREDENTIALS else {})}
     if origin is not None:
         headers["origin"] = f"http://{host.lower()}" if origin == "same" else origin
     return headers | ({} if site is None else {"sec-fetch-site": site})
 
 
 def test_guard_http_matrix() -> None:
-    async def all_of_them() -> set[bool]:
-        history = set()
+    async def check_all() -> set[bool]:
+        outcomes = set()
         methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-        for case in itertools.product(methods, HOSTS, ORIGINS, KEYS, SITES):
+        for case in itertools.product(methods, HOSTS, ORIGINS, CREDENTIALS, FETCH_SITES):
             method, host, origin, key, site = case
-            _, status, headers = await ask("http", method, "", asked(host, origin, key, site))
-            expected = lets_in(*case)
+            _, status, headers = await first_message("http", method, "", request_headers(host, origin, key, site))
+            expected = is_admitted(*case)
             assert status == 200 if expected else status in (401, 403), case
-            assert ("access-control-allow-origin" in headers) == (origin == FRIEND), case
+            assert ("access-control-allow-origin" in headers) == (origin == ALLOWED_ORIGIN), case
             assert headers.items() >= SECURITY_HEADERS.items(), case
-            history.add(expected)
-        return history
+            outcomes.add(expected)
+        return outcomes
 
-    assert asyncio.run(all_of_them()) == {True, False}
+    assert asyncio.run(check_all()) == {True, False}
 
 
 def test_guard_websocket_matrix() -> None:
-    async def all_of_them() -> set[bool]:
-        history = set()
-        for host, origin, key in itertools.product(HOSTS, ORIGINS, [*KEYS, "query", "wrong query"]):
+    async def check_all() -> set[bool]:
+        outcomes = set()
+        for host, origin, key in itertools.product(HOSTS, ORIGINS, [*CREDENTIALS, "query", "wrong query"]):
             query = {"query": f"token={TOKEN}", "wrong query": "token=wrong"}.get(key, "")
-            kind, _, _ = await ask("websocket", "GET", query, asked(host, origin, key))
-            is_known = key == "query" or (key in KEYS and KEYS[key][1])
+            kind, _, _ = await first_message("websocket", "GET", query, request_headers(host, origin, key))
+            is_known = key == "query" or (key in CREDENTIALS and CREDENTIALS[key][1])
             expected = HOSTS[host] and ORIGINS[origin] and is_known and not (key == "cookie" and origin is None)
             assert kind == ("websocket.accept" if expected else "websocket.close"), (host, origin, key)
-            history.add(expected)
-        return history
+            outcomes.add(expected)
+        return outcomes
 
-    assert asyncio.run(all_of_them()) == {True, False}
-
-
-def test_guard_only_healthz_is_open(guarded: TestClient) -> None:
-    """FastAPI's own pages included."""
-    for path in ("/", "/thing", "/docs", "/openapi.json", "/redoc", "/nowhere", "/healthz/", "/healthz/x", "//healthz"):
-        assert guarded.get(path).status_code == 401, path
-    assert guarded.get("/healthz").text == '"well"'
-    assert guarded.get("/healthz", headers={"host": "evil.example"}).status_code == 403
-    assert guarded.get("/healthz", headers={"origin": "null"}).status_code == 403
-    assert guarded.post("/healthz").status_code == 401
+    assert asyncio.run(check_all()) == {True, False}
 
 
-def test_guard_token_link_sets_cookie(guarded: TestClient) -> None:
-    answer = guarded.get(f"/thing?a=1&token={TOKEN}&b=%26")
-    assert (answer.status_code, answer.headers["location"]) == (303, "/thing?a=1&b=%26")
-    cookie = answer.headers["set-cookie"]
+def test_guard_only_healthz_is_open(guarded_client: TestClient) -> None:
+    """The guard also covers FastAPI's own pages."""
+    for path in ("/", "/page", "/docs", "/openapi.json", "/redoc", "/nowhere", "/healthz/", "/healthz/x", "//healthz"):
+        assert guarded_client.get(path).status_code == 401, path
+    assert guarded_client.get("/healthz").text == '"well"'
+    assert guarded_client.get("/healthz", headers={"host": "evil.example"}).status_code == 403
+    assert guarded_client.get("/healthz", headers={"origin": "null"}).status_code == 403
+    assert guarded_client.post("/healthz").status_code == 401
+
+
+def test_guard_token_link_sets_cookie(guarded_client: TestClient) -> None:
+    response = guarded_client.get(f"/page?a=1&token={TOKEN}&b=%26")
+    assert (response.status_code, response.headers["location"]) == (303, "/page?a=1&b=%26")
+    cookie = response.headers["set-cookie"]
     assert cookie.startswith("lumigraph-7007=") and TOKEN not in cookie
     assert {"HttpOnly", "SameSite=strict", "Path=/"} <= {part.strip() for part in cookie.split(";")}
     assert "Secure" not in cookie
-    assert guarded.get("/thing").status_code == 200  # the client keeps cookies
-    assert guarded.get("/thing?token=wrong").status_code == 401
-    assert guarded.get(f"/thing?token={TOKEN}&token=wrong").status_code == 401
-    guarded.cookies.clear()
-    assert guarded.post(f"/thing?token={TOKEN}").status_code == 401
+    assert guarded_client.get("/page").status_code == 200  # the client keeps cookies
+    assert guarded_client.get("/page?token=wrong").status_code == 401
+    assert guarded_client.get(f"/page?token={TOKEN}&token=wrong").status_code == 401
+    guarded_client.cookies.clear()
+    assert guarded_client.post(f"/page?token={TOKEN}").status_code == 401
 
 
 def test_guard_cookie_is_secure_behind_tls_proxy() -> None:
-    guard = Guard(inside(), TOKEN, allowed_hosts("127.0.0.1", 7007, ["https://studio.example"]))
+    guard = Guard(guarded_app(), TOKEN, allowed_hosts("127.0.0.1", 7007, ["https://studio.example"]))
     with TestClient(guard, base_url="http://studio.example", follow_redirects=False) as client:
-        answer = client.get(f"/thing?token={TOKEN}")
-        assert "; Secure" in answer.headers["set-cookie"]
-        assert answer.headers["set-cookie"].startswith("lumigraph-443=")
-        client.cookies.clear()  # the proxy would hand it on; this client keeps it from a plain connection
-        cookie = {"cookie": answer.headers["set-cookie"].partition(";")[0]}
-        assert client.post("/thing", headers={"origin": "https://studio.example", **cookie}).status_code == 200
-        assert client.post("/thing", headers={"origin": "http://studio.example", **cookie}).status_code == 403
+        response = client.get(f"/page?token={TOKEN}")
+        assert "; Secure" in response.headers["set-cookie"]
+        assert response.headers["set-cookie"].startswith("lumigraph-443=")
+        client.cookies.clear()  # a proxy forwards secure cookies; this client withholds them from http
+        cookie = {"cookie": response.headers["set-cookie"].partition(";")[0]}
+        assert client.post("/page", headers={"origin": "https://studio.example", **cookie}).status_code == 200
+        assert client.post("/page", headers={"origin": "http://studio.example", **cookie}).status_code == 403
 
 
 @pytest.mark.parametrize("path", ["//evil.example/", "/\\evil.example/", "///evil.example/"])
-def test_guard_redirect_stays_on_host(guarded: TestClient, path: str) -> None:
-    location = guarded.get(f"{OURS}{path}?token={TOKEN}").headers["location"]
+def test_guard_redirect_stays_on_host(guarded_client: TestClient, path: str) -> None:
+    location = guarded_client.get(f"{OWN_ORIGIN}{path}?token={TOKEN}").headers["location"]
     assert location.startswith("/") and location[1] not in "/\\"
 
 
-def test_guard_preflight_needs_configured_origin(guarded: TestClient) -> None:
-    asked = {"access-control-request-method": "PATCH", "access-control-request-headers": "upload-offset"}
-    answer = guarded.options("/thing", headers={"origin": FRIEND, **asked})
-    assert answer.status_code == 204
-    assert answer.headers["access-control-allow-origin"] == FRIEND
-    assert "PATCH" in answer.headers["access-control-allow-methods"]
-    assert "Upload-Offset" in answer.headers["access-control-allow-headers"]
-    assert "access-control-allow-credentials" not in answer.headers
-    for origin in ("http://evil.example", "null", OURS):
-        error_info = guarded.options("/thing", headers={"origin": origin, **asked})
-        assert error_info.status_code in (401, 403)
-        assert "access-control-allow-origin" not in error_info.headers
+def test_guard_preflight_needs_configured_origin(guarded_client: TestClient) -> None:
+    preflight = {"access-control-request-method": "PATCH", "access-control-request-headers": "upload-offset"}
+    response = guarded_client.options("/page", headers={"origin": ALLOWED_ORIGIN, **preflight})
+    assert response.status_code == 204
+    assert response.headers["access-control-allow-origin"] == ALLOWED_ORIGIN
+    assert "PATCH" in response.headers["access-control-allow-methods"]
+    assert "Upload-Offset" in response.headers["access-control-allow-headers"]
+    assert "access-control-allow-credentials" not in response.headers
+    for origin in ("http://evil.example", "null", OWN_ORIGIN):
+        rejection = guarded_client.options("/page", headers={"origin": origin, **preflight})
+        assert rejection.status_code in (401, 403)
+        assert "access-control-allow-origin" not in rejection.headers
 
 
 @pytest.mark.parametrize("bad", [{"origins": ["*"]}, {"origins": ["null"]}, {"hosts": {"*": "http"}}])
 def test_guard_rejects_wildcards(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="exact"):
-        Guard(inside(), TOKEN, **{"hosts": HOSTED, **bad})
+        Guard(guarded_app(), TOKEN, **{"hosts": OWN_HOSTS, **bad})
 
 
 def test_guard_empty_token_rejects_all() -> None:
-    client = TestClient(Guard(inside(), "", HOSTED), base_url=OURS)
+    client = TestClient(Guard(guarded_app(), "", OWN_HOSTS), base_url=OWN_ORIGIN)
     for headers in ({}, {"authorization": "Bearer "}, {"cookie": f"lumigraph-7007={cookie_value('')}"}):
-        assert client.get("/thing", headers=headers).status_code == 401
-    assert client.get("/thing?token=").status_code == 401
+        assert client.get("/page", headers=headers).status_code == 401
+    assert client.get("/page?token=").status_code == 401
 
 
-def test_guard_rejects_duplicate_headers(guarded: TestClient) -> None:
-    for twice in ([("host", HOST), ("host", "evil.example")], [("origin", OURS), ("origin", OURS)]):
-        assert guarded.get("/thing", headers=[*BEARER.items(), *twice]).status_code == 403
-    assert guarded.get("/thing", headers=[*BEARER.items(), *BEARER.items()]).status_code == 401
+def test_guard_rejects_duplicate_headers(guarded_client: TestClient) -> None:
+    for twice in ([("host", HOST), ("host", "evil.example")], [("origin", OWN_ORIGIN), ("origin", OWN_ORIGIN)]):
+        assert guarded_client.get("/page", headers=[*BEARER.items(), *twice]).status_code == 403
+    assert guarded_client.get("/page", headers=[*BEARER.items(), *BEARER.items()]).status_code == 401
 
 
-def test_guard_adds_headers_to_errors(guarded: TestClient) -> None:
-    answer = guarded.get("/broken", headers=BEARER)
-    assert answer.status_code == 500
-    assert "inside" not in answer.text
-    assert SECURITY_HEADERS.items() <= dict(answer.headers).items()
+def test_guard_adds_headers_to_errors(guarded_client: TestClient) -> None:
+    response = guarded_client.get("/broken", headers=BEARER)
+    assert response.status_code == 500
+    assert "inside" not in response.text
+    assert SECURITY_HEADERS.items() <= dict(response.headers).items()
 
 
 @pytest.mark.parametrize(
@@ -302,29 +302,29 @@ def test_cookie_name_contains_port() -> None:
 # -- bodies ----------------------------------------------------------------------------------------------------------
 
 
-def test_guard_limits_body_size(guarded: TestClient) -> None:
-    assert guarded.post("/json", json={"a": "b"}, headers=BEARER).json() == 1
-    declared = guarded.post("/json", content=b"x" * 1_000_001, headers=BEARER)
-    counted_roots = guarded.post("/json", content=iter([b"x" * 600_000] * 2), headers=BEARER)
-    for answer in (declared, counted_roots):
-        assert answer.status_code == 413
-        assert answer.headers["content-type"] == "application/problem+json"
-    streamed = guarded.post("/projects/p/uploads", content=b"x" * 1_000_001, headers=BEARER)
-    assert streamed.json() == 1_000_001
+def test_guard_limits_body_size(guarded_client: TestClient) -> None:
+    assert guarded_client.post("/json", json={"a": "b"}, headers=BEARER).json() == 1
+    oversized = guarded_client.post("/json", content=b"x" * 1_000_001, headers=BEARER)
+    oversized_chunks = guarded_client.post("/json", content=iter([b"x" * 600_000] * 2), headers=BEARER)
+    for response in (oversized, oversized_chunks):
+        assert response.status_code == 413
+        assert response.headers["content-type"] == "application/problem+json"
+    upload = guarded_client.post("/projects/p/uploads", content=b"x" * 1_000_001, headers=BEARER)
+    assert upload.json() == 1_000_001
 
 
 def test_guard_limits_body_time() -> None:
     listener = free_socket()
     port = listener.getsockname()[1]
-    with served(Guard(inside(), TOKEN, allowed_hosts("127.0.0.1", port), body_seconds=0.2), listener) as url:
+    with serve(Guard(guarded_app(), TOKEN, allowed_hosts("127.0.0.1", port), body_seconds=0.2), listener) as url:
 
         def slow() -> Iterator[bytes]:
             yield b"{"
             time.sleep(1)
             yield b"}"
 
-        answer = httpx.post(f"{url}/json", content=slow(), headers=BEARER)
-        assert answer.status_code == 408
+        response = httpx.post(f"{url}/json", content=slow(), headers=BEARER)
+        assert response.status_code == 408
 
 
 @pytest.mark.parametrize(
@@ -339,14 +339,14 @@ def test_guard_rejection_does_not_wait_for_body(path: str, key: str, status: byt
     listener = free_socket()
     port = listener.getsockname()[1]
     with (
-        served(Guard(inside(), TOKEN, allowed_hosts("127.0.0.1", port), body_seconds=0.2), listener),
+        serve(Guard(guarded_app(), TOKEN, allowed_hosts("127.0.0.1", port), body_seconds=0.2), listener),
         socket.create_connection(("127.0.0.1", port), timeout=1.5) as connection,
     ):
         lines = f"POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\n{key}Content-Length: 99999999\r\n\r\nxx"
         connection.sendall(lines.encode())
-        answer = connection.recv(4096).split(b"\r\n\r\n")[0]
-        assert answer.split()[1] == status
-        assert b"connection: close" in answer
+        response = connection.recv(4096).split(b"\r\n\r\n")[0]
+        assert response.split()[1] == status
+        assert b"connection: close" in response
 
 
 # -- a real server ---------------------------------------------------------------------------------------------------
@@ -355,23 +355,23 @@ def test_guard_rejection_does_not_wait_for_body(path: str, key: str, status: byt
 def test_guard_keeps_token_out_of_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     listener = free_socket()
     port = listener.getsockname()[1]
-    with served(Guard(inside(), TOKEN, allowed_hosts("127.0.0.1", port)), listener) as url:
-        for name in ("", "uvicorn", "uvicorn.access", "uvicorn.error"):  # other servers of this process set these too
+    with serve(Guard(guarded_app(), TOKEN, allowed_hosts("127.0.0.1", port)), listener) as url:
+        for name in ("", "uvicorn", "uvicorn.access", "uvicorn.error"):  # earlier servers changed these loggers
             caplog.set_level(logging.INFO, name or None)
             monkeypatch.setattr(logging.getLogger(name), "disabled", False)
             monkeypatch.setattr(logging.getLogger(name), "propagate", True)
         for query in (f"token={TOKEN}", f"a=1&%74oken={TOKEN}", "token=wrong-token-of-someone"):
-            httpx.get(f"{url}/thing?{query}")
-            httpx.post(f"{url}/thing?{query}")
+            httpx.get(f"{url}/page?{query}")
+            httpx.post(f"{url}/page?{query}")
         live = url.replace("http", "ws") + "/live"
-        with connect(f"{live}?token={TOKEN}") as opened_paths:
-            assert opened_paths.recv() == "in"
+        with connect(f"{live}?token={TOKEN}") as websocket:
+            assert websocket.recv() == "in"
         with pytest.raises(InvalidStatus) as error_info:
             connect(f"{live}?token=wrong-token-of-someone")
         assert error_info.value.response.status_code == 403
-    written = "\n".join(item.getMessage() for item in caplog.records if item.name.startswith("uvicorn"))
-    assert "GET /thing" in written and "/live" in written  # the log was really on
-    assert TOKEN not in written and "wrong-token-of-someone" not in written
+    log_text = "\n".join(item.getMessage() for item in caplog.records if item.name.startswith("uvicorn"))
+    assert "GET /page" in log_text and "/live" in log_text  # the log was enabled
+    assert TOKEN not in log_text and "wrong-token-of-someone" not in log_text
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_pop_token(query: bytes, left: bytes, token: str | None) -> None:
     assert scope["query_string"] == left
 
 
-# -- the file --------------------------------------------------------------------------------------------------------
+# -- token file ------------------------------------------------------------------------------------------------------
 
 
 def test_token_file_creation(tmp_path: Path) -> None:
@@ -423,13 +423,13 @@ def test_token_file_rejects_invalid_content(tmp_path: Path) -> None:
 def test_rotate_token_takes_effect_at_once(tmp_path: Path) -> None:
     path = tmp_path / "token"
     old = read_or_make_token(path)
-    client = TestClient(Guard(inside(), token_file(path), HOSTED), base_url=OURS)
+    client = TestClient(Guard(guarded_app(), token_file(path), OWN_HOSTS), base_url=OWN_ORIGIN)
     bearer = {"authorization": f"Bearer {old}"}
     cookie = {"cookie": f"lumigraph-7007={cookie_value(old)}"}
-    assert client.get("/thing", headers=bearer).status_code == client.get("/thing", headers=cookie).status_code == 200
+    assert client.get("/page", headers=bearer).status_code == client.get("/page", headers=cookie).status_code == 200
     new = rotate_token(path)
     assert new != old
-    assert client.get("/thing", headers=bearer).status_code == client.get("/thing", headers=cookie).status_code == 401
-    assert client.get("/thing", headers={"authorization": f"Bearer {new}"}).status_code == 200
+    assert client.get("/page", headers=bearer).status_code == client.get("/page", headers=cookie).status_code == 401
+    assert client.get("/page", headers={"authorization": f"Bearer {new}"}).status_code == 200
     path.unlink()
-    assert client.get("/thing", headers={"authorization": f"Bearer {new}"}).status_code == 401
+    assert client.get("/page", headers={"authorization": f"Bearer {new}"}).status_code == 401

@@ -21,8 +21,8 @@ def reader(data: bytes) -> Callable[[int, int], bytes]:
     return lambda at, count: data[at : at + count]
 
 
-def checked(tmp_path: Path, suffix: str, data: bytes, pixels: int = 200_000_000) -> int:
-    """0 where the file is taken, else the status."""
+def check_status(tmp_path: Path, suffix: str, data: bytes, pixels: int = 200_000_000) -> int:
+    """Return the status of the rejection, or 0 if the file is accepted."""
     path = tmp_path / "file"
     path.write_bytes(data)
     descriptor = os.open(path, os.O_RDONLY)
@@ -66,7 +66,7 @@ def test_size_of_pillow_images(suffix: str, form: str, options: dict[str, object
         (
             "jpg",
             sample_images.jpeg(40_000, 30_000, b"\xff" * 9 + sample_images.segment(0xE1, b"\0" * 65_000) * 40),
-        ),  # far in
+        ),  # the size is far behind the start
         ("webp", sample_images.webp(40_000, 30_000)),
         ("webp", sample_images.webp(16_384, 16_384, b"VP8L")),
         ("webp", sample_images.webp(16_383, 16_383, b"VP8 ")),
@@ -76,11 +76,11 @@ def test_size_of_pillow_images(suffix: str, form: str, options: dict[str, object
     ],
 )
 def test_check_rejects_pixel_bombs(tmp_path: Path, suffix: str, data: bytes) -> None:
-    assert checked(tmp_path, suffix, data) == 413
-    assert checked(tmp_path, suffix, data, pixels=1_200_000_000) == 0
+    assert check_status(tmp_path, suffix, data) == 413
+    assert check_status(tmp_path, suffix, data, pixels=1_200_000_000) == 0
 
 
-SOUND = {
+VALID_FILES = {
     "jpg": sample_images.jpeg(8, 8),
     "jpeg": sample_images.jpeg(8, 8),
     "png": sample_images.png(8, 8),
@@ -105,33 +105,35 @@ SOUND = {
 
 
 def test_check_accepts_only_matching_suffix(tmp_path: Path) -> None:
-    assert set(SOUND) == set(SUFFIXES)
-    for suffix, kind in SOUND.items():
-        assert checked(tmp_path, suffix, kind) == 0, suffix
-        for rival, data in SOUND.items():
-            alike = suffix == rival or (FILE_TYPES.get(suffix) == FILE_TYPES.get(rival) and suffix in FILE_TYPES)
-            if not alike and suffix not in ("bin", "txt"):
-                assert checked(tmp_path, suffix, data) == 415, (suffix, rival)
+    assert set(VALID_FILES) == set(SUFFIXES)
+    for suffix, content in VALID_FILES.items():
+        assert check_status(tmp_path, suffix, content) == 0, suffix
+        for data_suffix, data in VALID_FILES.items():
+            is_same_type = suffix == data_suffix or (
+                FILE_TYPES.get(suffix) == FILE_TYPES.get(data_suffix) and suffix in FILE_TYPES
+            )
+            if not is_same_type and suffix not in ("bin", "txt"):
+                assert check_status(tmp_path, suffix, data) == 415, (suffix, data_suffix)
 
 
 @pytest.mark.parametrize("data", [b"<html>", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"\x7fELF", b"MZ", b"%PDF-"])
 def test_check_rejects_pages_and_programs(tmp_path: Path, data: bytes) -> None:
     for suffix in FILE_TYPES:
-        assert checked(tmp_path, suffix, data) == 415
-    assert checked(tmp_path, "json", data) == 415
+        assert check_status(tmp_path, suffix, data) == 415
+    assert check_status(tmp_path, "json", data) == 415
 
 
 def test_check_text(tmp_path: Path) -> None:
-    assert checked(tmp_path, "txt", b"") == 0
-    assert checked(tmp_path, "txt", b"x" * (HEAD_BYTES - 1) + "ü".encode() * 5) == 0  # cut in a letter
-    assert checked(tmp_path, "txt", b"a\0b") == 415
-    assert checked(tmp_path, "txt", b"\xff\xfe") == 415
-    assert checked(tmp_path, "json", b"\xef\xbb\xbf\n[1]") == 0
-    assert checked(tmp_path, "json", b"") == 415
+    assert check_status(tmp_path, "txt", b"") == 0
+    assert check_status(tmp_path, "txt", b"x" * (HEAD_BYTES - 1) + "ü".encode() * 5) == 0  # cut inside a character
+    assert check_status(tmp_path, "txt", b"a\0b") == 415
+    assert check_status(tmp_path, "txt", b"\xff\xfe") == 415
+    assert check_status(tmp_path, "json", b"\xef\xbb\xbf\n[1]") == 0
+    assert check_status(tmp_path, "json", b"") == 415
 
 
 @given(st.sampled_from(sorted(PARSERS)), st.binary(max_size=300), st.booleans(), st.integers(0, 200))
-def test_size_of_broken_header_raises_value_error(suffix: str, noise: bytes, begins_well: bool, cut: int) -> None:
+def test_size_of_broken_header_raises_value_error(suffix: str, noise: bytes, has_valid_start: bool, cut: int) -> None:
     reads = 0
 
     def read(at: int, count: int) -> bytes:
@@ -140,7 +142,7 @@ def test_size_of_broken_header_raises_value_error(suffix: str, noise: bytes, beg
         assert reads < 20_000
         return data[at : at + count]
 
-    data = SOUND[suffix][:cut] + noise if begins_well else noise
+    data = VALID_FILES[suffix][:cut] + noise if has_valid_start else noise
     try:
         size = size_of(suffix, read)
     except (ValueError, OverflowError):
@@ -149,9 +151,9 @@ def test_size_of_broken_header_raises_value_error(suffix: str, noise: bytes, beg
 
 
 def test_size_of_nested_boxes_is_linear(tmp_path: Path) -> None:
-    """Each level is walked once: no product of the levels' lengths."""
+    """The parser visits each level once, so its time does not grow with the product of their lengths."""
     inner = sample_images.box(b"ipco", b"\0\0\0\x08ispe" * 3000)
     data = sample_images.box(b"ftyp", b"heic\0\0\0\0") + sample_images.box(
         b"meta", b"\0" * 4 + sample_images.box(b"iprp", inner * 3) * 300
     )
-    assert checked(tmp_path, "heic", data) in (0, 415, 413)
+    assert check_status(tmp_path, "heic", data) in (0, 415, 413)

@@ -17,14 +17,14 @@ BYTES = bytes(range(256)) * 10  # 2560
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "film.mp4").write_bytes(BYTES)
+    (tmp_path / "a" / "video.mp4").write_bytes(BYTES)
     (tmp_path / "empty.bin").write_bytes(b"")
     (tmp_path / "page.html").write_text("<script>alert(1)</script>")
     return tmp_path
 
 
 @pytest.fixture
-def out(folder: Path) -> TestClient:
+def download_client(folder: Path) -> TestClient:
     app = FastAPI()
     problems.install(app)
 
@@ -35,24 +35,24 @@ def out(folder: Path) -> TestClient:
     return TestClient(app, raise_server_exceptions=False)
 
 
-def test_send_file_whole(out: TestClient) -> None:
-    answer = out.get("/a/film.mp4")
-    assert (answer.status_code, answer.content) == (200, BYTES)
-    told = answer.headers
-    assert told["content-length"] == "2560"
-    assert told["accept-ranges"] == "bytes"
-    assert told["etag"].startswith('"') and not told["etag"].startswith("W/")
-    assert told["content-type"] == "application/octet-stream"
-    assert told["content-disposition"] == 'attachment; filename="film.mp4"'
-    assert told["x-content-type-options"] == "nosniff"
-    assert told["content-security-policy"] == "sandbox"
-    head = out.head("/a/film.mp4")
+def test_send_file_whole(download_client: TestClient) -> None:
+    response = download_client.get("/a/video.mp4")
+    assert (response.status_code, response.content) == (200, BYTES)
+    headers = response.headers
+    assert headers["content-length"] == "2560"
+    assert headers["accept-ranges"] == "bytes"
+    assert headers["etag"].startswith('"') and not headers["etag"].startswith("W/")
+    assert headers["content-type"] == "application/octet-stream"
+    assert headers["content-disposition"] == 'attachment; filename="video.mp4"'
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["content-security-policy"] == "sandbox"
+    head = download_client.head("/a/video.mp4")
     assert (head.status_code, head.content) == (200, b"")
-    assert dict(head.headers) == dict(told)
+    assert dict(head.headers) == dict(headers)
 
 
 @pytest.mark.parametrize(
-    ("asked", "first", "last"),
+    ("byte_range", "first", "last"),
     [
         ("bytes=0-0", 0, 0),
         ("bytes=0-", 0, 2559),
@@ -66,23 +66,23 @@ def test_send_file_whole(out: TestClient) -> None:
         ("bytes= 1-2", 1, 2),
     ],
 )
-def test_send_file_range(out: TestClient, asked: str, first: int, last: int) -> None:
-    answer = out.get("/a/film.mp4", headers={"range": asked})
-    assert answer.status_code == 206
-    assert answer.content == BYTES[first : last + 1]
-    assert answer.headers["content-range"] == f"bytes {first}-{last}/2560"
-    assert answer.headers["content-length"] == str(last + 1 - first)
+def test_send_file_range(download_client: TestClient, byte_range: str, first: int, last: int) -> None:
+    response = download_client.get("/a/video.mp4", headers={"range": byte_range})
+    assert response.status_code == 206
+    assert response.content == BYTES[first : last + 1]
+    assert response.headers["content-range"] == f"bytes {first}-{last}/2560"
+    assert response.headers["content-length"] == str(last + 1 - first)
 
 
-@pytest.mark.parametrize("asked", ["bytes=2560-", "bytes=9999-10000", "bytes=-0"])
-def test_send_file_range_beyond_end(out: TestClient, asked: str) -> None:
-    answer = out.get("/a/film.mp4", headers={"range": asked})
-    assert answer.status_code == 416
-    assert answer.headers["content-range"] == "bytes */2560"
+@pytest.mark.parametrize("byte_range", ["bytes=2560-", "bytes=9999-10000", "bytes=-0"])
+def test_send_file_range_beyond_end(download_client: TestClient, byte_range: str) -> None:
+    response = download_client.get("/a/video.mp4", headers={"range": byte_range})
+    assert response.status_code == 416
+    assert response.headers["content-range"] == "bytes */2560"
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "byte_range",
     [
         "bytes=0-1,5-6",
         "bytes=" + ",".join(f"{i}-{i}" for i in range(10_000)),
@@ -100,98 +100,103 @@ def test_send_file_range_beyond_end(out: TestClient, asked: str) -> None:
         "bytes=" + "9" * 200 + "-",
     ],
 )
-def test_send_file_other_ranges_get_whole_file(out: TestClient, asked: str) -> None:
-    answer = out.get("/a/film.mp4", headers={"range": asked.encode()})
-    assert (answer.status_code, answer.content) == (200, BYTES)
+def test_send_file_other_ranges_get_whole_file(download_client: TestClient, byte_range: str) -> None:
+    response = download_client.get("/a/video.mp4", headers={"range": byte_range.encode()})
+    assert (response.status_code, response.content) == (200, BYTES)
 
 
-def test_send_file_ignores_two_range_headers(out: TestClient) -> None:
-    assert out.get("/a/film.mp4", headers=[("range", "bytes=0-1"), ("range", "bytes=2-3")]).status_code == 200
+def test_send_file_ignores_two_range_headers(download_client: TestClient) -> None:
+    assert (
+        download_client.get("/a/video.mp4", headers=[("range", "bytes=0-1"), ("range", "bytes=2-3")]).status_code == 200
+    )
 
 
-def test_send_file_head_ignores_range(out: TestClient) -> None:
-    assert out.head("/a/film.mp4", headers={"range": "bytes=0-1"}).status_code == 200
+def test_send_file_head_ignores_range(download_client: TestClient) -> None:
+    assert download_client.head("/a/video.mp4", headers={"range": "bytes=0-1"}).status_code == 200
 
 
-def test_send_file_empty(out: TestClient) -> None:
-    assert out.get("/empty.bin").content == b""
-    assert out.get("/empty.bin", headers={"range": "bytes=0-"}).status_code == 416
-    assert out.get("/empty.bin", headers={"range": "bytes=-5"}).status_code == 200
+def test_send_file_empty(download_client: TestClient) -> None:
+    assert download_client.get("/empty.bin").content == b""
+    assert download_client.get("/empty.bin", headers={"range": "bytes=0-"}).status_code == 416
+    assert download_client.get("/empty.bin", headers={"range": "bytes=-5"}).status_code == 200
 
 
-def test_send_file_if_none_match(out: TestClient) -> None:
-    tag = out.get("/a/film.mp4").headers["etag"]
-    for same in (tag, f"W/{tag}", f'"x", {tag}', "*"):
-        answer = out.get("/a/film.mp4", headers={"if-none-match": same, "range": "bytes=0-1"})
-        assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag)
-        assert out.head("/a/film.mp4", headers={"if-none-match": same}).status_code == 304
-    modified = out.get("/a/film.mp4").headers["last-modified"]
-    rival = out.get("/a/film.mp4", headers={"if-none-match": '"x"', "if-modified-since": modified})
-    assert rival.status_code == 200  # the ETag decides
+def test_send_file_if_none_match(download_client: TestClient) -> None:
+    tag = download_client.get("/a/video.mp4").headers["etag"]
+    for condition in (tag, f"W/{tag}", f'"x", {tag}', "*"):
+        response = download_client.get("/a/video.mp4", headers={"if-none-match": condition, "range": "bytes=0-1"})
+        assert (response.status_code, response.content, response.headers["etag"]) == (304, b"", tag)
+        assert download_client.head("/a/video.mp4", headers={"if-none-match": condition}).status_code == 304
+    last_modified = download_client.get("/a/video.mp4").headers["last-modified"]
+    response = download_client.get("/a/video.mp4", headers={"if-none-match": '"x"', "if-modified-since": last_modified})
+    assert response.status_code == 200  # the ETag has priority
 
 
-def test_send_file_if_modified_since(out: TestClient) -> None:
-    modified = out.get("/a/film.mp4").headers["last-modified"]
-    assert out.get("/a/film.mp4", headers={"if-modified-since": modified}).status_code == 304
-    for rival in ("Thu, 01 Jan 1970 00:00:00 GMT", "yesterday", "", "Thu, 01 Jan 99999 00:00:00 GMT"):
-        assert out.get("/a/film.mp4", headers={"if-modified-since": rival}).status_code == 200
+def test_send_file_if_modified_since(download_client: TestClient) -> None:
+    last_modified = download_client.get("/a/video.mp4").headers["last-modified"]
+    assert download_client.get("/a/video.mp4", headers={"if-modified-since": last_modified}).status_code == 304
+    for older_date in ("Thu, 01 Jan 1970 00:00:00 GMT", "yesterday", "", "Thu, 01 Jan 99999 00:00:00 GMT"):
+        assert download_client.get("/a/video.mp4", headers={"if-modified-since": older_date}).status_code == 200
 
 
-def test_send_file_if_range(out: TestClient) -> None:
-    told = out.get("/a/film.mp4").headers
-    for right in (told["etag"], told["last-modified"]):
-        assert out.get("/a/film.mp4", headers={"range": "bytes=0-1", "if-range": right}).status_code == 206
-    for wrong in ('"x"', f"W/{told['etag']}", "Thu, 01 Jan 1970 00:00:00 GMT", ""):
-        whole = out.get("/a/film.mp4", headers={"range": "bytes=0-1", "if-range": wrong})
+def test_send_file_if_range(download_client: TestClient) -> None:
+    headers = download_client.get("/a/video.mp4").headers
+    for right in (headers["etag"], headers["last-modified"]):
+        assert download_client.get("/a/video.mp4", headers={"range": "bytes=0-1", "if-range": right}).status_code == 206
+    for wrong in ('"x"', f"W/{headers['etag']}", "Thu, 01 Jan 1970 00:00:00 GMT", ""):
+        whole = download_client.get("/a/video.mp4", headers={"range": "bytes=0-1", "if-range": wrong})
         assert (whole.status_code, whole.content) == (200, BYTES)
 
 
-def test_etag_changes_with_content(out: TestClient, folder: Path) -> None:
-    before = out.get("/a/film.mp4").headers["etag"]
+def test_etag_changes_with_content(download_client: TestClient, folder: Path) -> None:
+    before = download_client.get("/a/video.mp4").headers["etag"]
     (folder / "new").write_bytes(BYTES)
-    (folder / "new").replace(folder / "a" / "film.mp4")
-    assert out.get("/a/film.mp4").headers["etag"] != before
-    assert out.get("/a/film.mp4?sha256=abc").headers["etag"] == '"abc"'
+    (folder / "new").replace(folder / "a" / "video.mp4")
+    assert download_client.get("/a/video.mp4").headers["etag"] != before
+    assert download_client.get("/a/video.mp4?sha256=abc").headers["etag"] == '"abc"'
 
 
-def test_send_file_inline_only_for_harmless_types(out: TestClient, folder: Path) -> None:
+def test_send_file_inline_only_for_harmless_types(download_client: TestClient, folder: Path) -> None:
     for suffix, kind in INLINE.items():
         (folder / f"a.{suffix}").write_bytes(b"x")
-        told = out.get(f"/a.{suffix}?inline=true").headers
-        assert (told["content-type"], told["content-disposition"].split(";")[0]) == (kind, "inline")
+        headers = download_client.get(f"/a.{suffix}?inline=true").headers
+        assert (headers["content-type"], headers["content-disposition"].split(";")[0]) == (kind, "inline")
     (folder / "a.svg").write_text("<svg onload='alert(1)'/>")
     for name in ("/a.svg?inline=true", "/page.html"):
-        attached = out.get(name).headers
-        assert attached["content-type"] == "application/octet-stream"
-        assert attached["content-disposition"].startswith("attachment")
+        headers = download_client.get(name).headers
+        assert headers["content-type"] == "application/octet-stream"
+        assert headers["content-disposition"].startswith("attachment")
 
 
-def test_send_file_html_is_sandboxed(out: TestClient) -> None:
-    rules = [rule.strip() for rule in out.get("/page.html?inline=true").headers["content-security-policy"].split(";")]
+def test_send_file_html_is_sandboxed(download_client: TestClient) -> None:
+    rules = [
+        rule.strip()
+        for rule in download_client.get("/page.html?inline=true").headers["content-security-policy"].split(";")
+    ]
     assert rules[0] == "sandbox allow-scripts"  # and not allow-same-origin
     assert "default-src 'none'" in rules
     assert not any(rule.startswith(("connect-src", "form-action *", "frame-src")) for rule in rules)
 
 
 @pytest.mark.parametrize("name", ["nothing", "a", "a/nothing", "a%2f..%2fempty.bin", "..%2fx", "empty.bin/x", ".", ""])
-def test_send_file_missing(out: TestClient, name: str) -> None:
-    assert out.get(f"/{name}").status_code in (404, 409)
+def test_send_file_missing(download_client: TestClient, name: str) -> None:
+    assert download_client.get(f"/{name}").status_code in (404, 409)
 
 
-def test_send_file_rejects_links(out: TestClient, folder: Path) -> None:
+def test_send_file_rejects_links(download_client: TestClient, folder: Path) -> None:
     (folder / "link.bin").symlink_to(folder / "empty.bin")
     (folder / "b").symlink_to(folder / "a")
-    assert out.get("/link.bin").status_code == 409
-    assert out.get("/b/film.mp4").status_code == 409
+    assert download_client.get("/link.bin").status_code == 409
+    assert download_client.get("/b/video.mp4").status_code == 409
 
 
-def test_send_file_beyond_two_gigabytes(out: TestClient, folder: Path) -> None:
+def test_send_file_beyond_two_gigabytes(download_client: TestClient, folder: Path) -> None:
     with (folder / "large.bin").open("wb") as file:
         file.truncate(5 << 30)  # sparse
         os.pwrite(file.fileno(), b"here", 3 << 30)
-    answer = out.get("/large.bin", headers={"range": f"bytes={3 << 30}-{(3 << 30) + 3}"})
-    assert answer.content == b"here"
-    assert out.head("/large.bin").headers["content-length"] == str(5 << 30)
+    response = download_client.get("/large.bin", headers={"range": f"bytes={3 << 30}-{(3 << 30) + 3}"})
+    assert response.content == b"here"
+    assert download_client.head("/large.bin").headers["content-length"] == str(5 << 30)
 
 
 @pytest.mark.parametrize(

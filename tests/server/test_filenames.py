@@ -15,7 +15,7 @@ from lumigraph.server.files.filenames import MAX_PART_BYTES, parts_of, suffix_of
 from lumigraph.server.problems import Problem
 from tests.server.running_server import application
 
-GOOD = [
+VALID_NAMES = [
     "a.jpg",
     "photos/left/day 1/IMG_0001.JPG",
     "Grüße (1) [2] & co, 50%.png",
@@ -25,7 +25,7 @@ GOOD = [
     "a..b.txt",
     "x" * (MAX_PART_BYTES - 4) + ".txt",
 ]
-BAD = [
+INVALID_NAMES = [
     "",
     ".",
     "..",
@@ -67,13 +67,13 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("name", VALID_NAMES)
 def test_parts_of_accepts_valid_names(name: str) -> None:
     assert "/".join(parts_of(name)) == name
     assert suffix_of(parts_of(name))
 
 
-@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("name", INVALID_NAMES)
 def test_parts_of_rejects_invalid_names(name: str) -> None:
     with pytest.raises(Problem) as error_info:
         parts_of(name)
@@ -92,7 +92,7 @@ def test_suffix_of_lists_accepted_suffixes(name: str) -> None:
     assert "jpg, jpeg, png" in error_info.value.detail
 
 
-NASTY = [
+HOSTILE_PARTS = [
     "..",
     ".",
     "",
@@ -112,23 +112,23 @@ NASTY = [
     "é",
     "\u202e",
 ]
-PIECES = st.one_of(st.sampled_from(NASTY), st.text(max_size=4))
+PARTS = st.one_of(st.sampled_from(HOSTILE_PARTS), st.text(max_size=4))
 NAMES = st.builds(
-    lambda parts, suffix: "/".join(parts) + suffix, st.lists(PIECES, max_size=6), st.sampled_from(["", ".txt"])
+    lambda parts, suffix: "/".join(parts) + suffix, st.lists(PARTS, max_size=6), st.sampled_from(["", ".txt"])
 )
 
 
 @pytest.fixture(scope="module")
 def trap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, Path, list[str]]]:
-    """A project with links planted in it that lead to a folder with a canary; every opened path is written down."""
+    """Create a project with links to an outside folder that holds a canary, and record every opened path."""
     base = tmp_path_factory.mktemp("trap")
     outside = base / "outside"
     (outside / "deep").mkdir(parents=True)
     (outside / "canary.txt").write_text("canary")
     project = base / "data" / "p"
     (project / "files" / "sub").mkdir(parents=True)
-    for planted in (project / "files" / "link", project / "files" / "sub" / "link"):
-        planted.symlink_to(outside)
+    for link in (project / "files" / "link", project / "files" / "sub" / "link"):
+        link.symlink_to(outside)
     (project / "files" / "hole.txt").symlink_to(outside / "canary.txt")
     (project / "files" / "new.txt").symlink_to(outside / "new.txt")
     os.mkfifo(project / "files" / "pipe.txt")
@@ -147,46 +147,46 @@ def trap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient,
     patch.undo()
 
 
-def everything(folder: Path) -> dict[str, bytes]:
+def read_tree(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() if path.is_file() else b"" for path in sorted(folder.rglob("*"))}
 
 
 @settings(
     max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(name=NAMES, method=st.sampled_from(["PUT", "GET", "DELETE", "HEAD"]), twice=st.booleans())
-@example(name="link/canary.txt", method="GET", twice=False)
-@example(name="link/canary.txt", method="PUT", twice=False)
-@example(name="link/canary.txt", method="DELETE", twice=False)
-@example(name="sub/link/deep/a.txt", method="PUT", twice=False)
-@example(name="hole.txt", method="GET", twice=False)
-@example(name="hole.txt", method="PUT", twice=False)
-@example(name="hole.txt", method="DELETE", twice=False)
-@example(name="new.txt", method="PUT", twice=False)
-@example(name="pipe.txt", method="GET", twice=False)
-@example(name="../../../outside/canary.txt", method="GET", twice=True)
+@given(name=NAMES, method=st.sampled_from(["PUT", "GET", "DELETE", "HEAD"]), quote_twice=st.booleans())
+@example(name="link/canary.txt", method="GET", quote_twice=False)
+@example(name="link/canary.txt", method="PUT", quote_twice=False)
+@example(name="link/canary.txt", method="DELETE", quote_twice=False)
+@example(name="sub/link/deep/a.txt", method="PUT", quote_twice=False)
+@example(name="hole.txt", method="GET", quote_twice=False)
+@example(name="hole.txt", method="PUT", quote_twice=False)
+@example(name="hole.txt", method="DELETE", quote_twice=False)
+@example(name="new.txt", method="PUT", quote_twice=False)
+@example(name="pipe.txt", method="GET", quote_twice=False)
+@example(name="../../../outside/canary.txt", method="GET", quote_twice=True)
 def test_files_path_traversal_is_impossible(
-    trap: tuple[TestClient, Path, list[str]], name: str, method: str, twice: bool
+    trap: tuple[TestClient, Path, list[str]], name: str, method: str, quote_twice: bool
 ) -> None:
     client, base, opened_paths = trap
     opened_paths.clear()
-    before = everything(base / "outside")
-    encoded = quote(name, safe="/" if twice else "", errors="surrogatepass")
-    path = f"/projects/p/files/{quote(encoded, safe='%/') if not twice else quote(encoded, safe='')}"
-    answer = client.request(method, path, params={"overwrite": True}, content=b"text" if method == "PUT" else None)
-    assert answer.status_code < 500, (name, answer.text)
-    assert b"canary" not in answer.content.replace(b"canary.txt", b"")
-    assert everything(base / "outside") == before
-    inside = str(base / "data" / "p")
-    assert all(item == inside or item.startswith(inside + "/") for item in opened_paths), opened_paths
+    before = read_tree(base / "outside")
+    quoted_name = quote(name, safe="/" if quote_twice else "", errors="surrogatepass")
+    path = f"/projects/p/files/{quote(quoted_name, safe='%/') if not quote_twice else quote(quoted_name, safe='')}"
+    response = client.request(method, path, params={"overwrite": True}, content=b"text" if method == "PUT" else None)
+    assert response.status_code < 500, (name, response.text)
+    assert b"canary" not in response.content.replace(b"canary.txt", b"")
+    assert read_tree(base / "outside") == before
+    project_path = str(base / "data" / "p")
+    assert all(item == project_path or item.startswith(project_path + "/") for item in opened_paths), opened_paths
     assert sorted(item.name for item in base.iterdir()) == ["data", "outside"]
     assert {item.name for item in (base / "data" / "p").iterdir()} <= {"files", "uploads"}
 
 
-@pytest.mark.parametrize("planted", ["files", "uploads"])
-def test_put_rejects_linked_folder(data: Path, client: TestClient, planted: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder_name", ["files", "uploads"])
+def test_put_rejects_linked_folder(data: Path, client: TestClient, folder_name: str, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
-    (data / "p" / planted).symlink_to(tmp_path / "elsewhere")
+    (data / "p" / folder_name).symlink_to(tmp_path / "elsewhere")
     assert client.put("/projects/p/files/a.txt", content=b"text").status_code == 409
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
@@ -194,8 +194,8 @@ def test_put_rejects_linked_folder(data: Path, client: TestClient, planted: str,
 @pytest.mark.parametrize("project", ["..", "%2e%2e", "p%2f..", "q", "p%00", "."])
 def test_files_unknown_project(client: TestClient, project: str) -> None:
     for method, path in (("GET", "files"), ("PUT", "files/a.txt"), ("POST", "uploads")):
-        answer = client.request(method, f"/projects/{project}/{path}", headers={"tus-resumable": "1.0.0"})
-        assert answer.status_code == 404, (method, path, answer.text)
+        response = client.request(method, f"/projects/{project}/{path}", headers={"tus-resumable": "1.0.0"})
+        assert response.status_code == 404, (method, path, response.text)
 
 
 def test_safe_open_rejects_paths(tmp_path: Path) -> None:

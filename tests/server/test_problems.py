@@ -59,10 +59,10 @@ def client() -> TestClient:
 
 
 def test_problem_response(client: TestClient) -> None:
-    answer = client.get("/taken?token=secret")
-    assert answer.headers["content-type"] == MEDIA_TYPE
-    assert answer.headers["retry-after"] == "3"
-    assert answer.json() == {
+    response = client.get("/taken?token=secret")
+    assert response.headers["content-type"] == MEDIA_TYPE
+    assert response.headers["retry-after"] == "3"
+    assert response.json() == {
         "type": "urn:lumigraph:problem:name-taken",
         "title": "Name taken",
         "status": 409,
@@ -85,11 +85,11 @@ def test_problem_response(client: TestClient) -> None:
     ],
 )
 def test_problem_for_other_errors(client: TestClient, method: str, path: str, status: int) -> None:
-    answer = client.request(method, path)
-    assert answer.status_code == answer.json()["status"] == status
-    assert answer.headers["content-type"] == MEDIA_TYPE
-    assert "secret" not in answer.text
-    assert ("allow" in answer.headers) == (status == 405)
+    response = client.request(method, path)
+    assert response.status_code == response.json()["status"] == status
+    assert response.headers["content-type"] == MEDIA_TYPE
+    assert "secret" not in response.text
+    assert ("allow" in response.headers) == (status == 405)
 
 
 @pytest.mark.parametrize(
@@ -102,12 +102,12 @@ def test_problem_for_other_errors(client: TestClient, method: str, path: str, st
     ],
 )
 def test_problem_names_invalid_field(client: TestClient, path: str, body: object, where: str, field: str) -> None:
-    answer = client.post(path, json=body)
-    assert answer.status_code == 422
-    (error,) = answer.json()["errors"]
+    response = client.post(path, json=body)
+    assert response.status_code == 422
+    (error,) = response.json()["errors"]
     assert (error["where"], error["path"]) == (where, field)
-    assert field in answer.json()["detail"]
-    assert "secret" not in answer.text.replace(path, "")
+    assert field in response.json()["detail"]
+    assert "secret" not in response.text.replace(path, "")
 
 
 def test_problem_closes_websocket(client: TestClient) -> None:
@@ -119,14 +119,14 @@ def test_problem_closes_websocket(client: TestClient) -> None:
 
 
 def test_problem_for_broken_json(client: TestClient) -> None:
-    answer = client.post("/jobs/1", content=b"{", headers={"content-type": "application/json"})
-    assert (answer.status_code, answer.headers["content-type"]) == (422, MEDIA_TYPE)
+    response = client.post("/jobs/1", content=b"{", headers={"content-type": "application/json"})
+    assert (response.status_code, response.headers["content-type"]) == (422, MEDIA_TYPE)
 
 
 def test_problem_schema_in_openapi(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     schemas = document["components"]["schemas"]
     assert {"ProblemDetails", "FieldError"} <= set(schemas)
-    answers = document["paths"]["/jobs/{number}"]["post"]["responses"]
-    assert set(answers) == {"200", "400", "401", "403", "404", "408", "413", "422", "500"}
-    assert answers["422"]["content"] == {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
+    responses = document["paths"]["/jobs/{number}"]["post"]["responses"]
+    assert set(responses) == {"200", "400", "401", "403", "404", "408", "413", "422", "500"}
+    assert responses["422"]["content"] == {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}

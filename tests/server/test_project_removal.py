@@ -15,8 +15,8 @@ from lumigraph.server.files import project_removal
 from lumigraph.wire.resources import NoopJob
 
 
-class Died(BaseException):
-    """Simulates a kill: the code after it does not run."""
+class SimulatedKill(BaseException):
+    """A simulated kill: no handler of ordinary exceptions runs."""
 
 
 @pytest.fixture
@@ -36,12 +36,12 @@ def store(folder: DataFolder) -> Iterator[Store]:
 
 @pytest.fixture
 def binned_project(folder: DataFolder, store: Store) -> tuple[str, str]:
-    """(project, job) with a file each."""
+    """Create (project, job) with one file each, and move the project to the bin."""
     project = store.create_project("p").id
     [job] = store.submit(project, [JobSpec(NoopJob())])
-    for own in (folder.project(project) / "files", folder.job(job.id)):
-        own.mkdir(parents=True)
-        (own / "file").write_text("something")
+    for own_folder in (folder.project(project) / "files", folder.job(job.id)):
+        own_folder.mkdir(parents=True)
+        (own_folder / "file").write_text("something")
     store.cancel(job.id)
     store.update_project(project, deleted=True)
     return project, job.id
@@ -60,9 +60,9 @@ def test_purge_undone_after_crash_before_delete(
     folder: DataFolder, store: Store, binned_project: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     renamed_folder = folder.project(binned_project[0]).with_name(binned_project[0] + project_removal.REMOVED_SUFFIX)
-    monkeypatch.setattr(store, "delete_project", lambda _: (_ for _ in ()).throw(Died))
-    monkeypatch.setattr(Path, "rename", lambda self, to: None if self == renamed_folder else _rename(self, to))
-    with pytest.raises((Died, FileNotFoundError)):
+    monkeypatch.setattr(store, "delete_project", lambda _: (_ for _ in ()).throw(SimulatedKill))
+    monkeypatch.setattr(Path, "rename", lambda self, to: None if self == renamed_folder else ORIGINAL_RENAME(self, to))
+    with pytest.raises((SimulatedKill, FileNotFoundError)):
         project_removal.purge(folder, store, binned_project[0])
     monkeypatch.undo()
     assert renamed_folder.exists()
@@ -75,8 +75,10 @@ def test_purge_undone_after_crash_before_delete(
 def test_purge_completed_after_crash_before_removal(
     folder: DataFolder, store: Store, binned_project: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lumigraph.server.files.project_removal._remove", lambda *_: (_ for _ in ()).throw(Died))
-    with pytest.raises(Died):
+    monkeypatch.setattr(
+        "lumigraph.server.files.project_removal._remove", lambda *_: (_ for _ in ()).throw(SimulatedKill)
+    )
+    with pytest.raises(SimulatedKill):
         project_removal.purge(folder, store, binned_project[0])
     monkeypatch.undo()
     assert folder.job(binned_project[1]).exists()
@@ -97,4 +99,4 @@ def test_purge_rejects_running_or_unbinned(folder: DataFolder, store: Store, bin
     assert (folder.project(binned_project[0]) / "files" / "file").exists()
 
 
-_rename = Path.rename
+ORIGINAL_RENAME = Path.rename

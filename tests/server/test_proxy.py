@@ -14,6 +14,7 @@ import httpx
 import pytest
 import websockets.sync.client
 from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
 
 from lumigraph.client import Client
 from lumigraph.wire import resources as wire
@@ -21,43 +22,43 @@ from tests.debian import find_program
 from tests.server.running_server import free_socket
 from tests.server.studio_process import ROOT, Studio
 
-PATIENCE = 120.0
-# So that the proxy leaves this machine as it is: no certificate installed in it, no port but the one it is given.
-APART = "{\n\tskip_install_trust\n\tadmin off\n\tauto_https disable_redirects\n}\n"
+PROXY_TIMEOUT_S = 120.0
+# The proxy must not change the machine: it installs no certificate and listens on one port only.
+ISOLATED_CONFIG = "{\n\tskip_install_trust\n\tadmin off\n\tauto_https disable_redirects\n}\n"
 
 
 class Site(NamedTuple):
     url: str
     token: str
-    root: Path  # certificate of who signed the proxy's
+    root: Path  # certificate that signed the proxy's certificate
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     caddy = find_program("caddy")
     if caddy is None:
-        pytest.skip("Caddy is not installed, and could not be")
+        pytest.skip("Caddy is not installed, and installing it failed")
     folder = tmp_path_factory.mktemp("proxy")
     with free_socket() as free:
         url = f"https://localhost:{free.getsockname()[1]}"
     studio = Studio(folder / "data", "--url", url)
-    (folder / "Caddyfile").write_text(APART + (ROOT / "deploy" / "Caddyfile").read_text())
+    (folder / "Caddyfile").write_text(ISOLATED_CONFIG + (ROOT / "deploy" / "Caddyfile").read_text())
     environment = {**os.environ, "XDG_DATA_HOME": str(folder), "SITE": url, "SERVER": f"127.0.0.1:{studio.port}"}
     command = [str(caddy), "run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")]
     with (folder / "caddy.log").open("w") as log:
         proxy = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
-        yield Site(url, studio.token, certificate(folder, url))
+        yield Site(url, studio.token, wait_for_certificate(folder, url))
     finally:
         proxy.terminate()
-        proxy.wait(PATIENCE)
+        proxy.wait(PROXY_TIMEOUT_S)
         studio.stop()
 
 
-def certificate(folder: Path, url: str) -> Path:
-    """Where it lies, once the proxy answers by it."""
+def wait_for_certificate(folder: Path, url: str) -> Path:
+    """Wait until the proxy answers over TLS, then return the path of its root certificate."""
     root = folder / "caddy" / "pki" / "authorities" / "local" / "root.crt"
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + PROXY_TIMEOUT_S
     while True:
         try:
             httpx.get(f"{url}/healthz", verify=ssl.create_default_context(cafile=str(root))).raise_for_status()
@@ -90,15 +91,17 @@ def test_proxy_browser_cookie_and_websocket(site: Site) -> None:
     assert "; Secure" in response.headers["set-cookie"]
     cookie = {"cookie": response.headers["set-cookie"].partition(";")[0]}
     socket = site.url.replace("https", "wss") + "/api/v1/events"
-    with websockets.sync.client.connect(socket, ssl=tls_context, additional_headers=cookie, origin=site.url) as events:
-        wire.Snapshot.model_validate_json(events.recv(timeout=PATIENCE))
+    with websockets.sync.client.connect(
+        socket, ssl=tls_context, additional_headers=cookie, origin=Origin(site.url)
+    ) as events:
+        wire.Snapshot.model_validate_json(events.recv(timeout=PROXY_TIMEOUT_S))
     for origin in ("https://evil.example", site.url.replace("https", "http")):
         with pytest.raises(InvalidStatus, match="403"):
-            websockets.sync.client.connect(socket, ssl=tls_context, additional_headers=cookie, origin=origin)
-        post_response = httpx.post(
+            websockets.sync.client.connect(socket, ssl=tls_context, additional_headers=cookie, origin=Origin(origin))
+        rejection = httpx.post(
             f"{site.url}/api/v1/projects", json={"name": "x"}, headers={**cookie, "origin": origin}, verify=tls_context
         )
-        assert post_response.status_code == 403
+        assert rejection.status_code == 403
 
 
 def test_proxy_forwarded_headers_are_ignored(site: Site) -> None:

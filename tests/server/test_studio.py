@@ -50,7 +50,7 @@ def client(studio: Studio) -> Iterator[Client]:
 
 
 def routes(http: httpx.Client) -> list[tuple[str, str]]:
-    """(method, path) of all that the server documents, ids filled in."""
+    """List (method, path) of every documented route, with ids filled in."""
     paths = http.get("/openapi.json").json()["paths"]
     return [
         (method.upper(), re.sub(r"\{\w+\}", "a" * 16, path))
@@ -65,10 +65,10 @@ SOCKETS = ("/api/v1/events", f"/api/v1/projects/{'a' * 16}/runs/{'a' * 16}/live"
 
 def test_server_routes_need_token(studio: Studio) -> None:
     with studio.http() as http:
-        every = routes(http)
-    assert len(every) > 25
+        documented_routes = routes(http)
+    assert len(documented_routes) > 25
     with httpx.Client(base_url=studio.url) as stranger:
-        for method, path in every:
+        for method, path in documented_routes:
             response = stranger.request(method, path)
             assert response.status_code == (200 if path == "/healthz" else 401), (method, path)
         assert stranger.get("/openapi.json").status_code == 401
@@ -82,7 +82,7 @@ def test_server_routes_reject_foreign_host_or_origin(studio: Studio, header: dic
     for path in SOCKETS:
         headers = {"authorization": f"Bearer {studio.token}", **header}
         with (
-            pytest.raises(InvalidStatus, match=r"40[03]"),  # this client sends a second Host beside its own
+            pytest.raises(InvalidStatus, match=r"40[03]"),  # this client sends a second Host header
             websockets.sync.client.connect(studio.url.replace("http", "ws") + path, additional_headers=headers),
         ):
             pass
@@ -98,21 +98,21 @@ def test_server_websockets_need_token(studio: Studio, path: str) -> None:
 
 
 def test_server_matches_openapi_document(studio: Studio) -> None:
-    """Schemathesis, from outside: no 5xx, nothing that the OpenAPI document does not promise."""
+    """Schemathesis finds no 5xx and no response that the OpenAPI document does not describe."""
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{studio.url}/openapi.json"]
-    config_schema = ["--url", studio.url, "--header", f"Authorization: Bearer {studio.token}", "--checks", checks]
-    config_schema += ["--max-examples", "4", "--generation-deterministic", "--no-color", "--request-timeout", "120"]
-    outcome = subprocess.run([*command, *config_schema], capture_output=True, text=True, cwd=studio.data.parent)
-    assert outcome.returncode == 0, outcome.stdout[-6000:]
+    options = ["--url", studio.url, "--header", f"Authorization: Bearer {studio.token}", "--checks", checks]
+    options += ["--max-examples", "4", "--generation-deterministic", "--no-color", "--request-timeout", "120"]
+    process = subprocess.run([*command, *options], capture_output=True, text=True, cwd=studio.data.parent)
+    assert process.returncode == 0, process.stdout[-6000:]
 
 
 def test_server_memory_at_start(studio: Studio) -> None:
-    assert resident_megabytes(studio.process.pid) < 150  # a hundred when idle; others have used it here
+    assert resident_megabytes(studio.process.pid) < 150  # 100 MB when idle; earlier tests have used this server
 
 
 def test_server_job_end_to_end(client: Client, tmp_path: Path) -> None:
-    project = client.projects.create("made up")
+    project = client.projects.create("synthetic scene")
     events = list(project.sample(views=3, size=(32, 32)).follow())
     assert any(isinstance(event, Progress) for event in events)
     assert any(isinstance(event, ArtifactWritten) for event in events)
@@ -123,14 +123,14 @@ def test_server_job_end_to_end(client: Client, tmp_path: Path) -> None:
 
 def test_jobs_name_invalid_settings(studio: Studio, client: Client) -> None:
     project = client.projects.create("wrong")
-    for asked, field in (
+    for options, field in (
         ({"settings": {"cap": -1}}, "$.settings.cap"),
         ({"settings": {"cap": True}}, "$.settings.cap"),
         ({"settings": {"capp": 1}}, "$.settings.capp"),
         ({"method": "foo"}, "$.method"),
     ):
         with studio.http() as http:
-            response = http.post(f"/api/v1/projects/{project.id}/jobs", json={"verb": "train", **asked})
+            response = http.post(f"/api/v1/projects/{project.id}/jobs", json={"verb": "train", **options})
         assert response.status_code == 422
         assert response.headers["content-type"] == "application/problem+json"
         assert [error["path"] for error in response.json()["errors"]] == [field]
@@ -138,14 +138,15 @@ def test_jobs_name_invalid_settings(studio: Studio, client: Client) -> None:
 
 def test_capabilities_match_registry(client: Client) -> None:
     methods = client._ask("GET", "/api/v1/methods").json()
-    assert [item["name"] for item in methods] == list(registry.methods())
-    assert [item["name"] for item in methods if item["default"]] == [registry.DEFAULT_METHOD]
-    for item in methods:
-        config = registry.method(item["name"]).Config
-        assert [setting["name"] for setting in item["settings"]] == [s.name for s in config_schema.settings(config)]
-        assert all(setting["doc"] for setting in item["settings"])
+    assert [method["name"] for method in methods] == list(registry.methods())
+    assert [method["name"] for method in methods if method["default"]] == [registry.DEFAULT_METHOD]
+    for method in methods:
+        config = registry.method(method["name"]).Config
+        assert [setting["name"] for setting in method["settings"]] == [s.name for s in config_schema.settings(config)]
+        assert all(setting["doc"] for setting in method["settings"])
     formats = client._ask("GET", "/api/v1/formats").json()
-    assert {item["form"] for item in formats} == {suffix.removeprefix(".") for suffix in registry.suffixes()}
+    suffixes = {suffix.removeprefix(".") for suffix in registry.suffixes()}
+    assert {format_info["form"] for format_info in formats} == suffixes
 
 
 def test_jobs_enforce_setting_bounds(client: Client) -> None:
@@ -154,36 +155,36 @@ def test_jobs_enforce_setting_bounds(client: Client) -> None:
         for setting in method["settings"]:
             top = setting["form"].get("maximum")
             if top is not None:
-                asked = {"method": method["name"], "settings": {setting["name"]: top + 1}, "seconds": 1.0}
+                options = {"method": method["name"], "settings": {setting["name"]: top + 1}, "seconds": 1.0}
                 with pytest.raises(ClientError, match=setting["name"]):
-                    project.train(**asked)
+                    project.train(**options)
 
 
 def test_jobs_idempotency_key(studio: Studio, client: Client) -> None:
     project = client.projects.create("twice")
     with studio.http() as http:
         path, headers = f"/api/v1/projects/{project.id}/jobs", {"idempotency-key": "k"}
-        item = http.post(path, json={"verb": "check"}, headers=headers)
-        two = http.post(path, json={"verb": "check"}, headers=headers)
-        rival = http.post(path, json={"verb": "check", "steps": 3}, headers=headers)
-    assert item.status_code == two.status_code == 202
-    assert item.json()["id"] == two.json()["id"]
-    assert item.headers["location"] == f"/api/v1/jobs/{item.json()['id']}"
-    assert rival.status_code == 409
+        first = http.post(path, json={"verb": "check"}, headers=headers)
+        second = http.post(path, json={"verb": "check"}, headers=headers)
+        conflict = http.post(path, json={"verb": "check", "steps": 3}, headers=headers)
+    assert first.status_code == second.status_code == 202
+    assert first.json()["id"] == second.json()["id"]
+    assert first.headers["location"] == f"/api/v1/jobs/{first.json()['id']}"
+    assert conflict.status_code == 409
 
 
 def test_scan_idempotency_key(studio: Studio, client: Client) -> None:
     project = client.projects.create("scanned twice")
     path, headers = f"/api/v1/projects/{project.id}/scan", {"idempotency-key": "k"}
     with studio.http() as http:
-        item = http.post(path, json={"train": {"steps": 1}}, headers=headers)
-        two = http.post(path, json={"train": {"steps": 1}}, headers=headers)
-        rival = http.post(path, json={"train": {"steps": 2}}, headers=headers)
-    assert item.status_code == two.status_code == 202
-    ids = [job["id"] for job in item.json()]
-    assert len(set(ids)) == 5 and [job["id"] for job in two.json()] == ids
+        first = http.post(path, json={"train": {"steps": 1}}, headers=headers)
+        second = http.post(path, json={"train": {"steps": 1}}, headers=headers)
+        conflict = http.post(path, json={"train": {"steps": 2}}, headers=headers)
+    assert first.status_code == second.status_code == 202
+    ids = [job["id"] for job in first.json()]
+    assert len(set(ids)) == 5 and [job["id"] for job in second.json()] == ids
     assert len(project.jobs()) == 5
-    assert rival.status_code == 409
+    assert conflict.status_code == 409
 
 
 def test_jobs_failure_has_reason(client: Client) -> None:
@@ -195,32 +196,32 @@ def test_events_snapshot_then_changes(studio: Studio, client: Client) -> None:
     project = client.projects.create("followed")
     url, headers = studio.url.replace("http", "ws") + "/api/v1/events", {"authorization": f"Bearer {studio.token}"}
     with websockets.sync.client.connect(url, additional_headers=headers, max_size=None) as socket:
-        first = wire.Snapshot.model_validate_json(socket.recv())
-        assert project.id in {item.id for item in first.projects}
+        snapshot = wire.Snapshot.model_validate_json(socket.recv())
+        assert project.id in {item.id for item in snapshot.projects}
         job = project.submit(wire.NoopJob(steps=20, pause=0.02))
-        history: list[wire.Job] = []
-        while not history or history[-1].state != "succeeded":
+        updates: list[wire.Job] = []
+        while not updates or updates[-1].state != "succeeded":
             change = wire.Change.model_validate_json(socket.recv(timeout=120))
-            history += [item for item in change.jobs if item.id == job.id]
-    assert [item.seq for item in history] == sorted(item.seq for item in history)
-    assert [item.done for item in history] == sorted(item.done for item in history)
-    with websockets.sync.client.connect(f"{url}?since={first.seq}", additional_headers=headers) as socket:
-        again = wire.Change.model_validate_json(socket.recv())
-    assert {item.id for item in again.jobs} >= {job.id}
-    assert project.id not in {item.id for item in again.projects}
+            updates += [item for item in change.jobs if item.id == job.id]
+    assert [item.seq for item in updates] == sorted(item.seq for item in updates)
+    assert [item.done for item in updates] == sorted(item.done for item in updates)
+    with websockets.sync.client.connect(f"{url}?since={snapshot.seq}", additional_headers=headers) as socket:
+        later_change = wire.Change.model_validate_json(socket.recv())
+    assert {item.id for item in later_change.jobs} >= {job.id}
+    assert project.id not in {item.id for item in later_change.projects}
 
 
 def test_jobs_cancel_pause_resume(client: Client) -> None:
-    project = client.projects.create("hands on")
+    project = client.projects.create("controlled")
     job = project.submit(wire.NoopJob(steps=400, pause=0.01))
     while not job.refresh().done:
         time.sleep(0.02)
     job.pause()
     while job.refresh().state != "queued":
         time.sleep(0.02)
-    outcome = job.state.done
+    steps = job.state.done
     job.resume()
-    while job.refresh().done <= outcome:
+    while job.refresh().done <= steps:
         time.sleep(0.02)
     job.cancel()
     with pytest.raises(JobError, match="ended as cancelled"):
@@ -242,21 +243,21 @@ def test_projects_bin(studio: Studio, client: Client, tmp_path: Path) -> None:
     with pytest.raises(ClientError, match="only a project in the bin"):
         client.projects.create("kept").purge()
     project.restore()
-    again = project.submit(wire.NoopJob()).wait()
+    second_job = project.submit(wire.NoopJob()).wait()
     photo = tmp_path / "notes.txt"
-    photo.write_text("of somebody")
+    photo.write_text("private")
     project.upload(photo)
     project.delete()
     project.purge()
     with pytest.raises(ClientError) as error_info:
         project.restore()
     assert error_info.value.status == 404
-    for kept_path in (
+    for path in (
         studio.data / "projects" / project.id,
         studio.data / "jobs" / job.id,
-        studio.data / "jobs" / again.id,
+        studio.data / "jobs" / second_job.id,
     ):
-        assert not kept_path.exists()
+        assert not path.exists()
     assert not list((studio.data / "projects").glob("*.gone"))
 
 
@@ -278,8 +279,8 @@ def test_jobs_malicious_archive_fails(studio: Studio, client: Client, tmp_path: 
             project.pose().wait()
         assert attack.name in str(failure.value)
     assert not list(studio.data.parent.rglob("slipped.jpg"))
-    room = sum(path.stat().st_size for path in (studio.data / "projects").rglob("*") if path.is_file())
-    assert room < 100 << 20
+    stored_bytes = sum(path.stat().st_size for path in (studio.data / "projects").rglob("*") if path.is_file())
+    assert stored_bytes < 100 << 20
 
 
 def test_events_close_after_token_change(tmp_path: Path) -> None:
@@ -289,7 +290,7 @@ def test_events_close_after_token_change(tmp_path: Path) -> None:
         socket.recv(timeout=120)
         (studio.data / "token").write_text("another-token-of-enough-letters\n")
         with Client(studio.url, "another-token-of-enough-letters") as client:
-            client.projects.create("news that the old token must not hear")
+            client.projects.create("event that the old token must not receive")
         with pytest.raises(websockets.exceptions.ConnectionClosed) as close_info:
             socket.recv(timeout=120)
     assert close_info.value.rcvd is not None
@@ -314,12 +315,12 @@ def test_server_survives_vanished_files(studio: Studio, client: Client, tmp_path
 
 
 def test_webhook_is_sent_and_signed(studio: Studio, client: Client) -> None:
-    told: list[tuple[dict[str, str], bytes]] = []
+    requests: list[tuple[dict[str, str], bytes]] = []
 
     class Hook(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            told.append((dict(self.headers), self.rfile.read(int(self.headers["content-length"]))))
-            self.send_response(500 if len(told) == 1 else 204)  # tried again
+            requests.append((dict(self.headers), self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(500 if len(requests) == 1 else 204)  # the server retries
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
@@ -331,13 +332,13 @@ def test_webhook_is_sent_and_signed(studio: Studio, client: Client) -> None:
     with studio.http() as http:
         path = f"/api/v1/projects/{project.id}/jobs"
         job = http.post(path, json={"verb": "check"}, params={"hook": "http://127.0.0.1:7999/done"}).json()
-        error_info = http.post(path, json={"verb": "check"}, params={"hook": "http://169.254.169.254/latest"})
-    assert error_info.status_code == 422
+        rejection = http.post(path, json={"verb": "check"}, params={"hook": "http://169.254.169.254/latest"})
+    assert rejection.status_code == 422
     end = time.monotonic() + 30
-    while len(told) < 2 and time.monotonic() < end:
+    while len(requests) < 2 and time.monotonic() < end:
         time.sleep(0.05)
     server.shutdown()
-    headers, body = told[1]
+    headers, body = requests[1]
     assert json.loads(body)["id"] == job["id"]
     import hashlib
     import hmac
@@ -347,29 +348,29 @@ def test_webhook_is_sent_and_signed(studio: Studio, client: Client) -> None:
 
 
 def test_async_client(studio: Studio) -> None:
-    async def story() -> list[str]:
+    async def run_job() -> list[str]:
         async with AsyncClient(studio.url, studio.token) as client:
             project = await client.projects.create("async")
             job = await project.submit(wire.NoopJob(steps=5))
             kinds = [event.kind async for event in job.follow()]
             return [job.state.state, *kinds]
 
-    state, *kinds = asyncio.run(story())
+    state, *kinds = asyncio.run(run_job())
     assert state == "succeeded"
     assert "snapshot" in kinds
 
 
 def test_server_data_folder_is_locked(studio: Studio) -> None:
     command = [sys.executable, "-m", "lumigraph", "up", "--data", str(studio.data), "--port", "0"]
-    outcome = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
-    assert outcome.returncode == 1
-    assert outcome.stderr.strip().endswith(f"is in use by the server at {studio.url}")
+    process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert process.returncode == 1
+    assert process.stderr.strip().endswith(f"is in use by the server at {studio.url}")
 
 
 def test_server_reports_used_port(studio: Studio, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lumigraph", "up", "--data", str(tmp_path), "--port", str(studio.port)]
-    outcome = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
-    assert (outcome.returncode, "choose another --port" in outcome.stderr) == (1, True)
+    process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert (process.returncode, "choose another --port" in process.stderr) == (1, True)
 
 
 def test_metrics_route(studio: Studio) -> None:
@@ -402,8 +403,8 @@ def test_server_recovers_from_full_disk(tmp_path: Path) -> None:
             assert client._ask("GET", "/healthz").json()["status"] == "ok"
             ballast.unlink()
             assert job.wait().state.result == {"sum": 20100}
-            client.projects.create("room again")
-        assert studio.stop() == -signal.SIGTERM  # in order: uvicorn says so by the signal
+            client.projects.create("space again")
+        assert studio.stop() == -signal.SIGTERM  # uvicorn re-raises the signal after a clean shutdown
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
 
@@ -421,8 +422,8 @@ def test_live_view_of_run(studio: Studio, client: Client, tmp_path: Path) -> Non
         assert (hello["kind"], hello["method"]) == ("hello", "splat")
         while not isinstance(message := socket.recv(timeout=120), bytes):
             pass
-        header, picture = unpack_frame(message)
-        assert picture[:2] == b"\xff\xd8"
+        header, jpeg = unpack_frame(message)
+        assert jpeg[:2] == b"\xff\xd8"
         assert header.width >= 16
 
 
@@ -434,19 +435,19 @@ def test_cli_remote_scan(studio: Studio, tmp_path: Path, capsys: pytest.CaptureF
     assert "PSNR" in capsys.readouterr().out
     assert len(PlyData.read(out / "scene.ply")["vertex"]) <= 300
     (out / "scene.ply").unlink()
-    assert main(command) == 0  # nothing is done again, and what is missing is fetched
+    assert main(command) == 0  # no job runs again, and the missing file is downloaded
     assert (out / "scene.ply").exists()
     assert main([*command[:-2], studio.url]) == 1
     assert "wants the address that `lumigraph up` prints" in capsys.readouterr().err
 
 
-def story(studio: Studio, photos: Path, out: Path, seconds: float) -> str:
-    """examples/remote-scan, while the worker of each long job is killed once, and the server once."""
+def scan_with_kills(studio: Studio, photos: Path, out: Path, seconds: float) -> str:
+    """Run examples/remote-scan; kill the worker of each long job once, and the server once for each job."""
     script = ROOT / "examples" / "remote-scan" / "remote_scan.py"
     command = [sys.executable, str(script), studio.url, studio.token, str(photos), str(out), str(seconds)]
     workers, servers = set[str](), set[str]()
-    with (out.parent / "said.txt").open("w+") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, cwd=ROOT)
+    with (out.parent / "output.txt").open("w+") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT)
         while process.poll() is None:
             time.sleep(2.5)
             for worker, job in studio.workers():
@@ -458,31 +459,31 @@ def story(studio: Studio, photos: Path, out: Path, seconds: float) -> str:
                         studio.kill()
                         studio.start()
                         servers.add(job)
-        said.seek(0)
-        text = said.read()
+        output.seek(0)
+        text = output.read()
     assert process.returncode == 0, text[-3000:] + studio.log()[-3000:]
-    assert len(workers) >= 2, text  # at least of the search for poses, and of the training
+    assert len(workers) >= 2, text  # at least one for pose estimation and one for training
     assert len(servers) >= 2, text
     return text
 
 
-def judge(out: Path, text: str, least: float) -> None:
-    found = re.search(r"held-out views: ([\d.]+) dB", text)
-    assert found, text[-2000:]
-    assert float(found.group(1)) > least
+def check_scan(out: Path, text: str, min_psnr: float) -> None:
+    match = re.search(r"held-out views: ([\d.]+) dB", text)
+    assert match, text[-2000:]
+    assert float(match.group(1)) > min_psnr
     assert len(PlyData.read(out / "scene.ply")["vertex"]) > 100
     assert {"scene.ply", "rgb.mp4", "report.html", "evaluation.json"} <= {path.name for path in out.iterdir()}
 
 
 def test_scan_survives_kills(tmp_path: Path) -> None:
     if not FOX.exists():
-        pytest.skip("the photos of the fox are not here")
+        pytest.skip("the fox capture is missing")
     photos = tmp_path / "photos"
     photos.mkdir()
     for path in sorted((FOX / "images").glob("*.jpg"))[::3]:
         shutil.copy(path, photos)
     studio = Studio(tmp_path / "data")
     try:
-        judge(tmp_path / "out", story(studio, photos, tmp_path / "out", seconds=8), least=18)
+        check_scan(tmp_path / "out", scan_with_kills(studio, photos, tmp_path / "out", seconds=8), min_psnr=18)
     finally:
         studio.stop()
