@@ -76,7 +76,7 @@ def test_proxy_client(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         project = client.projects.create("through a proxy")
         project.upload(large)
         assert project.submit(wire.NoopJob(steps=20, pause=0.02)).wait().state.result == {"sum": 210}
-        response = client._ask(
+        response = client._request(
             "GET", f"/api/v1/projects/{project.id}/files/large.bin", headers={"range": "bytes=-1000"}
         )
     assert response.status_code == 206

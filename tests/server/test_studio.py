@@ -116,7 +116,7 @@ def test_server_job_end_to_end(client: Client, tmp_path: Path) -> None:
     events = list(project.sample(views=3, size=(32, 32)).follow())
     assert any(isinstance(event, Progress) for event in events)
     assert any(isinstance(event, ArtifactWritten) for event in events)
-    names = [file["name"] for file in client._ask("GET", f"/api/v1/projects/{project.id}/files").json()]
+    names = [file["name"] for file in client._request("GET", f"/api/v1/projects/{project.id}/files").json()]
     assert "transforms.json" in names
     assert len(names) >= 4
 
@@ -137,21 +137,21 @@ def test_jobs_name_invalid_settings(studio: Studio, client: Client) -> None:
 
 
 def test_capabilities_match_registry(client: Client) -> None:
-    methods = client._ask("GET", "/api/v1/methods").json()
+    methods = client._request("GET", "/api/v1/methods").json()
     assert [method["name"] for method in methods] == list(registry.methods())
     assert [method["name"] for method in methods if method["default"]] == [registry.DEFAULT_METHOD]
     for method in methods:
         config = registry.method(method["name"]).Config
         assert [setting["name"] for setting in method["settings"]] == [s.name for s in config_schema.settings(config)]
         assert all(setting["doc"] for setting in method["settings"])
-    formats = client._ask("GET", "/api/v1/formats").json()
+    formats = client._request("GET", "/api/v1/formats").json()
     suffixes = {suffix.removeprefix(".") for suffix in registry.suffixes()}
     assert {format_info["form"] for format_info in formats} == suffixes
 
 
 def test_jobs_enforce_setting_bounds(client: Client) -> None:
     project = client.projects.create("bounds")
-    for method in client._ask("GET", "/api/v1/methods").json():
+    for method in client._request("GET", "/api/v1/methods").json():
         for setting in method["settings"]:
             top = setting["form"].get("maximum")
             if top is not None:
@@ -310,7 +310,7 @@ def test_server_survives_vanished_files(studio: Studio, client: Client, tmp_path
         project.train(seconds=1).wait()
     for artifact in job.artifacts():
         with pytest.raises(ClientError) as error_info:
-            client._ask("GET", f"/api/v1/artifacts/{artifact.id}")
+            client._request("GET", f"/api/v1/artifacts/{artifact.id}")
         assert error_info.value.status == 404
 
 
@@ -400,7 +400,7 @@ def test_server_recovers_from_full_disk(tmp_path: Path) -> None:
                 for _ in range(200):
                     client.projects.create("more" * 40)
             assert error_info.value.status == 507
-            assert client._ask("GET", "/healthz").json()["status"] == "ok"
+            assert client._request("GET", "/healthz").json()["status"] == "ok"
             ballast.unlink()
             assert job.wait().state.result == {"sum": 20100}
             client.projects.create("space again")
