@@ -35,7 +35,7 @@ __all__ = ["CameraMode", "PoseReport", "estimate"]
 CameraMode = Literal["auto", "single", "per-photo"]
 REPORT_FILE = "pose.json"
 IMAGE_FOLDER, MODEL_FOLDER = "images", Path("sparse", "0")
-MAX_IMAGE_SIZE = 1000  # pixels of the longer side at feature extraction
+MAX_IMAGE_SIDE_PX = 1000  # pixels of the longer side at feature extraction
 MAX_FEATURES = 3072  # per photo; matching time grows with its square
 FOCAL_TOLERANCE = 0.01  # relative difference of EXIF focal lengths that count as one zoom setting
 MAX_NAMES_IN_ERROR = 5
@@ -54,7 +54,7 @@ def estimate(
     mapper: Mapper = "incremental",
     camera: CameraMode = "auto",
     allow_partial: bool = False,
-    max_image_size: int = MAX_IMAGE_SIZE,
+    max_image_size: int = MAX_IMAGE_SIDE_PX,
     max_features: int = MAX_FEATURES,
     seed: int = 0,
 ) -> Generator[Event, None, PoseReport]:

@@ -322,10 +322,10 @@ def _photo_loader(photos: Photos) -> Callable[[int], tuple[str, Loader]]:
 
 def _is_complete(path: Path, shape: tuple[int, int, int]) -> bool:
     """Return True if `path` has the length of an array of that shape; other files are rewritten."""
-    return path.is_file() and path.stat().st_size == _HEADER + math.prod(shape)
+    return path.is_file() and path.stat().st_size == _NPY_HEADER_BYTES + math.prod(shape)
 
 
-_HEADER = 128  # bytes before the pixels in a .npy file of up to four dimensions (numpy pads to 64)
+_NPY_HEADER_BYTES = 128  # bytes before the pixels in a .npy file of up to four dimensions (numpy pads to 64)
 
 
 def _save(path: Path, pixels: Tensor) -> None:

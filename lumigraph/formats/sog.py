@@ -63,7 +63,7 @@ METRES = None
 
 META_NAME = "meta.json"
 META_MAX_BYTES = 1 << 20  # three codebooks take 16 kB
-WEBP_MAX_SIDE = 16383  # pixels, of the WebP format
+WEBP_MAX_SIDE_PX = 16383  # pixels, of the WebP format
 PALETTE_ROW_ENTRIES = 64
 PALETTE_MAX_ENTRIES = 1 << 16
 SH_REST_COEFFICIENTS = (0, 3, 8, 15)  # number per channel, by degree
@@ -95,8 +95,8 @@ def write(asset: Splats, path: Path, options: Options = Options()) -> None:
     means, log_scales, quats, logits, sh = splat_arrays(asset, path, NAME)
     count = len(means)
     width, height = image_size(count)
-    if not count or max(width, height) > WEBP_MAX_SIDE:
-        raise FormatError(f"{path}: not written, because SOG holds 1 to {WEBP_MAX_SIDE**2} gaussians, not {count}")
+    if not count or max(width, height) > WEBP_MAX_SIDE_PX:
+        raise FormatError(f"{path}: not written, because SOG holds 1 to {WEBP_MAX_SIDE_PX**2} gaussians, not {count}")
     order = morton_order(means)
 
     def make_image(*channels: Bytes) -> Image.Image:
@@ -320,7 +320,7 @@ def _read(load: Load, size: int, path: Path) -> Splats:
         raise sog.error(f"the version {str(version)[:20]}, but 2 is supported,")
     shape = sog.part("means").get("shape") if version == 1 else [sog.meta.get("count")]
     count = shape[0] if isinstance(shape, list) and shape else None
-    if type(count) is not int or not 0 < count <= WEBP_MAX_SIDE**2:
+    if type(count) is not int or not 0 < count <= WEBP_MAX_SIDE_PX**2:
         raise sog.error("no count of gaussians")
     if count > GAUSSIANS_PER_BYTE * size + FREE_GAUSSIANS:
         raise sog.error(f"{count} gaussians, which no SOG of {size} bytes holds,")

@@ -10,20 +10,20 @@ from lumigraph.kernels import cuda
 from lumigraph.scene.errors import RunError
 
 
-def choose(wanted: str, supported: Sequence[str]) -> tuple[str, str | None]:
+def choose(device_name: str, supported: Sequence[str]) -> tuple[str, str | None]:
     """Return ("cpu" or "cuda", a note for the user or None).
 
     `auto` takes a usable GPU, and the CPU with a note if a GPU exists but is unusable. Raises RunError if the requested
     device is not available.
     """
-    if wanted != "auto" and wanted not in supported:
-        raise RunError(f"this method runs on {' and '.join(supported)} only, not on {wanted}; leave out --device")
-    if wanted == "cpu" or "cuda" not in supported:
+    if device_name != "auto" and device_name not in supported:
+        raise RunError(f"this method runs on {' and '.join(supported)} only, not on {device_name}; leave out --device")
+    if device_name == "cpu" or "cuda" not in supported:
         return "cpu", None
     why = _without()
     if why is None:
         return "cuda", None
-    if wanted == "cuda":
+    if device_name == "cuda":
         raise RunError(f"{why}; or say --device cpu")
     return "cpu", f"the GPU is not used: {why}" if torch.cuda.is_available() else None
 

@@ -92,8 +92,8 @@ class Config:
 
 def encode(p: Tensor, frequencies: int) -> Tensor:
     """(..., D) -> (..., 2 D L), eq. 4: for each k the sines of all D, then the cosines."""
-    scaled = [math.pi * 2.0**k * p for k in range(frequencies)]
-    return torch.cat([wave(x) for x in scaled for wave in (torch.sin, torch.cos)], -1)
+    phases = [math.pi * 2.0**k * p for k in range(frequencies)]
+    return torch.cat([wave(x) for x in phases for wave in (torch.sin, torch.cos)], -1)
 
 
 class Network(nn.Module):
@@ -116,8 +116,8 @@ class Network(nn.Module):
         for k, layer in enumerate(self.layers):
             h = torch.relu(layer(torch.cat([h, position], -1) if k == self.middle + 1 else h))
         sigma = torch.relu(self.density(h))
-        seen = torch.cat([self.feature(h), encode(d, self.view_frequencies)], -1)
-        return torch.cat([sigma, torch.sigmoid(self.colour(torch.relu(self.view(seen))))], -1)
+        view_input = torch.cat([self.feature(h), encode(d, self.view_frequencies)], -1)
+        return torch.cat([sigma, torch.sigmoid(self.colour(torch.relu(self.view(view_input))))], -1)
 
 
 # ---- rays: samples and light
@@ -149,9 +149,9 @@ class Seen(NamedTuple):
 def light(sigma_rgb: Tensor, t: Tensor, far: Tensor) -> Seen:
     """Eq. 3 for samples (R, N, 4) at t (R, N), which grows along a ray; the last one reaches to far (R,)."""
     delta = torch.cat([t[:, 1:], far[:, None]], 1) - t
-    absorbed = sigma_rgb[..., 0] * delta
-    before = torch.cumsum(absorbed, 1) - absorbed
-    weights = torch.exp(-before) * (1 - torch.exp(-absorbed))
+    optical_depth = sigma_rgb[..., 0] * delta
+    before = torch.cumsum(optical_depth, 1) - optical_depth
+    weights = torch.exp(-before) * (1 - torch.exp(-optical_depth))
     rgb = (weights[..., None] * sigma_rgb[..., 1:]).sum(1)
     return Seen(rgb, weights.sum(1), (weights * t).sum(1), weights)
 
@@ -179,9 +179,9 @@ class Space:
     def enter(self, beams: Rays) -> tuple[Rays, Tensor, Tensor]:
         """Rays in network coordinates, and t_n and t_f (R,)."""
         o, d = (beams.origins - self.centre) / self.radius, beams.directions
-        one = torch.ones_like(o[:, 0])
+        ones = torch.ones_like(o[:, 0])
         if self.kind == "contracted":
-            return Rays(o, d), self.near * one, FAR * one
+            return Rays(o, d), self.near * ones, FAR * ones
         if self.kind == "box":
             along = -(o * d).sum(1)
             half = (1 - (o + along[:, None] * d).square().sum(1)).clamp(min=0).sqrt()
@@ -191,8 +191,8 @@ class Space:
         p = beams.origins @ self.frame[:2, :3].T + self.frame[:2, 3]
         slope = d @ self.frame[:2, :3].T / dz[:, None]
         flat = (p + (self.radius - z)[:, None] * slope) / self.radius  # on the near plane
-        origins = torch.cat([flat / self.slope, -one[:, None]], 1)
-        return Rays(origins, torch.cat([(slope - flat) / self.slope, 2 * one[:, None]], 1)), 0 * one, one
+        origins = torch.cat([flat / self.slope, -ones[:, None]], 1)
+        return Rays(origins, torch.cat([(slope - flat) / self.slope, 2 * ones[:, None]], 1)), 0 * ones, ones
 
     def t_of(self, s: Tensor, near: Tensor, far: Tensor) -> Tensor:
         """(R, N) t at the shares s (R, N), 0..1, of the way from t_n to t_f (R,)."""
@@ -200,9 +200,9 @@ class Space:
             return 1 / ((1 - s) / near[:, None] + s / far[:, None])
         return near[:, None] + (far - near)[:, None] * s
 
-    def positions(self, entered: Rays, t: Tensor) -> Tensor:
+    def positions(self, space_rays: Rays, t: Tensor) -> Tensor:
         """(R, N, 3) within -1..1 at t (R, N)."""
-        p = entered.origins[:, None] + t[..., None] * entered.directions[:, None]
+        p = space_rays.origins[:, None] + t[..., None] * space_rays.directions[:, None]
         if self.kind == "contracted":
             r = p.norm(dim=-1, keepdim=True).clamp(min=1)
             p = p * ((2 - 1 / r) / r) / 2
@@ -255,15 +255,15 @@ def _near(capture: Capture, radius: float, generator: torch.Generator) -> float:
         beginning = begin(capture, 5_000, generator)
     except RunError:  # photos without common texture are trained anyway
         return NEAR
-    if not beginning.measured:
+    if not beginning.is_measured:
         return NEAR
     return max(NEAR, min(0.5, float(free_depths(capture.cameras, beginning).min()) / radius))
 
 
 def _facing(cameras: Cameras, forward: Tensor) -> bool:
     """Whether the cameras are side by side rather than behind each other, as appendix C requires."""
-    spread = cameras.positions - cameras.positions.mean(0)
-    return float((spread @ forward).abs().max()) < 0.5 * float(spread.norm(dim=1).max())
+    offsets = cameras.positions - cameras.positions.mean(0)
+    return float((offsets @ forward).abs().max()) < 0.5 * float(offsets.norm(dim=1).max())
 
 
 # ---- the field
@@ -296,10 +296,10 @@ class NerfField:
         t = self.space.t_of(s, near, far)
         return coarse, light(self._network("fine", rays_, beams.directions, t), t, far), far
 
-    def _network(self, name: str, entered: Rays, directions: Tensor, t: Tensor) -> Tensor:
+    def _network(self, name: str, space_rays: Rays, directions: Tensor, t: Tensor) -> Tensor:
         """(R, N, 4) density and colour, in chunks if activations are not kept."""
         network = self.networks[name]
-        x = self.space.positions(entered, t).flatten(0, 1)
+        x = self.space.positions(space_rays, t).flatten(0, 1)
         d = directions[:, None].expand(*t.shape, 3).flatten(0, 1)
         if not self.recompute and torch.is_grad_enabled():
             return network(x, d).view(*t.shape, 4)  # type: ignore[no-any-return]
@@ -321,11 +321,11 @@ class NerfField:
         for i in range(len(cameras)):
             for piece in torch.split(pixels, RENDERED):
                 beams = generate_rays(cameras, torch.full((len(piece),), i, device=device), piece)
-                _, seen, _ = self.along(beams)
-                z = self.space.distance(beams, seen.t / seen.alpha.clamp(min=1e-6)) * (
+                _, image, _ = self.along(beams)
+                z = self.space.distance(beams, image.t / image.alpha.clamp(min=1e-6)) * (
                     beams.directions @ cameras.forwards[i]
                 )
-                parts.append(torch.cat([seen.rgb, seen.alpha[:, None], z[:, None]], 1))
+                parts.append(torch.cat([image.rgb, image.alpha[:, None], z[:, None]], 1))
         planes = torch.cat(parts).view(len(cameras), height, width, 5)
         rgb, alpha, depth = torch.split(planes, [3, 1, 1], -1)
         if self.background is not None:
@@ -382,10 +382,10 @@ class NerfTraining:
         self.rays, self.notes = fitting(self.rays, "rays", self._bytes_each(), device, remedy)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.pixels = Pixels(capture, self.generator, device)
-        learned: list[Tensor] = list(field.networks.parameters())
+        parameters: list[Tensor] = list(field.networks.parameters())
         if field.background is not None:
-            learned.append(field.background.requires_grad_())
-        self.adam = torch.optim.Adam(learned, lr=self.lr, fused=True)
+            parameters.append(field.background.requires_grad_())
+        self.adam = torch.optim.Adam(parameters, lr=self.lr, fused=True)
         white = config.background == "white" or (config.background == "auto" and capture.has_alpha)
         self.behind = torch.full((3,), float(white), device=device)
         torch.set_num_threads(os.cpu_count() or 1)
@@ -398,10 +398,10 @@ class NerfTraining:
         _, _, width, depth = cast(Network, self.field.networks["fine"]).shape
         coarse, fine = self.field.samples
         samples = 2 * coarse + fine
-        kept = 4 * (width * (depth + 3) + 12 * sum(cast(Network, self.field.networks["fine"]).shape[:2]))
+        activation_bytes = 4 * (width * (depth + 3) + 12 * sum(cast(Network, self.field.networks["fine"]).shape[:2]))
         if self.config.checkpoint:  # activations of one chunk, and inputs and outputs of every sample
-            return 4 * 20 * samples + kept * min(self.config.chunk_size, self.rays * samples) / self.rays
-        return float(kept * samples)
+            return 4 * 20 * samples + activation_bytes * min(self.config.chunk_size, self.rays * samples) / self.rays
+        return float(activation_bytes * samples)
 
     def step(self, i: int, progress: float) -> dict[str, float]:
         for group in self.adam.param_groups:
@@ -410,7 +410,9 @@ class NerfTraining:
         behind = self.behind if self.field.background is None else torch.sigmoid(self.field.background)
         target = batch.composite_over(behind.detach())
         coarse, fine, _ = self.field.along(batch.rays, self.generator)
-        losses = [(seen.rgb + (1 - seen.alpha)[:, None] * behind - target).square().mean() for seen in (coarse, fine)]
+        losses = [
+            (render.rgb + (1 - render.alpha)[:, None] * behind - target).square().mean() for render in (coarse, fine)
+        ]
         self.adam.zero_grad()
         (losses[0] + losses[1]).backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad for group in self.adam.param_groups for p in group["params"] if p.grad is not None]
@@ -431,8 +433,8 @@ class NerfTraining:
             moments: dict[int, dict[str, Tensor]] = {}
             for name, x in state.items():
                 if name.startswith("adam."):
-                    _, k, which = name.split(".")
-                    moments.setdefault(int(k), {})[which] = x
+                    _, k, layer_part = name.split(".")
+                    moments.setdefault(int(k), {})[layer_part] = x
             self.adam.load_state_dict({"state": moments, "param_groups": self.adam.state_dict()["param_groups"]})
             self.generator.set_state(state["random"])
         except (KeyError, ValueError, RuntimeError) as error:

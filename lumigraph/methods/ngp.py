@@ -139,20 +139,20 @@ class NgpField:
     @torch.no_grad()
     def lit(self, beams: Rays, samples: ray_marching.RaySamples) -> ray_marching.RaySamples:
         """Drop samples that no light reaches: they cost as much and learn nothing."""
-        kept = torch.zeros(len(samples.t), dtype=torch.bool, device=samples.t.device)
+        is_lit = torch.zeros(len(samples.t), dtype=torch.bool, device=samples.t.device)
         through = torch.ones_like(beams.origins[:, 0])
-        for alive, which, part in ahead(samples, through, DIM):
+        for alive, indices, part in ahead(samples, through, DIM):
             points, _ = self._points(Rays(beams.origins[alive], beams.directions[alive]), part)
-            found = torch.zeros(len(which), 4, device=which.device)
-            found[:, 0] = hashgrid.query_density(self.grid, self.table, self.weights, points)
+            sigma_rgb = torch.zeros(len(indices), 4, device=indices.device)
+            sigma_rgb[:, 0] = hashgrid.query_density(self.grid, self.table, self.weights, points)
             length = part.delta / self.density_unit
-            light = volume_rendering.composite_rays(found, part.t, length, part.ray_offsets)
+            light = volume_rendering.composite_rays(sigma_rgb, part.t, length, part.ray_offsets)
             # the light that reaches a sample is its weight over its own alpha
-            reached = light.weights * through[alive][part.ray_indices]
-            kept[which] = reached > DIM * -torch.expm1(-found[:, 0] * length)
+            arriving_weights = light.weights * through[alive][part.ray_indices]
+            is_lit[indices] = arriving_weights > DIM * -torch.expm1(-sigma_rgb[:, 0] * length)
             through[alive] *= light.transmittance
-        counted = torch.cat([kept.new_zeros(1, dtype=torch.int64), kept.cumsum(0)])
-        return ray_marching.RaySamples(counted[samples.ray_offsets], samples.t[kept], samples.delta[kept])
+        cumulative_count = torch.cat([is_lit.new_zeros(1, dtype=torch.int64), is_lit.cumsum(0)])
+        return ray_marching.RaySamples(cumulative_count[samples.ray_offsets], samples.t[is_lit], samples.delta[is_lit])
 
     def along(self, beams: Rays, samples: ray_marching.RaySamples) -> volume_rendering.CompositedRays:
         """Light along the rays. Differentiable in table and weights."""
@@ -175,8 +175,8 @@ class NgpField:
         through = torch.ones_like(out[:, 0])
         for alive, _, part in ahead(samples, through, DARK):
             light = self.along(Rays(beams.origins[alive], beams.directions[alive]), part)
-            arrived = torch.cat([light.rgb, 1 - light.transmittance[:, None], light.depth[:, None]], 1)
-            out[alive] += through[alive, None] * arrived
+            ray_values = torch.cat([light.rgb, 1 - light.transmittance[:, None], light.depth[:, None]], 1)
+            out[alive] += through[alive, None] * ray_values
             through[alive] *= light.transmittance
         return out
 
@@ -222,10 +222,10 @@ def ahead(
         count = (end[alive] - start[alive]).clamp(max=slice_)
         first = torch.cat([count.new_zeros(1), count.cumsum(0)])
         total = int(first[-1])
-        which = torch.arange(total, device=alive.device) + torch.repeat_interleave(
+        indices = torch.arange(total, device=alive.device) + torch.repeat_interleave(
             start[alive] - first[:-1], count, output_size=total
         )
-        yield alive, which, ray_marching.RaySamples(first, samples.t[which], samples.delta[which])
+        yield alive, indices, ray_marching.RaySamples(first, samples.t[indices], samples.delta[indices])
         start[alive] += count
         alive = alive[(start[alive] < end[alive]) & (through[alive] > dark)]
         slice_ *= 2
@@ -273,27 +273,27 @@ class Density:
     @torch.no_grad()
     def update(self, everywhere: bool) -> None:
         flat, cells = self.values.view(-1), self._field.occupancy.cells.view(-1)
-        which = possible = self.possible.view(-1).nonzero()[:, 0]
+        indices = possible = self.possible.view(-1).nonzero()[:, 0]
         if not len(possible):
             return
         if not everywhere:
             anywhere = possible[torch.randint(len(possible), (PROBED,), generator=self._generator).to(flat.device)]
-            occupied = cells.nonzero()[:, 0]
-            again = torch.randint(max(1, len(occupied)), (PROBED,), generator=self._generator).to(flat.device)
-            which = torch.cat([anywhere, occupied[again] if len(occupied) else anywhere])
+            occupied_cells = cells.nonzero()[:, 0]
+            again = torch.randint(max(1, len(occupied_cells)), (PROBED,), generator=self._generator).to(flat.device)
+            indices = torch.cat([anywhere, occupied_cells[again] if len(occupied_cells) else anywhere])
         flat *= FADE
-        for piece in torch.split(which, 1 << 18):
-            found = self._probe(piece)
-            flat.scatter_reduce_(0, piece, found, "amax")
+        for piece in torch.split(indices, 1 << 18):
+            density = self._probe(piece)
+            flat.scatter_reduce_(0, piece, density, "amax")
         thickness = flat[possible] * (self._field.shortest / self._field.density_unit)
         cells[possible] = (thickness > thickness.mean().clamp(max=self._sparse)).to(cells)
 
-    def _probe(self, which: Tensor) -> Tensor:
+    def _probe(self, indices: Tensor) -> Tensor:
         """(P,) densities at random points of the cells numbered `which`."""
         o, side = self._field.occupancy, self._field.occupancy.cells.shape[1]
-        xyz = torch.stack([which % side, which // side % side, which // side**2 % side], 1).float()
-        inside = torch.rand(len(which), 3, generator=self._generator).to(xyz.device)
-        half = o.half_extent * 2.0 ** (which // side**3).float()[:, None]
+        xyz = torch.stack([indices % side, indices // side % side, indices // side**2 % side], 1).float()
+        inside = torch.rand(len(indices), 3, generator=self._generator).to(xyz.device)
+        half = o.half_extent * 2.0 ** (indices // side**3).float()[:, None]
         points = o.centre + ((xyz + inside) / side * 2 - 1) * half
         f = self._field
         return hashgrid.query_density(f.grid, f.table, f.weights, f.unit(points))
@@ -313,13 +313,13 @@ class NgpTraining:
         self.near = 0.0 if self.cut_out else 0.02 * extent_of(capture.cameras)
         field.table.requires_grad_(), field.weights.requires_grad_()
         self.exposure = torch.zeros(len(capture), 3, device=device).requires_grad_(config.exposure)  # log gains
-        learned = [field.table, field.weights] + ([self.exposure] if config.exposure else [])
-        self.adam = Adam(learned)
+        parameters = [field.table, field.weights] + ([self.exposure] if config.exposure else [])
+        self.adam = Adam(parameters)
         self.density = Density(field, config.occupancy_threshold, self.generator)
-        each = (
+        learning_rates = (
             700 if has_compiled_kernel(field.table) else 9000
         )  # bytes a sample takes: fused, or by torch's own operations
-        self.samples, self.notes = fitting(config.samples, "samples", each, device, "set fewer samples")
+        self.samples, self.notes = fitting(config.samples, "samples", learning_rates, device, "set fewer samples")
         self.rays = self.samples // 256
         self.anchors = Anchors(capture, self.generator) if config.depth_weight else None
         # torch has little to do in a step, and its OpenMP threads would spin on the cores that the kernels need
@@ -329,22 +329,22 @@ class NgpTraining:
         c, field = self.config, self.field
         batch = self.pixels.draw(self.rays)
         jitter = torch.rand(len(batch.photo), generator=self.generator).to(batch.photo.device)
-        marched = field.samples(batch.rays, jitter, self.near)
-        samples = field.lit(batch.rays, marched) if i >= WARM else marched
+        ray_samples = field.samples(batch.rays, jitter, self.near)
+        samples = field.lit(batch.rays, ray_samples) if i >= WARM else ray_samples
         light = field.along(batch.rays, samples)
         loss = self._loss(batch, light, samples)
         loss.backward()  # type: ignore[no-untyped-call]
-        found = self._found(loss)
-        if not math.isfinite(found):
+        psnr_estimate = self._found(loss)
+        if not math.isfinite(psnr_estimate):
             return {"loss": math.nan}
         late = max(0.0, (progress - c.lr_decay_from) / (1 - c.lr_decay_from)) if c.lr_decay_from < 1 else 0.0
         rate = c.lr * min(1.0, (i + 1) / 50) * c.lr_end**late
         self.adam.step([rate] * len(self.adam.parameters))
         if i % UPDATE_EVERY == UPDATE_EVERY - 1:
             self.density.update(everywhere=i < WARM)
-        taken = max(1, len(samples.t))
-        self.rays = int(min(max(self.rays * min(2.0, self.samples / taken), 64), 1 << 16))
-        return {"loss": found, "rays": float(len(batch.photo)), "samples": float(taken)}
+        sample_count = max(1, len(samples.t))
+        self.rays = int(min(max(self.rays * min(2.0, self.samples / sample_count), 64), 1 << 16))
+        return {"loss": psnr_estimate, "rays": float(len(batch.photo)), "samples": float(sample_count)}
 
     def _found(self, loss: Tensor) -> float:
         """The loss, or NaN where gradients are no numbers; those of the networks gather what is wrong with any sample.
@@ -476,8 +476,8 @@ def hull(capture: Capture, occupancy: ray_marching.OccupancyGrid, side: int) -> 
         solid = (capture.photo(i)[..., 3] > 0).float()[None, None]
         solid = torch.nn.functional.max_pool2d(solid, 2 * around + 1, 1, around)[0, 0] > 0
         px, py = pixels[0].nan_to_num(-1.0).floor().long().unbind(1)
-        shown = (depth[0] > 0) & (px >= 0) & (py >= 0) & (px < width) & (py < height) & (reach < around)
-        empty = shown & ~solid[py.clamp(0, height - 1), px.clamp(0, width - 1)]
+        in_view = (depth[0] > 0) & (px >= 0) & (py >= 0) & (px < width) & (py < height) & (reach < around)
+        empty = in_view & ~solid[py.clamp(0, height - 1), px.clamp(0, width - 1)]
         inside[left[empty]] = False
     return inside.view(side, side, side).to(torch.uint8)
 
@@ -493,8 +493,8 @@ def visible(cameras: Cameras, free: Tensor, occupancy: ray_marching.OccupancyGri
     centre, at = occupancy.centre.cpu(), (torch.arange(side) + 0.5) / side * 2 - 1
     z, y, x = torch.meshgrid(at, at, at, indexing="ij")
     unit = torch.stack([x, y, z], -1).view(-1, 3)
-    shown = torch.zeros(levels, side**3, dtype=torch.bool)
-    empty = torch.zeros_like(shown)
+    is_shown = torch.zeros(levels, side**3, dtype=torch.bool)
+    empty = torch.zeros_like(is_shown)
     for level in range(levels):
         half = occupancy.half_extent * 2.0**level
         radius = half / side * math.sqrt(3)  # of the ball around a cell
@@ -503,11 +503,11 @@ def visible(cameras: Cameras, free: Tensor, occupancy: ray_marching.OccupancyGri
             camera = cameras[i].to(dtype=torch.float32)
             slope = (torch.maximum(camera.centre, camera.sizes - camera.centre) / camera.focal).norm()
             near = (points - camera.positions[0]).norm(dim=1) < float(free[i]) * float(1 + slope)
-            chosen = (near | ~shown[level]).nonzero()[:, 0]
-            touched, depth = _touched(camera, points[chosen], radius)
-            shown[level, chosen] |= touched & (depth > float(free[i]) - radius)
-            empty[level, chosen] |= touched & (depth < float(free[i]) - radius)
-    return (shown & ~empty).view(levels, side, side, side).to(torch.uint8)
+            rows = (near | ~is_shown[level]).nonzero()[:, 0]
+            touches, depth = _touched(camera, points[rows], radius)
+            is_shown[level, rows] |= touches & (depth > float(free[i]) - radius)
+            empty[level, rows] |= touches & (depth < float(free[i]) - radius)
+    return (is_shown & ~empty).view(levels, side, side, side).to(torch.uint8)
 
 
 def _touched(camera: Cameras, points: Tensor, radius: float) -> tuple[Tensor, Tensor]:
@@ -531,7 +531,7 @@ def _beginning(capture: Capture, generator: torch.Generator) -> Beginning:
     try:
         return begin(capture, SWEPT, generator)
     except RunError:
-        return Beginning(torch.zeros(0, 3), torch.zeros(0, 3), measured=False)
+        return Beginning(torch.zeros(0, 3), torch.zeros(0, 3), is_measured=False)
 
 
 def place_of(capture: Capture, beginning: Beginning) -> tuple[Tensor, float]:
@@ -547,7 +547,7 @@ def cubes_of(capture: Capture, beginning: Beginning, centre: Tensor, half: float
     """Number of nested cubes that contain the measured points."""
     if capture.has_alpha:
         return 1
-    if not beginning.measured:
+    if not beginning.is_measured:
         return 5
     reach = (beginning.xyz - centre).abs().amax(1) / half
     most = float(reach.kthvalue(max(1, len(reach) * 99 // 100)).values)

@@ -68,6 +68,6 @@ def _medians(values: Tensor, group: Tensor, groups: int) -> Tensor:
     result = torch.zeros(groups, values.shape[1])
     for channel in range(values.shape[1]):
         by_value = values[:, channel].argsort()
-        ordered = by_value[group[by_value].argsort(stable=True)]
-        result[:, channel] = values[ordered[middle.clamp(max=len(group) - 1)], channel]
+        sorted_rows = by_value[group[by_value].argsort(stable=True)]
+        result[:, channel] = values[sorted_rows[middle.clamp(max=len(group) - 1)], channel]
     return result.masked_fill((counts == 0)[:, None], 0)

@@ -21,7 +21,7 @@ PROBE_GAUSSIANS, PROBE_SIDE, PROBE_ROUNDS = 10_000, 256, 9
 
 FEWEST_LOOKS = 12  # for each photo; with fewer, parts of a scene stay unfinished
 LEAST_GAUSSIANS = 0.6  # of what the seconds alone would allow; rather than fewer, photos are reduced
-SMALLEST_SIDE = 320  # pixels of the longer side, below which photos are not reduced
+MIN_REDUCED_SIDE_PX = 320  # pixels of the longer side, below which photos are not reduced
 FULL_SIZE = 0.75  # of a training runs at full size
 PIXELS_EACH = 50  # fewer training pixels a gaussian, and gaussians learn single photos by heart
 FEWEST, MOST = 5_000, 1_000_000  # gaussians
@@ -35,46 +35,48 @@ def relative_speed(device: str) -> float:
     return REFERENCE_PROBE_S / _probe() if device == "cpu" else 1.0
 
 
-def gaussians_for(seconds: float, photos: int, pixels: float, covered: float = 1.0) -> int:
+def gaussians_for(seconds: float, photos: int, pixels: float, coverage: float = 1.0) -> int:
     """Gaussians that `seconds` of the reference machine can train well, and that the photos can tell apart.
 
-    pixels: of a photo, on average; covered: the share of them that is not transparent.
+    pixels: of a photo, on average; coverage: the share of them that is not transparent.
     """
-    trained = 14_000 * math.sqrt(seconds * pixels * covered / 160_000)
-    told_apart = photos * pixels * covered / PIXELS_EACH
-    left = (FULL_SIZE * seconds / (FEWEST_LOOKS * photos) - _step_s(pixels, covered, 0)) / GAUSSIAN_S
-    looked_at = max(left, LEAST_GAUSSIANS * trained)
-    return int(min(max(min(trained, told_apart, looked_at), FEWEST), MOST))
+    budget_cap = 14_000 * math.sqrt(seconds * pixels * coverage / 160_000)
+    told_apart = photos * pixels * coverage / PIXELS_EACH
+    left = (FULL_SIZE * seconds / (FEWEST_LOOKS * photos) - _step_s(pixels, coverage, 0)) / GAUSSIAN_S
+    looked_at = max(left, LEAST_GAUSSIANS * budget_cap)
+    return int(min(max(min(budget_cap, told_apart, looked_at), FEWEST), MOST))
 
 
-def looks(seconds: float, photos: int, pixels: float, gaussians: int, covered: float = 1.0) -> float:
+def looks(seconds: float, photos: int, pixels: float, gaussians: int, coverage: float = 1.0) -> float:
     """Expected steps at full size for each photo in `seconds` of the reference machine."""
-    return FULL_SIZE * seconds / _step_s(pixels, covered, gaussians) / photos
+    return FULL_SIZE * seconds / _step_s(pixels, coverage, gaussians) / photos
 
 
-def longest_side(sizes: Sequence[tuple[int, int]], seconds: float, wanted: int) -> int:
-    """Pixels of the longer side, at most `wanted`, that give every photo FEWEST_LOOKS in `seconds`.
+def longest_side(sizes: Sequence[tuple[int, int]], seconds: float, default_side: int) -> int:
+    """Pixels of the longer side, at most `default_side`, that give every photo FEWEST_LOOKS in `seconds`.
 
-    SMALLEST_SIDE if no size does. Seconds are those of the reference machine. sizes: width and height of every photo.
+    MIN_REDUCED_SIDE_PX if no size does. Seconds are those of the reference machine. sizes: width and height of every photo.
     """
     longest = max(max(size) for size in sizes)
-    side = min(wanted, longest)
-    while side > SMALLEST_SIDE:
+    side = min(default_side, longest)
+    while side > MIN_REDUCED_SIDE_PX:
         pixels = sum(w * h for w, h in sizes) / len(sizes) * (side / longest) ** 2
         if looks(seconds, len(sizes), pixels, gaussians_for(seconds, len(sizes), pixels)) >= FEWEST_LOOKS:
             break
-        side = max(SMALLEST_SIDE, int(side * 0.95))
+        side = max(MIN_REDUCED_SIDE_PX, int(side * 0.95))
     return side
 
 
-def _step_s(pixels: float, covered: float, gaussians: int) -> float:
-    return (LOSS_S + PIXEL_S * covered) * pixels + GAUSSIAN_S * gaussians
+def _step_s(pixels: float, coverage: float, gaussians: int) -> float:
+    return (LOSS_S + PIXEL_S * coverage) * pixels + GAUSSIAN_S * gaussians
 
 
 def _probe() -> float:
     """Seconds of rendering and differentiating a synthetic cloud of gaussians, the median of a few rounds."""
     generator = torch.Generator().manual_seed(0)
-    params, rest = (kernel.allocate_rows(PROBE_GAUSSIANS, width) for width in (kernel.PARAM_COLUMNS, kernel.SH_COLUMNS))
+    params, sh_rest = (
+        kernel.allocate_rows(PROBE_GAUSSIANS, width) for width in (kernel.PARAM_COLUMNS, kernel.SH_COLUMNS)
+    )
     params[:, kernel.MEAN] = torch.randn(PROBE_GAUSSIANS, 3, generator=generator)
     params[:, kernel.LOG_SCALE] = -3.5 + 0.5 * torch.randn(PROBE_GAUSSIANS, 3, generator=generator)
     params[:, kernel.QUAT] = torch.randn(PROBE_GAUSSIANS, 4, generator=generator)
@@ -84,8 +86,8 @@ def _probe() -> float:
     camera = kernel.Camera(pose, (1.1 * side, 1.1 * side), (side / 2, side / 2), (side, side))
     seconds = []
     for _ in range(PROBE_ROUNDS):
-        started = time.perf_counter()
-        rows = params.requires_grad_(), rest.requires_grad_()
+        start_time = time.perf_counter()
+        rows = params.requires_grad_(), sh_rest.requires_grad_()
         kernel.render(*rows, camera, degree=3)[0].sum().backward()  # type: ignore[no-untyped-call]
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.perf_counter() - start_time)
     return sorted(seconds)[PROBE_ROUNDS // 2]

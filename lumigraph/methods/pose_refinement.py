@@ -33,7 +33,7 @@ MIN_FLOW_PX = 0.15  # of the median photo in the first round; cameras that want 
 MIN_ALPHA = 0.9  # of a pixel with a depth
 HUBER_DIFFERENCE = 0.05  # of grey values 0..1; pixels with larger ones count less
 SELECTED_SHARE = 0.1  # of the pixels
-SELECTION_STRIDE = 7  # pixels, between those that the threshold of selection is taken from
+SELECTION_STRIDE_PX = 7  # pixels, between those that the threshold of selection is taken from
 MIN_PIXELS = 100
 MIN_CORRELATION = 0.3  # of render and photo
 MAX_TURN, MAX_SHIFT = 0.05, 0.05  # radians and median depths of one step
@@ -149,23 +149,25 @@ def gauss_newton_step(image: Image, camera: Cameras, photo: Tensor, mask: Tensor
         return None
     red, green, blue = image.rgb.unbind(-1)
     grey, depth = (red + green + blue) / 3, image.depth[..., 0]
-    counted = image.alpha[..., 0] > MIN_ALPHA
+    valid = image.alpha[..., 0] > MIN_ALPHA
     if mask is not None:
-        counted &= mask > 127
-    correlation = _correlation(grey, photo, counted)
+        valid &= mask > 127
+    correlation = _correlation(grey, photo, valid)
     if not correlation > MIN_CORRELATION:
         return None
     across, down = gradients(grey)
-    v, u = _strongest(across.square() + down.square(), counted).unbind(1)
+    v, u = _strongest(across.square() + down.square(), valid).unbind(1)
     if len(u) < MIN_PIXELS:
         return None
-    rendered, wanted, z = grey[v, u], photo[v, u], depth[v, u]
+    render_grey, photo_grey, z = grey[v, u], photo[v, u], depth[v, u]
     flow = flow_jacobian(torch.stack([u, v], 1) + 0.5, z, camera)  # (M, 2, 6)
     of_twist = across[v, u, None] * flow[:, 0] + down[v, u, None] * flow[:, 1]
-    jacobian = torch.cat([-of_twist, rendered[:, None], torch.ones_like(rendered)[:, None]], 1)
-    error = wanted - rendered
-    weighted = jacobian * (HUBER_DIFFERENCE / error.abs().clamp(min=HUBER_DIFFERENCE))[:, None]
-    twist = _damped_solution((weighted.T @ jacobian).double().cpu(), (weighted.T @ error).double().cpu())[:6]
+    jacobian = torch.cat([-of_twist, render_grey[:, None], torch.ones_like(render_grey)[:, None]], 1)
+    error = photo_grey - render_grey
+    weighted_jacobian = jacobian * (HUBER_DIFFERENCE / error.abs().clamp(min=HUBER_DIFFERENCE))[:, None]
+    twist = _damped_solution(
+        (weighted_jacobian.T @ jacobian).double().cpu(), (weighted_jacobian.T @ error).double().cpu()
+    )[:6]
     turn, shift = float(twist[:3].norm()), float(twist[3:].norm())
     if not (turn < MAX_TURN and shift < MAX_SHIFT * float(z.median())):
         return None
@@ -205,10 +207,13 @@ def without_common_motion(poses: Tensor, target_poses: Tensor) -> Tensor:
     u, _, vt = torch.linalg.svd((target_cameras[..., :3] @ moved_cameras[..., :3].transpose(1, 2)).sum(0))
     proper = torch.tensor([1.0, 1.0, float(torch.det(u @ vt))], dtype=torch.float64)
     common = u @ proper.diag() @ vt
-    turned = moved_cameras[..., 3] @ common.T
-    centred, target = turned - turned.mean(0), target_cameras[..., 3] - target_cameras[..., 3].mean(0)
-    scale = float((centred * target).sum() / centred.square().sum().clamp(min=1e-30)) or 1.0
-    positions = scale * centred + target_cameras[..., 3].mean(0)
+    rotated_positions = moved_cameras[..., 3] @ common.T
+    centred_positions, target = (
+        rotated_positions - rotated_positions.mean(0),
+        target_cameras[..., 3] - target_cameras[..., 3].mean(0),
+    )
+    scale = float((centred_positions * target).sum() / centred_positions.square().sum().clamp(min=1e-30)) or 1.0
+    positions = scale * centred_positions + target_cameras[..., 3].mean(0)
     return inverse(torch.cat([common @ moved_cameras[..., :3], positions[..., None]], 2))
 
 
@@ -223,24 +228,24 @@ def posed(camera: Cameras, pose: Tensor) -> Cameras:
     return dataclasses.replace(camera, world_from_cam=inverse(pose[None]).to(camera.world_from_cam))
 
 
-def _strongest(strength: Tensor, counted: Tensor) -> Tensor:
+def _strongest(strength: Tensor, valid: Tensor) -> Tensor:
     """(M, 2) rows and columns of the SELECTED_SHARE of pixels where `strength` (H, W) is largest and that count."""
-    strength = strength * counted
-    sample = strength.flatten()[::SELECTION_STRIDE]
+    strength = strength * valid
+    sample = strength.flatten()[::SELECTION_STRIDE_PX]
     threshold = sample.kthvalue(max(1, math.ceil((1 - SELECTED_SHARE) * len(sample)))).values
     return (strength > threshold).nonzero()
 
 
-def _correlation(a: Tensor, b: Tensor, counted: Tensor) -> float:
+def _correlation(a: Tensor, b: Tensor, valid: Tensor) -> float:
     """Pearson's, of the pixels that count; 0 if one image is of one colour."""
-    count = counted.sum().clamp(min=1)
-    a, b = ((x - (x * counted).sum() / count) * counted for x in (a, b))
+    count = valid.sum().clamp(min=1)
+    a, b = ((x - (x * valid).sum() / count) * valid for x in (a, b))
     return float((a * b).sum() / (a.norm() * b.norm()).clamp(min=1e-9))
 
 
 def _damped_solution(normal: Tensor, right: Tensor) -> Tensor:
     """Solve normal equations that are scaled to a diagonal of ones first; rows of zeros give zeros."""
     scale = normal.diagonal().clamp(min=1e-12).rsqrt()
-    scaled = normal * scale * scale[:, None] + DAMPING * torch.eye(len(normal), dtype=normal.dtype)
-    solution: Tensor = scale * torch.linalg.solve(scaled, scale * right)
+    damped_normal = normal * scale * scale[:, None] + DAMPING * torch.eye(len(normal), dtype=normal.dtype)
+    solution: Tensor = scale * torch.linalg.solve(damped_normal, scale * right)
     return solution

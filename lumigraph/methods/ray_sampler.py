@@ -37,11 +37,11 @@ class Pixels:
         self.cameras: Cameras = capture.cameras.to(dtype=torch.float32)
         area = int(self.cameras.sizes.prod(1).max())
         channels = 4 if capture.masks is None else 5
-        held = min(len(capture), max(1, limit // (area * channels)))
+        cached_count = min(len(capture), max(1, limit // (area * channels)))
         self._waiting = torch.randperm(len(capture), generator=generator).tolist()
-        self._held = torch.zeros(held, dtype=torch.int64)
-        self._pixels = torch.zeros(held, area, channels, dtype=torch.uint8)
-        for slot in range(held):
+        self._held = torch.zeros(cached_count, dtype=torch.int64)
+        self._pixels = torch.zeros(cached_count, area, channels, dtype=torch.uint8)
+        for slot in range(cached_count):
             self._fill(slot, self._waiting.pop())
         self._drawn = 0
 
@@ -55,8 +55,8 @@ class Pixels:
         colour = self._pixels.view(-1, self._pixels.shape[2])[slot * self._pixels.shape[1] + at]
         corner = torch.stack([at % sizes[:, 0], at // sizes[:, 0]], 1)
         if colour.shape[1] == 5:
-            used = colour[:, 4] >= USED
-            colour, corner, photo = colour[used], corner[used], photo[used]
+            is_used = colour[:, 4] >= USED
+            colour, corner, photo = colour[is_used], corner[is_used], photo[is_used]
         return self.through(photo, corner + 0.5, colour[:, :4].float() / 255)
 
     def through(self, photo: Tensor, pixels: Tensor, rgba: Tensor) -> Batch:
@@ -77,9 +77,9 @@ class Pixels:
         if len(self._held) == len(self._capture) or self._drawn % SWAP_EVERY:
             return
         if not self._waiting:
-            held = set(self._held.tolist())
+            cached_photos = set(self._held.tolist())
             order = torch.randperm(len(self._capture), generator=self._generator).tolist()
-            self._waiting = [i for i in order if i not in held]
+            self._waiting = [i for i in order if i not in cached_photos]
         self._fill(int(torch.randint(len(self._held), (1,), generator=self._generator)), self._waiting.pop())
 
     def _fill(self, slot: int, i: int) -> None:
@@ -106,13 +106,13 @@ class Anchors:
         xyz = points.xyz[point]
         cameras = capture.cameras.to(dtype=torch.float32)
         pose = cameras.cam_from_world[self.photo]
-        seen = (pose[:, :, :3] @ xyz[:, :, None])[:, :, 0] + pose[:, :, 3]
-        self.pixel = seen[:, :2] / seen[:, 2:] * cameras.focal[self.photo] + cameras.centre[self.photo]
+        in_camera = (pose[:, :, :3] @ xyz[:, :, None])[:, :, 0] + pose[:, :, 3]
+        self.pixel = in_camera[:, :2] / in_camera[:, 2:] * cameras.focal[self.photo] + cameras.centre[self.photo]
         self.distance = (xyz - cameras.positions[self.photo]).norm(dim=1)
-        ahead = (seen[:, 2] > 0).nonzero()[:, 0]
+        ahead = (in_camera[:, 2] > 0).nonzero()[:, 0]
         self.photo, self.pixel, self.distance = self.photo[ahead], self.pixel[ahead], self.distance[ahead]
 
     def draw(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """photo (R,), pixel (R, 2) and the distance (R,) from the camera to a point there."""
-        which = torch.randint(len(self.photo), (count,), generator=self._generator)
-        return self.photo[which], self.pixel[which], self.distance[which]
+        rows = torch.randint(len(self.photo), (count,), generator=self._generator)
+        return self.photo[rows], self.pixel[rows], self.distance[rows]

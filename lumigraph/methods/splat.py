@@ -152,8 +152,8 @@ class SplatField:
     def splats(self) -> Splats:
         """The gaussians in file order."""
         p, k = self.params, (self.degree + 1) ** 2
-        rest = self.sh_rest[:, : 3 * (k - 1)].reshape(len(p), k - 1, 3)
-        sh = torch.cat([p[:, None, kernel.SH_DC], rest], dim=1)
+        sh_rest = self.sh_rest[:, : 3 * (k - 1)].reshape(len(p), k - 1, 3)
+        sh = torch.cat([p[:, None, kernel.SH_DC], sh_rest], dim=1)
         parts = (p[:, kernel.MEAN], p[:, kernel.LOG_SCALE], p[:, kernel.QUAT], p[:, kernel.LOGIT_OPACITY], sh)
         return Splats(*(part.clone() for part in parts))
 
@@ -226,8 +226,8 @@ class Pictures:
         for level, cameras in enumerate(self.cameras):
             hold = whole or level < coarser
             self._levels.append([self._planes(i, cameras.size(i)) for i in range(len(capture))] if hold else None)
-            masked = hold and capture.masks is not None
-            self._masks.append([self._mask(i, cameras.size(i)) for i in range(len(capture))] if masked else None)
+            has_masks = hold and capture.masks is not None
+            self._masks.append([self._mask(i, cameras.size(i)) for i in range(len(capture))] if has_masks else None)
 
     def covered(self) -> float:
         """Mean alpha of all photos."""
@@ -251,7 +251,7 @@ class Pictures:
         if photo.shape[-1] == 3:
             return area_downscale(photo, size).permute(2, 0, 1).contiguous().to(self._device)
         over = [composite_over(photo, torch.full((3,), value)) for value in (0.0, 1.0)]  # before pixels are averaged
-        small = [(area_downscale(one, size) * 255 + 0.5).to(torch.uint8).permute(2, 0, 1) for one in over]
+        small = [(area_downscale(photo, size) * 255 + 0.5).to(torch.uint8).permute(2, 0, 1) for photo in over]
         return torch.stack(small).to(self._device)
 
     def _mask(self, i: int, size: tuple[int, int]) -> Tensor:
@@ -286,23 +286,23 @@ TOO_FEW_LOOKS = (
 VIEWS_PER_DEGREE = (0, 8, 24, 40)  # photos from which degree 0, 1, 2, 3 is not learned by heart
 
 
-def auto_cap(budget: Budget, photos: int, pixels: float, covered: float, device: str) -> int:
+def auto_cap(budget: Budget, photos: int, pixels: float, coverage: float, device: str) -> int:
     """Number of gaussians that the budget can train well on this machine and the photos can resolve.
 
-    pixels: of a photo, on average; covered: the share that is not transparent. A budget of steps does not depend
+    pixels: of a photo, on average; coverage: the share that is not transparent. A budget of steps does not depend
     on the machine.
     """
     if budget.seconds is None:
-        return planning.gaussians_for((budget.steps or 1) / STEPS_PER_SECOND, photos, pixels, covered)
-    return planning.gaussians_for(budget.seconds * planning.relative_speed(device), photos, pixels, covered)
+        return planning.gaussians_for((budget.steps or 1) / STEPS_PER_SECOND, photos, pixels, coverage)
+    return planning.gaussians_for(budget.seconds * planning.relative_speed(device), photos, pixels, coverage)
 
 
-def longest_side(capture: Capture, budget: Budget, wanted: int, device: str) -> int:
-    """Pixels of the longer side, at most `wanted`, that leave each photo enough steps within the budget."""
+def longest_side(capture: Capture, budget: Budget, default_side: int, device: str) -> int:
+    """Pixels of the longer side, at most `default_side`, that leave each photo enough steps within the budget."""
     if budget.seconds is None:
-        return wanted
+        return default_side
     sizes = [capture.cameras.size(i) for i in range(len(capture))]
-    return planning.longest_side(sizes, budget.seconds * planning.relative_speed(device), wanted)
+    return planning.longest_side(sizes, budget.seconds * planning.relative_speed(device), default_side)
 
 
 class SplatTraining:
@@ -356,8 +356,8 @@ class SplatTraining:
         """Round gaussians at its points, as large as the gaps between them."""
         points, colours, _ = beginning
         if len(points) > self.cap // 2:
-            chosen = torch.randperm(len(points), generator=self.generator)[: self.cap // 2]
-            points, colours = points[chosen], colours[chosen]
+            rows = torch.randperm(len(points), generator=self.generator)[: self.cap // 2]
+            points, colours = points[rows], colours[rows]
         p = self.rows.params[: len(points)]
         p[:, kernel.MEAN] = points.to(p.device)
         size = (0.65 * neighbour_distance(points)).clamp(1e-4 * self.extent, 0.15 * self.extent)
@@ -380,9 +380,9 @@ class SplatTraining:
         if self.learns_exposure:
             gain, bias = self.exposure[view, :3].exp().tolist(), self.exposure[view, 3:].tolist()
             self.weights.gain, self.weights.bias = gain, bias
-        seen = (self.views[level][view], self.degree, behind.tolist(), photo, mask, self.weights)
+        view_args = (self.views[level][view], self.degree, behind.tolist(), photo, mask, self.weights)
         stats = self.rows.step(
-            *seen, synchronize=self.learns_exposure
+            *view_args, synchronize=self.learns_exposure
         )  # else a GPU tells of a step before, and nobody waits
         if self.learns_exposure:
             self._expose(view, stats, progress)
@@ -536,10 +536,10 @@ class SplatTraining:
         be recycled, and pairs of nothing and nowhere, the spare row behind all, where fewer are."""
         n, spare, device = len(dead), self.cap, dead.device
         self.rows.params[n:target, kernel.LOGIT_OPACITY] = FADED  # where nobody is born they are recycled next
-        recycled = dead.int().argsort(descending=True, stable=True)
+        relocated_rows = dead.int().argsort(descending=True, stable=True)
         turn = torch.arange(min(n, target - n + n // 4), device=device)
         born = turn - dead.sum()
-        slots = torch.where(born < 0, recycled[turn], n + born)
+        slots = torch.where(born < 0, relocated_rows[turn], n + born)
         chance = torch.Generator(device=device).manual_seed(int(torch.randint(1 << 62, (), generator=self.generator)))
         noise = gumbel(torch.rand(n, generator=chance, device=device))
         parents = (weight.clamp(min=1e-30).log() + noise).topk(len(turn)).indices

@@ -50,27 +50,27 @@ class ReferenceField:
     def _view(self, cameras: Cameras, i: int, background: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """rgb (H, W, 3), depth (H, W), transmittance (H, W) of camera i."""
         width, height = cameras.size(i)
-        projected = self._project(cameras, i)
-        behind = torch.zeros(3).to(projected.means) if background is None else background.to(projected.means)
+        projection = self._project(cameras, i)
+        behind = torch.zeros(3).to(projection.means) if background is None else background.to(projection.means)
         planes = (
-            projected.means.new_empty(height, width, 3),
-            projected.means.new_empty(height, width),
-            projected.means.new_empty(height, width),
+            projection.means.new_empty(height, width, 3),
+            projection.means.new_empty(height, width),
+            projection.means.new_empty(height, width),
         )
-        boxes = _boxes(projected)
+        boxes = _boxes(projection)
         tiles = [(0, 0, width, height, torch.arange(len(boxes), device=boxes.device))]
         while tiles:
-            x, y, w, h, which = tiles.pop()
-            left, top, right, bottom = boxes[which].unbind(1)
-            which = which[(right > x) & (left < x + w) & (bottom > y) & (top < y + h)]
-            if len(which) * w * h > PAIRS and max(w, h) > 1:
+            x, y, w, h, indices = tiles.pop()
+            left, top, right, bottom = boxes[indices].unbind(1)
+            indices = indices[(right > x) & (left < x + w) & (bottom > y) & (top < y + h)]
+            if len(indices) * w * h > PAIRS and max(w, h) > 1:
                 a, b = (w + 1) // 2, (h + 1) // 2
                 if w >= h:
-                    tiles += [(x, y, a, h, which), (x + a, y, w - a, h, which)]
+                    tiles += [(x, y, a, h, indices), (x + a, y, w - a, h, indices)]
                 else:
-                    tiles += [(x, y, w, b, which), (x, y + b, w, h - b, which)]
+                    tiles += [(x, y, w, b, indices), (x, y + b, w, h - b, indices)]
                 continue
-            part = reference.Projected(*(values[which] for values in projected))
+            part = reference.Projected(*(values[indices] for values in projection))
             part = part._replace(means=part.means - torch.tensor([x, y]).to(part.means))
             for plane, values in zip(planes, reference.composite(part, (w, h), behind), strict=True):
                 plane[y : y + h, x : x + w] = values
@@ -100,11 +100,11 @@ class ReferenceField:
         return reference.Projected(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
-def _boxes(projected: reference.Projected) -> Tensor:
+def _boxes(projection: reference.Projected) -> Tensor:
     """(M, 4) left, top, right, bottom in pixels: where alpha can reach ALPHA_MIN; empty where it cannot."""
-    a, b, c = projected.conics.unbind(-1)
-    reach = 2 * (projected.opacities / reference.ALPHA_MIN).log()
+    a, b, c = projection.conics.unbind(-1)
+    reach = 2 * (projection.opacities / reference.ALPHA_MIN).log()
     det = a * c - b * b
     half = (reach.clamp(min=0)[:, None] * torch.stack([c / det, a / det], 1)).sqrt() * SLACK
     half = torch.where((reach >= 0)[:, None], half.nan_to_num(torch.inf, torch.inf), -torch.inf)
-    return torch.cat([projected.means - half, projected.means + half], 1)
+    return torch.cat([projection.means - half, projection.means + half], 1)

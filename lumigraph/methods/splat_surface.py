@@ -23,7 +23,7 @@ from lumigraph.scene.surface import normals_from_depth
 START = 0.5  # progress
 INTERVAL = 2  # training steps from one surface step to the next
 WEIGHT = 0.2  # of the loss, beside the photometric one
-EDGE = 6.0  # pixels count exp(-EDGE * contrast)
+EDGE_SHARPNESS = 6.0  # weight of a pixel: exp(-EDGE_SHARPNESS * contrast)
 SOLID = 0.5  # alpha from which a pixel shows a surface
 GEOMETRY = 11  # columns of a row: mean, log scale, quaternion, logit opacity
 
@@ -56,7 +56,7 @@ def surface_loss(params: Tensor, camera: kernel.Camera, cameras: Cameras, photo:
     normals, depth, alpha = render_normals(params, camera)
     depth = depth / alpha.clamp(min=1e-3)
     with torch.no_grad():
-        weight = torch.exp(-EDGE * _contrast(photo.float().mean(0) / 255)) * (alpha > SOLID)
+        weight = torch.exp(-EDGE_SHARPNESS * _contrast(photo.float().mean(0) / 255)) * (alpha > SOLID)
     of_depth = normals_from_depth(depth[None, ..., None], cameras)[0]
     return (weight * (alpha - (normals * of_depth).sum(-1))).mean()
 
@@ -72,8 +72,10 @@ def render_normals(params: Tensor, camera: kernel.Camera) -> tuple[Tensor, Tenso
         eye = -pose[:, :3].T @ pose[:, 3]
         towards = ((eye - params[:, kernel.MEAN]) * normals).sum(1, keepdim=True) >= 0
     normals = torch.where(towards, normals, -normals)
-    painted = torch.cat([params[:, :GEOMETRY], normals * (0.5 / C0), params[:, kernel.STEP_COUNT :]], 1)  # 0.5 + n / 2
-    rgb, depth, alpha = kernel.render(painted, params.new_zeros(len(params), kernel.SH_COLUMNS), camera, 0)
+    normal_params = torch.cat(
+        [params[:, :GEOMETRY], normals * (0.5 / C0), params[:, kernel.STEP_COUNT :]], 1
+    )  # 0.5 + n / 2
+    rgb, depth, alpha = kernel.render(normal_params, params.new_zeros(len(params), kernel.SH_COLUMNS), camera, 0)
     return 2 * rgb - alpha[..., None], depth, alpha
 
 

@@ -23,8 +23,8 @@ from lumigraph.wire.events import CheckpointWritten, Event, Metrics, Note, Progr
 OWN_POSE_ITERATIONS = 5
 LOOK_VIEWS = 4  # held-out views rendered for a preview metric
 LOOK_SHARE = 0.1  # share of time for preview metrics: some methods render slowly
-TELL_EVERY = 0.2  # seconds between Progress events
-FIRST_SAVE = 2.0  # seconds: an early preview for the waiting user; each later pause is twice as long
+PROGRESS_INTERVAL_S = 0.2  # seconds between Progress events
+FIRST_SAVE_DELAY_S = 2.0  # seconds: an early preview for the waiting user; each later pause is twice as long
 SAVE_SHARE = 0.05  # share of time for early saves
 
 
@@ -66,9 +66,9 @@ def train(
     an interrupt or an error saves first, if anything was learned since the last save.
     """
     step, seconds = done
-    saved, looked, last_progress = seconds, seconds, 0.0
-    unsaved, pause = False, look_every
-    save_pause = min(FIRST_SAVE, save_every)
+    saved_at, evaluated_at, last_progress = seconds, seconds, 0.0
+    has_unsaved_steps, pause = False, look_every
+    save_pause = min(FIRST_SAVE_DELAY_S, save_every)
     preview_views = held_out.select(range(0, len(held_out), max(1, len(held_out) // LOOK_VIEWS))[:LOOK_VIEWS])
     stats: dict[str, float] = {}
     try:
@@ -83,31 +83,33 @@ def train(
                 )
             seconds += time.perf_counter() - start
             step += 1
-            unsaved = True
-            if start - last_progress > TELL_EVERY:
+            has_unsaved_steps = True
+            if start - last_progress > PROGRESS_INTERVAL_S:
                 last_progress = start
                 yield _progress(budget, step, seconds)
-            if seconds - looked > pause:
-                looked, began = seconds, time.perf_counter()
-                seen = _preview_metrics(training.field, preview_views)
+            if seconds - evaluated_at > pause:
+                evaluated_at, began = seconds, time.perf_counter()
+                metrics = _preview_metrics(training.field, preview_views)
                 pause = max(look_every, (time.perf_counter() - began) / LOOK_SHARE)
                 yield Metrics(
-                    step=step, seconds=seconds, values={**stats, **seen, "memory": taken(training.field.box.device)}
+                    step=step, seconds=seconds, values={**stats, **metrics, "memory": taken(training.field.box.device)}
                 )
-            if seconds - saved > save_pause:
-                saved, unsaved, began = seconds, False, time.perf_counter()
+            if seconds - saved_at > save_pause:
+                saved_at, has_unsaved_steps, began = seconds, False, time.perf_counter()
                 path = save(training, step, seconds)
                 save_pause = min(save_every, max(2 * save_pause, (time.perf_counter() - began) / SAVE_SHARE))
                 if path is not None:
                     yield CheckpointWritten(step=step, path=path)
         yield _progress(budget, step, seconds)
         yield from (Note(text=text, level="warning") for text in getattr(training, "closing_notes", list)())
-        seen = _preview_metrics(training.field, preview_views)
-        yield Metrics(step=step, seconds=seconds, values={**stats, **seen, "memory": taken(training.field.box.device)})
+        metrics = _preview_metrics(training.field, preview_views)
+        yield Metrics(
+            step=step, seconds=seconds, values={**stats, **metrics, "memory": taken(training.field.box.device)}
+        )
     finally:
-        if unsaved:
+        if has_unsaved_steps:
             path = save(training, step, seconds)
-    if unsaved and path is not None:
+    if has_unsaved_steps and path is not None:
         yield CheckpointWritten(step=step, path=path)
 
 
@@ -174,8 +176,8 @@ def _with_own_pose(field: Field, capture: Capture, i: int) -> Cameras:
     grey = composite_over(capture.photo(i), torch.zeros(3)).mean(-1).to(device)
     mask = None if capture.masks is None else capture.masks[i][..., 0].to(device)
     pose = capture.cameras[i].to(dtype=torch.float64).cam_from_world[0]
-    aligned, _ = pose_refinement.align_camera(field, camera, pose, grey, mask, OWN_POSE_ITERATIONS)
-    return pose_refinement.posed(camera, aligned)
+    aligned_pose, _ = pose_refinement.align_camera(field, camera, pose, grey, mask, OWN_POSE_ITERATIONS)
+    return pose_refinement.posed(camera, aligned_pose)
 
 
 def with_own_gains(rgb: Tensor, photo: Tensor) -> Tensor:
@@ -185,8 +187,8 @@ def with_own_gains(rgb: Tensor, photo: Tensor) -> Tensor:
     left, right = slice(0, middle), slice(middle, None)
 
     def gain(part: slice) -> Tensor:
-        seen, wanted = rgb[:, part], photo[:, part]
-        return (seen * wanted).sum((0, 1)) / seen.square().sum((0, 1)).clamp(min=1e-6)
+        image_part, photo_part = rgb[:, part], photo[:, part]
+        return (image_part * photo_part).sum((0, 1)) / image_part.square().sum((0, 1)).clamp(min=1e-6)
 
     return torch.cat([rgb[:, left] * gain(right), rgb[:, right] * gain(left)], 1).clamp(0, 1)
 

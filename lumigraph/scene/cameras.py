@@ -185,18 +185,18 @@ def project(cameras: Cameras, points: Tensor) -> tuple[Tensor, Tensor]:
     in_cam = points @ pose[:, :, :3].transpose(1, 2) + pose[:, None, :, 3]
     depth = in_cam[..., 2]
     if cameras.lens == "fisheye":
-        distorted, seen = _project_fisheye(cameras, in_cam)
+        distorted_xy, visible = _project_fisheye(cameras, in_cam)
     else:
-        seen = depth > 0
+        visible = depth > 0
         # Points behind are divided by 1, which keeps their gradient finite: 0 * NaN would be NaN.
-        flat = in_cam[..., :2] / torch.where(seen, depth, 1.0)[..., None]
-        distorted = flat
+        flat = in_cam[..., :2] / torch.where(visible, depth, 1.0)[..., None]
+        distorted_xy = flat
         if cameras.distortion is not None:
-            seen = seen & (flat.norm(dim=-1) < lens_limit("opencv", cameras.distortion)[:, None])
-            flat = torch.where(seen[..., None], flat, 0.0)
-            distorted = distort_opencv(cameras.distortion[:, None], flat)
-    pixels = distorted * cameras.focal[:, None] + cameras.centre[:, None]
-    return torch.where(seen[..., None], pixels, math.nan), depth
+            visible = visible & (flat.norm(dim=-1) < lens_limit("opencv", cameras.distortion)[:, None])
+            flat = torch.where(visible[..., None], flat, 0.0)
+            distorted_xy = distort_opencv(cameras.distortion[:, None], flat)
+    pixels = distorted_xy * cameras.focal[:, None] + cameras.centre[:, None]
+    return torch.where(visible[..., None], pixels, math.nan), depth
 
 
 # -- lenses ----------------------------------------------------------------------------------------------------------
@@ -227,13 +227,13 @@ def lens_limit(lens: Lens, distortion: Tensor) -> Tensor:
     Beyond the limit the polynomial folds over. Not differentiable.
     """
     k = distortion.detach().double()
-    one = torch.ones_like(k[:, 0])
-    zero = torch.zeros_like(one)
+    ones = torch.ones_like(k[:, 0])
+    zero = torch.zeros_like(ones)
     if lens == "fisheye":  # d/dtheta, a polynomial in q = theta^2
-        folds = _first_positive_root([one, 3 * k[:, 0], 5 * k[:, 1], 7 * k[:, 2], 9 * k[:, 3]])
+        folds = _first_positive_root([ones, 3 * k[:, 0], 5 * k[:, 1], 7 * k[:, 2], 9 * k[:, 3]])
     else:  # d/dr (r A/B) = (A B + 2q (A' B - A B')) / B^2 with A, B cubics in q = r^2; and B itself may reach zero
         k1, k2, _, _, k3, k4, k5, k6 = k.unbind(1)
-        a, b = [one, k1, k2, k3], [one, k4, k5, k6]
+        a, b = [ones, k1, k2, k3], [ones, k4, k5, k6]
         slope = [zero.clone() for _ in range(7)]
         for i, ai in enumerate(a):
             for j, bj in enumerate(b):
@@ -264,12 +264,12 @@ def _project_fisheye(cameras: Cameras, in_cam: Tensor) -> tuple[Tensor, Tensor]:
     tiny = 1e-30  # on the axis the direction of (x, y) is undefined, and theta / r tends to 1 / z
     r = in_cam[..., :2].square().sum(dim=-1).clamp(min=tiny).sqrt()
     theta = torch.atan2(r, in_cam[..., 2])
-    seen = theta < lens_limit("fisheye", cameras.distortion)[:, None]
-    reach = distort_fisheye(cameras.distortion[:, None], torch.where(seen, theta, 0.0))
-    return in_cam[..., :2] * (reach / r)[..., None], seen
+    visible = theta < lens_limit("fisheye", cameras.distortion)[:, None]
+    reach = distort_fisheye(cameras.distortion[:, None], torch.where(visible, theta, 0.0))
+    return in_cam[..., :2] * (reach / r)[..., None], visible
 
 
-def _undistort_opencv(k: Tensor, limits: Tensor, distorted: Tensor) -> Tensor:
+def _undistort_opencv(k: Tensor, limits: Tensor, distorted_xy: Tensor) -> Tensor:
     """(R, 2) distorted -> (R, 3) direction (x, y, 1); all float64, `k` (R, 8), `limits` (R,)."""
     with torch.no_grad():
 
@@ -278,22 +278,22 @@ def _undistort_opencv(k: Tensor, limits: Tensor, distorted: Tensor) -> Tensor:
             return r * ratio, ratio + 2 * r * r * slope
 
         # The radial part alone has a unique inverse. The tangential part is small, so Newton continues from there.
-        reach = distorted.norm(dim=1)
-        flat = distorted * (_invert(radial, reach, limits) / reach.clamp(min=1e-30))[:, None]
+        reach = distorted_xy.norm(dim=1)
+        flat = distorted_xy * (_invert(radial, reach, limits) / reach.clamp(min=1e-30))[:, None]
         for _ in range(20):
-            step = _newton_step(k, flat, distorted)
+            step = _newton_step(k, flat, distorted_xy)
             flat = flat - step
             if not (step.abs() > 1e-14).any():
                 break
-        residual = (distort_opencv(k, flat) - distorted).norm(dim=1)
+        residual = (distort_opencv(k, flat) - distorted_xy).norm(dim=1)
         is_solved = (residual <= 1e-10 * (1 + reach)) & (flat.norm(dim=1) < limits)
         flat = torch.where(is_solved[:, None], flat, math.nan)
     # One more step under autograd refines and carries the gradient of the implicit function.
-    flat = flat - _newton_step(k, flat, distorted)
+    flat = flat - _newton_step(k, flat, distorted_xy)
     return torch.cat([flat, torch.ones_like(flat[:, :1])], dim=1)
 
 
-def _newton_step(k: Tensor, flat: Tensor, distorted: Tensor) -> Tensor:
+def _newton_step(k: Tensor, flat: Tensor, distorted_xy: Tensor) -> Tensor:
     """(R, 2): J^-1 (distort(flat) - distorted), where the Jacobian J is a constant for autograd."""
     with torch.no_grad():
         x, y = flat.unbind(1)
@@ -303,7 +303,7 @@ def _newton_step(k: Tensor, flat: Tensor, distorted: Tensor) -> Tensor:
         yy = ratio + 2 * slope * y * y + 6 * p1 * y + 2 * p2 * x
         xy = 2 * slope * x * y + 2 * p1 * x + 2 * p2 * y  # J is symmetric
         determinant = xx * yy - xy * xy
-    miss_x, miss_y = (distort_opencv(k, flat) - distorted).unbind(1)
+    miss_x, miss_y = (distort_opencv(k, flat) - distorted_xy).unbind(1)
     return torch.stack([yy * miss_x - xy * miss_y, xx * miss_y - xy * miss_x], dim=1) / determinant[:, None]
 
 
@@ -315,9 +315,9 @@ def _radial(k: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
     return a / b, (da * b - a * db) / (b * b)
 
 
-def _undistort_fisheye(k: Tensor, limits: Tensor, distorted: Tensor) -> Tensor:
+def _undistort_fisheye(k: Tensor, limits: Tensor, distorted_xy: Tensor) -> Tensor:
     """(R, 2) distorted -> (R, 3) direction; all float64, `k` (R, 4), `limits` (R,)."""
-    reach = distorted.square().sum(dim=1).clamp(min=1e-60).sqrt()
+    reach = distorted_xy.square().sum(dim=1).clamp(min=1e-60).sqrt()
     k1, k2, k3, k4 = k.detach().unbind(1)
 
     def curve(theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -328,7 +328,7 @@ def _undistort_fisheye(k: Tensor, limits: Tensor, distorted: Tensor) -> Tensor:
         theta = _invert(curve, reach, limits)
     value, slope = curve(theta)
     theta = theta - (value - reach) / slope.detach()  # refines and carries the gradient, as for the opencv lens
-    return torch.cat([distorted * (torch.sin(theta) / reach)[:, None], torch.cos(theta)[:, None]], dim=1)
+    return torch.cat([distorted_xy * (torch.sin(theta) / reach)[:, None], torch.cos(theta)[:, None]], dim=1)
 
 
 def _invert(curve: Callable[[Tensor], tuple[Tensor, Tensor]], target: Tensor, limits: Tensor) -> Tensor:

@@ -112,9 +112,9 @@ class Capture:
                 raise CaptureError(f"this capture has {n} cameras but {count} {name}; each image needs one of each")
         if tuple(self.held_out.shape) != (n,) or self.held_out.dtype != torch.bool:
             raise CaptureError(f"held_out must be a bool for each of the {n} images")
-        seen = None if self.points is None else self.points.view_indices
-        if seen is not None and len(seen) and int(seen.max()) >= n:
-            raise CaptureError(f"a point says that image {int(seen.max())} saw it, but there are only {n} images")
+        view_indices = None if self.points is None else self.points.view_indices
+        if view_indices is not None and len(view_indices) and int(view_indices.max()) >= n:
+            raise CaptureError(f"a point names image {int(view_indices.max())} of {n} images")
 
     def __len__(self) -> int:
         return len(self.cameras)

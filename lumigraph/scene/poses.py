@@ -154,8 +154,8 @@ def up_direction(cameras: Cameras) -> Tensor:
     """
     pose = cameras.world_from_cam.double()
     right, up = pose[:, :, 0], normalize(-pose[:, :, 1].mean(dim=0), dim=0)
-    spread = right.T @ right / len(cameras) - 0.003 * torch.outer(up, up)
-    _, vectors = torch.linalg.eigh(spread)  # ascending
+    scatter = right.T @ right / len(cameras) - 0.003 * torch.outer(up, up)
+    _, vectors = torch.linalg.eigh(scatter)  # ascending
     up_axis = vectors[:, 0]
     return torch.where(up_axis @ up < 0, -up_axis, up_axis).to(cameras.world_from_cam)
 
@@ -307,8 +307,8 @@ def capture_orbit(cameras: Cameras, frames: int, depth: float | None = None) -> 
     first, arc = _photographed_arc(torch.atan2(flat[aside] @ north, flat[aside] @ east))
     turn = torch.arange(frames, dtype=torch.float64) * (2 * math.pi / max(frames, 1))
     if arc < 2 * math.pi:
-        spread = float((positions - positions.mean(dim=0)).square().sum(dim=1).mean().sqrt())
-        if arc * radius < spread:  # the cameras moved forward or upward rather than around
+        position_spread = float((positions - positions.mean(dim=0)).square().sum(dim=1).mean().sqrt())
+        if arc * radius < position_spread:  # the cameras moved forward or upward rather than around
             return _there_and_back(cameras, frames)
         turn = first + arc / 2 * (1 - turn.cos())
     return _circle(cameras, turn, focus, radius, height, up, east)

@@ -54,6 +54,6 @@ def _range(values: Tensor) -> tuple[float, float]:
     """The 1st and 99th percentile."""
     if not len(values):
         return 0.0, 1.0
-    ordered = values.sort().values
-    low, high = float(ordered[len(ordered) // 100]), float(ordered[-1 - len(ordered) // 100])
+    sorted_values = values.sort().values
+    low, high = float(sorted_values[len(sorted_values) // 100]), float(sorted_values[-1 - len(sorted_values) // 100])
     return low, high if high > low else low + 1.0

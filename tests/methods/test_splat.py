@@ -61,7 +61,7 @@ def coloured() -> Capture:
 def test_half_the_way_to_the_nearest_points_is_free() -> None:
     xyz = wall(4.0).xyz
     one_astray = torch.cat([xyz, torch.tensor([[0.0, 0.0, 0.1]])])  # in a hundredth that does not count
-    free = free_depths(cameras(), Beginning(one_astray, torch.zeros_like(one_astray), measured=True))
+    free = free_depths(cameras(), Beginning(one_astray, torch.zeros_like(one_astray), is_measured=True))
     torch.testing.assert_close(free, torch.full((VIEWS,), 2.0))
 
 
@@ -74,21 +74,21 @@ def test_half_the_distance_of_the_nearest_points_is_free_all_around(unit: float)
     positions = torch.zeros(VIEWS, 3)
     positions[1] = torch.tensor([0.0, 0.0, -4.0])
     poses = torch.cat([seen.world_from_cam[:, :, :3], unit * positions[..., None]], 2)
-    points = Beginning(unit * ball, torch.zeros_like(ball), measured=True)
+    points = Beginning(unit * ball, torch.zeros_like(ball), is_measured=True)
     radii = free_radii(dataclasses.replace(seen, world_from_cam=poses), points) / unit
     torch.testing.assert_close(radii, torch.tensor([0.5, 1.5] + [0.5] * (VIEWS - 2)), atol=0.02, rtol=0)
 
 
 def test_where_nothing_was_measured_little_is_free() -> None:
     xyz = wall(4.0).xyz
-    guessed = Beginning(xyz, torch.zeros_like(xyz), measured=False)
+    guessed = Beginning(xyz, torch.zeros_like(xyz), is_measured=False)
     assert free_depths(cameras(), guessed).max() < 0.1
     assert free_radii(cameras(), guessed).max() == 0
 
 
 def test_what_hangs_before_or_beside_a_camera_fades_and_the_rest_stays() -> None:
     training = splat.start(capture(), splat.Config(cap=8_000), Budget(steps=100))
-    training.seed(Beginning(wall(4.0).xyz, torch.zeros(3_200, 3), measured=True))
+    training.seed(Beginning(wall(4.0).xyz, torch.zeros(3_200, 3), is_measured=True))
     training.rows.params[7, kernel.MEAN] = torch.tensor([1.0, 0.0, 0.5])  # before the third camera
     training.rows.params[8, kernel.MEAN] = torch.tensor([1.0, 0.0, -0.5])  # behind it
     training.rows.params[9, kernel.MEAN] = torch.tensor([1.0, 0.0, -2.5])  # behind it, and too far away

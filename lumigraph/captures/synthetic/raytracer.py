@@ -21,7 +21,7 @@ from lumigraph.captures.synthetic.vectors import RING, Floats, Ints, bilinear, d
 
 Bytes = npt.NDArray[np.uint8]
 
-TILE_SIZE = 64  # pixels or texels along the side of a bundle of rays: its arrays fit in the second-level cache
+TILE_SIDE_PX = 64  # pixels or texels along the side of a bundle of rays: its arrays fit in the second-level cache
 PAINT_CHUNK_TEXELS = 1 << 14
 SURFACE_OFFSET_M = np.float32(1e-4)  # rays that leave a surface start this far above it
 WINDOW_SAMPLES_PER_SIDE = 5  # their square is the number of shadow rays per texel
@@ -150,9 +150,9 @@ def bake(scene: Scene, shape: Shape, detail: float = 1.0) -> Floats:
     rows, columns = _scale_texels(shape.light_texels, min(detail, 1))
     x, y = texel_centres(rows, columns)
     light = np.empty((rows, columns, 4), np.float32)
-    for top in range(0, rows, TILE_SIZE):
-        for left in range(0, columns, TILE_SIZE):
-            part = np.s_[top : top + TILE_SIZE, left : left + TILE_SIZE]
+    for top in range(0, rows, TILE_SIDE_PX):
+        for left in range(0, columns, TILE_SIDE_PX):
+            part = np.s_[top : top + TILE_SIDE_PX, left : left + TILE_SIDE_PX]
             irradiance = _gather_light(scene, shape, shape.surface_point(x[part].ravel(), y[part].ravel()))
             light[part] = irradiance.reshape(light[part].shape)
     # The blur merges the separate shadows of the window samples.
@@ -247,9 +247,9 @@ def render_photo(
     rotation, eye = world_from_cam[:, :3].astype(np.float32), world_from_cam[:, 3:].astype(np.float32)
     quarter = np.arange(4)[:, None, None]
     image = np.empty((height, width, 3), np.float32)
-    for top in range(0, height, TILE_SIZE):
-        for left in range(0, width, TILE_SIZE):
-            part = image[top : top + TILE_SIZE, left : left + TILE_SIZE]
+    for top in range(0, height, TILE_SIDE_PX):
+        for left in range(0, width, TILE_SIDE_PX):
+            part = image[top : top + TILE_SIDE_PX, left : left + TILE_SIDE_PX]
             h, w = part.shape[:2]
             jitter = rng.random((2, 4, h, w)) / 2
             x = left + np.arange(w) + quarter % 2 / 2 + jitter[0]

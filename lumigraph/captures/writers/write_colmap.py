@@ -38,7 +38,7 @@ from lumigraph.wire.events import Event, Note
 CAMERA_STRUCT, IMAGE_STRUCT, POINT_STRUCT = struct.Struct("<IiQQ"), struct.Struct("<I7dI"), struct.Struct("<Q3d3BdQ")
 KEYPOINT_DTYPE = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<i8")])
 TRACK_DTYPE = np.dtype([("image", "<u4"), ("keypoint", "<u4")])
-UNKNOWN_ERROR = -1.0  # pixels
+UNKNOWN_ERROR_PX = -1.0  # pixels
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def _write_binary(model: Model, folder: Path) -> None:
     with synced_file(folder / "points3D.bin") as stream:
         stream.write(struct.pack("<Q", len(model.xyz)))
         for i, xyz, rgb, track in model.points():
-            stream.write(POINT_STRUCT.pack(i, *xyz, *rgb, UNKNOWN_ERROR, len(track)) + track.tobytes())
+            stream.write(POINT_STRUCT.pack(i, *xyz, *rgb, UNKNOWN_ERROR_PX, len(track)) + track.tobytes())
 
 
 def _write_text(model: Model, folder: Path) -> None:
@@ -176,7 +176,7 @@ def _write_text(model: Model, folder: Path) -> None:
             stream.write(_line(*(value for row in model.keypoints[i].tolist() for value in row)))
     with synced_file(folder / "points3D.txt") as stream:
         for i, xyz, rgb, track in model.points():
-            stream.write(_line(i, *xyz, *rgb, UNKNOWN_ERROR, *(value for row in track.tolist() for value in row)))
+            stream.write(_line(i, *xyz, *rgb, UNKNOWN_ERROR_PX, *(value for row in track.tolist() for value in row)))
 
 
 def _line(*values: object) -> bytes:
