@@ -55,7 +55,7 @@ def looks(seconds: float, photos: int, pixels: float, gaussians: int, coverage: 
 def longest_side(sizes: Sequence[tuple[int, int]], seconds: float, default_side: int) -> int:
     """Pixels of the longer side, at most `default_side`, that give every photo FEWEST_LOOKS in `seconds`.
 
-    MIN_REDUCED_SIDE_PX if no size does. Seconds are those of the reference machine. sizes: width and height of every photo.
+    MIN_REDUCED_SIDE_PX if no size does. Seconds are those of the reference machine. sizes: (width, height) each.
     """
     longest = max(max(size) for size in sizes)
     side = min(default_side, longest)

@@ -136,7 +136,7 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         ({"names": ("a", "b")}, "5 cameras but 2 names"),
         ({"masks": ArrayPhotos(photos(6))}, "5 cameras but 6 masks"),
         ({"held_out": torch.zeros(5)}, "held_out must be a bool"),
-        ({"points": points([[5]])}, "image 5 saw it"),
+        ({"points": points([[5]])}, "names image 5"),
     ]
     for change, message in wrong:
         with pytest.raises(CaptureError, match=message):
