@@ -438,7 +438,7 @@ def test_cli_remote_scan(studio: Studio, tmp_path: Path, capsys: pytest.CaptureF
     assert main(command) == 0  # no job runs again, and the missing file is downloaded
     assert (out / "scene.ply").exists()
     assert main([*command[:-2], studio.url]) == 1
-    assert "wants the address that `lumigraph up` prints" in capsys.readouterr().err
+    assert "expects the address that `lumigraph up` prints" in capsys.readouterr().err
 
 
 def scan_with_kills(studio: Studio, photos: Path, out: Path, seconds: float) -> str:
