@@ -81,7 +81,7 @@ def test_export_fidelity_on_held_out_views(name: str, request: pytest.FixtureReq
     assert len(views) >= 3
     for i, psnr in enumerate(export.psnrs):
         picture = independent.render(export.gaussians, fidelity.view_of(views.cameras, i))
-        assert abs(fidelity.judge(picture.clip(0, 1), views, i)[0] - psnr) <= LARGEST_GAP_DB, views.names[i]
+        assert abs(fidelity.measure_view(picture.clip(0, 1), views, i)[0] - psnr) <= LARGEST_GAP_DB, views.names[i]
 
 
 MOVES = {  # degrees to the right, degrees down, share of the way to the median gaussian

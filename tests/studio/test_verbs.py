@@ -146,7 +146,7 @@ def test_a_wrong_request_with_overwrite_destroys_nothing(tmp_path: Path, capture
 def test_going_on_ends_where_never_stopping_ends(
     tmp_path: Path, capture: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lumigraph.methods.train.TELL_EVERY", 0.0)  # or all is over before a word is said
+    monkeypatch.setattr("lumigraph.methods.train.PROGRESS_INTERVAL_S", 0.0)  # or all is over before a word is said
     out = tmp_path / "run"
     verb = verbs.train(TrainRequest(capture=capture, out=out, method="tiny", steps=200))
     for event in verb:
